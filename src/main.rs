@@ -1,0 +1,3 @@
+//! upwarden's binary: calls the command line and turns its outcome into an exit code.
+
+fn main() {}

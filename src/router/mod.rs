@@ -1,0 +1,1 @@
+//! Whose path is it?

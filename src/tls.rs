@@ -1,0 +1,160 @@
+//! TLS by rustls, all of it in this room: the provider, certificates by SNI, what a client trusts.
+//!
+//! In: PEM files. Out: server and client configurations. It never logs a key, and never installs a process-wide default.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName};
+
+/// One certificate chain and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first.
+    pub cert_file: PathBuf,
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
+    pub key_file: PathBuf,
+}
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read as PEM.
+    #[error("cannot read {path} as PEM")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// A file holds no certificate.
+    #[error("{0} holds no certificate")]
+    Empty(PathBuf),
+    /// The key does not fit the certificate, or rustls will not take them.
+    #[error("the certificate in {path} cannot be used")]
+    Unusable {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What rustls said.
+        #[source]
+        source: rustls::Error,
+    },
+    /// No usable parameters; a fault of the build.
+    #[error("TLS cannot be set up")]
+    Setup(#[from] rustls::Error),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let pem = |source| Error::Pem { path: path.to_owned(), source };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+    if chain.is_empty() { Err(Error::Empty(path.to_owned())) } else { Ok(chain) }
+}
+
+/// The certificates of a door, chosen by the name the client asks for (SNI, RFC 6066 section 3).
+#[derive(Debug)]
+pub struct Certificates {
+    keys: Vec<(Vec<String>, Arc<CertifiedKey>)>,
+}
+
+impl Certificates {
+    /// Reads every pair; the first one also answers clients that name no host or an unknown one.
+    pub fn load(files: &[CertificateFiles]) -> Result<Self, Error> {
+        let provider = provider();
+        let mut keys = Vec::with_capacity(files.len());
+        for pair in files {
+            let chain = certificates(&pair.cert_file)?;
+            let key = PrivateKeyDer::from_pem_file(&pair.key_file)
+                .map_err(|source| Error::Pem { path: pair.key_file.clone(), source })?;
+            let unusable = |source| Error::Unusable { path: pair.cert_file.clone(), source };
+            let names = chain.first().map(dns_names).unwrap_or_default();
+            keys.push((names, Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(unusable)?)));
+        }
+        Ok(Self { keys })
+    }
+}
+
+/// The names a certificate says it is for, as rustls' own reader of certificates finds them.
+fn dns_names(leaf: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(leaf) else { return Vec::new() };
+    certificate.valid_dns_names().map(str::to_ascii_lowercase).collect()
+}
+
+fn covers(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix("*.") {
+        // A wildcard stands for exactly one label (RFC 6125 section 6.4.3).
+        Some(parent) => name.split_once('.').is_some_and(|(_, rest)| rest == parent),
+        None => pattern == name,
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().map(str::to_ascii_lowercase);
+        let named = asked
+            .as_deref()
+            .and_then(|asked| self.keys.iter().find(|(names, _)| names.iter().any(|name| covers(name, asked))));
+        named.or_else(|| self.keys.first()).map(|(_, key)| key.clone())
+    }
+}
+
+/// A server's configuration: TLS 1.2 and 1.3, no client certificates, `h2` and `http/1.1` by ALPN (RFC 7301).
+pub fn server(certificates: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, Error> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// A client's configuration: it trusts `ca_file` beside the system's roots, or webpki's where the system has none.
+/// It offers no ALPN; who wants HTTP/2 adds it.
+pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    if let Some(path) = ca_file {
+        for certificate in certificates(path)? {
+            roots.add(certificate).map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
+        }
+    }
+    Ok(ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+/// The name a client checks a certificate against; `None` where the host is neither a name nor an address.
+pub fn server_name(host: &str) -> Option<ServerName<'static>> {
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match host.parse::<std::net::IpAddr>() {
+        Ok(address) => Some(ServerName::from(address)),
+        Err(_) => DnsName::try_from(host.to_owned()).ok().map(ServerName::DnsName),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_covers_one_label() {
+        assert!(covers("*.example.com", "a.example.com"));
+        assert!(!covers("*.example.com", "a.b.example.com"));
+        assert!(!covers("*.example.com", "example.com"));
+        assert!(covers("example.com", "example.com"));
+    }
+}
