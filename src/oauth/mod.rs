@@ -1,1 +1,81 @@
-//! Not built yet.
+//! Sign-in, callback, token endpoint, refresh.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::secret::Secret;
+
+/// How tokens are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// RFC 6749 section 4.1, with PKCE.
+    Code,
+    /// RFC 6749 section 4.2: the token in the fragment.
+    Implicit,
+}
+
+/// Our client at Upwork, and where Upwork is: CONTRACT "upwork".
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The key's id.
+    pub client_id: String,
+    /// The key's secret; goes to the token endpoint only.
+    pub client_secret: Secret,
+    /// Code or implicit.
+    pub grant: Grant,
+    /// Where browsers are sent.
+    pub authorize_url: Url,
+    /// The token endpoint.
+    pub token_url: Url,
+    /// The revocation endpoint (RFC 7009).
+    pub revoke_url: Url,
+    /// Where who-am-I is asked.
+    pub graphql_url: Url,
+    /// `iss` of the callback is compared with it (RFC 9207); `None` compares nothing.
+    pub issuer: Option<String>,
+    /// `{public_url}{prefix}/auth/callback`, exactly as registered.
+    pub redirect_uri: String,
+    /// With the implicit grant: identity may rest on a token that somebody else's application may have been given.
+    pub implicit_identity: bool,
+    /// How Upwork is reached.
+    pub outbound: Outbound,
+}
+
+/// How Upwork's hosts are reached, by the token endpoint's client and by the broker alike.
+#[derive(Clone, Debug, Default)]
+pub struct Outbound {
+    /// An HTTP proxy: `upwork.proxy`, else `HTTPS_PROXY`.
+    pub proxy: Option<Url>,
+    /// A CA trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// `User-Agent` where the caller sends none.
+    pub user_agent: String,
+}
+
+/// The service identity: CONTRACT "service".
+#[derive(Clone, Debug)]
+pub struct ServiceConfig {
+    /// How it gets its tokens.
+    pub grant: ServiceGrant,
+    /// Its own key's id, by default upwork's.
+    pub client_id: String,
+    /// Its own key's secret.
+    pub client_secret: Secret,
+}
+
+/// How the service identity gets its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceGrant {
+    /// RFC 6749 section 4.4; enterprise keys.
+    ClientCredentials,
+    /// A refresh token that we keep alive.
+    RefreshToken {
+        /// Imported once, when the store has none.
+        file: Option<PathBuf>,
+    },
+}
+
+/// A token endpoint's or who-am-I's answer is waited for this long.
+pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,1 +1,2 @@
-//! Not built yet.
+//! Sealing.
+pub mod keyring;

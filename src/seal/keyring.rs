@@ -1,0 +1,1 @@
+//! The ring of keys: the first seals, all open.
