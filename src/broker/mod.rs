@@ -1,10 +1,30 @@
 //! The API, called with a token its caller never sees.
+//!
+//! In: a caller's request for an [`ApiTarget`], and whose token to use. Out: Upwork's answer, and what became of the
+//! session. The bearer is added here and nowhere else; a call's own `Authorization` never goes on.
 
+mod keep;
+pub mod target;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderValue;
+use http::request::Parts;
+use http::{Response, StatusCode};
 use url::Url;
 
+use crate::body::Body;
 use crate::oauth::Outbound;
+use crate::oauth::refresh::{Need, RefreshError, Refresher};
+use crate::oauth::service::Service;
+use crate::proxy::client::Timeouts;
+use crate::proxy::connect::Connector;
+use crate::proxy::{self, ApiHeaders, Client, Upstream};
+use crate::session::tokens::AccessToken;
+use crate::store::{Held, SessionChange};
+use crate::tls;
+pub use target::{ApiTarget, TargetError};
 
 /// Where the API is, and what callers may do: CONTRACT "upwork", "pace".
 #[derive(Clone, Debug)]
@@ -39,5 +59,177 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self { per_second: 10, per_minute: 300, per_day: 40_000, wait: Duration::from_secs(10) }
+    }
+}
+
+/// How long Upwork may take.
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(5), first_byte: Duration::from_secs(60), idle: Duration::from_secs(60) };
+
+/// Whose token a call uses.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// A person's.
+    Session(Held),
+    /// The service identity's.
+    Service(Arc<Service>),
+}
+
+/// Why a call has no answer of Upwork's.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// There is no fresh token.
+    #[error(transparent)]
+    Token(#[from] RefreshError),
+    /// The API could not be reached, or broke off.
+    #[error(transparent)]
+    Upstream(#[from] proxy::Error),
+    /// The API refused the token; it is fresh now, but the body of this call is gone.
+    #[error("the token was refreshed, and the call has to be sent again")]
+    SendAgain,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub response: Result<Response<Body>, CallError>,
+    /// What the session's cookie has to be now.
+    pub change: SessionChange,
+}
+
+/// The API, for one worker.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    api: Host,
+    graphql: Host,
+    user_agent: HeaderValue,
+    organization: Option<HeaderValue>,
+    retry_body: usize,
+    refresher: Arc<Refresher>,
+}
+
+#[derive(Clone, Debug)]
+struct Host {
+    client: Client,
+    name: HeaderValue,
+}
+
+/// Why a broker could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// A URL without a host, or a text that no header can hold.
+    #[error("{0} cannot be used")]
+    Unusable(&'static str),
+}
+
+impl Host {
+    fn new(url: &Url, outbound: &Outbound, roots: &Arc<rustls::ClientConfig>) -> Result<Self, SetupError> {
+        let host = url.host_str().ok_or(SetupError::Unusable("a URL without a host"))?.to_owned();
+        let port = url.port_or_known_default().ok_or(SetupError::Unusable("a URL without a port"))?;
+        let upstream = Upstream::Tcp { host, port, tls: url.scheme() == "https" };
+        let name = HeaderValue::from_str(&upstream.authority()).map_err(|_| SetupError::Unusable("a host name"))?;
+        let connector = Connector::new(&upstream, roots, outbound.proxy.clone());
+        Ok(Self { client: Client::new(connector, TIMEOUTS), name })
+    }
+}
+
+impl Broker {
+    /// A broker with pools of its own.
+    pub fn new(config: &Config, refresher: Arc<Refresher>) -> Result<Self, SetupError> {
+        let roots = Arc::new(tls::client(config.outbound.ca_file.as_deref())?);
+        let text = |text: &str, what| HeaderValue::from_str(text).map_err(|_| SetupError::Unusable(what));
+        Ok(Self {
+            api: Host::new(&config.api_url, &config.outbound, &roots)?,
+            graphql: Host::new(&config.graphql_url, &config.outbound, &roots)?,
+            user_agent: text(&config.outbound.user_agent, "upwork.user_agent")?,
+            organization: config.organization.as_deref().map(|id| text(id, "upwork.organization")).transpose()?,
+            retry_body: config.retry_body,
+            refresher,
+        })
+    }
+
+    /// Drops idle connections that have lain too long.
+    pub fn sweep(&self) {
+        self.api.client.sweep();
+        self.graphql.client.sweep();
+    }
+
+    /// Calls the API. A 401 means one refresh and one retry, where the body could be kept; everything else passes as it
+    /// came and never touches the session (LESSONS 4).
+    pub async fn call(&self, head: Parts, body: Body, target: &ApiTarget, caller: Caller) -> Outcome {
+        let headers = ApiHeaders::from_caller(&head.headers, &self.user_agent, self.organization.as_ref());
+        let (first, change) = match self.token(&caller, Need::Due, None).await {
+            Ok(found) => found,
+            Err(error) => return Outcome::failed(error),
+        };
+        let (body, record) = keep::keep(body, self.retry_body);
+        let call = Call { broker: self, head: &head, target, headers };
+        let response = match call.send(&first, body).await {
+            Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
+            response => return Outcome { response: response.map_err(Into::into), change },
+        };
+        let caller = match (caller, &change) {
+            (Caller::Session(_), SessionChange::Replace(held)) => Caller::Session(held.clone()),
+            (caller, _) => caller,
+        };
+        let (second, later) = match self.token(&caller, Need::Rejected, Some(&first)).await {
+            Ok(found) => found,
+            // Without anything to refresh with, the API's own word is the best there is.
+            Err(RefreshError::Revoked) => return Outcome { response: Ok(response), change: SessionChange::End },
+            Err(_) => return Outcome { response: Ok(response), change },
+        };
+        let change = if matches!(later, SessionChange::Keep) { change } else { later };
+        let response = match record.again() {
+            Some(body) => call.send(&second, body).await.map_err(Into::into),
+            None => Err(CallError::SendAgain),
+        };
+        Outcome { response, change }
+    }
+
+    async fn token(
+        &self,
+        caller: &Caller,
+        need: Need,
+        rejected: Option<&AccessToken>,
+    ) -> Result<(AccessToken, SessionChange), RefreshError> {
+        match caller {
+            Caller::Service(service) => Ok((service.token(rejected.cloned()).await?, SessionChange::Keep)),
+            Caller::Session(held) => {
+                let fresh = self.refresher.fresh(held.clone(), need).await?;
+                let token = fresh.session.tokens.access.clone();
+                let same = Arc::ptr_eq(&fresh.session, &held.session);
+                Ok((token, if same { SessionChange::Keep } else { SessionChange::Replace(fresh) }))
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn failed(error: RefreshError) -> Self {
+        let change = if matches!(error, RefreshError::Revoked) { SessionChange::End } else { SessionChange::Keep };
+        Self { response: Err(error.into()), change }
+    }
+}
+
+struct Call<'a> {
+    broker: &'a Broker,
+    head: &'a Parts,
+    target: &'a ApiTarget,
+    headers: ApiHeaders,
+}
+
+impl Call<'_> {
+    async fn send(&self, token: &AccessToken, body: Body) -> Result<Response<Body>, proxy::Error> {
+        let host = if self.target.graphql { &self.broker.graphql } else { &self.broker.api };
+        let mut headers = self.headers.clone();
+        headers.host(host.name.clone());
+        if let Ok(value) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
+            headers.authorize(value);
+        }
+        proxy::to_api(&host.client, self.head.method.clone(), self.target.path.clone(), headers, body).await
     }
 }

@@ -1,4 +1,14 @@
-//! Sign-in, callback, token endpoint, refresh.
+//! Sign-in, callback, token endpoint, refresh: OAuth 2 as Upwork speaks it (RFC 6749, RFC 7636).
+//!
+//! In: a browser's wish to sign in, a callback, a token that ends. Out: addresses to go to, sessions' tokens, typed errors.
+//! It writes no cookie and answers no request: the gateway does.
+
+pub mod callback;
+pub mod login;
+pub mod refresh;
+pub mod service;
+pub mod token;
+pub mod upwork;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,14 +17,7 @@ use url::Url;
 
 use crate::secret::Secret;
 
-/// How tokens are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grant {
-    /// RFC 6749 section 4.1, with PKCE.
-    Code,
-    /// RFC 6749 section 4.2: the token in the fragment.
-    Implicit,
-}
+pub use crate::session::Grant;
 
 /// Our client at Upwork, and where Upwork is: CONTRACT "upwork".
 #[derive(Clone, Debug)]

@@ -1,7 +1,27 @@
-//! Requests to an upstream, answers back.
+//! Requests to an upstream, answers back, bodies streaming both ways.
+//!
+//! In: an authorized request as [`AppHeaders`] or [`ApiHeaders`], the only things it takes. Out: the upstream's answer,
+//! cleaned of what ends here. It knows no tokens and no sessions, only an `Authorization` value.
+
+pub mod client;
+pub mod connect;
+pub mod forwarded;
+pub mod headers;
+mod pool;
+pub mod upgrade;
+mod upload;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri};
+
+use crate::body::Body;
+pub use client::{Client, Error};
+pub use headers::{ApiHeaders, AppHeaders};
+use upgrade::Upgrades;
 
 /// Where an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,4 +67,71 @@ pub struct AppConfig {
     pub first_byte_timeout: Duration,
     /// Between two pieces of a body.
     pub idle_timeout: Duration,
+}
+
+impl Upstream {
+    /// `Host` for a request to it (RFC 9110 section 7.2): the port only where it is not the scheme's own.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Unix(_) => "localhost".to_owned(),
+            Self::Tcp { host, port: 443, tls: true } | Self::Tcp { host, port: 80, tls: false } => host.clone(),
+            Self::Tcp { host, port, .. } => format!("{host}:{port}"),
+        }
+    }
+}
+
+/// Sends a client's request on to the app. `client` is the request as it came, for its method, target and upgrade;
+/// `upgrades` takes the two sockets over where both sides switch protocols.
+pub async fn to_app(
+    app: &Client,
+    mut client: Parts,
+    headers: AppHeaders,
+    body: Body,
+    upgrades: Upgrades,
+    owns: impl Fn(&str) -> bool,
+) -> Result<Response<Body>, Error> {
+    // Both futures are taken before either message moves.
+    let on_client = client.extensions.remove::<hyper::upgrade::OnUpgrade>();
+    let mut request = Request::new(body);
+    *request.method_mut() = client.method.clone();
+    *request.uri_mut() = origin_form(client.uri.path_and_query().cloned());
+    *request.headers_mut() = headers.into_inner();
+    let asked = request.headers().get(http::header::UPGRADE).cloned();
+    let mut response = app.send(request).await?;
+    let protocol = response.headers().get(http::header::UPGRADE).cloned();
+    headers::clean_app_answer(response.headers_mut(), owns);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let on_app = hyper::upgrade::on(&mut response);
+        let (Some(on_client), Some(protocol), Some(_)) = (on_client, protocol, asked) else {
+            // An upstream that switches unasked has left HTTP; dropping both ends closes them.
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            return Ok(response);
+        };
+        let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+        client::ask_upgrade(response.headers_mut(), protocol);
+        upgrades.join(on_client, on_app, websocket);
+    }
+    Ok(response)
+}
+
+/// Sends a call on to Upwork.
+pub async fn to_api(
+    api: &Client,
+    method: Method,
+    target: PathAndQuery,
+    headers: ApiHeaders,
+    body: Body,
+) -> Result<Response<Body>, Error> {
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = origin_form(Some(target));
+    *request.headers_mut() = headers.into_inner();
+    let mut response = api.send(request).await?;
+    headers::clean_api_answer(response.headers_mut());
+    Ok(response)
+}
+
+/// The target as RFC 9112 section 3.2.1 says, byte for byte as it came.
+fn origin_form(target: Option<PathAndQuery>) -> Uri {
+    target.map_or_else(Uri::default, Uri::from)
 }

@@ -1,4 +1,13 @@
-//! Whose path is it?
+//! Whose path is it? One reading of a request's target, on the very bytes that are forwarded.
+//!
+//! In: the path as it was sent, without its query. Out: a [`Route`]. It decodes nothing and normalises nothing: an
+//! ambiguous spelling is never one of ours and never public (CONTRACT "Paths on the public door").
+
+pub mod return_to;
+
+pub use return_to::ReturnTo;
+
+use crate::telemetry::RouteKind;
 
 /// `prefix`, `app.public_paths`.
 #[derive(Clone, Debug, Default)]
@@ -7,4 +16,263 @@ pub struct Config {
     pub prefix: String,
     /// Whole-segment prefixes that need no session.
     pub public_paths: Vec<String>,
+}
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// `{prefix}/api/…`; the rest begins with `/api/`.
+    Api(&'a str),
+    /// `{prefix}/graphql` or `{prefix}/api/graphql`.
+    Graphql,
+    /// `{prefix}/auth/…`
+    Auth(AuthPath<'a>),
+    /// Under the prefix, and nothing that we have.
+    Unknown,
+    /// Under the prefix, in a spelling that could be read in two ways: 400.
+    Ambiguous,
+    /// Everything else.
+    App {
+        /// Let through without a session.
+        public: bool,
+    },
+}
+
+/// Our own endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthPath<'a> {
+    /// The page about the session.
+    Account,
+    /// Begins a sign-in.
+    Login,
+    /// Where Upwork sends the browser back.
+    Callback,
+    /// Ends the session.
+    Logout,
+    /// The session as JSON.
+    Session,
+    /// For forward-auth.
+    Verify,
+    /// Personal access tokens, or one of them by its id.
+    Tokens(Option<&'a str>),
+    /// The stylesheet of our pages.
+    Stylesheet,
+}
+
+impl Route<'_> {
+    /// The name for metrics and logs.
+    pub const fn kind(self) -> RouteKind {
+        match self {
+            Self::Api(_) => RouteKind::Api,
+            Self::Graphql => RouteKind::Graphql,
+            Self::Auth(_) => RouteKind::Auth,
+            Self::App { .. } => RouteKind::App,
+            Self::Unknown | Self::Ambiguous => RouteKind::None,
+        }
+    }
+}
+
+/// Reads `path` (no query).
+pub fn route<'a>(config: &Config, path: &'a str) -> Route<'a> {
+    if let Some(rest) = below(&config.prefix, path) {
+        return if is_ambiguous(path) { Route::Ambiguous } else { ours(rest) };
+    }
+    let public = config.public_paths.iter().any(|public| covers(public, path)) && !is_ambiguous(path);
+    Route::App { public }
+}
+
+/// What follows `prefix` where `path` is the prefix itself or lies below it.
+fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
+    let rest = path.strip_prefix(prefix)?;
+    // `\`, `%2f` and `%5c` end a segment for some readers: those spellings are ours to refuse, not the app's to guess.
+    let ends = rest.is_empty() || rest.starts_with(['/', '\\', ';']) || {
+        let escape = rest.get(..3).unwrap_or_default();
+        escape.eq_ignore_ascii_case("%2f") || escape.eq_ignore_ascii_case("%5c")
+    };
+    ends.then_some(rest)
+}
+
+fn ours(rest: &str) -> Route<'_> {
+    match rest {
+        "/graphql" | "/api/graphql" => Route::Graphql,
+        "/auth" | "/auth/" => Route::Auth(AuthPath::Account),
+        "/auth/login" => Route::Auth(AuthPath::Login),
+        "/auth/callback" => Route::Auth(AuthPath::Callback),
+        "/auth/logout" => Route::Auth(AuthPath::Logout),
+        "/auth/session" => Route::Auth(AuthPath::Session),
+        "/auth/verify" => Route::Auth(AuthPath::Verify),
+        "/auth/tokens" => Route::Auth(AuthPath::Tokens(None)),
+        "/auth/style.css" => Route::Auth(AuthPath::Stylesheet),
+        _ => match rest.strip_prefix("/auth/tokens/") {
+            Some(id) if !id.is_empty() && !id.contains('/') => Route::Auth(AuthPath::Tokens(Some(id))),
+            Some(_) => Route::Unknown,
+            None if rest.starts_with("/api/") => Route::Api(rest),
+            None => Route::Unknown,
+        },
+    }
+}
+
+/// Whole segments only: `/health` covers `/health` and `/health/live`, never `/healthy`; `/assets/` covers what is below.
+fn covers(public: &str, path: &str) -> bool {
+    path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || public.ends_with('/'))
+}
+
+/// A spelling that two readers could take for two paths: `.` and `..` segments (with a `;` parameter too), an encoded dot,
+/// slash, backslash or NUL, a backslash, `//`, `#`, a control character, a broken escape, an overlong or otherwise
+/// impossible UTF-8 escape (RFC 3986 sections 2.1 and 5.2.4; RFC 3629 section 3).
+pub fn is_ambiguous(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    // The common path has none of the bytes that need a second look.
+    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\' | b'#' | b'.' | 0..=0x20 | 0x7f))
+        && memchr::memmem::find(bytes, b"//").is_none()
+    {
+        return false;
+    }
+    bytes.iter().any(|byte| matches!(byte, b'\\' | b'#' | 0..=0x20 | 0x7f))
+        || memchr::memmem::find(bytes, b"//").is_some()
+        || path.split('/').any(is_dot_segment)
+        || has_ambiguous_escape(bytes)
+}
+
+fn is_dot_segment(segment: &str) -> bool {
+    let name = segment.split(';').next().unwrap_or_default();
+    name == "." || name == ".."
+}
+
+/// True where an escape is broken, stands for a byte that separates or ends a path, or is no UTF-8 once decoded.
+fn has_ambiguous_escape(path: &[u8]) -> bool {
+    if memchr::memchr(b'%', path).is_none() {
+        return false;
+    }
+    match percent_decode(path) {
+        None => true,
+        Some(escaped) => {
+            escaped.iter().any(|byte| matches!(byte, b'.' | b'/' | b'\\' | 0..=0x1f | 0x7f))
+                || std::str::from_utf8(&escaped).is_err()
+        }
+    }
+}
+
+/// Only what was escaped, decoded, with a blank between runs; `None` where an escape is broken.
+fn percent_decode(path: &[u8]) -> Option<Vec<u8>> {
+    let mut escaped = Vec::new();
+    let mut rest = path.iter().copied();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let (high, low) = (hex(rest.next()?)?, hex(rest.next()?)?);
+            escaped.push(high << 4 | low);
+        } else if byte.is_ascii() {
+            escaped.push(b' ');
+        } else {
+            escaped.push(byte);
+        }
+    }
+    Some(escaped)
+}
+
+const fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config { prefix: "/upwork".to_owned(), public_paths: vec!["/health".to_owned(), "/assets/".to_owned()] }
+    }
+
+    #[test]
+    fn each_path_has_its_route() {
+        let table = [
+            ("/upwork/api/hr/v2/users/me.json", Route::Api("/api/hr/v2/users/me.json")),
+            ("/upwork/api/", Route::Api("/api/")),
+            ("/upwork/api", Route::Unknown),
+            ("/upwork/graphql", Route::Graphql),
+            ("/upwork/api/graphql", Route::Graphql),
+            ("/upwork/graphql/", Route::Unknown),
+            ("/upwork", Route::Unknown),
+            ("/upwork/", Route::Unknown),
+            ("/upwork/auth", Route::Auth(AuthPath::Account)),
+            ("/upwork/auth/", Route::Auth(AuthPath::Account)),
+            ("/upwork/auth/login", Route::Auth(AuthPath::Login)),
+            ("/upwork/auth/tokens/abc", Route::Auth(AuthPath::Tokens(Some("abc")))),
+            ("/upwork/auth/tokens/", Route::Unknown),
+            ("/upwork/auth/tokens/a/b", Route::Unknown),
+            ("/upworks", Route::App { public: false }),
+            ("/UPWORK/auth/", Route::App { public: false }),
+            ("/%75pwork/auth/", Route::App { public: false }),
+            ("/", Route::App { public: false }),
+            ("*", Route::App { public: false }),
+            ("/health", Route::App { public: true }),
+            ("/health/live", Route::App { public: true }),
+            ("/healthy", Route::App { public: false }),
+            ("/assets/", Route::App { public: true }),
+            ("/assets", Route::App { public: false }),
+            ("/assets/a%20b.css", Route::App { public: true }),
+            ("/assets/%C3%A4.css", Route::App { public: true }),
+        ];
+        for (path, expected) in table {
+            assert_eq!(route(&config(), path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_spelling_is_never_ours_and_never_public() {
+        let tails = [
+            "/..",
+            "/../",
+            "/.",
+            "/./x",
+            "/..;/x",
+            "/..;a=b/x",
+            "/%2e%2e/x",
+            "/%2E/x",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a%00",
+            "//x",
+            "/%",
+            "/%2",
+            "/%zz",
+            "/%c0%af",
+            "/%c0%ae%c0%ae",
+            "/%e0%80%af",
+            "/%f0%80%80%af",
+            "/%ff",
+            "/%0d%0a",
+            "/%09",
+            "/a#b",
+            "/.%2e/x",
+            "/x/..",
+            "/%ed%a0%80",
+        ];
+        for tail in tails {
+            let under = format!("/upwork{tail}");
+            assert_eq!(route(&config(), &under), Route::Ambiguous, "{under}");
+            let api = format!("/upwork/api{tail}");
+            assert_eq!(route(&config(), &api), Route::Ambiguous, "{api}");
+            let public = format!("/health{tail}");
+            assert_eq!(route(&config(), &public), Route::App { public: false }, "{public}");
+        }
+        assert_eq!(route(&config(), "/upwork\\auth"), Route::Ambiguous);
+        assert_eq!(route(&config(), "/upwork%2fauth/"), Route::Ambiguous);
+        assert_eq!(route(&config(), "//upwork/auth/"), Route::App { public: false });
+    }
+
+    #[test]
+    fn an_ordinary_spelling_is_not_ambiguous() {
+        for path in
+            ["/", "/a.b/c", "/a/...", "/a..b", "/.well-known/x", "/a;b=c", "/%C3%A4", "/ä", "/a%20b", "/~u", "/a:b@c"]
+        {
+            assert!(!is_ambiguous(path), "{path}");
+        }
+    }
 }

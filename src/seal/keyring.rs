@@ -1,1 +1,206 @@
 //! The ring of keys: the first seals, all open.
+//!
+//! In: 32-byte keys, and what to seal or open. Out: sealed text, opened bytes. It never tells why something did not open.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use zeroize::Zeroizing;
+
+use super::{NoRandomness, Purpose, random};
+use crate::secret::Secret;
+
+const VERSION: u8 = 1;
+const KEY_ID: usize = 4;
+const SALT: usize = 16;
+const TAG: usize = 16;
+const HEAD: usize = 1 + KEY_ID + SALT;
+
+/// One key of the ring: 32 random bytes.
+#[derive(Clone)]
+pub struct Key {
+    id: [u8; KEY_ID],
+    prk: Prk,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// Why a text is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not base64url.
+    #[error("it is not base64url")]
+    Encoding,
+    /// Not 32 bytes.
+    #[error("it is {0} bytes long, and a key is 32")]
+    Length(usize),
+    /// The cryptographic library refused it.
+    #[error("it cannot be used")]
+    Unusable,
+}
+
+struct Length(usize);
+
+impl KeyType for Length {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+impl Key {
+    /// Reads 32 bytes as base64url, with or without padding.
+    pub fn parse(text: &Secret) -> Result<Self, KeyError> {
+        let text = text.expose().trim().trim_end_matches('=');
+        let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::Encoding)?);
+        if bytes.len() != 32 {
+            return Err(KeyError::Length(bytes.len()));
+        }
+        let prk = Salt::new(HKDF_SHA256, b"upwarden seal v1").extract(&bytes);
+        let mut id = [0; KEY_ID];
+        prk.expand(&[b"key id"], Length(KEY_ID)).and_then(|okm| okm.fill(&mut id)).map_err(|_| KeyError::Unusable)?;
+        Ok(Self { id, prk })
+    }
+
+    /// A fresh one, as `upwarden key` prints it.
+    pub fn generate() -> Result<Secret, NoRandomness> {
+        let bytes = Zeroizing::new(random::<32>()?);
+        Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes.as_ref())))
+    }
+
+    /// The cipher and nonce of one seal.
+    fn derive(&self, purpose: Purpose, salt: &[u8]) -> Option<(LessSafeKey, Nonce)> {
+        let mut material = Zeroizing::new([0; 44]);
+        self.prk.expand(&[purpose.label(), salt], Length(44)).ok()?.fill(material.as_mut()).ok()?;
+        let (key, nonce) = material.split_at_checked(32)?;
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
+        Some((key, Nonce::try_assume_unique_for_key(nonce).ok()?))
+    }
+}
+
+/// What was sealed.
+#[derive(Debug)]
+pub struct Opened {
+    /// The bytes.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// An older key opened it: seal it anew.
+    pub reseal: bool,
+}
+
+/// The keys, the sealing one first.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    keys: Vec<Key>,
+}
+
+impl Keyring {
+    /// `None` without a key.
+    pub fn new(keys: Vec<Key>) -> Option<Self> {
+        (!keys.is_empty()).then_some(Self { keys })
+    }
+
+    /// Seals `bytes` with the first key. The answer is URL- and cookie-safe text, a third longer than `bytes` and 50 more.
+    pub fn seal(&self, purpose: Purpose, bytes: &[u8]) -> Result<String, NoRandomness> {
+        let salt = random::<SALT>()?;
+        let key = self.keys.first().ok_or(NoRandomness)?;
+        let (cipher, nonce) = key.derive(purpose, &salt).ok_or(NoRandomness)?;
+        let mut sealed = Vec::with_capacity(HEAD + bytes.len() + TAG);
+        sealed.push(VERSION);
+        sealed.extend_from_slice(&key.id);
+        sealed.extend_from_slice(&salt);
+        let mut text = Zeroizing::new(bytes.to_vec());
+        let tag = cipher
+            .seal_in_place_separate_tag(nonce, Aad::from(associated(purpose)), &mut text)
+            .map_err(|_| NoRandomness)?;
+        sealed.extend_from_slice(&text);
+        sealed.extend_from_slice(tag.as_ref());
+        Ok(URL_SAFE_NO_PAD.encode(sealed))
+    }
+
+    /// Opens what any key of the ring sealed for the same purpose and version. `None` for every fault alike.
+    pub fn open(&self, purpose: Purpose, text: &str) -> Option<Opened> {
+        let mut sealed = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
+        let (head, body) = sealed.split_at_mut_checked(HEAD)?;
+        let (version, rest) = head.split_first()?;
+        let (id, salt) = rest.split_at_checked(KEY_ID)?;
+        if *version != VERSION {
+            return None;
+        }
+        let (place, key) = self.keys.iter().enumerate().find(|(_, key)| key.id == id)?;
+        let (cipher, nonce) = key.derive(purpose, salt)?;
+        let bytes = cipher.open_in_place(nonce, Aad::from(associated(purpose)), body).ok()?.to_vec();
+        Some(Opened { bytes: Zeroizing::new(bytes), reseal: place > 0 })
+    }
+}
+
+/// Purpose and version, so that neither can be changed under the seal.
+fn associated(purpose: Purpose) -> Vec<u8> {
+    let mut data = purpose.label().to_vec();
+    data.push(VERSION);
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key::parse(&Key::generate().unwrap()).unwrap()
+    }
+
+    fn ring(keys: &[&Key]) -> Keyring {
+        Keyring::new(keys.iter().map(|key| (*key).clone()).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_for_its_purpose_only() {
+        let ring = ring(&[&key()]);
+        let sealed = ring.seal(Purpose::Login, b"hello").unwrap();
+        let opened = ring.open(Purpose::Login, &sealed).unwrap();
+        assert_eq!(opened.bytes.as_slice(), b"hello");
+        assert!(!opened.reseal);
+        assert!(ring.open(Purpose::Session, &sealed).is_none());
+    }
+
+    #[test]
+    fn a_later_key_of_the_ring_opens_and_asks_for_a_new_seal() {
+        let (old, new) = (key(), key());
+        let sealed = ring(&[&old]).seal(Purpose::Session, b"x").unwrap();
+        assert!(ring(&[&new, &old]).open(Purpose::Session, &sealed).unwrap().reseal);
+        assert!(ring(&[&new]).open(Purpose::Session, &sealed).is_none());
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_cut_opens() {
+        let ring = ring(&[&key()]);
+        let sealed = URL_SAFE_NO_PAD.decode(ring.seal(Purpose::Session, b"some session").unwrap()).unwrap();
+        for place in 0..sealed.len() {
+            for bit in 0..8 {
+                let mut bent = sealed.clone();
+                bent[place] ^= 1 << bit;
+                assert!(
+                    ring.open(Purpose::Session, &URL_SAFE_NO_PAD.encode(&bent)).is_none(),
+                    "byte {place} bit {bit}"
+                );
+            }
+            assert!(ring.open(Purpose::Session, &URL_SAFE_NO_PAD.encode(&sealed[..place])).is_none());
+        }
+    }
+
+    #[test]
+    fn two_seals_of_the_same_bytes_differ() {
+        let ring = ring(&[&key()]);
+        assert_ne!(ring.seal(Purpose::State, b"x").unwrap(), ring.seal(Purpose::State, b"x").unwrap());
+    }
+
+    #[test]
+    fn a_key_is_32_bytes_of_base64url() {
+        assert_eq!(Key::parse(&Secret::new("abc")).unwrap_err(), KeyError::Length(2));
+        assert_eq!(Key::parse(&Secret::new("not base64!")).unwrap_err(), KeyError::Encoding);
+        assert!(Key::parse(&Key::generate().unwrap()).is_ok());
+    }
+}

@@ -1,6 +1,17 @@
-//! Sessions.
+//! A session: who signed in, with which tokens, until when; and the cookies that carry it.
+//!
+//! In: what the sign-in found out. Out: bytes to be sealed and back; cookie lines. It never prints a token.
+
+pub mod cookie;
+pub mod tokens;
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::clock::Timestamp;
+use tokens::{AccessToken, RefreshToken, sealed_text};
 
 /// The cookie's name and life: CONTRACT "session".
 #[derive(Clone, Debug)]
@@ -13,4 +24,184 @@ pub struct Config {
     pub lifetime: Duration,
     /// A token that ended longer ago than this is refreshed before the app is reached.
     pub recheck: Duration,
+}
+
+/// How a session's tokens were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grant {
+    /// RFC 6749 section 4.1, with PKCE.
+    Code,
+    /// RFC 6749 section 4.2: the token in the fragment.
+    Implicit,
+}
+
+/// Who signed in, as who-am-I told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// `user.id`: what access rules name.
+    #[serde(rename = "i")]
+    pub id: String,
+    /// `user.nid`: what people know.
+    #[serde(rename = "n")]
+    pub nid: String,
+    /// The full name, where the key's scopes tell it.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The organization the token acts for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Organization {
+    /// `organization.id`.
+    #[serde(rename = "i")]
+    pub id: String,
+    /// Its name, where the key's scopes tell it.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// What Upwork issued.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tokens {
+    /// The bearer.
+    #[serde(rename = "a", with = "sealed_text::access")]
+    pub access: AccessToken,
+    /// None with the implicit grant and with client credentials.
+    #[serde(rename = "r", default, with = "sealed_text::refresh", skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<RefreshToken>,
+    /// When they were issued.
+    #[serde(rename = "s")]
+    pub issued_at: Timestamp,
+    /// When the access token ends.
+    #[serde(rename = "e")]
+    pub expires_at: Timestamp,
+}
+
+impl Tokens {
+    /// From when on a new access token is asked for: the end, less a margin of a tenth of the lifetime, five minutes at
+    /// the most (LESSONS 3).
+    pub fn due_at(&self) -> Timestamp {
+        let lifetime = self.expires_at.since(self.issued_at);
+        self.expires_at.minus((lifetime / 10).min(Duration::from_secs(300)))
+    }
+}
+
+/// How the last refresh went, for the account page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refreshed {
+    /// When.
+    #[serde(rename = "t")]
+    pub at: Timestamp,
+    /// Whether new tokens came.
+    #[serde(rename = "k")]
+    pub worked: bool,
+}
+
+/// A session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// Names the session among flights, upgrades and store records; 32 hex digits. Not a credential.
+    #[serde(rename = "i")]
+    pub id: String,
+    /// Who.
+    #[serde(rename = "u")]
+    pub user: User,
+    /// For whom the token acts.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<Organization>,
+    /// How the tokens were asked for.
+    #[serde(rename = "g")]
+    pub grant: Grant,
+    /// The tokens.
+    #[serde(rename = "t")]
+    pub tokens: Tokens,
+    /// When the person signed in; `access.not_before` is held against it.
+    #[serde(rename = "b")]
+    pub began_at: Timestamp,
+    /// The last try at a refresh.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub refreshed: Option<Refreshed>,
+}
+
+impl Session {
+    /// When the session ends: without a refresh token with its access token; with one, `lifetime` after its tokens were
+    /// last issued (CONTRACT "A session").
+    pub fn ends_at(&self, lifetime: Duration) -> Timestamp {
+        match self.tokens.refresh {
+            None => self.tokens.expires_at,
+            Some(_) => self.tokens.issued_at.plus(lifetime),
+        }
+    }
+
+    /// Whether the app may be reached only after a refresh: the token ended over `recheck` ago.
+    pub fn needs_recheck(&self, now: Timestamp, recheck: Duration) -> bool {
+        self.tokens.refresh.is_some() && now > self.tokens.expires_at.plus(recheck)
+    }
+
+    /// The bytes to seal.
+    ///
+    /// # Errors
+    /// None in practice: every field is text or number.
+    pub fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+        serde_json::to_vec(self).map(Zeroizing::new)
+    }
+
+    /// The session in opened bytes; `None` where they are none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn session(refresh: bool) -> Session {
+        let began_at = Timestamp::from_seconds(1_000_000);
+        Session {
+            id: "0123456789abcdef0123456789abcdef".to_owned(),
+            user: User { id: "1".to_owned(), nid: "foo".to_owned(), name: Some("Foo Bar".to_owned()) },
+            organization: Some(Organization { id: "2".to_owned(), name: None }),
+            grant: Grant::Code,
+            tokens: Tokens {
+                access: AccessToken::parse("oauth2v2_aa".to_owned()).unwrap(),
+                refresh: refresh.then(|| RefreshToken::parse("oauth2v2_bb".to_owned()).unwrap()),
+                issued_at: began_at,
+                expires_at: began_at.plus(Duration::from_secs(86_400)),
+            },
+            began_at,
+            refreshed: None,
+        }
+    }
+
+    #[test]
+    fn a_session_comes_back_from_its_bytes() {
+        let before = session(true);
+        let after = Session::from_bytes(&before.to_bytes().unwrap()).unwrap();
+        assert_eq!(after.user, before.user);
+        assert_eq!(after.tokens.access.expose(), "oauth2v2_aa");
+        assert_eq!(after.tokens.refresh.unwrap().expose(), "oauth2v2_bb");
+    }
+
+    #[test]
+    fn without_a_refresh_token_it_ends_with_its_access_token() {
+        let lifetime = Duration::from_secs(14 * 86_400);
+        assert_eq!(session(false).ends_at(lifetime), session(false).tokens.expires_at);
+        assert_eq!(session(true).ends_at(lifetime), session(true).tokens.issued_at.plus(lifetime));
+    }
+
+    #[test]
+    fn the_margin_scales_with_the_lifetime() {
+        let mut tokens = session(true).tokens;
+        assert_eq!(tokens.expires_at.since(tokens.due_at()), Duration::from_secs(300));
+        tokens.expires_at = tokens.issued_at.plus(Duration::from_secs(60));
+        assert_eq!(tokens.expires_at.since(tokens.due_at()), Duration::from_secs(6));
+    }
+
+    #[test]
+    fn debug_shows_no_token() {
+        let text = format!("{:?}", session(true));
+        assert!(!text.contains("oauth2v2_"), "{text}");
+    }
 }

@@ -1,0 +1,198 @@
+//! Fresh tokens: one call to the token endpoint however many ask, in a task that outlives them all.
+//!
+//! In: a held session, and why its token will not do. Out: a successor, or a [`RefreshError`]. Only `Revoked` ends a session.
+//! A flight's answer is kept for a while, so that a request with the cookie from before finds the successor (LESSONS 1, 2).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::TOKEN_TIMEOUT;
+use super::token::{TokenError, TokenGrant};
+use super::upwork::Upwork;
+use crate::clock::SharedClock;
+use crate::session::tokens::RefreshToken;
+use crate::session::{Refreshed, Session};
+use crate::store::Held;
+use crate::telemetry::metrics::{self, Metrics};
+
+/// A successor is kept this long for requests that carry the cookie from before.
+const GRACE: Duration = Duration::from_secs(30);
+/// A failure is kept this long, so that a crowd does not ask one by one.
+const FAILURE_GRACE: Duration = Duration::from_secs(1);
+/// A flight that takes longer is given up.
+const DEADLINE: Duration = Duration::from_secs(TOKEN_TIMEOUT.as_secs() + 5);
+/// Successors that are followed from one cookie, at the most.
+const MOST_STEPS: usize = 8;
+
+/// Why the token at hand will not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It may have ended, or will soon.
+    Due,
+    /// The API answered 401 to it.
+    Rejected,
+}
+
+/// Why there is no fresh token.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// Upwork says the grant is over, or there is nothing to refresh with: the session ends.
+    #[error("Upwork has ended this sign-in")]
+    Revoked,
+    /// Upwork refuses our client: the session stays.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// No usable answer: the session stays.
+    #[error("{why}")]
+    Unavailable {
+        /// What was seen.
+        why: String,
+        /// What Upwork asked us to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+type Answer = Result<Held, RefreshError>;
+
+#[derive(Debug)]
+struct Flight {
+    answer: watch::Receiver<Option<Answer>>,
+    until: Instant,
+}
+
+/// Refreshes sessions.
+#[derive(Debug)]
+pub struct Refresher {
+    upwork: Arc<Upwork>,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    control: Handle,
+    flights: Mutex<HashMap<[u8; 32], Flight>>,
+}
+
+impl Refresher {
+    /// Flights fly on `control`.
+    pub fn new(upwork: Arc<Upwork>, clock: SharedClock, metrics: Arc<Metrics>, control: Handle) -> Arc<Self> {
+        Arc::new(Self { upwork, clock, metrics, control, flights: Mutex::default() })
+    }
+
+    /// A session whose token will do: the same one, or a successor. A token that is only near its end still serves while
+    /// Upwork cannot be asked.
+    pub async fn fresh(self: &Arc<Self>, held: Held, need: Need) -> Answer {
+        let rejected = (need == Need::Rejected).then(|| held.session.tokens.access.clone());
+        let mut current = held;
+        for _ in 0..MOST_STEPS {
+            let tokens = &current.session.tokens;
+            let now = self.clock.now();
+            let refused = rejected.as_ref().is_some_and(|token| token.expose() == tokens.access.expose());
+            let known = tokens.refresh.as_ref().and_then(|token| self.known(token));
+            if known.is_none() && !refused && now < tokens.due_at() {
+                return Ok(current);
+            }
+            let alive = !refused && now < tokens.expires_at;
+            let Some(refresh) = tokens.refresh.clone() else {
+                return if alive { Ok(current) } else { Err(RefreshError::Revoked) };
+            };
+            match self.join(&refresh, &current).await {
+                Ok(successor) => current = successor,
+                Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) if alive => return Ok(current),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(current)
+    }
+
+    /// A flight that landed well, or is still in the air.
+    fn known(&self, token: &RefreshToken) -> Option<()> {
+        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let flight = flights.get(&key(token)).filter(|flight| flight.until > Instant::now())?;
+        (!matches!(*flight.answer.borrow(), Some(Err(_)))).then_some(())
+    }
+
+    /// The flight of this token: the one in the air, the one that landed lately, or a new one.
+    async fn join(self: &Arc<Self>, token: &RefreshToken, held: &Held) -> Answer {
+        let mut answer = self.flight(key(token), held);
+        let landed = answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+        landed.unwrap_or_else(|| Err(unavailable("the refresh was given up, since upwarden is stopping")))
+    }
+
+    fn flight(self: &Arc<Self>, key: [u8; 32], held: &Held) -> watch::Receiver<Option<Answer>> {
+        let now = Instant::now();
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&key).filter(|flight| flight.until > now) {
+            return flight.answer.clone();
+        }
+        flights.retain(|_, flight| flight.until > now);
+        let (landing, answer) = watch::channel(None);
+        flights.insert(key, Flight { answer: answer.clone(), until: now + DEADLINE + GRACE });
+        let (this, held) = (self.clone(), held.clone());
+        self.control.spawn(async move {
+            let result = match tokio::time::timeout(DEADLINE, this.refresh(&held)).await {
+                Ok(result) => result,
+                Err(_) => Err(unavailable("the refresh took too long")),
+            };
+            this.land(&key, &result);
+            landing.send_replace(Some(result));
+        });
+        answer
+    }
+
+    fn land(&self, key: &[u8; 32], result: &Answer) {
+        let kept = match result {
+            Ok(_) | Err(RefreshError::Revoked) => GRACE,
+            Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) => FAILURE_GRACE,
+        };
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get_mut(key) {
+            flight.until = Instant::now() + kept;
+        }
+    }
+
+    async fn refresh(&self, held: &Held) -> Answer {
+        let before = &held.session;
+        let Some(token) = &before.tokens.refresh else { return Err(RefreshError::Revoked) };
+        let outcome = self.upwork.tokens(TokenGrant::Refresh(token)).await;
+        self.metrics.refreshed(match &outcome {
+            Ok(_) => metrics::Refreshed::Renewed,
+            Err(TokenError::InvalidGrant(_)) => metrics::Refreshed::Revoked,
+            Err(TokenError::Misconfigured { .. }) => metrics::Refreshed::Misconfigured,
+            Err(TokenError::Unavailable { .. }) => metrics::Refreshed::Unavailable,
+        });
+        match outcome {
+            Ok(tokens) => {
+                let refreshed = Some(Refreshed { at: self.clock.now(), worked: true });
+                Ok(held.with(Session { tokens, refreshed, ..Session::clone(before) }))
+            }
+            Err(error) => {
+                tracing::warn!(%error, user = before.user.id, "a refresh failed");
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl From<TokenError> for RefreshError {
+    fn from(error: TokenError) -> Self {
+        let text = error.to_string();
+        match error {
+            TokenError::InvalidGrant(_) => Self::Revoked,
+            TokenError::Misconfigured { .. } => Self::Misconfigured(text),
+            TokenError::Unavailable { retry_after, .. } => Self::Unavailable { why: text, retry_after },
+        }
+    }
+}
+
+fn unavailable(why: &str) -> RefreshError {
+    RefreshError::Unavailable { why: why.to_owned(), retry_after: None }
+}
+
+/// What a flight is known by, without keeping the token.
+fn key(token: &RefreshToken) -> [u8; 32] {
+    digest(&SHA256, token.expose().as_bytes()).as_ref().try_into().unwrap_or_default()
+}

@@ -1,0 +1,449 @@
+//! The header rules of both directions, each as a type that nothing else makes.
+//!
+//! In: a client's or an upstream's fields. Out: [`AppHeaders`] (everything but a list), [`ApiHeaders`] (only a list), and
+//! answers without what ends here. Hop-by-hop fields are stripped first, every `Connection` line of them, and ours are set
+//! afterwards, so that no client can name ours away (LESSONS 13).
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
+    SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+};
+
+/// `X-Request-Id`.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `X-Upwork-API-TenantId`: the organization a call acts for (Upwork's GraphQL documentation).
+pub const TENANT: HeaderName = HeaderName::from_static("x-upwork-api-tenantid");
+/// `X-Upwork-User-Id`.
+pub const USER_ID: HeaderName = HeaderName::from_static("x-upwork-user-id");
+/// `X-Upwork-User`: the nid.
+pub const USER: HeaderName = HeaderName::from_static("x-upwork-user");
+/// `X-Upwork-User-Name`, percent-encoded where it is not ASCII.
+pub const USER_NAME: HeaderName = HeaderName::from_static("x-upwork-user-name");
+/// `X-Upwork-Organization-Id`.
+pub const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-upwork-organization-id");
+/// `X-Upwork-Ticket`.
+pub const TICKET: HeaderName = HeaderName::from_static("x-upwork-ticket");
+/// `X-Forwarded-User`: the nid, for apps that know other proxies.
+pub const FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+/// `X-Upwarden-Secret`: shown at a neighbour door beyond loopback.
+pub const SECRET: HeaderName = HeaderName::from_static("x-upwarden-secret");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+
+/// Fields that only we set; a client's own are dropped, look-alikes with `_` too.
+const OURS: [&str; 8] = [
+    "x-upwork-user-id",
+    "x-upwork-user",
+    "x-upwork-user-name",
+    "x-upwork-organization-id",
+    "x-upwork-ticket",
+    "x-forwarded-user",
+    "x-request-id",
+    "x-upwarden-secret",
+];
+
+/// What goes on from a caller to Upwork; nothing else does.
+const TO_API: [HeaderName; 17] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    ACCEPT_LANGUAGE,
+    CACHE_CONTROL,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    EXPECT,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    RANGE,
+    TENANT,
+    USER_AGENT,
+];
+
+/// What Upwork says to its own browsers, and not to ours (LESSONS 23).
+const NOT_FROM_API: [&str; 12] = [
+    "set-cookie",
+    "strict-transport-security",
+    "alt-svc",
+    "clear-site-data",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+    "public-key-pins",
+    "expect-ct",
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "service-worker-allowed",
+];
+
+/// A request's fields on their way to the app.
+#[derive(Debug)]
+pub struct AppHeaders(HeaderMap);
+
+impl AppHeaders {
+    /// The client's fields without hop-by-hop ones and without ours; an upgrade that was asked for is asked for anew.
+    /// `owns` tells our cookies from the app's.
+    pub fn from_client(mut headers: HeaderMap, owns: impl Fn(&str) -> bool) -> Self {
+        let upgrade = requested_upgrade(&headers);
+        let trailers = accepts_trailers(&headers);
+        strip_hop_by_hop(&mut headers);
+        drop_ours(&mut headers);
+        drop_cookies(&mut headers, owns);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        if let Some(protocol) = upgrade {
+            super::client::ask_upgrade(&mut headers, protocol);
+        } else if trailers {
+            headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+        }
+        Self(headers)
+    }
+
+    /// Sets one of ours.
+    pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.insert(name, value);
+    }
+
+    /// Drops the client's `Authorization`.
+    pub fn drop_authorization(&mut self) {
+        strip(&mut self.0, &AUTHORIZATION);
+    }
+
+    /// Sets a field, or strips it where there is no value.
+    pub(super) fn put(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
+        match value {
+            Some(value) => drop(self.0.insert(name, value)),
+            None => strip(&mut self.0, name),
+        }
+    }
+
+    /// The fields, to be sent.
+    pub(super) fn into_inner(self) -> HeaderMap {
+        self.0
+    }
+}
+
+/// A request's fields on their way to Upwork.
+#[derive(Debug, Clone)]
+pub struct ApiHeaders(HeaderMap);
+
+impl ApiHeaders {
+    /// Only what is on the list; `user_agent` and `tenant` where the caller sends none.
+    pub fn from_caller(caller: &HeaderMap, user_agent: &HeaderValue, tenant: Option<&HeaderValue>) -> Self {
+        let named = connection_names(caller);
+        let mut headers = HeaderMap::with_capacity(TO_API.len());
+        for name in TO_API.iter().filter(|name| !named.contains(name)) {
+            for value in caller.get_all(name) {
+                headers.append(name, value.clone());
+            }
+        }
+        headers.entry(USER_AGENT).or_insert_with(|| user_agent.clone());
+        if let Some(tenant) = tenant {
+            headers.entry(TENANT).or_insert_with(|| tenant.clone());
+        }
+        Self(headers)
+    }
+
+    /// The bearer; replaces what was there.
+    pub fn authorize(&mut self, mut value: HeaderValue) {
+        value.set_sensitive(true);
+        self.0.insert(AUTHORIZATION, value);
+    }
+
+    /// The target's host.
+    pub fn host(&mut self, value: HeaderValue) {
+        self.0.insert(HOST, value);
+    }
+
+    /// The fields, to be sent.
+    pub(super) fn into_inner(self) -> HeaderMap {
+        self.0
+    }
+}
+
+/// Drops what of the app's answer ends here, and cookies by our names.
+pub(super) fn clean_app_answer(headers: &mut HeaderMap, owns: impl Fn(&str) -> bool) {
+    strip_hop_by_hop(headers);
+    let ours = |value: &HeaderValue| {
+        let name = value.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        std::str::from_utf8(name).is_ok_and(|name| owns(name.trim()))
+    };
+    if headers.get_all(SET_COOKIE).iter().any(ours) {
+        let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
+        strip(headers, &SET_COOKIE);
+        for value in kept {
+            headers.append(SET_COOKIE, value);
+        }
+    }
+    strip(headers, &REQUEST_ID);
+}
+
+/// Drops what of Upwork's answer stays behind.
+pub(super) fn clean_api_answer(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    for name in NOT_FROM_API {
+        strip(headers, &HeaderName::from_static(name));
+    }
+    strip(headers, &REQUEST_ID);
+    debug_assert!(!headers.contains_key(SET_COOKIE) && !headers.contains_key(STRICT_TRANSPORT_SECURITY));
+    debug_assert!(!headers.contains_key(CLEAR_SITE_DATA));
+}
+
+/// The protocol a client asks to switch to, where it asks as RFC 9110 section 7.8 says.
+pub fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    let named = headers.get_all(CONNECTION).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    // h2c by Upgrade was taken back by RFC 9113 section 3.1; a switch behind our back is how requests are smuggled.
+    let known = !tokens(protocol).any(|token| token.to_ascii_lowercase().starts_with("h2c"));
+    (named && known).then(|| protocol.clone())
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case("trailers"))
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// Every field that any `Connection` line names (RFC 9110 section 7.6.1).
+fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(tokens)
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .collect()
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        // `Trailer` describes the body that goes on; a `Host` named away would leave none.
+        for name in connection_names(headers).iter().filter(|name| **name != HOST && **name != TRAILER) {
+            strip(headers, name);
+        }
+        strip(headers, &CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE]
+    {
+        strip(headers, &name);
+    }
+}
+
+fn drop_ours(headers: &mut HeaderMap) {
+    let is_ours = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with('x')
+            && OURS.iter().any(|ours| {
+                ours.len() == name.len()
+                    && ours.bytes().zip(name.bytes()).all(|(a, b)| a == b || (a == b'-' && b == b'_'))
+            })
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in found {
+        strip(headers, &name);
+    }
+}
+
+fn drop_cookies(headers: &mut HeaderMap, owns: impl Fn(&str) -> bool) {
+    let name_of = |pair: &[u8]| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        String::from_utf8_lossy(name).trim().to_owned()
+    };
+    let has_ours = |line: &HeaderValue| line.as_bytes().split(|byte| *byte == b';').any(|pair| owns(&name_of(pair)));
+    if !headers.get_all(COOKIE).iter().any(has_ours) {
+        return;
+    }
+    let mut kept: Vec<u8> = Vec::new();
+    for line in headers.get_all(COOKIE) {
+        for pair in line.as_bytes().split(|byte| *byte == b';').filter(|pair| !owns(&name_of(pair))) {
+            if !kept.is_empty() {
+                kept.extend_from_slice(b"; ");
+            }
+            kept.extend_from_slice(pair.trim_ascii());
+        }
+    }
+    strip(headers, &COOKIE);
+    if let Ok(value) = HeaderValue::from_bytes(&kept)
+        && !kept.is_empty()
+    {
+        headers.insert(COOKIE, value);
+    }
+}
+
+/// Removes every line of a field.
+#[expect(clippy::disallowed_methods, reason = "the one place that strips; the entry's removal takes every line along")]
+pub fn strip(headers: &mut HeaderMap, name: &HeaderName) {
+    while headers.remove(name).is_some() {}
+}
+
+/// A text as a field value: percent-encoded where it is not printable ASCII, and where it has a percent sign of its own.
+pub fn ascii_value(text: &str) -> HeaderValue {
+    let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'%') && text.trim() == text;
+    let encoded = if plain { text.to_owned() } else { percent_encode(text) };
+    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn percent_encode(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::with_capacity(text.len() * 3), |mut encoded, byte| {
+        if (b'!'..=b'~').contains(&byte) && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn owns(name: &str) -> bool {
+        name == "__Host-upwarden"
+    }
+
+    #[test]
+    fn every_connection_line_is_stripped_before_ours_are_set() {
+        let client = map(&[
+            ("connection", "close, x-one"),
+            ("connection", "x-two, x-upwork-user-id"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-two", "2 again"),
+            ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers, deflate"),
+            ("upgrade", "websocket"),
+            ("proxy-authorization", "Basic x"),
+            ("trailer", "x-sum"),
+            ("host", "app"),
+        ]);
+        let mut headers = AppHeaders::from_client(client, owns);
+        headers.set(USER_ID, HeaderValue::from_static("1"));
+        let expected = map(&[
+            ("trailer", "x-sum"),
+            ("host", "app"),
+            ("te", "trailers"),
+            ("connection", "TE"),
+            ("x-upwork-user-id", "1"),
+        ]);
+        assert_eq!(headers.into_inner(), expected);
+    }
+
+    #[test]
+    fn identity_fields_and_their_look_alikes_are_dropped() {
+        let client = map(&[
+            ("x-upwork-user-id", "evil"),
+            ("x_upwork_user_id", "evil"),
+            ("X-Upwork_User-Name", "evil"),
+            ("x-forwarded_user", "evil"),
+            ("x-request-id", "evil"),
+            ("x_upwork_ticket", "evil"),
+            ("x-upwork-userid", "another field"),
+            ("x-upwork-api-tenantid", "another field"),
+        ]);
+        let mut kept: Vec<String> =
+            AppHeaders::from_client(client, owns).into_inner().keys().map(ToString::to_string).collect();
+        kept.sort();
+        assert_eq!(kept, ["x-upwork-api-tenantid", "x-upwork-userid"]);
+    }
+
+    #[test]
+    fn the_app_gets_its_own_cookies_only() {
+        let client =
+            map(&[("cookie", "a=1; __Host-upwarden=secret; b=\"2; c"), ("cookie", " __Host-upwarden=other ; d=é")]);
+        let headers = AppHeaders::from_client(client, owns).into_inner();
+        assert_eq!(headers.get(COOKIE).unwrap().as_bytes(), "a=1; b=\"2; c; d=é".as_bytes());
+        let only = AppHeaders::from_client(map(&[("cookie", "__Host-upwarden=secret")]), owns).into_inner();
+        assert!(!only.contains_key(COOKIE));
+        let none = AppHeaders::from_client(map(&[("cookie", "a=1;b=2;  c")]), owns).into_inner();
+        assert_eq!(none.get(COOKIE).unwrap(), "a=1;b=2;  c");
+    }
+
+    #[test]
+    fn an_upgrade_goes_on_only_as_it_was_asked_for() {
+        let asked = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        let headers = AppHeaders::from_client(asked, owns).into_inner();
+        assert_eq!(headers, map(&[("connection", "upgrade"), ("upgrade", "websocket")]));
+        for fields in
+            [&[("upgrade", "websocket")][..], &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")][..]]
+        {
+            assert!(AppHeaders::from_client(map(fields), owns).into_inner().is_empty(), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_listed_goes_to_upwork() {
+        let caller = map(&[
+            ("authorization", "Bearer evil"),
+            ("cookie", "a=1"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("content-type", "application/json"),
+            ("x-upwork-api-tenantid", "7"),
+            ("x-http-method-override", "DELETE"),
+            ("connection", "accept"),
+            ("accept", "x/y"),
+        ]);
+        let mut headers = ApiHeaders::from_caller(
+            &caller,
+            &HeaderValue::from_static("upwarden"),
+            Some(&HeaderValue::from_static("9")),
+        );
+        headers.authorize(HeaderValue::from_static("Bearer good"));
+        let expected = map(&[
+            ("content-type", "application/json"),
+            ("x-upwork-api-tenantid", "7"),
+            ("user-agent", "upwarden"),
+            ("authorization", "Bearer good"),
+        ]);
+        assert_eq!(headers.into_inner(), expected);
+    }
+
+    #[test]
+    fn what_upwork_says_to_its_own_browsers_stays_behind() {
+        let mut answer = map(&[
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("strict-transport-security", "max-age=1"),
+            ("alt-svc", "h3"),
+            ("clear-site-data", "*"),
+            ("x-upwork-error-message", "kept"),
+            ("connection", "close"),
+        ]);
+        clean_api_answer(&mut answer);
+        assert_eq!(answer, map(&[("x-upwork-error-message", "kept")]));
+    }
+
+    #[test]
+    fn the_app_cannot_set_our_cookies() {
+        let mut answer =
+            map(&[("set-cookie", "a=1"), ("set-cookie", "__Host-upwarden=planted; Path=/"), ("set-cookie", "b=2")]);
+        clean_app_answer(&mut answer, owns);
+        assert_eq!(answer, map(&[("set-cookie", "a=1"), ("set-cookie", "b=2")]));
+    }
+
+    #[test]
+    fn names_that_are_not_ascii_are_percent_encoded() {
+        assert_eq!(ascii_value("Foo Bar"), "Foo Bar");
+        assert_eq!(ascii_value("Zoë 100%"), "Zo%C3%AB%20100%25");
+        assert_eq!(ascii_value("a\r\nb"), "a%0D%0Ab");
+    }
+}

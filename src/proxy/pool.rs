@@ -1,0 +1,146 @@
+//! Idle connections of one upstream, and the answers that give them back.
+//!
+//! In: connections whose answer was read to its end. Out: one that can be used again. A connection on which anything went
+//! wrong, or whose answer was left unread, is never given out again.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use tokio::time::Instant;
+
+use super::upload::{IdleTimer, Progress, Upload};
+use crate::body::Error;
+
+/// Idle connections kept at the most, per upstream and worker.
+const MOST_IDLE: usize = 128;
+
+/// A connection that can send.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) sender: SendRequest<Upload>,
+    /// How long it may lie idle: the upstream's own `Keep-Alive: timeout` less a second, else the default.
+    pub(super) keep: Duration,
+    pub(super) reused: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    lease: Lease,
+    until: Instant,
+}
+
+/// The idle connections.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    idle: Mutex<VecDeque<Idle>>,
+}
+
+impl Pool {
+    /// The connection that was used last, if it still lives.
+    pub(super) fn take(&self) -> Option<Lease> {
+        let now = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(entry) = idle.pop_back() {
+            if entry.until > now && !entry.lease.sender.is_closed() {
+                return Some(entry.lease);
+            }
+        }
+        None
+    }
+
+    fn give(&self, mut lease: Lease) {
+        if lease.sender.is_closed() {
+            return;
+        }
+        lease.reused = true;
+        let now = Instant::now();
+        let until = now + lease.keep;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // The front has lain longest: what ended there need not wait to be found.
+        while idle.front().is_some_and(|entry| entry.until <= now || entry.lease.sender.is_closed())
+            || idle.len() >= MOST_IDLE
+        {
+            idle.pop_front();
+        }
+        idle.push_back(Idle { lease, until });
+    }
+
+    /// Drops what has lain too long.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|entry| entry.until > now && !entry.lease.sender.is_closed());
+    }
+}
+
+/// An answer's body; gives its connection back at its end.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Incoming,
+    lease: Option<Lease>,
+    pool: Arc<Pool>,
+    upload: Arc<Progress>,
+    timer: IdleTimer,
+}
+
+impl Answer {
+    pub(super) fn new(body: Incoming, lease: Lease, pool: Arc<Pool>, upload: Arc<Progress>, idle: Duration) -> Self {
+        let mut answer = Self { body, lease: Some(lease), pool, upload, timer: IdleTimer::new(idle) };
+        if answer.body.is_end_stream() {
+            answer.finish();
+        }
+        answer
+    }
+
+    fn finish(&mut self) {
+        // An answer that came before the upload's end leaves the connection in the middle of a request.
+        if let Some(lease) = self.lease.take().filter(|_| self.upload.done()) {
+            self.pool.give(lease);
+        }
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.timer.moved();
+                if self.body.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                std::task::ready!(self.timer.poll_idle(cx));
+                self.lease = None;
+                Poll::Ready(Some(Err("the upstream's body stood still for too long".into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

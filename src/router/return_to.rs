@@ -1,0 +1,114 @@
+//! The only type a browser is redirected to after a sign-in or a sign-out.
+//!
+//! In: whatever somebody wrote into `return_to`. Out: a path on this host, as a browser's own URL parser understands it, or
+//! nothing. It never holds an address of another host, nor one that would begin or end a sign-in by itself.
+
+use url::Url;
+
+/// A path on this host with its query and fragment; begins with one slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturnTo(String);
+
+/// Bytes of a return address that are kept; a longer one loses its query, then becomes the home page.
+pub const MAX_LENGTH: usize = 1024;
+
+impl ReturnTo {
+    /// The home page.
+    pub fn home() -> Self {
+        Self("/".to_owned())
+    }
+
+    /// Reads `text` as a browser would that stands on this host (WHATWG URL), and takes it only where it stays there.
+    /// `prefix` is ours: of what is under it only the account page is a place to return to.
+    pub fn parse(text: &str, prefix: &str) -> Option<Self> {
+        // What is no plain path to begin with is not worth a parser's reading: a browser drops tabs and line ends, and takes
+        // a backslash for a slash.
+        let mut bytes = text.bytes();
+        let plain = bytes.next() == Some(b'/')
+            && !matches!(bytes.next(), Some(b'/' | b'\\'))
+            && !text.bytes().any(|byte| byte.is_ascii_control() || byte == b'\\');
+        if !plain {
+            return None;
+        }
+        let here = Url::parse("https://here.invalid/").ok()?;
+        let there = here.join(text).ok()?;
+        let stays = there.origin() == here.origin() && there.username().is_empty() && there.password().is_none();
+        if !stays || there.path().starts_with("//") {
+            return None;
+        }
+        let ours = there.path().strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if ours && there.path() != format!("{prefix}/auth/") {
+            return None;
+        }
+        Self::bounded(&there)
+    }
+
+    fn bounded(there: &Url) -> Option<Self> {
+        let whole = &there[url::Position::BeforePath..];
+        [whole, there.path()].into_iter().find(|text| text.len() <= MAX_LENGTH).map(|text| Self(text.to_owned()))
+    }
+
+    /// The text for a `Location`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Percent-encoded as one value of a query (`return_to=…`).
+    pub fn encoded(&self) -> String {
+        url::form_urlencoded::byte_serialize(self.0.as_bytes()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_this_host_is_kept_with_its_query() {
+        for text in
+            ["/", "/a?b=c&d=%2F", "/a#part", "/a//b", "/a%2Fb", "/a?next=https://evil.example", "/upwork/auth/", "/@x"]
+        {
+            assert_eq!(ReturnTo::parse(text, "/upwork").unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn another_host_is_never_returned_to() {
+        let table = [
+            "",
+            "//evil.example",
+            "///evil.example",
+            "/\\evil.example",
+            "\\/evil.example",
+            "https://evil.example",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "\t//evil.example",
+            " //evil.example",
+            "javascript:alert(1)",
+            "a",
+            "?x",
+            "/.//evil.example",
+            "/..//evil.example",
+            "/a/..//evil.example",
+            "/./\\evil.example",
+            "/%2e//evil.example",
+            "/\r\nLocation: x",
+            "/upwork/auth/logout",
+            "/upwork/auth/login?return_to=/",
+            "/upwork/auth/callback",
+            "/upwork",
+            "/x/../upwork/auth/logout",
+        ];
+        for text in table {
+            assert_eq!(ReturnTo::parse(text, "/upwork"), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_over_long_address_loses_its_query_first() {
+        let long = format!("/a?{}", "x".repeat(MAX_LENGTH));
+        assert_eq!(ReturnTo::parse(&long, "/upwork").unwrap().as_str(), "/a");
+        assert_eq!(ReturnTo::parse(&format!("/{}", "x".repeat(MAX_LENGTH)), "/upwork"), None);
+    }
+}

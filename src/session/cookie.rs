@@ -1,0 +1,263 @@
+//! Cookies: reading every one of a name, writing within what browsers keep, clearing with the same attributes.
+//!
+//! In: `Cookie` fields, sealed text. Out: candidates to open, `Set-Cookie` values. It knows nothing of what is inside.
+//!
+//! A value that passes 4,096 bytes with its name is split (RFC 6265bis section 5.6: a browser drops more without a word):
+//! the first piece says how many there are, `NAME=3.…`, `NAME-1=…`, `NAME-2=…`.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use cookie::{Cookie, SameSite};
+use http::header::{COOKIE, HeaderMap, HeaderValue};
+
+/// Bytes of name and value together that a browser keeps.
+const MOST: usize = 4096;
+/// Bytes of a piece, with its name; less than [`MOST`] for those who count attributes too.
+const PIECE: usize = 3900;
+/// Pieces at the most.
+pub const MAX_CHUNKS: usize = 5;
+/// Ways of putting pieces together that are tried, where somebody planted others of the same name.
+const MAX_COMBINATIONS: usize = 64;
+
+/// A cookie's name and the attributes it is always set and cleared with.
+#[derive(Clone, Debug)]
+pub struct Jar {
+    name: String,
+    secure: bool,
+}
+
+/// The value does not fit [`MAX_CHUNKS`] cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session needs {bytes} bytes, more than {MAX_CHUNKS} cookies hold")]
+pub struct TooLarge {
+    /// Bytes of the sealed value.
+    pub bytes: usize,
+}
+
+impl Jar {
+    /// For cookies called `name` and, in pieces, `name-1` and so on.
+    pub fn new(name: impl Into<String>, secure: bool) -> Self {
+        Self { name: name.into(), secure }
+    }
+
+    /// The name of the first piece.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a cookie of this name is one of this jar's, pieces included.
+    pub fn owns(&self, name: &str) -> bool {
+        name.strip_prefix(self.name.as_str()).is_some_and(|rest| {
+            rest.is_empty() || matches!(rest.as_bytes(), [b'-', digit] if (b'1'..=b'9').contains(digit))
+        })
+    }
+
+    fn piece_name(&self, place: usize) -> String {
+        if place == 0 { self.name.clone() } else { format!("{}-{place}", self.name) }
+    }
+
+    /// Every value that the request's cookies of this name can stand for, in the order they came.
+    pub fn candidates<'a>(&self, headers: &'a HeaderMap) -> Vec<Cow<'a, str>> {
+        let mut first = Vec::new();
+        let mut pieces: [Vec<Cow<'a, str>>; MAX_CHUNKS] = Default::default();
+        for (name, value) in pairs(headers) {
+            let Some(rest) = name.strip_prefix(self.name.as_str()) else { continue };
+            if rest.is_empty() {
+                first.push(value);
+            } else if let Some(list) = piece_place(rest).and_then(|place| pieces.get_mut(place)) {
+                list.push(value);
+            }
+        }
+        let mut found = Vec::new();
+        for value in first {
+            match split_count(&value) {
+                None => found.push(value),
+                Some((count, head)) => combine(head, pieces.get(1..count).unwrap_or_default(), &mut found),
+            }
+        }
+        found
+    }
+
+    /// The `Set-Cookie` values that make `value` the browser's, and clear what an earlier, longer value left behind.
+    pub fn set(&self, value: &str, max_age: Duration, seen: &HeaderMap) -> Result<Vec<HeaderValue>, TooLarge> {
+        let pieces = self.split(value)?;
+        let mut lines: Vec<HeaderValue> = pieces
+            .iter()
+            .enumerate()
+            .filter_map(|(place, piece)| self.line(&self.piece_name(place), piece, max_age))
+            .collect();
+        lines.extend(self.surplus(pieces.len(), seen));
+        Ok(lines)
+    }
+
+    /// The `Set-Cookie` values that clear every cookie of this jar: the first always, pieces where the request had them.
+    pub fn clear(&self, seen: &HeaderMap) -> Vec<HeaderValue> {
+        let mut lines: Vec<HeaderValue> = self.line(&self.name, "", Duration::ZERO).into_iter().collect();
+        lines.extend(self.surplus(1, seen));
+        lines
+    }
+
+    fn surplus(&self, from: usize, seen: &HeaderMap) -> Vec<HeaderValue> {
+        let mut places: Vec<usize> = pairs(seen)
+            .filter_map(|(name, _)| name.strip_prefix(self.name.as_str()).and_then(piece_place))
+            .filter(|place| *place >= from)
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|place| self.line(&self.piece_name(place), "", Duration::ZERO)).collect()
+    }
+
+    fn split(&self, value: &str) -> Result<Vec<String>, TooLarge> {
+        if self.name.len() + value.len() <= MOST {
+            return Ok(vec![value.to_owned()]);
+        }
+        let room = PIECE.saturating_sub(self.name.len() + 2);
+        let count = value.len().div_ceil(room);
+        if count > MAX_CHUNKS {
+            return Err(TooLarge { bytes: value.len() });
+        }
+        let mut pieces = Vec::with_capacity(count);
+        let mut rest = value;
+        while !rest.is_empty() {
+            let (piece, more) = rest.split_at_checked(room.min(rest.len())).ok_or(TooLarge { bytes: value.len() })?;
+            pieces.push(if pieces.is_empty() { format!("{count}.{piece}") } else { piece.to_owned() });
+            rest = more;
+        }
+        Ok(pieces)
+    }
+
+    fn line(&self, name: &str, value: &str, max_age: Duration) -> Option<HeaderValue> {
+        let age = cookie::time::Duration::try_from(max_age).unwrap_or(cookie::time::Duration::days(400));
+        let cookie = Cookie::build((name, value))
+            .path("/")
+            .http_only(true)
+            .secure(self.secure)
+            .same_site(SameSite::Lax)
+            .max_age(age)
+            .build();
+        HeaderValue::from_str(&cookie.to_string()).ok()
+    }
+}
+
+/// Every name and value of the request's cookies (RFC 6265 section 4.2); what is no pair is passed over.
+pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| std::str::from_utf8(line.as_bytes()).ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.trim(), Cow::Borrowed(value.trim())))
+}
+
+fn piece_place(rest: &str) -> Option<usize> {
+    match rest.as_bytes() {
+        [b'-', digit @ b'1'..=b'4'] => Some(usize::from(digit - b'0')),
+        _ => None,
+    }
+}
+
+/// `3.…` → 3 and the rest; sealed text itself has no dot.
+fn split_count(value: &str) -> Option<(usize, &str)> {
+    let (count, head) = value.split_once('.')?;
+    match count.as_bytes() {
+        [digit @ b'2'..=b'5'] => Some((usize::from(digit - b'0'), head)),
+        _ => None,
+    }
+}
+
+fn combine<'a>(head: &str, pieces: &[Vec<Cow<'a, str>>], found: &mut Vec<Cow<'a, str>>) {
+    let mut whole = vec![head.to_owned()];
+    for piece in pieces {
+        whole = whole
+            .iter()
+            .flat_map(|start| piece.iter().map(move |next| format!("{start}{next}")))
+            .take(MAX_COMBINATIONS)
+            .collect();
+    }
+    found.extend(whole.into_iter().map(Cow::Owned));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(lines: &[HeaderValue]) -> HeaderMap {
+        let pairs: Vec<String> = lines
+            .iter()
+            .filter(|line| !line.to_str().unwrap().contains("Max-Age=0"))
+            .map(|line| line.to_str().unwrap().split(';').next().unwrap().to_owned())
+            .collect();
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, pairs.join("; ").parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_short_value_is_one_cookie_with_its_attributes() {
+        let jar = Jar::new("__Host-upwarden", true);
+        let lines = jar.set("abc", Duration::from_secs(60), &HeaderMap::new()).unwrap();
+        assert_eq!(lines, ["__Host-upwarden=abc; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60"]);
+        assert_eq!(jar.candidates(&sent(&lines)), ["abc"]);
+    }
+
+    #[test]
+    fn a_long_value_is_split_with_a_count_and_comes_back_whole() {
+        let jar = Jar::new("__Host-upwarden", true);
+        for length in [4080, 4081, 4082, 8000, 12_000, 19_000] {
+            let value = "x".repeat(length);
+            let lines = jar.set(&value, Duration::from_secs(60), &HeaderMap::new()).unwrap();
+            assert!(lines.len() <= MAX_CHUNKS);
+            for line in &lines {
+                let pair = line.to_str().unwrap().split(';').next().unwrap();
+                assert!(pair.len() <= MOST + 1, "{}", pair.len());
+            }
+            assert_eq!(jar.candidates(&sent(&lines)), [value]);
+        }
+        assert_eq!(jar.set(&"x".repeat(20_000), Duration::ZERO, &HeaderMap::new()), Err(TooLarge { bytes: 20_000 }));
+    }
+
+    #[test]
+    fn surplus_chunks_are_cleared() {
+        let jar = Jar::new("upwarden", false);
+        let long = jar.set(&"x".repeat(9_000), Duration::from_secs(60), &HeaderMap::new()).unwrap();
+        let seen = sent(&long);
+        let lines = jar.set("short", Duration::from_secs(60), &seen).unwrap();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[1].to_str().unwrap().starts_with("upwarden-1=; "), "{lines:?}");
+        assert!(lines[2].to_str().unwrap().contains("Max-Age=0"), "{lines:?}");
+        assert_eq!(jar.clear(&seen).len(), 3);
+    }
+
+    #[test]
+    fn every_cookie_of_the_name_is_a_candidate() {
+        let jar = Jar::new("upwarden", false);
+        let mut headers = HeaderMap::new();
+        let planted: Vec<String> = (0..1000).map(|n| format!("upwarden={n}")).collect();
+        headers.insert(COOKIE, planted.join("; ").parse().unwrap());
+        headers.append(COOKIE, "other=1; upwarden=real; upwarden-login-1=x; =; noise".parse().unwrap());
+        let found = jar.candidates(&headers);
+        assert_eq!(found.len(), 1001);
+        assert_eq!(found[1000], "real");
+    }
+
+    #[test]
+    fn planted_pieces_do_not_hide_the_real_ones_and_are_bounded() {
+        let jar = Jar::new("upwarden", false);
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, "upwarden=2.a; upwarden-1=planted; upwarden-1=b".parse().unwrap());
+        assert_eq!(jar.candidates(&headers), ["aplanted", "ab"]);
+        let many: Vec<String> =
+            (0..100).flat_map(|n| (1..5).map(move |place| format!("upwarden-{place}={n}"))).collect();
+        headers.insert(COOKIE, format!("upwarden=5.a; {}", many.join("; ")).parse().unwrap());
+        assert!(jar.candidates(&headers).len() <= MAX_COMBINATIONS);
+    }
+
+    #[test]
+    fn it_owns_its_pieces_and_nothing_else() {
+        let jar = Jar::new("upwarden", false);
+        assert!(jar.owns("upwarden") && jar.owns("upwarden-1"));
+        assert!(!jar.owns("upwarden-login-1") && !jar.owns("upwardenx") && !jar.owns("theme"));
+    }
+}
