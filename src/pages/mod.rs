@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
@@ -62,11 +62,11 @@ pub struct Frame<'a> {
     pub request_id: Option<&'a str>,
 }
 
-/// Sixteen hexadecimal digits that change with the stylesheet: the `?v=` of its address.
+/// Sixteen characters of base64url that change with the stylesheet: the `?v=` of its address.
 pub fn stylesheet_version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
         let hash = digest(&SHA256, STYLESHEET.as_bytes());
-        hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        URL_SAFE_NO_PAD.encode(hash.as_ref().get(..12).unwrap_or_default())
     });
     &VERSION
 }

@@ -102,8 +102,8 @@ pub const TOO_MANY_SIGN_INS: Text = text(
 /// The app did not take the connection.
 pub const APP_DOWN: Text = text(
     "The app is not answering",
-    "You are signed in and this site’s front door is fine, but the app behind it does not accept connections. It is \
-     starting, or it has stopped.",
+    "This site’s front door is fine, but the app behind it does not accept connections. It is starting, or it has \
+     stopped.",
     "Wait a moment. If it stays like this, tell whoever runs the app.",
 );
 
