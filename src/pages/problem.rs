@@ -16,7 +16,7 @@ pub struct ProblemView<'a> {
     pub status: u16,
     /// One short line, no full stop.
     pub title: &'a str,
-    /// What happened and why, in sentences.
+    /// What happened and why, in sentences; what stands between two backticks is set as code, here and below.
     pub cause: &'a str,
     /// The next step; each line becomes a step of its own.
     pub remedy: &'a str,
@@ -53,7 +53,8 @@ impl Action<'_> {
 
 /// Draws a problem.
 pub fn problem(view: &ProblemView<'_>) -> Page {
-    let steps: Vec<Value> = view.remedy.lines().filter(|line| !line.trim().is_empty()).map(Value::from).collect();
+    let steps: Vec<Value> =
+        view.remedy.lines().filter(|line| !line.trim().is_empty()).map(|line| Value::from(spans(line))).collect();
     let actions: Vec<Value> = view.actions.iter().filter(|action| action.is_safe()).map(Action::value).collect();
     let details: Vec<Value> =
         view.details.iter().map(|&(name, value)| context! { name => name, value => value }).collect();
@@ -62,7 +63,7 @@ pub fn problem(view: &ProblemView<'_>) -> Page {
         status => view.status,
         reason => reason.unwrap_or("Error"),
         title => view.title,
-        cause => view.cause,
+        cause => spans(view.cause),
         steps => steps,
         actions => actions,
         retry_after => view.retry_after,
@@ -70,6 +71,21 @@ pub fn problem(view: &ProblemView<'_>) -> Page {
         request_id => view.frame.request_id,
     };
     render(&view.frame, &Shape { refresh: view.retry_after, ..Shape::new(view.title, "problem.html") }, part)
+}
+
+/// Cuts a text at its backticks; one without a partner stays a backtick.
+fn spans(text: &str) -> Vec<Value> {
+    let mut spans = Vec::new();
+    let mut rest = text;
+    while let Some((before, (code, after))) =
+        rest.split_once('`').and_then(|(before, after)| Some((before, after.split_once('`')?)))
+    {
+        spans.push(context! { code => false, text => before });
+        spans.push(context! { code => true, text => code });
+        rest = after;
+    }
+    spans.push(context! { code => false, text => rest });
+    spans
 }
 
 #[cfg(test)]

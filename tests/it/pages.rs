@@ -1,5 +1,7 @@
 //! The pages upwarden shows itself: well formed for people and screen readers, and closed to hostile texts.
 
+#![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
+
 use upwarden::clock::Timestamp;
 use upwarden::pages::curl::Neighbour;
 use upwarden::pages::{self, Frame, Page};
@@ -183,6 +185,12 @@ fn a_problem_asks_again_only_when_told_to() {
     });
     assert!(!page.html.contains("http-equiv") && !page.html.contains("<details>"));
     assert_eq!(page.html.matches("<li>").count(), 3, "each line of the remedy is a step");
+}
+
+#[test]
+fn names_of_settings_are_set_as_code() {
+    let html = problem("a `b<c>` d ` e").html;
+    assert!(html.contains("<p class=\"lead\">a <code>b&lt;c&gt;</code> d ` e</p>"), "{html}");
 }
 
 #[test]
