@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::accounts::Account;
 use super::counters::Seen;
 use super::faults::Target;
+use super::grants::to_hex;
 use super::graphql::{self, World};
 use super::params::Params;
 use super::state::Inner;
@@ -81,7 +82,7 @@ async fn route(inner: &Inner, request: Request<Body>, account: &'static Account,
         }
         "/api/sandbox/echo" => echo(request).await,
         "/api/sandbox/bytes" if get => bytes(&request),
-        "/api/sandbox/stream" if get => stream(release),
+        "/api/sandbox/stream" if get => stream(inner, release),
         _ => answers::legacy_error(StatusCode::NOT_FOUND, "Not Found", now),
     }
 }
@@ -164,7 +165,7 @@ async fn echo(request: Request<Body>) -> Response<Body> {
             trailers.extend(fields.keys().map(ToString::to_string));
         }
     }
-    let sum: String = sum.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = to_hex(sum.finish().as_ref());
     answers::json(
         StatusCode::OK,
         &json!({
@@ -187,11 +188,15 @@ fn bytes(request: &Request<Body>) -> Response<Body> {
     }
 }
 
-/// Two server-sent events; the second comes with the next `POST /release`.
-fn stream(mut release: Release) -> Response<Body> {
+/// Two server-sent events; the second comes with the next `POST /release`, or at shutdown.
+fn stream(inner: &Inner, mut release: Release) -> Response<Body> {
+    let closing = inner.closing.clone();
     let wait = async move {
-        // Closed only when the sandbox is gone, and then there is nothing to wait for.
-        let _ = release.changed().await;
+        tokio::select! {
+            // An error means the sandbox is gone, and then there is nothing to wait for.
+            _ = release.changed() => {}
+            () = closing.cancelled() => {}
+        }
     };
     let mut answer = Response::new(bodies::two_events(wait));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

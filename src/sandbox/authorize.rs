@@ -295,7 +295,7 @@ fn consent_page(ask: &Ask, known: Option<&Account>, query: &str) -> Response<Bod
     .collect();
     let page = context! {
         style => STYLE_PATH, logout => LOGOUT_PATH, action => format!("{AUTHORIZE_PATH}?{query}"),
-        known => known.map(|account| account.name()), client => &ask.client, redirect_uri => &ask.redirect_uri,
+        known => known.map(Account::name), client => &ask.client, redirect_uri => &ask.redirect_uri,
         accounts, chosen, hidden,
     };
     answers::html(StatusCode::OK, render("consent.html", page))

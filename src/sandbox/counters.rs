@@ -68,7 +68,7 @@ pub struct Seen {
     pub method: String,
     /// Path and query, byte for byte.
     pub target: String,
-    /// Names and values in the order received (names lower-case); of credentials only `present`.
+    /// Names (lower-case) and values; lines of one name in the order received; of credentials only `present`.
     pub headers: Vec<(String, String)>,
 }
 

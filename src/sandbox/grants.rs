@@ -26,13 +26,15 @@ const SWEEP_EVERY: u64 = 1024;
 pub(super) fn random_hex(digits: usize) -> String {
     let mut bytes = vec![0; digits.div_ceil(2)];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
-    let mut hex: String = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect();
+    let mut hex = to_hex(&bytes);
     hex.truncate(digits);
     hex
 }
 
-fn digit(value: u8) -> char {
-    char::from_digit(u32::from(value), 16).unwrap_or('0')
+/// Bytes as hex digits.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect()
 }
 
 type Hash = [u8; 32];

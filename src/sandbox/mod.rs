@@ -202,6 +202,7 @@ impl Sandbox {
     }
 
     /// The fields the API key lacks a scope for, as `Type.field`, e.g. `User.email`; replaces those set before.
+    /// (At Upwork such a change ends all tokens of the key; here [`Sandbox::revoke_all`] does that, where it is wanted.)
     pub fn missing_scopes(&self, fields: Vec<String>) {
         self.0.lock().missing_scopes = fields;
     }

@@ -115,26 +115,19 @@ async fn a_service_token_has_no_refresh_token() {
 async fn wrong_requests_are_told_what_is_wrong() {
     let (sandbox, _) = named();
     let credentials = [("client_id", CLIENT), ("client_secret", "s3cr&t")];
-    let cases: [(&[(&str, &str)], u16, &str, &str); 6] = [
-        (&[], 400, "invalid_request", "Missing parameters: grant_type"),
-        (&[("grant_type", "password"), credentials[0], credentials[1]], 400, "unsupported_grant_type", "The grant"),
-        (&[("grant_type", "refresh_token"), credentials[0]], 400, "invalid_request", "client_secret, refresh_token"),
-        (
-            &[("grant_type", "authorization_code"), credentials[0], credentials[1]],
-            400,
-            "invalid_request",
-            "code, redirect_uri",
-        ),
-        (
-            &[("grant_type", "client_credentials"), credentials[0], ("client_secret", "x")],
-            401,
-            "invalid_client",
-            "Client",
-        ),
-        (&[("grant_type", "client_credentials"), ("client_id", "x"), credentials[1]], 401, "invalid_client", "Client"),
+    let bad_secret = ("client_secret", "x");
+    let grant = |name| ("grant_type", name);
+    let [id, secret] = credentials;
+    let cases = [
+        (vec![], 400, "invalid_request", "Missing parameters: grant_type"),
+        (vec![grant("password"), id, secret], 400, "unsupported_grant_type", "The grant"),
+        (vec![grant("refresh_token"), id], 400, "invalid_request", "client_secret, refresh_token"),
+        (vec![grant("authorization_code"), id, secret], 400, "invalid_request", "code, redirect_uri"),
+        (vec![grant("client_credentials"), id, bad_secret], 401, "invalid_client", "Client"),
+        (vec![grant("client_credentials"), ("client_id", "x"), secret], 401, "invalid_client", "Client"),
     ];
     for (fields, status, error, text) in cases {
-        let (found, answer) = send(&sandbox, TOKEN_PATH, None, fields).await;
+        let (found, answer) = send(&sandbox, TOKEN_PATH, None, &fields).await;
         assert_eq!((found.as_u16(), &answer["error"]), (status, &json!(error)), "{fields:?}");
         assert!(answer["error_description"].as_str().unwrap().contains(text), "{answer}");
     }
