@@ -51,6 +51,8 @@ async fn the_consent_page_names_the_key_and_offers_the_accounts() {
         "name=\"code_challenge\" value=\"abc\"",
         "name=\"code_challenge_method\" value=\"S256\"",
         "name=\"state\" value=\"a&amp;b\"",
+        "name=\"redirect_uri\" value=\"http://localhost:3000/callback\"",
+        "&amp;x=%22%3E%3Cb%3E\">",
     ] {
         assert!(page.contains(part), "{part} is not in {page}");
     }
@@ -59,6 +61,13 @@ async fn the_consent_page_names_the_key_and_offers_the_accounts() {
     assert!(!policy.contains("form-action"), "it would block the way back");
     let (parts, _) = get(&sandbox, STYLE_PATH).await;
     assert_eq!(parts.status, StatusCode::OK);
+}
+
+#[test]
+fn text_cannot_leave_its_attribute() {
+    assert_eq!(escaped("\"><b>&'/"), "&quot;&gt;&lt;b&gt;&amp;&#39;/");
+    let page = render("message.html", context! { style => "s", title => "<i>", text => "\"<b>" });
+    assert!(page.contains("<h1>&lt;i&gt;</h1>") && page.contains("<p>&quot;&lt;b&gt;</p>"), "{page}");
 }
 
 #[tokio::test]

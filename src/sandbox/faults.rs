@@ -82,7 +82,7 @@ pub(super) const KNOWN: &str = "known faults: slow (with \"millis\", else until 
 /// A fault order that was not understood; nothing of it was done.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}; {KNOWN}")]
-pub struct Unknown(String);
+pub struct UnknownFault(String);
 
 /// An order, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,9 +93,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn parse(wanted: &Value) -> Result<Self, Unknown> {
+    pub(super) fn parse(wanted: &Value) -> Result<Self, UnknownFault> {
         let Some(fields) = wanted.as_object() else {
-            return Err(Unknown("a JSON object is needed, such as {\"token\":\"500\",\"times\":2}".to_owned()));
+            return Err(UnknownFault("a JSON object is needed, such as {\"token\":\"500\",\"times\":2}".to_owned()));
         };
         let times = match fields.get("times") {
             None => Times::Only(1),
@@ -103,7 +103,7 @@ impl Plan {
             Some(number) => match number.as_u64() {
                 Some(0) => Times::Always,
                 Some(count) => Times::Only(count),
-                None => return Err(Unknown(format!("\"times\" cannot be {number}"))),
+                None => return Err(UnknownFault(format!("\"times\" cannot be {number}"))),
             },
         };
         let options = Options { millis: whole(fields.get("millis"))?, retry_after: whole(fields.get("retry_after"))? };
@@ -112,11 +112,11 @@ impl Plan {
             if matches!(name.as_str(), "times" | "millis" | "retry_after") {
                 continue;
             }
-            let target = Target::named(name).ok_or_else(|| Unknown(format!("there is no target {name:?}")))?;
+            let target = Target::named(name).ok_or_else(|| UnknownFault(format!("there is no target {name:?}")))?;
             orders.push((target, options.faults(target, value)?));
         }
         if orders.is_empty() {
-            return Err(Unknown("no target is named: authorize, token, revoke or api".to_owned()));
+            return Err(UnknownFault("no target is named: authorize, token, revoke or api".to_owned()));
         }
         Ok(Self { orders, times })
     }
@@ -128,7 +128,7 @@ struct Options {
 }
 
 impl Options {
-    fn faults(&self, target: Target, value: &Value) -> Result<Vec<Fault>, Unknown> {
+    fn faults(&self, target: Target, value: &Value) -> Result<Vec<Fault>, UnknownFault> {
         let listed = match value {
             Value::Null => return Ok(Vec::new()),
             Value::String(word) if word == "none" => return Ok(Vec::new()),
@@ -138,8 +138,8 @@ impl Options {
         listed.iter().map(|one| self.fault(target, one)).collect()
     }
 
-    fn fault(&self, target: Target, value: &Value) -> Result<Fault, Unknown> {
-        let unknown = || Unknown(format!("there is no fault {value}"));
+    fn fault(&self, target: Target, value: &Value) -> Result<Fault, UnknownFault> {
+        let unknown = || UnknownFault(format!("there is no fault {value}"));
         let (name, retry_after) = match value {
             Value::String(name) => (name.clone(), self.retry_after),
             Value::Number(number) => (number.to_string(), self.retry_after),
@@ -164,7 +164,7 @@ impl Options {
             _ => return Err(unknown()),
         };
         match fault.only_at() {
-            Some(place) if place != target => Err(Unknown(format!("{name:?} cannot strike there"))),
+            Some(place) if place != target => Err(UnknownFault(format!("{name:?} cannot strike there"))),
             Some(_) | None => Ok(fault),
         }
     }
@@ -188,10 +188,10 @@ impl Fault {
     }
 }
 
-fn whole(value: Option<&Value>) -> Result<Option<u64>, Unknown> {
+fn whole(value: Option<&Value>) -> Result<Option<u64>, UnknownFault> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| Unknown(format!("{value} is not a whole number"))),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| UnknownFault(format!("{value} is not a whole number"))),
     }
 }
 

@@ -37,7 +37,7 @@ use crate::listener::plain;
 use crate::secret::Secret;
 
 pub use counters::{Counters, Seen};
-pub use faults::{Fault, Target, Times};
+pub use faults::{Fault, Target, Times, UnknownFault};
 pub use limits::Rates;
 use state::Inner;
 
@@ -164,7 +164,7 @@ impl Sandbox {
     }
 
     /// Takes faults in the control door's form, such as `{"token":"500","times":2}`. The error says what is known.
-    pub fn faults(&self, wanted: &serde_json::Value) -> Result<(), faults::Unknown> {
+    pub fn faults(&self, wanted: &serde_json::Value) -> Result<(), UnknownFault> {
         let plan = faults::Plan::parse(wanted)?;
         self.0.lock().faults.apply(plan);
         Ok(())
