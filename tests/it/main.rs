@@ -1,4 +1,5 @@
-//! Integration tests: one binary, a module a theme.
+//! The one integration test binary: a module a theme.
 
-mod pages;
-mod sample_app;
+mod pages; // what people are shown, and what it must never hold
+mod sample_app; // the app that the demo guards
+mod sandbox; // the local imitation of Upwork, over real sockets

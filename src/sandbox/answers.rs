@@ -1,0 +1,113 @@
+//! Answers in the forms that Upwork gives them. No state, no secrets.
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, PRAGMA};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::body::Body;
+use crate::clock::Timestamp;
+
+fn typed(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut answer = Response::new(Body::full(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    typed(status, "application/json", value.to_string())
+}
+
+pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    typed(status, "text/plain; charset=utf-8", text.into())
+}
+
+pub(super) fn css(sheet: &'static str) -> Response<Body> {
+    typed(StatusCode::OK, "text/css; charset=utf-8", sheet)
+}
+
+pub(super) fn html(status: StatusCode, page: impl Into<String>) -> Response<Body> {
+    let mut answer = typed(status, "text/html; charset=utf-8", page.into());
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(http::header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // No form-action: Chromium would apply it to the redirect after the form, which leads to another origin.
+    headers.insert(
+        http::header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"),
+    );
+    answer
+}
+
+/// Sends the browser on. 303, so that a posted form becomes a GET (RFC 9700 section 4.12).
+pub(super) fn see_other(location: &str) -> Response<Body> {
+    let Ok(location) = HeaderValue::from_str(location) else {
+        return text(StatusCode::BAD_REQUEST, "The address to go back to cannot be written into a header.\n");
+    };
+    let mut answer = text(StatusCode::SEE_OTHER, "");
+    answer.headers_mut().insert(LOCATION, location);
+    no_store(answer)
+}
+
+/// Adds what RFC 6749 section 5.1 wants on token answers.
+pub(super) fn no_store(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    answer
+}
+
+/// An error of the token endpoint (RFC 6749 section 5.2).
+pub(super) fn oauth_error(status: StatusCode, error: &str, description: &str) -> Response<Body> {
+    no_store(json(status, &json!({"error": error, "error_description": description})))
+}
+
+/// What the API says to a token it does not accept.
+pub(super) fn authentication_failed() -> Response<Body> {
+    let mut answer = json(StatusCode::UNAUTHORIZED, &json!({"message": "Authentication failed"}));
+    // Inferred: RFC 6750 section 3 wants it with every such 401.
+    answer
+        .headers_mut()
+        .insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+    answer
+}
+
+pub(super) fn too_many_requests(retry_after: Option<u64>) -> Response<Body> {
+    let mut answer = text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
+    if let Some(seconds) = retry_after {
+        answer.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+/// An error of the legacy REST API, told in the body and in two headers of its own.
+pub(super) fn legacy_error(status: StatusCode, message: &str, now: Timestamp) -> Response<Body> {
+    let code = status.as_u16();
+    let body = json!({
+        "server_time": now.seconds(),
+        "error": {"status": code, "code": code, "message": message},
+    });
+    let mut answer = json(status, &body);
+    answer.headers_mut().insert(HeaderName::from_static("x-upwork-error-code"), HeaderValue::from(code));
+    if let Ok(message) = HeaderValue::from_str(message) {
+        answer.headers_mut().insert(HeaderName::from_static("x-upwork-error-message"), message);
+    }
+    answer
+}
+
+/// Adds what a CDN adds, all of which a proxy must leave behind.
+pub(super) fn through_cdn(mut answer: Response<Body>) -> Response<Body> {
+    let headers = answer.headers_mut();
+    headers.append(
+        http::header::SET_COOKIE,
+        HeaderValue::from_static("__cf_bm=sandbox; Path=/; HttpOnly; SameSite=None; Secure"),
+    );
+    headers.append(http::header::SET_COOKIE, HeaderValue::from_static("visitor_id=sandbox; Path=/"));
+    headers.insert(
+        http::header::STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static("max-age=15552000; includeSubDomains; preload"),
+    );
+    headers.insert(http::header::ALT_SVC, HeaderValue::from_static("h3=\":443\"; ma=86400"));
+    headers.insert(http::header::SERVER, HeaderValue::from_static("sandbox-cdn"));
+    answer
+}

@@ -1,0 +1,204 @@
+//! The API: GraphQL, two legacy REST calls, and a few calls that only the sandbox has.
+//!
+//! In: requests with a bearer. Out: what the token's holder may see. Every answer carries the headers of a CDN.
+
+use std::net::SocketAddr;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use super::accounts::Account;
+use super::counters::Seen;
+use super::faults::Target;
+use super::grants::to_hex;
+use super::graphql::{self, World};
+use super::params::Params;
+use super::state::Inner;
+use super::{GRAPHQL_PATH, Release, answers, bodies};
+use crate::body::Body;
+use crate::clock::Timestamp;
+
+/// The longest GraphQL request that is read.
+const LONGEST_QUERY: usize = 1024 * 1024;
+/// The most bytes `/api/sandbox/bytes` sends: 1 TiB.
+const MOST_BYTES: u64 = 1 << 40;
+
+/// Whether a path belongs to the API.
+pub(super) fn is_api(path: &str) -> bool {
+    path == GRAPHQL_PATH || path.starts_with("/api/") || path.starts_with("/gds/")
+}
+
+pub(super) async fn call(inner: &Inner, request: Request<Body>, peer: SocketAddr, release: Release) -> Response<Body> {
+    let now = inner.clock.now();
+    let (fault, admitted) = {
+        let mut state = inner.lock();
+        let fault = state.faults.take(Target::Api, |_| true);
+        let admitted = !inner.config.limits || state.limits.admit(peer.ip(), &inner.config.rates, now);
+        state.counters.rate_limited += u64::from(!admitted);
+        // Counted last: whoever sees the count sees the request, too.
+        state.remember_request(Seen::of(&request));
+        state.counters.count_api(request.uri().path());
+        (fault, admitted)
+    };
+    let again = release.clone();
+    let work = async {
+        if !admitted {
+            // Inferred: whether Upwork sends Retry-After is not known, so clients must do without.
+            return answers::too_many_requests(None);
+        }
+        match holder(inner, request.headers(), now) {
+            None => answers::authentication_failed(),
+            Some(account) => route(inner, request, account, again).await,
+        }
+    };
+    answers::through_cdn(bodies::strike(inner, fault, release, work).await)
+}
+
+fn holder(inner: &Inner, headers: &HeaderMap, now: Timestamp) -> Option<&'static Account> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| inner.lock().grants.holder(token.trim(), now))?
+}
+
+async fn route(inner: &Inner, request: Request<Body>, account: &'static Account, release: Release) -> Response<Body> {
+    let now = inner.clock.now();
+    let path = request.uri().path().to_owned();
+    let get = request.method() == Method::GET || request.method() == Method::HEAD;
+    match path.as_str() {
+        GRAPHQL_PATH if request.method() == Method::POST => graphql(inner, request, account).await,
+        GRAPHQL_PATH => {
+            let mut answer = answers::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            answer
+        }
+        "/api/auth/v1/info.json" if get => answers::json(StatusCode::OK, &info(account, now)),
+        "/api/hr/v2/users/me.json" if get => answers::json(StatusCode::OK, &me(account, now)),
+        "/api/auth/v1/info.json" | "/api/hr/v2/users/me.json" => {
+            answers::legacy_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", now)
+        }
+        "/api/sandbox/echo" => echo(request).await,
+        "/api/sandbox/bytes" if get => bytes(&request),
+        "/api/sandbox/stream" if get => stream(inner, release),
+        _ => answers::legacy_error(StatusCode::NOT_FOUND, "Not Found", now),
+    }
+}
+
+async fn graphql(inner: &Inner, request: Request<Body>, account: &'static Account) -> Response<Body> {
+    let tenant = request.headers().get("x-upwork-api-tenantid");
+    // A tenant that is not text is nobody's.
+    let tenant = tenant.map(|tenant| tenant.to_str().unwrap_or("?").to_owned());
+    let organization = account.organization(tenant.as_deref());
+    let Ok(posted) = request.into_body().collect(LONGEST_QUERY).await else {
+        return answers::text(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large");
+    };
+    let mut state = inner.lock();
+    let state = &mut *state;
+    let mut world = World {
+        account,
+        organization,
+        missing_scopes: &state.missing_scopes,
+        notes: &mut state.notes,
+        mutations: &mut state.counters.graphql_mutations,
+    };
+    answers::json(StatusCode::OK, &graphql::answer(&posted, &mut world))
+}
+
+fn auth_user(account: &Account) -> Value {
+    json!({
+        "first_name": account.first_name, "last_name": account.last_name,
+        "timezone": "America/Tijuana", "timezone_offset": "-25200",
+    })
+}
+
+fn yes(condition: bool) -> &'static str {
+    if condition { "yes" } else { "no" }
+}
+
+fn info(account: &Account, now: Timestamp) -> Value {
+    json!({
+        "server_time": now.seconds(),
+        "auth_user": auth_user(account),
+        "info": {
+            "ref": account.rid,
+            "has_agency": if account.role == "agency" { "1" } else { "0" },
+            "capacity": {
+                "provider": yes(account.provider), "buyer": yes(!account.provider), "affiliate_manager": "no",
+            },
+            "profile_url": format!("https://www.upwork.com/users/~{:0>16}", account.rid),
+            "portrait_50_img": account.photo_url(),
+            "location": {"city": "Tijuana", "state": "", "country": "Mexico"},
+        },
+    })
+}
+
+fn me(account: &Account, now: Timestamp) -> Value {
+    json!({
+        "server_time": now.seconds(),
+        "auth_user": auth_user(account),
+        "user": {
+            "id": account.nid, "reference": account.rid,
+            "first_name": account.first_name, "last_name": account.last_name,
+            "email": account.email, "status": "active",
+            "profile_key": format!("~~{:0>16}", account.rid),
+            "is_provider": if account.provider { "1" } else { "0" },
+        },
+    })
+}
+
+/// Tells what arrived: the request as seen, and of its body the length and the SHA-256. The body is not kept.
+async fn echo(request: Request<Body>) -> Response<Body> {
+    let seen = Seen::of(&request);
+    let mut body = request.into_body();
+    let (mut length, mut sum) = (0_u64, Context::new(&SHA256));
+    let mut trailers = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return answers::text(StatusCode::BAD_REQUEST, "The body was cut") };
+        if let Some(data) = frame.data_ref() {
+            length += data.len() as u64;
+            sum.update(data);
+        }
+        if let Some(fields) = frame.trailers_ref() {
+            trailers.extend(fields.keys().map(ToString::to_string));
+        }
+    }
+    let sum = to_hex(sum.finish().as_ref());
+    answers::json(
+        StatusCode::OK,
+        &json!({
+            "method": seen.method, "target": seen.target, "headers": seen.headers, "trailers": trailers,
+            "body_length": length, "body_sha256": sum,
+        }),
+    )
+}
+
+/// As many bytes as asked for, in pieces, without a length.
+fn bytes(request: &Request<Body>) -> Response<Body> {
+    let query = Params::parse(request.uri().query().unwrap_or_default().as_bytes());
+    match query.get("n").and_then(|n| n.parse().ok()).filter(|n| *n <= MOST_BYTES) {
+        None => answers::text(StatusCode::BAD_REQUEST, "n is needed: how many bytes, at most 1099511627776"),
+        Some(length) => {
+            let mut answer = Response::new(bodies::pattern(length));
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            answer
+        }
+    }
+}
+
+/// Two server-sent events; the second comes with the next `POST /release`, or at shutdown.
+fn stream(inner: &Inner, mut release: Release) -> Response<Body> {
+    let closing = inner.closing.clone();
+    let wait = async move {
+        tokio::select! {
+            // An error means the sandbox is gone, and then there is nothing to wait for.
+            _ = release.changed() => {}
+            () = closing.cancelled() => {}
+        }
+    };
+    let mut answer = Response::new(bodies::two_events(wait));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    answer
+}

@@ -1,0 +1,295 @@
+//! Faults on demand: what is to go wrong, where, and how often.
+//!
+//! In: the control door's JSON, or [`Fault`]s. Out: for each request, the fault that strikes it, if any. Faults of a
+//! target wait in a queue; a request takes the first that can strike it.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde_json::Value;
+
+/// A place where faults strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The authorize page.
+    Authorize,
+    /// The token endpoint.
+    Token,
+    /// The revocation endpoint.
+    Revoke,
+    /// GraphQL and REST.
+    Api,
+}
+
+impl Target {
+    const ALL: [(&'static str, Self); 4] =
+        [("authorize", Self::Authorize), ("token", Self::Token), ("revoke", Self::Revoke), ("api", Self::Api)];
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
+    }
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The work is done; the answer is held until a release, or for so many milliseconds.
+    Slow {
+        /// Milliseconds of the machine's time; `None`: until a release.
+        millis: Option<u64>,
+    },
+    /// 500 with an HTML page; nothing is done.
+    InternalError,
+    /// 502 with an HTML page; nothing is done.
+    BadGateway,
+    /// 503 with an HTML page; nothing is done.
+    Unavailable,
+    /// The CDN's bot wall: 403 with HTML; nothing is done.
+    Html,
+    /// The work is done; the answer is a 200 whose JSON breaks off in the middle.
+    Garbage,
+    /// The work is done; after half of the answer's body the connection is cut.
+    Cut,
+    /// 429; nothing is done.
+    TooMany {
+        /// Seconds of `Retry-After`; `None`: no such header.
+        retry_after: Option<u64>,
+    },
+    /// Token endpoint, code and refresh grants: 400 `invalid_grant`; the grant itself stays as it is.
+    InvalidGrant,
+    /// Token endpoint, refresh grant: the refresh token shown is dead from now on, with its family.
+    DeadRefreshToken,
+    /// Token endpoint, code and refresh grants: the answer has no `refresh_token`.
+    NoRefreshToken,
+    /// Authorize page: straight back with `access_denied`, as if the user had declined.
+    Decline,
+}
+
+/// How long a fault stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// For so many requests.
+    Only(u64),
+    /// Until the reset.
+    Always,
+}
+
+/// The names that are known, as the control door tells them.
+pub(super) const KNOWN: &str = "known faults: slow (with \"millis\", else until POST /release), 500, 502, 503, html, \
+    garbage, cut, 429 (with \"retry_after\" seconds, or as {\"429\": seconds}), none (clears) at authorize, token, \
+    revoke and api; decline at authorize; invalid_grant, dead_refresh_token, no_refresh_token at token; \
+    \"times\": how many requests (1; 0 or \"always\": until POST /reset)";
+
+/// A fault order that was not understood; nothing of it was done.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}; {KNOWN}")]
+pub struct UnknownFault(String);
+
+/// An order, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// An empty list clears the target.
+    orders: Vec<(Target, Vec<Fault>)>,
+    times: Times,
+}
+
+impl Plan {
+    pub(super) fn parse(wanted: &Value) -> Result<Self, UnknownFault> {
+        let Some(fields) = wanted.as_object() else {
+            return Err(UnknownFault("a JSON object is needed, such as {\"token\":\"500\",\"times\":2}".to_owned()));
+        };
+        let times = match fields.get("times") {
+            None => Times::Only(1),
+            Some(Value::String(word)) if word == "always" => Times::Always,
+            Some(number) => match number.as_u64() {
+                Some(0) => Times::Always,
+                Some(count) => Times::Only(count),
+                None => return Err(UnknownFault(format!("\"times\" cannot be {number}"))),
+            },
+        };
+        let options = Options { millis: whole(fields.get("millis"))?, retry_after: whole(fields.get("retry_after"))? };
+        let mut orders = Vec::new();
+        for (name, value) in fields {
+            if matches!(name.as_str(), "times" | "millis" | "retry_after") {
+                continue;
+            }
+            let target = Target::named(name).ok_or_else(|| UnknownFault(format!("there is no target {name:?}")))?;
+            orders.push((target, options.faults(target, value)?));
+        }
+        if orders.is_empty() {
+            return Err(UnknownFault("no target is named: authorize, token, revoke or api".to_owned()));
+        }
+        Ok(Self { orders, times })
+    }
+}
+
+struct Options {
+    millis: Option<u64>,
+    retry_after: Option<u64>,
+}
+
+impl Options {
+    fn faults(&self, target: Target, value: &Value) -> Result<Vec<Fault>, UnknownFault> {
+        let listed = match value {
+            Value::Null => return Ok(Vec::new()),
+            Value::String(word) if word == "none" => return Ok(Vec::new()),
+            Value::Array(list) => list.as_slice(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => std::slice::from_ref(value),
+        };
+        listed.iter().map(|one| self.fault(target, one)).collect()
+    }
+
+    fn fault(&self, target: Target, value: &Value) -> Result<Fault, UnknownFault> {
+        let unknown = || UnknownFault(format!("there is no fault {value}"));
+        let (name, retry_after) = match value {
+            Value::String(name) => (name.clone(), self.retry_after),
+            Value::Number(number) => (number.to_string(), self.retry_after),
+            Value::Object(one) if one.len() == 1 && one.contains_key("429") => {
+                ("429".to_owned(), whole(one.get("429"))?)
+            }
+            Value::Object(_) | Value::Null | Value::Bool(_) | Value::Array(_) => return Err(unknown()),
+        };
+        let fault = match name.as_str() {
+            "slow" => Fault::Slow { millis: self.millis },
+            "500" => Fault::InternalError,
+            "502" => Fault::BadGateway,
+            "503" => Fault::Unavailable,
+            "html" => Fault::Html,
+            "garbage" => Fault::Garbage,
+            "cut" => Fault::Cut,
+            "429" => Fault::TooMany { retry_after },
+            "invalid_grant" => Fault::InvalidGrant,
+            "dead_refresh_token" => Fault::DeadRefreshToken,
+            "no_refresh_token" => Fault::NoRefreshToken,
+            "decline" => Fault::Decline,
+            _ => return Err(unknown()),
+        };
+        match fault.only_at() {
+            Some(place) if place != target => Err(UnknownFault(format!("{name:?} cannot strike there"))),
+            Some(_) | None => Ok(fault),
+        }
+    }
+}
+
+impl Fault {
+    /// The one target where it makes sense, for those that have one.
+    fn only_at(self) -> Option<Target> {
+        match self {
+            Self::InvalidGrant | Self::DeadRefreshToken | Self::NoRefreshToken => Some(Target::Token),
+            Self::Decline => Some(Target::Authorize),
+            Self::Slow { .. }
+            | Self::InternalError
+            | Self::BadGateway
+            | Self::Unavailable
+            | Self::Html
+            | Self::Garbage
+            | Self::Cut
+            | Self::TooMany { .. } => None,
+        }
+    }
+}
+
+fn whole(value: Option<&Value>) -> Result<Option<u64>, UnknownFault> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| UnknownFault(format!("{value} is not a whole number"))),
+    }
+}
+
+/// The faults that wait.
+#[derive(Default)]
+pub(super) struct Faults(HashMap<Target, VecDeque<(Fault, Times)>>);
+
+impl Faults {
+    pub(super) fn add(&mut self, target: Target, fault: Fault, times: Times) {
+        self.0.entry(target).or_default().push_back((fault, times));
+    }
+
+    pub(super) fn apply(&mut self, plan: Plan) {
+        for (target, faults) in plan.orders {
+            if faults.is_empty() {
+                self.0.remove(&target);
+            }
+            for fault in faults {
+                self.add(target, fault, plan.times);
+            }
+        }
+    }
+
+    /// The first waiting fault that `strikes` this request; counts it down.
+    pub(super) fn take(&mut self, target: Target, strikes: impl Fn(Fault) -> bool) -> Option<Fault> {
+        let queue = self.0.get_mut(&target)?;
+        let place = queue.iter().position(|(fault, _)| strikes(*fault))?;
+        let (fault, times) = queue.get_mut(place)?;
+        let fault = *fault;
+        match times {
+            Times::Always => {}
+            Times::Only(left) if *left > 1 => *left -= 1,
+            Times::Only(_) => {
+                queue.remove(place);
+            }
+        }
+        Some(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn waiting(wanted: &Value) -> Faults {
+        let mut faults = Faults::default();
+        faults.apply(Plan::parse(wanted).unwrap());
+        faults
+    }
+
+    #[test]
+    fn a_fault_strikes_as_often_as_it_was_ordered() {
+        let mut faults = waiting(&json!({"token": "500", "api": ["cut", {"429": 7}], "times": 2}));
+        let mut take = |target| faults.take(target, |_| true);
+        assert_eq!(take(Target::Token), Some(Fault::InternalError));
+        assert_eq!(take(Target::Token), Some(Fault::InternalError));
+        assert_eq!(take(Target::Token), None);
+        assert_eq!(take(Target::Api), Some(Fault::Cut));
+        assert_eq!(take(Target::Api), Some(Fault::Cut));
+        assert_eq!(take(Target::Api), Some(Fault::TooMany { retry_after: Some(7) }));
+        assert_eq!(take(Target::Authorize), None);
+    }
+
+    #[test]
+    fn a_fault_without_end_stays_until_it_is_cleared() {
+        let mut faults = waiting(&json!({"api": "slow", "millis": 5, "times": 0}));
+        for _ in 0..5 {
+            assert_eq!(faults.take(Target::Api, |_| true), Some(Fault::Slow { millis: Some(5) }));
+        }
+        faults.apply(Plan::parse(&json!({"api": "none"})).unwrap());
+        assert_eq!(faults.take(Target::Api, |_| true), None);
+    }
+
+    #[test]
+    fn a_fault_waits_for_a_request_that_it_can_strike() {
+        let mut faults = waiting(&json!({"token": "dead_refresh_token"}));
+        assert_eq!(faults.take(Target::Token, |fault| fault != Fault::DeadRefreshToken), None);
+        assert_eq!(faults.take(Target::Token, |_| true), Some(Fault::DeadRefreshToken));
+    }
+
+    #[test]
+    fn an_unknown_order_is_refused_with_what_is_known() {
+        let wrong = [
+            json!("500"),
+            json!({}),
+            json!({"times": 1}),
+            json!({"tokens": "500"}),
+            json!({"token": "501"}),
+            json!({"token": "decline"}),
+            json!({"api": "invalid_grant"}),
+            json!({"token": "500", "times": "often"}),
+            json!({"token": "slow", "millis": -1}),
+            json!({"token": {"500": 1}}),
+        ];
+        for wanted in wrong {
+            let refused = Plan::parse(&wanted).unwrap_err().to_string();
+            assert!(refused.contains("known faults: slow"), "{wanted}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What GraphQL requests are answered.
+
+use super::*;
+use crate::sandbox::accounts::ACCOUNTS;
+
+fn ask_in(posted: &Value, tenant: Option<&str>, missing: &[&str], notes: &mut Vec<String>) -> Value {
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let mut mutations = 0;
+    let account = &ACCOUNTS[0];
+    let mut world = World {
+        account,
+        organization: account.organization(tenant),
+        missing_scopes: &missing,
+        notes,
+        mutations: &mut mutations,
+    };
+    answer(posted.to_string().as_bytes(), &mut world)
+}
+
+fn ask(query: &str) -> Value {
+    ask_in(&json!({"query": query}), None, &[], &mut Vec::new())
+}
+
+fn refusal(query: &str) -> String {
+    let answer = ask(query);
+    assert!(answer.get("data").is_none(), "{query}: {answer}");
+    assert_eq!(answer["errors"][0]["extensions"]["classification"], "ValidationError", "{query}: {answer}");
+    answer["errors"][0]["message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn who_am_i_is_answered_as_the_sdks_ask_it() {
+    assert_eq!(
+        ask("query { user { id nid rid } organization { id } }"),
+        json!({"data": {
+            "user": {"id": "1181921839933591552", "nid": "foofreelancer", "rid": "2366358"},
+            "organization": {"id": "1181921839933591553"},
+        }})
+    );
+}
+
+#[test]
+fn aliases_fragments_and_typename_are_answered() {
+    let query = "query A { __typename me: user { ...Ids __typename ... on User { rid } ... { login: nid } } user { nid } user { id } }
+        fragment Ids on User { id }";
+    assert_eq!(
+        ask(query),
+        json!({"data": {
+            "__typename": "Query",
+            "me": {"id": "1181921839933591552", "__typename": "User", "rid": "2366358", "login": "foofreelancer"},
+            "user": {"id": "1181921839933591552", "nid": "foofreelancer"},
+        }})
+    );
+}
+
+#[test]
+fn variables_directives_and_operation_names_are_followed() {
+    let query = "query A($n: Int = 1, $more: Boolean!) {
+            marketplaceJobPostings(first: $n) { totalCount edges { node { id budget { amount currency } } } }
+            user @include(if: $more) { id }
+            organization @skip(if: $more) { id }
+        }
+        query B { user { id } }";
+    let posted = json!({"query": query, "operationName": "A", "variables": {"more": false}});
+    let answer = ask_in(&posted, None, &[], &mut Vec::new());
+    assert_eq!(
+        answer["data"],
+        json!({
+            "marketplaceJobPostings": {"totalCount": 4, "edges": [
+                {"node": {"id": "1900000000000000001", "budget": {"amount": 4200.0, "currency": "USD"}}},
+            ]},
+            "organization": {"id": "1181921839933591553"},
+        })
+    );
+    let posted = json!({"query": query, "operationName": "B"});
+    assert_eq!(ask_in(&posted, None, &[], &mut Vec::new()), json!({"data": {"user": {"id": "1181921839933591552"}}}));
+    assert!(refusal(query).contains("Must provide operation name"));
+    let posted = json!({"query": query, "operationName": "C"});
+    assert!(ask_in(&posted, None, &[], &mut Vec::new()).to_string().contains("Unknown operation named 'C'"));
+    let posted = json!({"query": query, "operationName": "A", "variables": {"more": "yes"}});
+    assert!(ask_in(&posted, None, &[], &mut Vec::new()).to_string().contains("Variable 'more'"));
+}
+
+#[test]
+fn the_mutation_is_remembered() {
+    let mut notes = Vec::new();
+    let posted = json!({
+        "query": "mutation($text: String!) { createProposalNote(input: {text: $text}) { id text } }",
+        "variables": {"text": "call back"},
+    });
+    let answer = ask_in(&posted, None, &[], &mut notes);
+    assert_eq!(answer, json!({"data": {"createProposalNote": {"id": "1", "text": "call back"}}}));
+    let answer = ask_in(&json!({"query": "{ proposalNotes { text } }"}), None, &[], &mut notes);
+    assert_eq!(answer, json!({"data": {"proposalNotes": [{"text": "call back"}]}}));
+}
+
+#[test]
+fn the_tenant_chooses_the_organization() {
+    let posted = json!({"query": "{ organization { name } companySelector { items { organizationId } } }"});
+    let answer = ask_in(&posted, Some("1282032950044702664"), &[], &mut Vec::new());
+    assert_eq!(
+        answer["data"],
+        json!({"organization": {"name": "Baz & Partners"}, "companySelector": {"items": [
+            {"organizationId": "1181921839933591553"}, {"organizationId": "1282032950044702664"},
+        ]}})
+    );
+    let answer = ask_in(&posted, Some("1"), &[], &mut Vec::new());
+    assert_eq!(answer["errors"][0]["extensions"]["classification"], "ExecutionAborted");
+    assert!(answer["data"].is_null());
+}
+
+#[test]
+fn one_field_without_a_scope_aborts_the_whole_query() {
+    let posted = json!({"query": "{ user { id email } organization { name } }"});
+    let answer = ask_in(&posted, None, &["User.email", "Organization.name", "User.rid"], &mut Vec::new());
+    assert_eq!(
+        answer["errors"][0]["message"],
+        "The client or authentication token doesn't have enough oauth2 permissions/scopes to access: \
+         [Organization.name, User.email]."
+    );
+    assert_eq!(answer["errors"][0]["extensions"]["classification"], "ExecutionAborted");
+}
+
+#[test]
+fn a_bad_query_is_a_validation_error() {
+    let cases = [
+        ("{ user { foo } }", "(FieldUndefined@[user/foo]) : Field 'foo' in type 'User' is undefined"),
+        ("{ user }", "(SubselectionRequired@[user])"),
+        ("{ user { id { x } } }", "(SubselectionNotAllowed@[user/id])"),
+        ("{ user(id: 1) { id } }", "(UnknownArgument@[user])"),
+        ("{ marketplaceJobPostings(first: -1) { totalCount } }", "(WrongType@[marketplaceJobPostings])"),
+        ("{ marketplaceJobPostings(first: $n) { totalCount } }", "Undefined variable 'n'"),
+        ("mutation { createProposalNote(input: {txt: \"\"}) { id } }", "(WrongType@[createProposalNote])"),
+        ("{ user { ...F } }", "Undefined fragment 'F'"),
+        ("{ user { ...F } } fragment F on User { id ...F }", "Fragment cycles"),
+        ("{ user { ...F } } fragment F on Organization { id }", "cannot be spread"),
+        ("{ user { ... on Nobody { id } } }", "Unknown type 'Nobody'"),
+        ("{ user { a: id a: nid } }", "two different fields"),
+        ("{ user @upper { id } }", "Unknown directive 'upper'"),
+        ("{ user @skip(if: 3) { id } }", "needs a boolean"),
+        ("{ user { id }", "Invalid syntax"),
+        ("subscription { user { id } }", "not configured for subscriptions"),
+        ("", "no query"),
+    ];
+    for (query, expected) in cases {
+        let message = refusal(query);
+        assert!(message.contains(expected), "{query}: {message}");
+    }
+    assert_eq!(ask("{ user { foo } }")["errors"][0]["locations"], json!([{"line": 1, "column": 10}]));
+    let mut notes = Vec::new();
+    let mut mutations = 0;
+    let account = &ACCOUNTS[0];
+    let organization = account.organization(None);
+    let mut world = World { account, organization, missing_scopes: &[], notes: &mut notes, mutations: &mut mutations };
+    assert!(answer(b"not json", &mut world).to_string().contains("not JSON"));
+}
+
+#[test]
+fn fragments_that_multiply_are_stopped() {
+    let mut query = "{ user { ...F0 } }".to_owned();
+    for level in 0..30 {
+        let next = level + 1;
+        query.extend([format!(" fragment F{level} on User {{ ...F{next} ...F{next} }}")]);
+    }
+    query.push_str(" fragment F30 on User { id }");
+    assert!(refusal(&query).contains("too many fields"));
+}

@@ -1,0 +1,211 @@
+//! The token endpoint and the revocation endpoint.
+//!
+//! In: a posted form with the client's credentials. Out: tokens, or an error in Upwork's words. Fields it does not know
+//! are ignored.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::faults::{Fault, Target};
+use super::grants::{Redemption, Refused};
+use super::params::Params;
+use super::state::Inner;
+use super::{Release, answers, authorize, bodies};
+use crate::body::Body;
+use crate::secret::Secret;
+
+pub(super) async fn token(inner: &Inner, request: Request<Body>, release: Release) -> Response<Body> {
+    let (basic, form) = match read(request).await {
+        Ok(read) => read,
+        Err(answer) => {
+            inner.lock().counters.count_token(None);
+            return answers::through_cdn(*answer);
+        }
+    };
+    let grant = form.get("grant_type");
+    let fault = {
+        let mut state = inner.lock();
+        state.counters.count_token(grant);
+        state.faults.take(Target::Token, |fault| strikes(fault, grant))
+    };
+    let work = async {
+        let answer = match fault {
+            Some(Fault::InvalidGrant) if grant == Some("refresh_token") => Err(refused(Refused::Refresh)),
+            Some(Fault::InvalidGrant) => Err(refused(Refused::Code)),
+            _ => answer(inner, &form, basic.as_ref(), fault),
+        };
+        answer.map_or_else(|error| *error, |tokens| answers::no_store(answers::json(StatusCode::OK, &tokens)))
+    };
+    answers::through_cdn(bodies::strike(inner, fault, release, work).await)
+}
+
+/// Whether a fault makes sense for this grant; one that does not, waits for the next.
+fn strikes(fault: Fault, grant: Option<&str>) -> bool {
+    let refreshes = grant == Some("refresh_token");
+    match fault {
+        Fault::DeadRefreshToken => refreshes,
+        Fault::InvalidGrant | Fault::NoRefreshToken => refreshes || grant == Some("authorization_code"),
+        Fault::Slow { .. }
+        | Fault::InternalError
+        | Fault::BadGateway
+        | Fault::Unavailable
+        | Fault::Html
+        | Fault::Garbage
+        | Fault::Cut
+        | Fault::TooMany { .. }
+        | Fault::Decline => true,
+    }
+}
+
+/// RFC 7009: 200 for a client that is known, whether there is such a token or not. Inferred to hold for API keys.
+pub(super) async fn revoke(inner: &Inner, request: Request<Body>, release: Release) -> Response<Body> {
+    let fault = {
+        let mut state = inner.lock();
+        state.counters.revoke += 1;
+        state.faults.take(Target::Revoke, |_| true)
+    };
+    let work = async {
+        let (basic, form) = match read(request).await {
+            Ok(read) => read,
+            Err(answer) => return *answer,
+        };
+        let client = match client(inner, &form, basic.as_ref(), &["token"], true) {
+            Ok(client) => client,
+            Err(answer) => return *answer,
+        };
+        inner.lock().grants.revoke(form.get("token").unwrap_or_default(), &client);
+        answers::no_store(answers::json(StatusCode::OK, &json!({})))
+    };
+    answers::through_cdn(bodies::strike(inner, fault, release, work).await)
+}
+
+/// An answer instead of what was asked for; boxed, since it is large and rare.
+type Problem = Box<Response<Body>>;
+
+/// Credentials from an `Authorization: Basic` header.
+struct Basic {
+    id: String,
+    secret: Secret,
+}
+
+async fn read(request: Request<Body>) -> Result<(Option<Basic>, Params), Problem> {
+    let bad = |status, text| Box::new(answers::oauth_error(status, "invalid_request", text));
+    if request.method() != Method::POST {
+        let mut answer = bad(StatusCode::METHOD_NOT_ALLOWED, "Only POST is supported");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return Err(answer);
+    }
+    let basic = basic(request.headers());
+    let form = Params::posted(request)
+        .await
+        .map_err(|_| bad(StatusCode::BAD_REQUEST, "The body must be application/x-www-form-urlencoded"))?;
+    Ok((basic, form))
+}
+
+/// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
+fn basic(headers: &HeaderMap) -> Option<Basic> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, value) = value.split_once(' ')?;
+    let joined = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(value.trim()).ok())??;
+    let joined = String::from_utf8(joined).ok()?;
+    let (id, secret) = joined.split_once(':')?;
+    let decode = |text: &str| {
+        url::form_urlencoded::parse(format!("v={}", text.replace('&', "%26")).as_bytes())
+            .next()
+            .map(|(_, value)| value.into_owned())
+    };
+    Some(Basic { id: decode(id)?, secret: Secret::new(decode(secret)?) })
+}
+
+fn answer(inner: &Inner, form: &Params, basic: Option<&Basic>, fault: Option<Fault>) -> Result<Value, Problem> {
+    let (config, now) = (&inner.config, inner.clock.now());
+    let seconds = config.token_lifetime.as_secs();
+    let issued = match form.get("grant_type") {
+        Some("authorization_code") => {
+            let client = client(inner, form, basic, &["code", "redirect_uri"], true)?;
+            let shown = Redemption {
+                code: form.get("code").unwrap_or_default(),
+                client: &client,
+                redirect_uri: form.get("redirect_uri").unwrap_or_default(),
+                verifier: form.get("code_verifier"),
+            };
+            inner.lock().grants.redeem(&shown, config, now).map_err(refused)?
+        }
+        Some("refresh_token") => {
+            let client = client(inner, form, basic, &["refresh_token"], false)?;
+            let token = form.get("refresh_token").unwrap_or_default();
+            let mut state = inner.lock();
+            if fault == Some(Fault::DeadRefreshToken) {
+                state.grants.kill(token);
+            }
+            state.grants.refresh(token, &client, config, now).map_err(refused)?
+        }
+        Some("client_credentials") => {
+            let client = client(inner, form, basic, &[], true)?;
+            let token = inner.lock().grants.service(&client, config, now);
+            return Ok(json!({"access_token": token.expose(), "token_type": "Bearer", "expires_in": seconds}));
+        }
+        Some(_) => {
+            let text = "The grant type is not supported by the authorization server";
+            return Err(Box::new(answers::oauth_error(StatusCode::BAD_REQUEST, "unsupported_grant_type", text)));
+        }
+        None => return Err(missing(&["grant_type"])),
+    };
+    let mut tokens = json!({"access_token": issued.access.expose(), "token_type": "Bearer", "expires_in": seconds});
+    if let (Some(refresh), Some(fields)) = (issued.refresh, tokens.as_object_mut())
+        && fault != Some(Fault::NoRefreshToken)
+    {
+        fields.insert("refresh_token".to_owned(), Value::from(refresh.expose()));
+    }
+    Ok(tokens)
+}
+
+fn refused(why: Refused) -> Problem {
+    Box::new(answers::oauth_error(StatusCode::BAD_REQUEST, "invalid_grant", why.description()))
+}
+
+fn missing(names: &[&str]) -> Problem {
+    let text = format!("Missing parameters: {}", names.join(", "));
+    Box::new(answers::oauth_error(StatusCode::BAD_REQUEST, "invalid_request", &text))
+}
+
+/// The client, once its credentials are right and nothing of what it `needs` is missing. The id may come in a Basic header
+/// only where `basic_id` says so: Upwork wants it in the body of a refresh. (Inferred: the secret may come either way.)
+fn client(
+    inner: &Inner,
+    form: &Params,
+    basic: Option<&Basic>,
+    needs: &[&'static str],
+    basic_id: bool,
+) -> Result<String, Problem> {
+    let id = form.get("client_id").or_else(|| basic.filter(|_| basic_id).map(|basic| basic.id.as_str()));
+    let Some(id) = id else { return Err(missing(&["client_id"])) };
+    let from_basic = || basic.filter(|basic| basic.id == id).map(|basic| basic.secret.expose());
+    let secret = form.get("client_secret").or_else(from_basic);
+    let mut lacking = form.missing(needs);
+    if secret.is_none() && basic.is_none() {
+        lacking.insert(0, "client_secret");
+    }
+    if !lacking.is_empty() {
+        return Err(missing(&lacking));
+    }
+    let clients = &inner.config.clients;
+    let right = match clients.iter().find(|known| known.id == id) {
+        Some(known) => secret.is_some_and(|secret| known.secret.matches(secret.as_bytes())),
+        None => clients.is_empty() && authorize::is_hex(id, 32) && secret.is_some_and(|secret| !secret.is_empty()),
+    };
+    if right { Ok(id.to_owned()) } else { Err(invalid_client()) }
+}
+
+fn invalid_client() -> Problem {
+    let mut answer = answers::oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "Client authentication failed");
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"upwork sandbox\""));
+    Box::new(answer)
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;
