@@ -4,10 +4,13 @@
 //! In: a cookie's value, a session. Out: a [`Held`] session, a cookie's value. Every fault of a value is the same "no
 //! session"; a store that is down is said so, and is never taken for "no session" (LESSONS 5).
 
+pub mod cookie;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::seal::{NoRandomness, Purpose, Ring};
+use crate::clock::Timestamp;
+use crate::seal::NoRandomness;
 use crate::secret::Secret;
 use crate::session::Session;
 
@@ -80,48 +83,35 @@ pub enum StoreError {
 #[derive(Clone, Debug)]
 pub enum Store {
     /// The browser holds the sealed session.
-    Cookie(Ring),
+    Cookie(cookie::CookieStore),
 }
 
 impl Store {
-    /// Opens a cookie's value.
-    pub fn open(&self, value: &str) -> Result<Option<Held>, StoreError> {
+    /// Opens a cookie's value: a session that is in the store, whatever its age; or none.
+    pub async fn open(&self, value: &str) -> Result<Option<Held>, StoreError> {
         match self {
-            Self::Cookie(ring) => {
-                let opened = ring.now().open(Purpose::Session, value);
-                Ok(opened.and_then(|opened| {
-                    let session = Session::from_bytes(&opened.bytes)?;
-                    Some(Held { session: Arc::new(session), reseal: opened.reseal })
-                }))
-            }
+            Self::Cookie(store) => Ok(store.open(value)),
         }
     }
 
-    /// Keeps a session; the answer is its cookie's value.
-    pub fn save(&self, held: &Held) -> Result<String, StoreError> {
+    /// Keeps a session until `ends_at`; the answer is its cookie's value.
+    pub async fn save(&self, held: &Held, _ends_at: Timestamp) -> Result<String, StoreError> {
         match self {
-            Self::Cookie(ring) => {
-                let bytes = held.session.to_bytes().map_err(|_| NoRandomness)?;
-                Ok(ring.now().seal(Purpose::Session, &bytes)?)
-            }
+            Self::Cookie(store) => Ok(store.save(held)?),
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seal::{Key, Keyring};
-    use crate::session::tests::session;
+    /// Forgets a session. The cookie store has nothing to forget: the browser is told.
+    pub async fn end(&self, _held: &Held) -> Result<(), StoreError> {
+        match self {
+            Self::Cookie(_) => Ok(()),
+        }
+    }
 
-    #[test]
-    fn a_session_comes_back_from_its_cookie() {
-        let ring = Ring::new(Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap());
-        let store = Store::Cookie(ring.clone());
-        let value = store.save(&Held::new(session(true))).unwrap();
-        assert_eq!(store.open(&value).unwrap().unwrap().session.user.nid, "foo");
-        let login = ring.now().seal(Purpose::Login, &session(true).to_bytes().unwrap()).unwrap();
-        assert!(store.open(&login).unwrap().is_none(), "a value of another purpose is no session");
-        assert!(store.open("").unwrap().is_none());
+    /// Whether sessions are kept on our side, so that a user can be signed out everywhere at once.
+    pub fn keeps_records(&self) -> bool {
+        match self {
+            Self::Cookie(_) => false,
+        }
     }
 }
