@@ -1,8 +1,53 @@
-//! The gate.
+//! The gate: facts → credential → decision → deed, for every request of the public and the neighbour door.
+//!
+//! In: a request that has one reading, and who is at the other end. Out: the app's answer, Upwork's, or one of ours. It is
+//! the only room that writes `Set-Cookie`, and the only one that knows both a session and a request.
 
+mod answer;
+mod facts;
+pub mod fault;
+mod forward;
+mod identify;
+mod limits;
+mod neighbour;
+mod own;
+mod sign_in;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
+use http::request::Parts;
+use http::{Method, Request, Response};
 use ipnet::IpNet;
 
+use crate::body::Body;
+use crate::broker::Broker;
+use crate::clock::SharedClock;
+use crate::listener::{Peer, Refused};
+use crate::oauth::login::LoginJars;
+use crate::oauth::refresh::Refresher;
+use crate::oauth::service::Service;
+use crate::oauth::upwork::Upwork;
+use crate::policy::{self, Access, Credential, Decision, Facts, Site, Target};
+use crate::proxy::forwarded::Origin;
+use crate::proxy::headers::REQUEST_ID;
+use crate::proxy::{AppConfig, Client};
+use crate::router::{self, ReturnTo, Route};
+use crate::seal::Ring;
 use crate::secret::Secret;
+use crate::session;
+use crate::session::cookie::Jar;
+use crate::store::{Held, SessionChange, Store};
+use crate::telemetry::access::Line;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Door, RequestId, RouteKind};
+use answer::Style;
+use facts::Looking;
+use fault::Fault;
+use limits::{SessionEnds, SignIns};
 
 /// What the gate itself needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -27,4 +72,335 @@ pub struct Config {
     pub neighbour_address: Option<String>,
     /// Sign-ins one client address may begin in a burst.
     pub sign_ins_per_address: u32,
+}
+
+/// What all workers' gates share.
+#[derive(Debug)]
+pub struct Shared {
+    config: Config,
+    router: router::Config,
+    session: session::Config,
+    app: AppConfig,
+    upgrade_idle: Duration,
+    graphql_path: String,
+    jar: Jar,
+    logins: LoginJars,
+    ring: Ring,
+    store: Store,
+    access: Arc<ArcSwap<Access>>,
+    upwork: Arc<Upwork>,
+    refresher: Arc<Refresher>,
+    service: Option<Arc<Service>>,
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
+    sign_ins: SignIns,
+    ends: SessionEnds,
+    turn: AtomicUsize,
+}
+
+/// The rooms and settings a gate is made of.
+#[derive(Debug)]
+pub struct Needs {
+    /// The gate's own settings.
+    pub config: Config,
+    /// The router's.
+    pub router: router::Config,
+    /// The session's.
+    pub session: session::Config,
+    /// The app's.
+    pub app: AppConfig,
+    /// An upgraded connection on which nothing moves.
+    pub upgrade_idle: Duration,
+    /// The path of `upwork.graphql_url`.
+    pub graphql_path: String,
+    /// Keys.
+    pub ring: Ring,
+    /// Sessions.
+    pub store: Store,
+    /// Access rules, as a reload replaces them.
+    pub access: Arc<ArcSwap<Access>>,
+    /// Upwork.
+    pub upwork: Arc<Upwork>,
+    /// Fresh tokens.
+    pub refresher: Arc<Refresher>,
+    /// The service identity.
+    pub service: Option<Arc<Service>>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: SharedClock,
+}
+
+impl Shared {
+    /// Puts the parts together.
+    pub fn new(parts: Needs) -> Arc<Self> {
+        Arc::new(Self {
+            jar: Jar::new(&parts.session.cookie, parts.session.secure),
+            logins: LoginJars::new(&parts.session.cookie, parts.session.secure),
+            sign_ins: SignIns::new(parts.config.sign_ins_per_address),
+            ends: SessionEnds::default(),
+            turn: AtomicUsize::new(0),
+            config: parts.config,
+            router: parts.router,
+            session: parts.session,
+            app: parts.app,
+            upgrade_idle: parts.upgrade_idle,
+            graphql_path: parts.graphql_path,
+            ring: parts.ring,
+            store: parts.store,
+            access: parts.access,
+            upwork: parts.upwork,
+            refresher: parts.refresher,
+            service: parts.service,
+            metrics: parts.metrics,
+            clock: parts.clock,
+        })
+    }
+}
+
+/// The gate of one worker: what is shared, and the worker's own connections.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    app: Client,
+    broker: Broker,
+}
+
+/// A request, and what was found out about it.
+struct Ask {
+    id: RequestId,
+    origin: Origin,
+    looking: Looking,
+    site: Site,
+    head: Parts,
+}
+
+impl Ask {
+    fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    fn safe(&self) -> bool {
+        matches!(self.head.method, Method::GET | Method::HEAD)
+    }
+
+    /// Where a sign-in should lead back to: this very address, for what can be asked again.
+    fn return_to(&self, prefix: &str) -> Option<ReturnTo> {
+        let target = self.head.uri.path_and_query().filter(|_| self.safe())?;
+        ReturnTo::parse(sign_in::without_marker(target.as_str()), prefix)
+    }
+}
+
+/// An answer, what it does to the session, and what the access line tells of it.
+struct Answer {
+    response: Response<Body>,
+    change: SessionChange,
+    user: Option<String>,
+    fault: Option<&'static str>,
+}
+
+impl From<Response<Body>> for Answer {
+    fn from(response: Response<Body>) -> Self {
+        Self { response, change: SessionChange::Keep, user: None, fault: None }
+    }
+}
+
+impl Answer {
+    fn change(mut self, change: SessionChange) -> Self {
+        self.change = change;
+        self
+    }
+
+    fn user(mut self, held: &Held) -> Self {
+        self.user = Some(held.session.user.id.clone());
+        self
+    }
+}
+
+impl Gateway {
+    /// A gate with connections of its own.
+    pub fn new(shared: Arc<Shared>, app: Client, broker: Broker) -> Self {
+        Self { shared, app, broker }
+    }
+
+    /// Drops idle upstream connections that have lain too long.
+    pub fn sweep(&self) {
+        self.app.sweep();
+        self.broker.sweep();
+    }
+
+    /// Answers one request.
+    pub async fn handle(self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
+        let started = Instant::now();
+        let (mut head, body) = request.into_parts();
+        let refused = head.extensions.remove::<Refused>();
+        let shared = &self.shared;
+        let address = peer.address.map(|address| address.ip());
+        let ask = Ask {
+            id: RequestId::next(),
+            origin: Origin::find(address, peer.tls, &head.headers, &shared.config.trusted_proxies),
+            looking: facts::looking(&head.headers),
+            site: facts::site(&head.headers, &shared.config.public_url),
+            head,
+        };
+        let (method, path) = (ask.head.method.clone(), ask.head.uri.path().to_owned());
+        let (id, client) = (ask.id, ask.origin.client);
+        let seen = shared.own_cookies(&ask.head.headers);
+        let (kind, answer) = match refused {
+            Some(refused) => (RouteKind::None, shared.fault(&ask, &Fault::Refused(refused))),
+            None if peer.door == Door::Neighbour => self.neighbour(ask, body).await,
+            None => self.public(ask, body, &peer).await,
+        };
+        let Answer { mut response, change, user, fault } = answer;
+        shared.write_cookies(change, &seen, response.headers_mut()).await;
+        let digits = HeaderValue::from_bytes(&id.digits()).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        response.headers_mut().insert(REQUEST_ID, digits);
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        shared.metrics.request(kind, status, took);
+        let line = Line {
+            door: peer.door,
+            id,
+            method: method.as_str(),
+            path: &path,
+            route: kind,
+            status,
+            took,
+            client,
+            user: user.as_deref(),
+            peer: peer.unix,
+            fault,
+        };
+        line.write();
+        response
+    }
+
+    async fn public(&self, ask: Ask, body: Body, peer: &Peer) -> (RouteKind, Answer) {
+        let shared = &self.shared;
+        let path = ask.head.uri.path().to_owned();
+        let route = router::route(&shared.router, &path);
+        let answer = match route {
+            Route::Auth(endpoint) => self.own(ask, body, endpoint).await,
+            Route::Unknown => shared.fault(&ask, &Fault::NotFound),
+            Route::Ambiguous => shared.fault(&ask, &Fault::AmbiguousPath),
+            Route::App { public } => self.gate(ask, body, Target::App { public }, route, peer).await,
+            Route::Api(_) | Route::Graphql => self.gate(ask, body, Target::Api, route, peer).await,
+        };
+        (route.kind(), answer)
+    }
+
+    /// The app and the API: who asks, what is decided, what is done.
+    async fn gate(&self, ask: Ask, body: Body, target: Target, route: Route<'_>, peer: &Peer) -> Answer {
+        let shared = &self.shared;
+        let held = match shared.identify(&ask.head.headers).await {
+            Ok(held) => held,
+            Err(error) => return shared.fault(&ask, &Fault::StoreDown(error.to_string())),
+        };
+        if let Some(answer) = shared.clean_marker(&ask) {
+            return answer;
+        }
+        let decision = shared.decide(&ask, target, held.as_ref());
+        match (decision, held) {
+            (Decision::Allow, Some(held)) if target == Target::Api => self.call(ask, body, route, held).await,
+            (Decision::Allow, held) => self.forward(ask, body, held, peer).await,
+            (Decision::AllowAnonymous, _) => self.forward(ask, body, None, peer).await,
+            (refusal, held) => shared.refuse(&ask, refusal, held.as_ref()),
+        }
+    }
+}
+
+impl Shared {
+    fn decide(&self, ask: &Ask, target: Target, held: Option<&Held>) -> Decision {
+        let preflight = self.config.preflight_pass
+            && matches!(target, Target::App { .. })
+            && facts::is_preflight(&ask.head.method, &ask.head.headers);
+        let facts = Facts {
+            door: Door::Public,
+            target,
+            safe: ask.safe(),
+            navigation: ask.looking.navigation,
+            document: ask.looking.document,
+            preflight,
+            site: ask.site,
+        };
+        let credential = held.map_or(Credential::Nothing, |held| Credential::Cookie(&held.session));
+        policy::decide(&facts, credential, &self.access.load())
+    }
+
+    /// What is answered where the policy did not say yes.
+    fn refuse(&self, ask: &Ask, decision: Decision, held: Option<&Held>) -> Answer {
+        match decision {
+            Decision::SignIn => {
+                let place = ask.return_to(&self.router.prefix).unwrap_or_else(ReturnTo::home);
+                self.begin_sign_in(ask, &place, 0)
+            }
+            Decision::CrossSite => self.fault(ask, &Fault::CrossSite),
+            Decision::NotAdmitted => {
+                let (shown, id) = held.map(|held| shown_as(&held.session.user)).unwrap_or_default();
+                self.fault(ask, &Fault::NotAdmitted { shown, id })
+            }
+            Decision::NeedsSession | Decision::Allow | Decision::AllowAnonymous => {
+                let sent = !ask.safe() && ask.head.method != Method::OPTIONS;
+                self.fault(ask, &Fault::SignInRequired { sent })
+            }
+        }
+    }
+
+    fn fault(&self, ask: &Ask, fault: &Fault) -> Answer {
+        let style = Style {
+            person: ask.looking.person,
+            get: ask.head.method == Method::GET,
+            prefix: &self.router.prefix,
+            id: ask.id,
+        };
+        let place = ask.return_to(&self.router.prefix);
+        let told = fault.told();
+        if matches!(told.side, crate::telemetry::Side::App | crate::telemetry::Side::Upwork) {
+            self.metrics.upstream_error(told.side);
+        }
+        Answer { fault: Some(told.name), ..answer::fault(fault, style, place.as_ref()).into() }
+    }
+
+    /// The `Cookie` fields as far as they are ours: what an answer that sets or clears has to know.
+    fn own_cookies(&self, headers: &HeaderMap) -> HeaderMap {
+        let ours = crate::session::cookie::pairs(headers).any(|(name, _)| self.owns(name));
+        let mut kept = HeaderMap::new();
+        if ours {
+            for line in headers.get_all(http::header::COOKIE) {
+                kept.append(http::header::COOKIE, line.clone());
+            }
+        }
+        kept
+    }
+
+    /// The one place that writes the session's cookie.
+    async fn write_cookies(&self, change: SessionChange, seen: &HeaderMap, headers: &mut HeaderMap) {
+        let lines = match change {
+            SessionChange::Keep => return,
+            SessionChange::End => self.jar.clear(seen),
+            SessionChange::Replace(held) => match self.session_cookies(&held, seen).await {
+                Ok(lines) => lines,
+                Err(fault) => {
+                    let told = fault.told();
+                    tracing::error!(fault = told.name, seen = told.seen, "the session could not be kept");
+                    return;
+                }
+            },
+        };
+        for line in lines {
+            headers.append(SET_COOKIE, line);
+        }
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+
+    async fn session_cookies(&self, held: &Held, seen: &HeaderMap) -> Result<Vec<HeaderValue>, Fault> {
+        let ends_at = held.session.ends_at(self.session.lifetime);
+        let value = self.store.save(held, ends_at).await.map_err(|error| Fault::StoreDown(error.to_string()))?;
+        let age = ends_at.since(self.clock.now());
+        self.jar.set(&value, age, seen).map_err(|error| Fault::SessionTooLarge(error.bytes))
+    }
+}
+
+/// Name, or nid, and id.
+fn shown_as(user: &session::User) -> (String, String) {
+    (user.name.clone().unwrap_or_else(|| user.nid.clone()), user.id.clone())
 }

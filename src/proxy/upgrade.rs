@@ -29,7 +29,7 @@ pub struct Upgrades {
     /// The drain.
     pub drain: CancellationToken,
     /// The session they belong to ended.
-    pub session_end: Option<CancellationToken>,
+    pub session_end: Option<Arc<CancellationToken>>,
     /// Nothing moved for so long.
     pub idle: Duration,
     /// The gauge.

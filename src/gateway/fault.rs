@@ -1,0 +1,393 @@
+//! The one table of everything we answer ourselves instead of what was asked for: whose fault, which status, which words.
+//!
+//! In: a [`Fault`]. Out: a page for a person, a problem document (RFC 9457) for a program, a level for the log. Its types
+//! are stable and listed in `docs/faults.md`; its texts name no secret.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::listener::Refused;
+use crate::pages::texts::{self, Loop, Text};
+use crate::telemetry::Side;
+
+/// What went wrong.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Nobody is signed in; `sent` where something was sent that is lost to the app.
+    SignInRequired {
+        /// The request had a body or an unsafe method.
+        sent: bool,
+    },
+    /// Signed in at Upwork, and not one of those who may enter.
+    NotAdmitted {
+        /// Name or nid.
+        shown: String,
+        /// `user.id`.
+        id: String,
+    },
+    /// Another site's page made the request.
+    CrossSite,
+    /// A path under the prefix with two readings.
+    AmbiguousPath,
+    /// A path under the prefix with nothing at it.
+    NotFound,
+    /// Another method than the endpoint has.
+    MethodNotAllowed(&'static str),
+    /// Fields or a body that the endpoint cannot read.
+    BadRequest(&'static str),
+    /// The person declined at Upwork.
+    Declined,
+    /// A state that is not ours.
+    BadState,
+    /// A code that was used before, or too old.
+    CodeUsed,
+    /// Upwork answered the authorization with another error.
+    AuthorizationRefused(String),
+    /// Upwork's token endpoint or who-am-I gave no usable answer.
+    SignInUnavailable {
+        /// What was seen, for the log.
+        why: String,
+        /// Something came, and was no answer.
+        nonsense: bool,
+    },
+    /// Upwork refuses our key.
+    KeyRefused(String),
+    /// Three sign-ins in a row that did not hold.
+    Looped(Loop),
+    /// Too many sign-ins of one address.
+    TooManySignIns,
+    /// Asked for at another host, again after a redirect.
+    WrongHost {
+        /// The host asked for.
+        asked: String,
+        /// `public_url`.
+        public_url: String,
+    },
+    /// The tokens do not fit the cookies.
+    SessionTooLarge(usize),
+    /// The app cannot be reached.
+    AppDown(String),
+    /// The app did not answer in time.
+    AppSlow,
+    /// The app broke off, or answered what is no HTTP.
+    AppBroken(String),
+    /// The API cannot be reached, or broke off.
+    ApiDown(String),
+    /// The API did not answer in time.
+    ApiSlow,
+    /// The access token ended, and a new one cannot be had just now.
+    RefreshUnavailable {
+        /// What was seen, for the log.
+        why: String,
+        /// What Upwork asked us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The API refused the token; it is fresh now, and the body is gone.
+    SendAgain,
+    /// The session store cannot be reached.
+    StoreDown(String),
+    /// Upwork's OAuth endpoints are not brokered.
+    ForbiddenTarget,
+    /// The neighbour door: a browser.
+    NeighbourBrowser,
+    /// The neighbour door: a host name it does not answer to.
+    NeighbourHost,
+    /// The neighbour door: the shared secret is missing or wrong.
+    NeighbourSecret,
+    /// The neighbour door: not a path of the API.
+    NeighbourPath,
+    /// The neighbour door: no service identity is configured.
+    NoServiceIdentity,
+    /// The neighbour door: the service identity has no token.
+    ServiceDead(String),
+    /// A message that the listener would not pass on.
+    Refused(Refused),
+    /// The client broke off.
+    ClientGone,
+    /// A fault of this process.
+    Internal(String),
+}
+
+/// What a fault comes to.
+#[derive(Debug)]
+pub struct Told {
+    /// Whose fault.
+    pub side: Side,
+    /// The status.
+    pub status: StatusCode,
+    /// The last part of `urn:upwarden:…`, and the name in the log.
+    pub name: &'static str,
+    /// The words.
+    pub text: Text,
+    /// Seconds, for `Retry-After`.
+    pub retry_after: Option<u64>,
+    /// For the log only: what was seen.
+    pub seen: Option<String>,
+}
+
+impl Told {
+    fn new(side: Side, status: StatusCode, name: &'static str, text: Text) -> Self {
+        Self { side, status, name, text, retry_after: None, seen: None }
+    }
+
+    fn retry(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    fn seen(mut self, seen: impl Into<String>) -> Self {
+        self.seen = Some(seen.into());
+        self
+    }
+}
+
+fn words(title: &'static str, cause: impl Into<Cow<'static, str>>, remedy: &'static str) -> Text {
+    Text { title, cause: cause.into(), remedy: Cow::Borrowed(remedy) }
+}
+
+impl Fault {
+    /// The table.
+    pub fn told(&self) -> Told {
+        match self {
+            Self::SignInRequired { .. }
+            | Self::NotAdmitted { .. }
+            | Self::CrossSite
+            | Self::AmbiguousPath
+            | Self::NotFound
+            | Self::MethodNotAllowed(_)
+            | Self::BadRequest(_)
+            | Self::Refused(_)
+            | Self::ClientGone => self.by_client(),
+            Self::Declined
+            | Self::BadState
+            | Self::CodeUsed
+            | Self::AuthorizationRefused(_)
+            | Self::SignInUnavailable { .. }
+            | Self::KeyRefused(_)
+            | Self::Looped(_)
+            | Self::TooManySignIns
+            | Self::WrongHost { .. }
+            | Self::SessionTooLarge(_) => self.by_sign_in(),
+            Self::AppDown(_) | Self::AppSlow | Self::AppBroken(_) => self.by_app(),
+            Self::ApiDown(_)
+            | Self::ApiSlow
+            | Self::RefreshUnavailable { .. }
+            | Self::SendAgain
+            | Self::ForbiddenTarget => self.by_api(),
+            Self::NeighbourBrowser
+            | Self::NeighbourHost
+            | Self::NeighbourSecret
+            | Self::NeighbourPath
+            | Self::NoServiceIdentity
+            | Self::ServiceDead(_) => self.by_neighbour(),
+            Self::StoreDown(why) => {
+                Told::new(Side::Ours, StatusCode::SERVICE_UNAVAILABLE, "store-down", texts::STORE_DOWN).retry(5).seen(why)
+            }
+            Self::Internal(why) => Told::new(
+                Side::Ours,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                words("Something went wrong here", "upwarden could not do its part.", "Try again.\nIf it goes on, tell whoever runs this site; the log has more under the request id."),
+            )
+            .seen(why),
+        }
+    }
+
+    fn by_client(&self) -> Told {
+        let told = |status, name, text| Told::new(Side::Client, status, name, text);
+        match self {
+            Self::SignInRequired { sent: false } => told(StatusCode::UNAUTHORIZED, "sign-in-required", texts::SIGN_IN),
+            Self::SignInRequired { sent: true } => {
+                told(StatusCode::UNAUTHORIZED, "sign-in-required", texts::SIGN_IN_NOT_SENT)
+            }
+            Self::NotAdmitted { shown, id } => told(StatusCode::FORBIDDEN, "not-admitted", texts::refused(shown, id)),
+            Self::CrossSite => told(StatusCode::FORBIDDEN, "cross-site", texts::CROSS_SITE),
+            Self::AmbiguousPath => told(StatusCode::BAD_REQUEST, "ambiguous-path", texts::AMBIGUOUS_PATH),
+            Self::MethodNotAllowed(_) => told(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                words("This address takes another method", "The method of this request is not one this address knows.", "Look into the `Allow` field of this answer for the ones it knows."),
+            ),
+            Self::BadRequest(why) => told(
+                StatusCode::BAD_REQUEST,
+                "bad-request",
+                words("This request cannot be read", *why, "Correct it and send it again."),
+            ),
+            Self::Refused(refused) => told(
+                refused.status,
+                "bad-message",
+                words(
+                    "This message was refused",
+                    format!("It breaks a rule of HTTP or a limit of this site: {} ({}).", refused.reason, refused.section),
+                    "Send it as the rule says. A browser never does this by itself; a program or a proxy in between does.",
+                ),
+            )
+            .seen(format!("{} ({})", refused.reason, refused.section)),
+            Self::ClientGone => told(
+                StatusCode::BAD_REQUEST,
+                "request-cut",
+                words("The request broke off", "It ended before its body was whole.", "Send it again."),
+            ),
+            _ => told(StatusCode::NOT_FOUND, "not-found", texts::NOT_FOUND),
+        }
+    }
+
+    fn by_sign_in(&self) -> Told {
+        let told = Told::new;
+        match self {
+            Self::Declined => told(Side::Client, StatusCode::FORBIDDEN, "sign-in-declined", texts::DECLINED),
+            Self::CodeUsed => told(Side::Client, StatusCode::BAD_REQUEST, "code-used", texts::CODE_USED),
+            Self::AuthorizationRefused(error) => {
+                told(Side::Upwork, StatusCode::BAD_GATEWAY, "authorization-refused", texts::KEY_REFUSED).seen(error)
+            }
+            Self::SignInUnavailable { why, nonsense: false } => {
+                told(Side::Upwork, StatusCode::BAD_GATEWAY, "upwork-unreachable", texts::UPWORK_UNREACHABLE).seen(why)
+            }
+            Self::SignInUnavailable { why, nonsense: true } => {
+                told(Side::Upwork, StatusCode::BAD_GATEWAY, "upwork-nonsense", texts::UPWORK_NONSENSE).seen(why)
+            }
+            Self::KeyRefused(why) => {
+                told(Side::Ours, StatusCode::BAD_GATEWAY, "key-refused", texts::KEY_REFUSED).seen(why)
+            }
+            Self::Looped(cause) => told(Side::Client, StatusCode::BAD_REQUEST, "sign-in-loop", texts::looped(cause)),
+            Self::TooManySignIns => {
+                told(Side::Client, StatusCode::TOO_MANY_REQUESTS, "too-many-sign-ins", texts::TOO_MANY_SIGN_INS).retry(60)
+            }
+            Self::WrongHost { asked, public_url } => told(
+                Side::Ours,
+                StatusCode::MISDIRECTED_REQUEST,
+                "wrong-host",
+                texts::wrong_host(asked, public_url),
+            ),
+            Self::SessionTooLarge(bytes) => told(
+                Side::Ours,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "session-too-large",
+                texts::looped(&Loop::CookieTooBig(*bytes)),
+            ),
+            _ => told(Side::Client, StatusCode::BAD_REQUEST, "bad-state", texts::BAD_STATE),
+        }
+    }
+
+    fn by_app(&self) -> Told {
+        match self {
+            Self::AppDown(why) => {
+                Told::new(Side::App, StatusCode::BAD_GATEWAY, "app-down", texts::APP_DOWN).retry(2).seen(why)
+            }
+            Self::AppBroken(why) => Told::new(
+                Side::App,
+                StatusCode::BAD_GATEWAY,
+                "app-broken",
+                words(
+                    "The app broke off",
+                    "The app behind this site took your request and closed the connection, or answered with something that is not HTTP.",
+                    "Before you send anything again, look whether it was done.\nIf it happens again, tell whoever runs the app.",
+                ),
+            )
+            .seen(why),
+            _ => Told::new(Side::App, StatusCode::GATEWAY_TIMEOUT, "app-slow", texts::APP_SLOW),
+        }
+    }
+
+    fn by_api(&self) -> Told {
+        let told = |status, name, title, cause, remedy| Told::new(Side::Upwork, status, name, words(title, cause, remedy));
+        match self {
+            Self::ApiDown(why) => told(
+                StatusCode::BAD_GATEWAY,
+                "api-down",
+                "Upwork’s API cannot be reached",
+                "The connection to Upwork could not be made, or broke off before an answer.",
+                "Try again in a moment. If this call changes something, look first whether it was done.",
+            )
+            .seen(why),
+            Self::ApiSlow => told(
+                StatusCode::GATEWAY_TIMEOUT,
+                "api-slow",
+                "Upwork’s API took too long",
+                "Upwork took the call and did not answer in time.",
+                "If this call changes something, look first whether it was done; then try again.",
+            ),
+            Self::RefreshUnavailable { why, retry_after } => told(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "refresh-unavailable",
+                "No fresh token just now",
+                "The access token has ended, and Upwork could not be asked for a new one. You have not been signed out.",
+                "Try again in a moment.",
+            )
+            .retry(retry_after.map_or(5, |wait| wait.as_secs().max(1)))
+            .seen(why),
+            Self::SendAgain => told(
+                StatusCode::UNAUTHORIZED,
+                "send-again",
+                "Refreshed, send again",
+                "Upwork refused the access token. It has been refreshed, but the body of this call was too long to keep.",
+                "Send the same call again.",
+            ),
+            _ => Told::new(
+                Side::Client,
+                StatusCode::FORBIDDEN,
+                "forbidden-target",
+                words(
+                    "This address is not for callers",
+                    "Upwork’s OAuth endpoints are for the proxy alone: it signs in and refreshes by itself.",
+                    "Call the API itself; the bearer is added for you.",
+                ),
+            ),
+        }
+    }
+
+    fn by_neighbour(&self) -> Told {
+        let told = |status, name, title, cause, remedy| Told::new(Side::Client, status, name, words(title, cause, remedy));
+        match self {
+            Self::NeighbourBrowser => told(
+                StatusCode::FORBIDDEN,
+                "neighbour-browser",
+                "This door is not for browsers",
+                "The request carries `Origin` or `Sec-Fetch-Site`, so a web page made it; this door is for programs next door.",
+                "Use the public door from a browser.",
+            ),
+            Self::NeighbourHost => told(
+                StatusCode::FORBIDDEN,
+                "neighbour-host",
+                "This door does not answer to that name",
+                "The request’s `Host` is not one of `neighbour.hosts`, as happens when a web page’s name is pointed at this machine.",
+                "Call it as 127.0.0.1 or localhost, or list the name in `neighbour.hosts`.",
+            ),
+            Self::NeighbourSecret => told(
+                StatusCode::FORBIDDEN,
+                "neighbour-secret",
+                "This door asks for its secret",
+                "The field `X-Upwarden-Secret` is missing or wrong.",
+                "Send the secret of `neighbour.secret_file` in `X-Upwarden-Secret`.",
+            ),
+            Self::NoServiceIdentity => told(
+                StatusCode::UNAUTHORIZED,
+                "no-service-identity",
+                "Nobody to call as",
+                "This upwarden has no service identity, and the request shows no ticket.",
+                "Set `service.grant` in the configuration, or send the ticket of the user for whom you call.",
+            ),
+            Self::ServiceDead(why) => Told::new(
+                Side::Upwork,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "service-unavailable",
+                words(
+                    "The service identity has no token",
+                    "Upwork gave the service identity no token.",
+                    "Whoever runs this site finds the reason in the log, and in the body of /readyz.",
+                ),
+            )
+            .retry(5)
+            .seen(why),
+            _ => told(
+                StatusCode::NOT_FOUND,
+                "not-found",
+                "There is nothing here",
+                "The neighbour door has Upwork’s API and nothing else.",
+                "Call it under /upwork/api/ or at /upwork/graphql (or your own prefix).",
+            ),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The two deeds: on to the app, on to the API.
+//!
+//! In: a request that may pass, and whose it is. Out: the upstream's answer, or the fault that stood in for it. Identity is
+//! told to the app in fields that no client can set; a token is told to nobody.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
+
+use super::fault::Fault;
+use super::{Answer, Ask, Gateway, Shared};
+use crate::body::Body;
+use crate::broker::{ApiTarget, CallError, Caller, TargetError};
+use crate::listener::{Peer, Refused};
+use crate::oauth::Grant;
+use crate::oauth::refresh::{Need, RefreshError};
+use crate::proxy::forwarded::Claims;
+use crate::proxy::headers::{
+    FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
+};
+use crate::proxy::upgrade::Upgrades;
+use crate::proxy::{self, AppHeaders, HostPolicy};
+use crate::router::Route;
+use crate::session::Session;
+use crate::store::{Held, SessionChange};
+
+impl Gateway {
+    /// On to the app. The app needs no fresh token; only one that ended long ago is renewed first.
+    pub(super) async fn forward(&self, ask: Ask, body: Body, held: Option<Held>, peer: &Peer) -> Answer {
+        let shared = &self.shared;
+        let (held, change) = match shared.recheck(held).await {
+            Ok(found) => found,
+            Err(()) => {
+                let answer = shared.refuse(&ask, shared.decide(&ask, crate::policy::Target::App { public: false }, None), None);
+                return answer.change(SessionChange::End);
+            }
+        };
+        let Ask { id, origin, looking, site, mut head } = ask;
+        let claims = Claims::read(&head.headers);
+        let own_token = shared.app.drop_authorization || is_our_token(&head.headers);
+        let upgrade = requested_upgrade(&head.headers).is_some();
+        let mut headers = AppHeaders::from_client(std::mem::take(&mut head.headers), |name| shared.owns(name));
+        if own_token {
+            headers.drop_authorization();
+        }
+        origin.tell(&mut headers, &claims);
+        match &shared.app.host {
+            HostPolicy::Keep => {}
+            HostPolicy::App => headers.set(HOST, ascii_value(&shared.app.upstream.authority())),
+            HostPolicy::Fixed(host) => headers.set(HOST, ascii_value(host)),
+        }
+        headers.set(REQUEST_ID, ascii_value(&id.to_string()));
+        if let Some(held) = held.as_ref().filter(|held| shared.identity_may_be_told(&held.session)) {
+            tell_identity(&mut headers, &held.session);
+        }
+        let upgrades = Upgrades {
+            tracker: peer.tracker.clone(),
+            drain: peer.drain.clone(),
+            session_end: held.as_ref().filter(|_| upgrade).map(|held| shared.ends.watch(&held.session.id)),
+            idle: shared.upgrade_idle,
+            metrics: shared.metrics.clone(),
+        };
+        let kept = http::Request::builder().method(head.method.clone()).uri(head.uri.clone()).body(());
+        let answer = match proxy::to_app(&self.app, head, headers, body, upgrades, |name| shared.owns(name)).await {
+            Ok(response) => response.into(),
+            Err(error) => {
+                let head = kept.map(|kept| kept.into_parts().0).unwrap_or_else(|_| http::Request::new(()).into_parts().0);
+                shared.fault(&Ask { id, origin, looking, site, head }, &app_fault(error))
+            }
+        };
+        let answer = Answer { change, ..answer };
+        match &held {
+            Some(held) => answer.user(held),
+            None => answer,
+        }
+    }
+
+    /// On to the API, as the session's user.
+    pub(super) async fn call(&self, ask: Ask, body: Body, route: Route<'_>, held: Held) -> Answer {
+        let reseal = held.reseal.then(|| held.clone());
+        let answer = self.broker_call(ask, body, route, Caller::Session(held.clone())).await.user(&held);
+        match (&answer.change, reseal) {
+            (SessionChange::Keep, Some(held)) => answer.change(SessionChange::Replace(held)),
+            _ => answer,
+        }
+    }
+
+    /// On to the API, as `caller`.
+    pub(super) async fn broker_call(&self, mut ask: Ask, body: Body, route: Route<'_>, caller: Caller) -> Answer {
+        let shared = &self.shared;
+        let target = match ApiTarget::parse(route, ask.head.uri.query(), &shared.graphql_path) {
+            Ok(target) => target,
+            Err(TargetError::Forbidden) => return shared.fault(&ask, &Fault::ForbiddenTarget),
+            Err(TargetError::NotApi) => return shared.fault(&ask, &Fault::NotFound),
+        };
+        let service = matches!(caller, Caller::Service(_));
+        let (head, kept) = split(ask.head);
+        ask.head = kept;
+        let outcome = self.broker.call(head, body, &target, caller).await;
+        let answer = match outcome.response {
+            Ok(response) => response.into(),
+            Err(CallError::Token(RefreshError::Revoked)) if !service => {
+                let decision = shared.decide(&ask, crate::policy::Target::Api, None);
+                shared.refuse(&ask, decision, None)
+            }
+            Err(error) => shared.fault(&ask, &api_fault(error, service)),
+        };
+        answer.change(outcome.change)
+    }
+}
+
+impl Shared {
+    /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
+    /// ends it, an outage does not (CONTRACT "A session").
+    async fn recheck(&self, held: Option<Held>) -> Result<(Option<Held>, SessionChange), ()> {
+        let Some(held) = held else { return Ok((None, SessionChange::Keep)) };
+        let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
+        if !held.session.needs_recheck(self.clock.now(), self.session.recheck) {
+            return Ok((Some(held), change));
+        }
+        match self.refresher.fresh(held.clone(), Need::Due).await {
+            Ok(fresh) if Arc::ptr_eq(&fresh.session, &held.session) => Ok((Some(held), change)),
+            Ok(fresh) => Ok((Some(fresh.clone()), SessionChange::Replace(fresh))),
+            Err(RefreshError::Revoked) => Err(()),
+            Err(_) => Ok((Some(held), change)),
+        }
+    }
+
+    /// A token of the implicit grant may have been issued to somebody else's application (token substitution): identity
+    /// rests on it only where the configuration accepts that.
+    pub(super) fn identity_may_be_told(&self, session: &Session) -> bool {
+        session.grant == Grant::Code || self.upwork.config().implicit_identity
+    }
+}
+
+/// The head for the upstream, and what of it a fault would need.
+fn split(head: http::request::Parts) -> (http::request::Parts, http::request::Parts) {
+    let mut kept = http::Request::new(()).into_parts().0;
+    kept.method = head.method.clone();
+    kept.uri = head.uri.clone();
+    (head, kept)
+}
+
+/// `Authorization: Bearer upwd_…` or `upwt_…`: ours, and not the app's business.
+fn is_our_token(headers: &HeaderMap) -> bool {
+    headers.get_all(AUTHORIZATION).iter().any(|value| {
+        let text = value.to_str().unwrap_or_default();
+        let token = text.split_once(' ').map_or(text, |(_, token)| token).trim();
+        token.starts_with("upwd_") || token.starts_with("upwt_")
+    })
+}
+
+fn tell_identity(headers: &mut AppHeaders, session: &Session) {
+    for (name, value) in identity(session) {
+        headers.set(name, value);
+    }
+}
+
+/// The identity headers of CONTRACT "Headers".
+pub(super) fn identity(session: &Session) -> Vec<(http::HeaderName, HeaderValue)> {
+    let user = &session.user;
+    let nid = ascii_value(&user.nid);
+    let mut fields = vec![(USER_ID, ascii_value(&user.id)), (USER, nid.clone()), (FORWARDED_USER, nid)];
+    if let Some(name) = &user.name {
+        fields.push((USER_NAME, ascii_value(name)));
+    }
+    if let Some(organization) = &session.organization {
+        fields.push((ORGANIZATION_ID, ascii_value(&organization.id)));
+    }
+    fields
+}
+
+/// The chain of causes of an upstream's failure, for the log.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn client_fault(error: &proxy::Error) -> Fault {
+    Refused::of(error).map_or(Fault::ClientGone, Fault::Refused)
+}
+
+fn app_fault(error: proxy::Error) -> Fault {
+    match error {
+        proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => Fault::AppDown(causes(&error)),
+        proxy::Error::FirstByteTimeout => Fault::AppSlow,
+        proxy::Error::Client(_) => client_fault(&error),
+        proxy::Error::Answer(_) => Fault::AppBroken(causes(&error)),
+    }
+}
+
+fn api_fault(error: CallError, service: bool) -> Fault {
+    match error {
+        CallError::Upstream(error) => match error {
+            proxy::Error::FirstByteTimeout => Fault::ApiSlow,
+            proxy::Error::Client(_) => client_fault(&error),
+            proxy::Error::Connect(_) | proxy::Error::ConnectTimeout | proxy::Error::Answer(_) => Fault::ApiDown(causes(&error)),
+        },
+        CallError::Token(error) if service => Fault::ServiceDead(error.to_string()),
+        CallError::Token(RefreshError::Unavailable { why, retry_after }) => Fault::RefreshUnavailable { why, retry_after },
+        CallError::Token(RefreshError::Misconfigured(why)) => Fault::RefreshUnavailable { why, retry_after: None },
+        CallError::Token(RefreshError::Revoked) => Fault::SignInRequired { sent: false },
+        CallError::SendAgain => Fault::SendAgain,
+    }
+}

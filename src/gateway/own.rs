@@ -1,0 +1,231 @@
+//! Our own endpoints under `{prefix}/auth/`.
+//!
+//! In: a request for one of them. Out: a page, JSON, or a status. What changes something is a POST that no other site's page
+//! can make.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, SET_COOKIE};
+use http::{Method, Response, StatusCode};
+
+use super::fault::Fault;
+use super::{Answer, Ask, Gateway, Shared, answer, forward};
+use crate::body::Body;
+use crate::oauth::Grant;
+use crate::oauth::upwork::Upwork;
+use crate::pages::curl::Neighbour;
+use crate::pages::{self, AccountView, ConfirmView, Frame, LastRefresh, RefreshOutcome, Revocation, SignedOutView};
+use crate::policy::{Decision, Site, Target};
+use crate::router::{AuthPath, ReturnTo};
+use crate::session::Tokens;
+use crate::store::{Held, SessionChange};
+
+/// A sign-out waits this long for Upwork's word; the revocation itself goes on.
+const REVOKE_WAIT: Duration = Duration::from_secs(5);
+
+impl Gateway {
+    /// One of our endpoints.
+    pub(super) async fn own(&self, ask: Ask, body: Body, endpoint: AuthPath<'_>) -> Answer {
+        let shared = &self.shared;
+        match (endpoint, &ask.head.method) {
+            (AuthPath::Callback, _) => self.callback(ask, body).await,
+            (AuthPath::Verify, _) => shared.verify(&ask).await,
+            (AuthPath::Logout, &Method::POST) => shared.sign_out(ask).await,
+            (AuthPath::Logout, &Method::GET | &Method::HEAD) => shared.sign_out_page(ask).await,
+            (AuthPath::Logout, _) => shared.fault(&ask, &Fault::MethodNotAllowed("GET, HEAD, POST")),
+            (AuthPath::Tokens(_), _) => shared.fault(&ask, &Fault::NotFound),
+            (_, method) if !matches!(*method, Method::GET | Method::HEAD) => {
+                shared.fault(&ask, &Fault::MethodNotAllowed("GET, HEAD"))
+            }
+            (AuthPath::Login, _) => shared.login(&ask),
+            (AuthPath::Stylesheet, _) => stylesheet().into(),
+            (AuthPath::Account | AuthPath::Session, _) => self.about(ask, endpoint).await,
+        }
+    }
+
+    async fn about(&self, ask: Ask, endpoint: AuthPath<'_>) -> Answer {
+        let shared = &self.shared;
+        let held = match shared.identify(&ask.head.headers).await {
+            Ok(held) => held,
+            Err(error) => return shared.fault(&ask, &Fault::StoreDown(error.to_string())),
+        };
+        match (shared.decide(&ask, Target::Own, held.as_ref()), held) {
+            (Decision::Allow, Some(held)) => {
+                let answer = if endpoint == AuthPath::Session { shared.session_json(&held) } else { shared.account(&ask, &held) };
+                let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
+                answer.user(&held).change(change)
+            }
+            (Decision::SignIn, _) if endpoint == AuthPath::Session => {
+                shared.fault(&ask, &Fault::SignInRequired { sent: false })
+            }
+            (decision, held) => shared.refuse(&ask, decision, held.as_ref()),
+        }
+    }
+}
+
+impl Shared {
+    /// Begins a sign-in, whoever asks: only a script's request is told to open it in the address bar instead.
+    fn login(&self, ask: &Ask) -> Answer {
+        let scripted = ask.head.headers.contains_key("sec-fetch-mode") && !ask.looking.navigation;
+        if scripted {
+            return self.fault(ask, &Fault::SignInRequired { sent: false });
+        }
+        let query = ask.head.uri.query().unwrap_or_default();
+        let query = super::sign_in::without_marker(query);
+        let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "return_to");
+        let place = asked.and_then(|(_, place)| ReturnTo::parse(&place, &self.router.prefix));
+        self.begin_sign_in(ask, &place.unwrap_or_else(ReturnTo::home), 0)
+    }
+
+    /// 204 with the identity, or 401; nothing else ever.
+    async fn verify(&self, ask: &Ask) -> Answer {
+        let held = self.identify(&ask.head.headers).await.ok().flatten();
+        let allowed = held.filter(|held| {
+            let held = Some(held);
+            self.decide(ask, Target::App { public: false }, held) == Decision::Allow
+        });
+        let Some(held) = allowed else {
+            let mut response = answer::bare(StatusCode::UNAUTHORIZED);
+            let challenge = HeaderValue::from_static("Bearer realm=\"upwarden\"");
+            response.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
+            return response.into();
+        };
+        let mut response = answer::bare(StatusCode::NO_CONTENT);
+        if self.identity_may_be_told(&held.session) {
+            response.headers_mut().extend(forward::identity(&held.session));
+        }
+        Answer::from(response).user(&held)
+    }
+
+    fn session_json(&self, held: &Held) -> Answer {
+        let session = &held.session;
+        let value = serde_json::json!({
+            "user": { "id": session.user.id, "nid": session.user.nid, "name": session.user.name },
+            "organization": session.organization.as_ref().map(|o| serde_json::json!({ "id": o.id, "name": o.name })),
+            "grant": grant(session.grant),
+            "token_expires_at": session.tokens.expires_at.rfc3339(),
+            "expires_at": session.ends_at(self.session.lifetime).rfc3339(),
+        });
+        answer::json(StatusCode::OK, &value).into()
+    }
+
+    fn account(&self, ask: &Ask, held: &Held) -> Answer {
+        let id = ask.id.to_string();
+        let session = &held.session;
+        let outcome = |worked| if worked { RefreshOutcome::Renewed } else { RefreshOutcome::Unavailable };
+        let neighbour = self.config.neighbour_address.as_deref().map(|address| {
+            address.strip_prefix("unix:").map_or(Neighbour::Tcp(address), Neighbour::Unix)
+        });
+        let view = AccountView {
+            frame: Frame { prefix: &self.router.prefix, request_id: Some(&id) },
+            public_url: &self.config.public_url,
+            now: self.clock.now(),
+            user: pages::User { name: session.user.name.as_deref(), id: &session.user.id, nid: &session.user.nid },
+            organization: session
+                .organization
+                .as_ref()
+                .map(|o| pages::Organization { name: o.name.as_deref(), id: &o.id }),
+            grant: grant(session.grant),
+            signed_in_until: session.ends_at(self.session.lifetime),
+            token_expires_at: session.tokens.expires_at,
+            last_refresh: session.refreshed.map(|last| LastRefresh { at: last.at, outcome: outcome(last.worked) }),
+            everywhere: self.store.keeps_records(),
+            quota: None,
+            neighbour: neighbour.map(|door| (door, self.config.neighbour_secret.is_some())),
+            tokens: None,
+            new_token: None,
+        };
+        answer::page(StatusCode::OK, pages::account(&view), "same-origin").into()
+    }
+
+    /// GET asks first; without a session it is the page that one lands on.
+    async fn sign_out_page(&self, ask: Ask) -> Answer {
+        let id = ask.id.to_string();
+        let frame = Frame { prefix: &self.router.prefix, request_id: Some(&id) };
+        let page = match self.identify(&ask.head.headers).await {
+            Err(error) => return self.fault(&ask, &Fault::StoreDown(error.to_string())),
+            Ok(Some(held)) => {
+                let user = &held.session.user;
+                let user = user.name.as_deref().unwrap_or(&user.nid);
+                pages::confirm_sign_out(&ConfirmView { frame, user, everywhere: self.store.keeps_records() })
+            }
+            Ok(None) => {
+                let query = ask.head.uri.query().unwrap_or_default();
+                let revocation = match query {
+                    "done=revoked" => Revocation::Revoked,
+                    "done=failed" => Revocation::Failed,
+                    _ => Revocation::NoSession,
+                };
+                pages::signed_out(&SignedOutView { frame, revocation, everywhere: false })
+            }
+        };
+        answer::page(StatusCode::OK, page, "same-origin").into()
+    }
+
+    /// Ends the session here, at Upwork, and in its upgraded connections.
+    async fn sign_out(&self, ask: Ask) -> Answer {
+        if ask.site == Site::Foreign {
+            return self.fault(&ask, &Fault::CrossSite);
+        }
+        let held = match self.identify(&ask.head.headers).await {
+            Ok(held) => held,
+            Err(error) => return self.fault(&ask, &Fault::StoreDown(error.to_string())),
+        };
+        let mut query = "";
+        if let Some(held) = &held {
+            self.ends.end(&held.session.id);
+            if let Err(error) = self.store.end(held).await {
+                return self.fault(&ask, &Fault::StoreDown(error.to_string()));
+            }
+            query = if revoke(self.upwork.clone(), held.session.tokens.clone()).await { "?done=revoked" } else { "?done=failed" };
+        }
+        let mut response = answer::see_other(&format!("{}/auth/logout{query}", self.router.prefix));
+        for line in self.clear_all(&ask.head.headers) {
+            response.headers_mut().append(SET_COOKIE, line);
+        }
+        let answer = Answer::from(response);
+        match &held {
+            Some(held) => answer.user(held),
+            None => answer,
+        }
+    }
+
+    /// Every cookie of ours, with the attributes it was set with.
+    fn clear_all(&self, seen: &HeaderMap) -> Vec<HeaderValue> {
+        let mut lines = self.jar.clear(seen);
+        let shown: Vec<_> = crate::session::cookie::pairs(seen).map(|(name, _)| name.to_owned()).collect();
+        for jar in self.logins.all().iter().filter(|jar| shown.iter().any(|name| jar.owns(name))) {
+            lines.extend(jar.clear(seen));
+        }
+        lines
+    }
+}
+
+/// Whether Upwork ended the grant, as far as it said so in time.
+async fn revoke(upwork: Arc<Upwork>, tokens: Tokens) -> bool {
+    match tokio::time::timeout(REVOKE_WAIT, upwork.revoke(&tokens)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(why)) => {
+            tracing::warn!(why, "Upwork did not end a grant at sign-out");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+fn grant(grant: Grant) -> &'static str {
+    match grant {
+        Grant::Code => "code",
+        Grant::Implicit => "implicit",
+    }
+}
+
+fn stylesheet() -> Response<Body> {
+    let mut response = Response::new(Body::full(pages::STYLESHEET));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,324 @@
+//! Sign-in: to Upwork and back.
+//!
+//! In: a browser without a session; a callback. Out: a 303 to Upwork with the sign-in's cookie; a session's cookie and a 303
+//! to where the browser wanted to go; or a page that says what happened. A code is never redeemed before its state was
+//! checked, and no failure begins an endless round: failures in a row are counted inside the sealed state.
+
+use std::sync::atomic::Ordering;
+
+use http::Method;
+use http::header::{HOST, HeaderMap, SET_COOKIE};
+
+use super::fault::Fault;
+use super::{Answer, Ask, Gateway, Shared, answer, shown_as};
+use crate::body::Body;
+use crate::oauth::Grant;
+use crate::oauth::callback::{Brought, Callback, CallbackError, StateFault, Verified};
+use crate::oauth::login::{LIFETIME, Login, MOST_FAILURES, State};
+use crate::oauth::token::{TokenError, TokenGrant};
+use crate::oauth::upwork::WhoError;
+use crate::pages::texts::Loop;
+use crate::pages::{self, Frame};
+use crate::policy::Site;
+use crate::router::ReturnTo;
+use crate::session::{Session, Tokens};
+use crate::store::{Held, SessionChange};
+use crate::telemetry::metrics::SignIn;
+
+/// Ends a redirect to `public_url`'s host, so that a second one in a row is noticed.
+const MARKER: &str = "upwarden_host=1";
+/// Bytes of the fragment page's form that are read.
+const FORM: usize = 32 << 10;
+
+/// A target without the marker that a redirect to `public_url` leaves at its end.
+pub(super) fn without_marker(target: &str) -> &str {
+    target.strip_suffix(MARKER).and_then(|rest| rest.strip_suffix(['?', '&'])).unwrap_or(target)
+}
+
+impl Shared {
+    /// Sends the browser to Upwork, after `failures` sign-ins in a row that failed.
+    pub(super) fn begin_sign_in(&self, ask: &Ask, place: &ReturnTo, failures: u8) -> Answer {
+        if let Some(answer) = self.elsewhere(ask) {
+            return answer;
+        }
+        let now = self.clock.now();
+        if ask.origin.client.is_some_and(|address| !self.sign_ins.allow(address, now)) {
+            return self.fault(ask, &Fault::TooManySignIns);
+        }
+        let ring = self.ring.now();
+        let under_way = self.logins.open(&ring, &ask.head.headers, now);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let jar = self.logins.place(&under_way, turn);
+        let begun = match Login::begin(self.upwork.config(), &ring, place, failures, now) {
+            Ok(begun) => begun,
+            Err(error) => return self.fault(ask, &Fault::Internal(error.to_string())),
+        };
+        let lines = match jar.set(&begun.cookie, LIFETIME, &ask.head.headers) {
+            Ok(lines) => lines,
+            Err(error) => return self.fault(ask, &Fault::SessionTooLarge(error.bytes)),
+        };
+        self.metrics.sign_in(SignIn::Started);
+        let mut response = answer::see_other(&begun.location);
+        for line in lines {
+            response.headers_mut().append(SET_COOKIE, line);
+        }
+        response.into()
+    }
+
+    /// A navigation on another host than `public_url`'s is sent there before any cookie is set; a second one in a row is a
+    /// page that names `trusted_proxies` (CONTRACT "Paths on the public door").
+    fn elsewhere(&self, ask: &Ask) -> Option<Answer> {
+        let asked = ask.origin.host.as_ref().and_then(|host| host.to_str().ok())?;
+        let (scheme, ours) = self.config.public_url.split_once("://").unwrap_or(("https", ""));
+        if same_authority(asked, ours, scheme) {
+            return None;
+        }
+        let target = ask.head.uri.path_and_query().map_or("/", |target| target.as_str());
+        if without_marker(target) != target {
+            let (asked, public_url) = (asked.to_owned(), self.config.public_url.clone());
+            self.metrics.sign_in(SignIn::Looping);
+            return Some(self.fault(ask, &Fault::WrongHost { asked, public_url }));
+        }
+        let join = if target.contains('?') { '&' } else { '?' };
+        Some(answer::see_other(&format!("{}{target}{join}{MARKER}", self.config.public_url)).into())
+    }
+
+    /// On the right host, the marker has done its work.
+    pub(super) fn clean_marker(&self, ask: &Ask) -> Option<Answer> {
+        let target = ask.head.uri.path_and_query()?.as_str();
+        let clean = without_marker(target);
+        if clean == target || !ask.looking.navigation || !ask.safe() || clean.starts_with("//") {
+            return None;
+        }
+        let host = ask.head.headers.get(HOST).or(ask.origin.host.as_ref())?.to_str().ok()?;
+        let (scheme, ours) = self.config.public_url.split_once("://")?;
+        same_authority(host, ours, scheme).then(|| answer::see_other(clean).into())
+    }
+
+    /// What is measured of a sign-in that does not hold (CONTRACT "the third stops at a page").
+    fn loop_cause(&self, ask: &Ask, fault: Option<StateFault>) -> Loop {
+        let bytes: usize = ask.head.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::len).sum();
+        let secure = self.session.secure;
+        match fault {
+            Some(StateFault::NoCookie) if secure && !ask.origin.https && ask.origin.trusted => Loop::PlainHttp,
+            Some(StateFault::NoCookie) => Loop::CookieLost,
+            Some(StateFault::OtherCookie) if bytes > 16 << 10 => Loop::CookieTooBig(bytes),
+            Some(StateFault::OtherCookie) => Loop::KeyChanged,
+            Some(StateFault::Stale) | None => Loop::Unknown,
+        }
+    }
+}
+
+/// Hosts alike, whatever their case, with the scheme's own port or without.
+fn same_authority(asked: &str, ours: &str, scheme: &str) -> bool {
+    let default = if scheme == "https" { ":443" } else { ":80" };
+    let bare = |host: &str| host.strip_suffix(default).unwrap_or(host).to_ascii_lowercase();
+    bare(asked) == bare(ours)
+}
+
+impl Gateway {
+    /// `/auth/callback`.
+    pub(super) async fn callback(&self, ask: Ask, body: Body) -> Answer {
+        let shared = &self.shared;
+        let implicit = shared.upwork.config().grant == Grant::Implicit;
+        let text = match ask.head.method {
+            Method::GET => {
+                let query = ask.head.uri.query().unwrap_or_default().to_owned();
+                if implicit && !query.contains("state=") {
+                    return shared.fragment_page(&ask);
+                }
+                query
+            }
+            Method::POST if implicit && ask.site == Site::Foreign => return shared.fault(&ask, &Fault::CrossSite),
+            Method::POST if implicit => match body.collect(FORM).await {
+                Ok(form) => String::from_utf8_lossy(&form).into_owned(),
+                Err(_) => return shared.fault(&ask, &Fault::BadRequest("The form is too long, or broke off.")),
+            },
+            _ => return shared.fault(&ask, &Fault::MethodNotAllowed(if implicit { "GET, POST" } else { "GET" })),
+        };
+        let Ok(callback) = Callback::parse(&text) else { return shared.bad_state(&ask) };
+        let (ring, now) = (shared.ring.now(), shared.clock.now());
+        let state = callback.state(&ring);
+        let under_way = shared.logins.open(&ring, &ask.head.headers, now);
+        let cookies = shared.logins.any(&ask.head.headers);
+        let issuer = shared.upwork.config().issuer.as_deref();
+        match callback.verify(state.as_ref(), &under_way, cookies, issuer, now) {
+            Ok(verified) => self.finish(&ask, verified).await,
+            Err(CallbackError::BadState(fault)) => self.stale(&ask, state, fault).await,
+            Err(_) => shared.bad_state(&ask),
+        }
+    }
+
+    /// A callback without a sign-in of this browser: a live session is left as it is; else one fresh sign-in, counted.
+    async fn stale(&self, ask: &Ask, state: Option<State>, fault: Option<StateFault>) -> Answer {
+        let shared = &self.shared;
+        shared.metrics.sign_in(SignIn::BadState);
+        match shared.identify(&ask.head.headers).await {
+            Ok(Some(_)) => return answer::see_other("/").into(),
+            Ok(None) => {}
+            Err(error) => return shared.fault(ask, &Fault::StoreDown(error.to_string())),
+        }
+        // What is not sealed by us cannot be counted, so it begins nothing by itself.
+        let Some(state) = state else { return shared.bad_state(ask) };
+        let failures = state.failures.saturating_add(1);
+        if failures >= MOST_FAILURES {
+            shared.metrics.sign_in(SignIn::Looping);
+            return shared.fault(ask, &Fault::Looped(shared.loop_cause(ask, fault)));
+        }
+        let place = state.return_to(&shared.router.prefix).unwrap_or_else(ReturnTo::home);
+        shared.begin_sign_in(ask, &place, failures)
+    }
+
+    /// State checked: redeem, ask who it is, hold the access rules against it, keep the session.
+    async fn finish(&self, ask: &Ask, verified: Verified<'_>) -> Answer {
+        let shared = &self.shared;
+        let (place, login) = verified.login;
+        let mut answer = match self.sign_in(verified.brought).await {
+            Ok(session) => self.enter(ask, session, login).await,
+            Err(fault) => {
+                shared.metrics.sign_in(match fault {
+                    Fault::Declined => SignIn::Declined,
+                    Fault::NotAdmitted { .. } => SignIn::Refused,
+                    Fault::BadState => SignIn::BadState,
+                    _ => SignIn::Failed,
+                });
+                shared.fault_of_sign_in(ask, &fault, login)
+            }
+        };
+        // This sign-in is over, whichever way it went; the others under way stay.
+        for line in shared.logins.jar(*place).map(|jar| jar.clear(&HeaderMap::new())).unwrap_or_default() {
+            answer.response.headers_mut().append(SET_COOKIE, line);
+        }
+        answer
+    }
+
+    async fn sign_in(&self, brought: Result<Brought, CallbackError>) -> Result<Session, Fault> {
+        let shared = &self.shared;
+        let implicit = shared.upwork.config().grant == Grant::Implicit;
+        let now = shared.clock.now();
+        let (tokens, grant) = match brought {
+            Ok(Brought::Code(code)) if !implicit => {
+                (shared.upwork.tokens(TokenGrant::Code(&code)).await.map_err(token_fault)?, Grant::Code)
+            }
+            Ok(Brought::Token(token)) if implicit => {
+                let lifetime = std::time::Duration::from_secs(token.expires_in.unwrap_or(3600).min(366 * 86_400));
+                let tokens =
+                    Tokens { access: token.token, refresh: None, issued_at: now, expires_at: now.plus(lifetime) };
+                (tokens, Grant::Implicit)
+            }
+            Ok(Brought::Code(_) | Brought::Token(_)) | Err(CallbackError::Nothing) => return Err(Fault::BadState),
+            Err(CallbackError::Declined) => return Err(Fault::Declined),
+            Err(CallbackError::Refused(error)) => return Err(Fault::AuthorizationRefused(error)),
+            Err(CallbackError::Malformed | CallbackError::BadState(_) | CallbackError::WrongIssuer) => {
+                return Err(Fault::BadState);
+            }
+        };
+        let (user, organization) = shared.upwork.who_am_i(&tokens.access).await.map_err(who_fault)?;
+        let admitted = shared.access.load().admits(&user.id, organization.as_ref().map(|organization| organization.id.as_str()));
+        if !admitted {
+            let (shown, id) = shown_as(&user);
+            // Nobody will use this grant; that it could not be taken back is no reason to say anything else.
+            let _ = shared.upwork.revoke(&tokens).await;
+            return Err(Fault::NotAdmitted { shown, id });
+        }
+        let id: [u8; 16] = crate::seal::random().map_err(|error| Fault::Internal(error.to_string()))?;
+        let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Session { id, user, organization, grant, tokens, began_at: shared.clock.now(), refreshed: None })
+    }
+
+    /// A good state always makes a new session; the one before is forgotten.
+    async fn enter(&self, ask: &Ask, session: Session, login: &Login) -> Answer {
+        let shared = &self.shared;
+        if let Ok(Some(before)) = shared.identify(&ask.head.headers).await {
+            shared.ends.end(&before.session.id);
+            // A store that is down now shows itself at the next line that needs it.
+            let _ = shared.store.end(&before).await;
+        }
+        let held = Held::new(session);
+        // Told now rather than lost later: a session that fits no cookie would loop for ever.
+        let lines = match shared.session_cookies(&held, &ask.head.headers).await {
+            Ok(lines) => lines,
+            Err(fault) => return shared.fault_of_sign_in(ask, &fault, login),
+        };
+        shared.metrics.sign_in(SignIn::Completed);
+        tracing::info!(request_id = %ask.id, user = held.session.user.id, "signed in");
+        let mut response = answer::see_other(login.return_to(&shared.router.prefix).as_str());
+        for line in lines {
+            response.headers_mut().append(SET_COOKIE, line);
+        }
+        Answer::from(response).change(SessionChange::Keep).user(&held)
+    }
+}
+
+impl Shared {
+    fn bad_state(&self, ask: &Ask) -> Answer {
+        self.metrics.sign_in(SignIn::BadState);
+        self.fault_at(ask, &Fault::BadState, None)
+    }
+
+    fn fault_of_sign_in(&self, ask: &Ask, fault: &Fault, login: &Login) -> Answer {
+        self.fault_at(ask, fault, Some(&login.return_to(&self.router.prefix)))
+    }
+
+    /// A callback's fault: never a link back to the callback itself, and no referrer that would carry its query.
+    fn fault_at(&self, ask: &Ask, fault: &Fault, place: Option<&ReturnTo>) -> Answer {
+        let style = answer::Style { person: ask.looking.person, get: false, prefix: &self.router.prefix, id: ask.id };
+        let told = fault.told();
+        if told.side == crate::telemetry::Side::Upwork {
+            self.metrics.upstream_error(told.side);
+        }
+        let mut response = answer::fault(fault, style, place);
+        response.headers_mut().insert(http::header::REFERRER_POLICY, http::HeaderValue::from_static("no-referrer"));
+        Answer { fault: Some(told.name), ..response.into() }
+    }
+
+    /// The implicit grant's page, which posts the fragment back to the callback.
+    fn fragment_page(&self, ask: &Ask) -> Answer {
+        let id = ask.id.to_string();
+        let callback_path = format!("{}/auth/callback", self.router.prefix);
+        let view = pages::FragmentView {
+            frame: Frame { prefix: &self.router.prefix, request_id: Some(&id) },
+            callback_path: &callback_path,
+        };
+        answer::page(http::StatusCode::OK, pages::fragment(&view), "same-origin").into()
+    }
+}
+
+fn token_fault(error: TokenError) -> Fault {
+    match error {
+        TokenError::InvalidGrant(_) => Fault::CodeUsed,
+        TokenError::Misconfigured { .. } => Fault::KeyRefused(error.to_string()),
+        TokenError::Unavailable { why, .. } => Fault::SignInUnavailable { nonsense: why.starts_with("status"), why },
+    }
+}
+
+fn who_fault(error: WhoError) -> Fault {
+    match error {
+        WhoError::Unavailable(why) => Fault::SignInUnavailable { nonsense: why.starts_with("status"), why },
+        WhoError::Nameless(why) => Fault::SignInUnavailable { nonsense: true, why },
+        WhoError::Rejected => {
+            Fault::SignInUnavailable { nonsense: true, why: "the API refused the token that was just issued".to_owned() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_taken_off_the_end_only() {
+        assert_eq!(without_marker("/x?upwarden_host=1"), "/x");
+        assert_eq!(without_marker("/x?a=b&upwarden_host=1"), "/x?a=b");
+        assert_eq!(without_marker("/x?upwarden_host=1&a=b"), "/x?upwarden_host=1&a=b");
+        assert_eq!(without_marker("/xupwarden_host=1"), "/xupwarden_host=1");
+    }
+
+    #[test]
+    fn hosts_are_compared_with_their_schemes_port() {
+        assert!(same_authority("Tools.example.com", "tools.example.com", "https"));
+        assert!(same_authority("tools.example.com:443", "tools.example.com", "https"));
+        assert!(!same_authority("tools.example.com:80", "tools.example.com", "https"));
+        assert!(!same_authority("localhost:4180", "127.0.0.1:4180", "http"));
+    }
+}
