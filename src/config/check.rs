@@ -55,7 +55,7 @@ pub(super) fn all(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         store: store?,
         access: access?,
         oauth: oauth?,
-        service: service?,
+        service,
         broker: broker?,
         app: app?,
         gateway: crate::gateway::Config {

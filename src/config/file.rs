@@ -33,7 +33,12 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> File {
     match std::fs::read(path) {
         Ok(bytes) => parse(path, &bytes, problems),
         Err(error) => {
-            problems.push(whole(path, None, format!("the file cannot be read: {error}"), "name a file that exists and that this user may read"));
+            problems.push(whole(
+                path,
+                None,
+                format!("the file cannot be read: {error}"),
+                "name a file that exists and that this user may read",
+            ));
             File { path: path.to_owned(), ..File::default() }
         }
     }
@@ -49,7 +54,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8], problems: &mut Vec<Problem>) -> F
     match ImDocument::parse(text) {
         Ok(document) => {
             let mut reader = Reader { text, file: &mut file, problems };
-            reader.table(String::new(), document.as_table());
+            reader.table("", document.as_table());
         }
         Err(error) => {
             let line = error.span().map(|span| line_at(text, &span));
@@ -77,7 +82,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn table(&mut self, path: String, table: &dyn TableLike) {
+    fn table(&mut self, path: &str, table: &dyn TableLike) {
         for (name, item) in table.iter() {
             let key = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             let span = table.get_key_value(name).and_then(|(key, _)| key.span()).or_else(|| item.span());
@@ -91,7 +96,7 @@ impl Reader<'_> {
                         self.file.lines.extend(line.map(|line| (key, line)));
                     }
                 }
-                Some(below) if known && raw::is_group(&key) => self.table(key, below),
+                Some(below) if known && raw::is_group(&key) => self.table(&key, below),
                 _ => {
                     let source = Source::File { path: self.file.path.clone(), line };
                     self.problems.push(layers::unknown(&key, source, |known| format!("`{known}`")));
@@ -167,9 +172,17 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_told_with_their_line_and_the_nearest_known_one() {
-        let (_, problems) = parsed("\npublic_ulr = 'x'\n[upwork]\nclientid = 'secret-looking'\n[app.url]\nx = 1\n['app.url']\n");
+        let (_, problems) =
+            parsed("\npublic_ulr = 'x'\n[upwork]\nclientid = 'secret-looking'\n[app.url]\nx = 1\n['app.url']\n");
         let told: Vec<_> = problems.iter().map(|problem| (problem.key.as_str(), problem.source.to_string())).collect();
-        assert_eq!(told, [("public_ulr", "u.toml:2".to_owned()), ("upwork.clientid", "u.toml:4".to_owned()), ("app.url", "u.toml:7".to_owned())]);
+        assert_eq!(
+            told,
+            [
+                ("public_ulr", "u.toml:2".to_owned()),
+                ("upwork.clientid", "u.toml:4".to_owned()),
+                ("app.url", "u.toml:7".to_owned())
+            ]
+        );
         assert!(problems[0].remedy.contains("`public_url`"));
         assert!(problems[1].remedy.contains("`upwork.client_id`"));
         assert!(!format!("{problems:?}").contains("secret-looking"));

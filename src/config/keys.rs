@@ -97,7 +97,9 @@ mod tests {
     #[test]
     fn a_key_is_exactly_32_bytes_of_base64url() {
         assert!(is_key(ONE) && is_key(TWO));
-        for text in ["", "short", &format!("{ONE}="), &ONE.replace('A', "+"), &format!("{ONE}A"), &ONE.replace('A', "é")] {
+        for text in
+            ["", "short", &format!("{ONE}="), &ONE.replace('A', "+"), &format!("{ONE}A"), &ONE.replace('A', "é")]
+        {
             assert!(!is_key(text), "{text}");
         }
         // The last character carries two bits that must be zero.

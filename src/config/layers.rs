@@ -255,7 +255,8 @@ mod tests {
 
     #[test]
     fn other_variables_of_ours_are_refused_with_the_nearest() {
-        let (_, problems) = merged(None, &[("UPWARDEN_UPWORK_CLIENT_ID", "x"), ("UPWARDEN_APP", "x"), ("UPWARDEN_PORT_X", "y")], &[]);
+        let (_, problems) =
+            merged(None, &[("UPWARDEN_UPWORK_CLIENT_ID", "x"), ("UPWARDEN_APP", "x"), ("UPWARDEN_PORT_X", "y")], &[]);
         assert_eq!(problems.len(), 3);
         assert!(problems[0].remedy.contains("UPWARDEN_UPWORK__CLIENT_ID"));
         assert!(problems[1].remedy.contains("UPWARDEN_APP__URL"));

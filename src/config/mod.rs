@@ -113,7 +113,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let config = check::all(&mut reader, sources);
     match config {
         Some(config) if reader.problems.is_empty() => Ok(config),
-        _ => Err(Problems(reader.problems)),
+        _ => Err(Problems::never_empty(reader.problems)),
     }
 }
 
@@ -131,5 +131,5 @@ pub fn admin_address(sources: &Sources) -> Result<SocketAddr, Problems> {
     // A file that cannot be read at all might have said otherwise.
     let unreadable = problems.into_iter().filter(|problem| problem.key == file::WHOLE);
     reader.problems.extend(unreadable);
-    address.filter(|_| reader.problems.is_empty()).ok_or(Problems(reader.problems))
+    address.filter(|_| reader.problems.is_empty()).ok_or_else(|| Problems::never_empty(reader.problems))
 }

@@ -68,7 +68,8 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.key)?;
-        for (label, text) in [("source", self.source.to_string()), ("why", self.why.clone()), ("remedy", self.remedy.clone())]
+        for (label, text) in
+            [("source", self.source.to_string()), ("why", self.why.clone()), ("remedy", self.remedy.clone())]
         {
             writeln!(f, "  {label:<8}{}", text.replace('\n', "\n          "))?;
         }
@@ -79,6 +80,22 @@ impl fmt::Display for Problem {
 /// Everything that is wrong with a configuration, in the order in which it was found; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// Refusing without a reason would be a fault of the check itself; then at least that is told.
+    pub(super) fn never_empty(mut problems: Vec<Problem>) -> Self {
+        if problems.is_empty() {
+            problems.push(Problem {
+                key: "(the check itself)".to_owned(),
+                source: Source::Default,
+                why: "the configuration was refused without a reason".to_owned(),
+                remedy: "this is a bug of upwarden; please report it with your configuration, secrets removed"
+                    .to_owned(),
+            });
+        }
+        Self(problems)
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

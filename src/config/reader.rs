@@ -126,45 +126,46 @@ impl Reader {
     /// The texts of a list, each read by `parse`.
     pub(super) fn parsed_list<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, Bad>) -> Option<Vec<T>> {
         let items = self.list(key)?;
-        let read: Vec<_> = items
-            .iter()
-            .filter_map(|item| parse(item).map_err(|bad| self.bad(key, item, bad)).ok())
-            .collect();
+        let read: Vec<_> =
+            items.iter().filter_map(|item| parse(item).map_err(|bad| self.bad(key, item, bad)).ok()).collect();
         (read.len() == items.len()).then_some(read)
     }
 
     /// The entries of a map of texts; empty where it is not set.
     pub(super) fn map(&mut self, key: &str) -> Option<BTreeMap<String, String>> {
-        let Some(value) = self.structured(key)? else { return Some(BTreeMap::new()) };
+        let Some(value) = self.value(key) else { return Some(BTreeMap::new()) };
+        let value = self.structured(key, value)?;
         self.entries(key, value)
     }
 
     /// The tables of a list of tables; empty where it is not set.
     pub(super) fn tables(&mut self, key: &str) -> Option<Vec<BTreeMap<String, String>>> {
-        let Some(value) = self.structured(key)? else { return Some(Vec::new()) };
-        let Value::Array(_, tables) = value else {
+        let Some(value) = self.value(key) else { return Some(Vec::new()) };
+        let Value::Array(_, tables) = self.structured(key, value)? else {
             self.problem(key, "a list of tables is wanted here", "write [{ … }], or JSON in the environment");
             return None;
         };
         tables.into_iter().map(|table| self.entries(key, table)).collect()
     }
 
-    /// A value that is JSON where it comes as one text: `Some(None)` where it is not set.
-    fn structured(&mut self, key: &str) -> Option<Option<Value>> {
-        match self.value(key) {
-            Some(Value::String(_, text)) => {
-                values::json(&text).map_err(|bad| self.bad(key, &text, bad)).ok().map(Some)
-            }
+    /// A value that is JSON where it comes as one text.
+    fn structured(&mut self, key: &str, value: Value) -> Option<Value> {
+        match value {
+            Value::String(_, text) => values::json(&text).map_err(|bad| self.bad(key, &text, bad)).ok(),
             value => Some(value),
         }
     }
 
     fn entries(&mut self, key: &str, value: Value) -> Option<BTreeMap<String, String>> {
-        let entries = value.into_dict().and_then(|entries| {
-            entries.into_iter().map(|(name, value)| Some((name, value.into_string()?))).collect()
-        });
+        let entries = value
+            .into_dict()
+            .and_then(|entries| entries.into_iter().map(|(name, value)| Some((name, value.into_string()?))).collect());
         if entries.is_none() {
-            self.problem(key, "texts by name are wanted here", "write { \"name\" = \"text\" }, or JSON in the environment");
+            self.problem(
+                key,
+                "texts by name are wanted here",
+                "write { \"name\" = \"text\" }, or JSON in the environment",
+            );
         }
         entries
     }
@@ -180,7 +181,11 @@ impl Reader {
             std::cmp::Ordering::Greater => Some(value),
             std::cmp::Ordering::Equal if level(value) == 0 => None,
             std::cmp::Ordering::Equal => {
-                self.problem(value, format!("it is given here and by {file}"), format!("keep {value} or {file}, not both"));
+                self.problem(
+                    value,
+                    format!("it is given here and by {file}"),
+                    format!("keep {value} or {file}, not both"),
+                );
                 None
             }
         }
@@ -229,15 +234,15 @@ impl Reader {
         Some(Secret::new(line))
     }
 
-    /// True where a file of certificates can be read and holds one; else a problem.
+    /// The path of a CA's certificate, which can be read; `None` where it is not set or something is wrong with it.
     pub(super) fn ca_file(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.path(key)?;
-        let shown = path.display();
-        match std::fs::read_to_string(&path) {
+        let why = match std::fs::read_to_string(&path) {
             Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
-            Ok(_) => self.problem(key, format!("{shown} holds no certificate"), "name a PEM file with the CA's certificate"),
-            Err(error) => self.problem(key, format!("{shown} cannot be read: {error}"), "name a PEM file that this user may read"),
-        }
+            Ok(_) => format!("{} holds no certificate", path.display()),
+            Err(error) => format!("{} cannot be read: {error}", path.display()),
+        };
+        self.problem(key, why, "name a PEM file with the CA's certificate, which this user may read");
         None
     }
 }

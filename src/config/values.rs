@@ -25,7 +25,7 @@ impl Bad {
 }
 
 /// Longer than any setting needs, and short enough to add to any moment.
-const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(400 * 24);
 
 /// `"10s"`, `"500ms"`, `"5m"`, `"1h"`, `"14d"`.
 pub(super) fn duration(text: &str) -> Result<Duration, Bad> {
@@ -99,7 +99,10 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Ba
 pub(super) fn socket(text: &str) -> Result<SocketAddr, Bad> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
-        Bad::new("is not an address with a port", "write 127.0.0.1:4180, [::1]:4180, or 0.0.0.0:4180 for every interface")
+        Bad::new(
+            "is not an address with a port",
+            "write 127.0.0.1:4180, [::1]:4180, or 0.0.0.0:4180 for every interface",
+        )
     })
 }
 
@@ -112,7 +115,10 @@ pub(super) fn unix(text: &str) -> Option<Result<PathBuf, Bad>> {
     Some(if plain && path.len() < 108 {
         Ok(PathBuf::from(path))
     } else {
-        Err(Bad::new("is not the path of a Unix socket", "write unix:/run/app.sock: an absolute path of at most 107 bytes"))
+        Err(Bad::new(
+            "is not the path of a Unix socket",
+            "write unix:/run/app.sock: an absolute path of at most 107 bytes",
+        ))
     })
 }
 
@@ -182,9 +188,7 @@ pub(super) fn field_value(text: &str) -> Result<String, Bad> {
 pub(super) fn list(value: &Value) -> Result<Vec<String>, Bad> {
     let bad = || Bad::new("is not a list of texts", "write [\"a\", \"b\"]; in the environment also a,b");
     match value {
-        Value::Array(_, items) => {
-            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(bad)).collect()
-        }
+        Value::Array(_, items) => items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(bad)).collect(),
         Value::String(_, text) if text.trim_start().starts_with('[') => match json(text)? {
             array @ Value::Array(..) => list(&array),
             _ => Err(bad()),
@@ -199,9 +203,8 @@ pub(super) fn list(value: &Value) -> Result<Vec<String>, Bad> {
 /// JSON with every scalar as its text.
 pub(super) fn json(text: &str) -> Result<Value, Bad> {
     let bad = |why: String| Bad::new(why, "write JSON, with texts and long numbers in \"quotes\"");
-    let read = serde_json::from_str(text).map_err(|error| {
-        bad(format!("is not JSON (at line {}, column {})", error.line(), error.column()))
-    })?;
+    let read = serde_json::from_str(text)
+        .map_err(|error| bad(format!("is not JSON (at line {}, column {})", error.line(), error.column())))?;
     texts(read).ok_or_else(|| bad("holds null or a number that JSON does not keep exactly".to_owned()))
 }
 
@@ -244,10 +247,14 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_need_their_units() {
-        for (text, millis) in [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000), ("14d", 1_209_600_000), ("0s", 0)] {
+        for (text, millis) in
+            [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000), ("14d", 1_209_600_000), ("0s", 0)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "10", "s", "1.5s", "-1s", "10 minutes", "99999999999999999999s", "18446744073709551615d", "401d", "é"] {
+        for text in
+            ["", "10", "s", "1.5s", "-1s", "10 minutes", "99999999999999999999s", "18446744073709551615d", "401d", "é"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
         for (text, bytes) in [("0", 0), ("65536", 65_536), ("64KiB", 65_536), ("1 MiB", 1 << 20), ("2GiB", 2 << 30)] {
@@ -286,7 +293,14 @@ mod tests {
         for url in ["https://a.example", "http://localhost:1", "http://127.9.9.9", "http://[::1]:2"] {
             assert!(web_url(url).and_then(confidential).is_ok(), "{url}");
         }
-        for url in ["http://a.example", "http://localhost.evil.example", "http://10.0.0.1", "ftp://a.example", "https://u:p@a.example", "a.example"] {
+        for url in [
+            "http://a.example",
+            "http://localhost.evil.example",
+            "http://10.0.0.1",
+            "ftp://a.example",
+            "https://u:p@a.example",
+            "a.example",
+        ] {
             assert!(web_url(url).and_then(confidential).is_err(), "{url}");
         }
     }

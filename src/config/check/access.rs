@@ -135,8 +135,11 @@ fn cookie(text: &str) -> Result<String, Bad> {
 
 fn lifetime(text: &str) -> Result<Duration, Bad> {
     let lifetime = values::positive_duration(text)?;
-    if lifetime < Duration::from_secs(60) {
-        return Err(Bad::new("is shorter than a minute", "write a longer one; 14d is what Upwork's refresh tokens live"));
+    if lifetime < Duration::from_mins(1) {
+        return Err(Bad::new(
+            "is shorter than a minute",
+            "write a longer one; 14d is what Upwork's refresh tokens live",
+        ));
     }
     Ok(lifetime)
 }
@@ -155,7 +158,8 @@ pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
     let ca_file = reader.ca_file("store.ca_file");
     let has_url = reader.given("store.url") || reader.given("store.url_file");
     if !reader.given("store.kind") && (has_url || reader.given("store.path")) {
-        let remedy = "write store.kind = \"embedded\" (with store.path) or \"valkey\" (with store.url), or remove these keys";
+        let remedy =
+            "write store.kind = \"embedded\" (with store.path) or \"valkey\" (with store.url), or remove these keys";
         reader.missing("store.kind", remedy);
         return None;
     }
@@ -163,7 +167,10 @@ pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
         Kind::Cookie => Some(store::Config::Cookie),
         Kind::Embedded => {
             if !reader.given("store.path") {
-                reader.missing("store.path", "write the file that sessions shall live in: store.path = \"/var/lib/upwarden/sessions.redb\"");
+                reader.missing(
+                    "store.path",
+                    "write the file that sessions shall live in: store.path = \"/var/lib/upwarden/sessions.redb\"",
+                );
             }
             Some(store::Config::Embedded { path: path? })
         }

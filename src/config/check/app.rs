@@ -20,7 +20,8 @@ pub(super) struct Site {
 pub(super) fn site(reader: &mut Reader) -> Option<Site> {
     let url = reader.parsed("public_url", |text| values::origin(text).and_then(values::confidential));
     if !reader.given("public_url") {
-        reader.missing("public_url", "write the address people open, such as public_url = \"https://tools.example.com\"");
+        reader
+            .missing("public_url", "write the address people open, such as public_url = \"https://tools.example.com\"");
     }
     let prefix = reader.parsed("prefix", prefix);
     let url = url?;
@@ -48,7 +49,10 @@ pub(super) fn router(reader: &mut Reader, site: Option<&Site>) -> Option<router:
     let prefix = &site?.prefix;
     for path in &public_paths {
         if path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            let why = format!("{} lies under the prefix {prefix}, which is ours and never goes to the app", values::shown(path));
+            let why = format!(
+                "{} lies under the prefix {prefix}, which is ours and never goes to the app",
+                values::shown(path)
+            );
             reader.problem("app.public_paths", why, "remove it, or choose another prefix");
             return None;
         }
@@ -82,12 +86,19 @@ pub(super) fn preflight(reader: &mut Reader) -> Option<bool> {
 pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
     let upstream = reader.parsed("app.url", upstream);
     if !reader.given("app.url") {
-        reader.missing("app.url", "write where the app listens: app.url = \"http://127.0.0.1:3000\", or \"unix:/run/app.sock\"");
+        reader.missing(
+            "app.url",
+            "write where the app listens: app.url = \"http://127.0.0.1:3000\", or \"unix:/run/app.sock\"",
+        );
     }
     let ca_file = reader.ca_file("app.ca_file");
     let host = reader.parsed("app.host", host);
     if matches!((&host, &upstream), (Some(HostPolicy::App), Some(Upstream::Unix(_)))) {
-        reader.problem("app.host", "\"app\" takes the host of app.url, and a Unix socket has none", "write \"keep\", or the host the app expects");
+        reader.problem(
+            "app.host",
+            "\"app\" takes the host of app.url, and a Unix socket has none",
+            "write \"keep\", or the host the app expects",
+        );
     }
     let drop_authorization = reader.switch("app.drop_authorization");
     let connect_timeout = reader.duration("app.timeouts.connect");
@@ -153,7 +164,10 @@ mod tests {
         for text in ["/health", "/assets/", "/", "/a%20b", "/.well-known/x"] {
             assert!(public_path(text).is_ok(), "{text}");
         }
-        for text in ["", "health", "//a", "/a/../b", "/a/.", "/a%2Fb", "/%2e", "/%5C", "/%00", "/a?b", "/a#b", "/a;b", "/a\\b", "/%zz", "/%4", "/é", "/a b"] {
+        for text in [
+            "", "health", "//a", "/a/../b", "/a/.", "/a%2Fb", "/%2e", "/%5C", "/%00", "/a?b", "/a#b", "/a;b", "/a\\b",
+            "/%zz", "/%4", "/é", "/a b",
+        ] {
             assert!(public_path(text).is_err(), "{text}");
         }
     }

@@ -106,7 +106,8 @@ fn certificates(reader: &mut Reader, site: Option<&Site>) -> Option<Vec<Certific
     }
     for pair in &pairs {
         if let Err(error) = tls::Certificates::load(std::slice::from_ref(pair)) {
-            let remedy = "name a PEM file with the chain, leaf first, and one with its private key, which this user may read";
+            let remedy =
+                "name a PEM file with the chain, leaf first, and one with its private key, which this user may read";
             reader.problem(KEY, error.to_string(), remedy);
         }
     }
@@ -191,7 +192,9 @@ fn owner(text: &str) -> Result<(u32, Option<u32>), Bad> {
         Some((user, group)) => id(user).and_then(|user| Ok((user, Some(id(group)?)))),
         None => id(text).map(|user| (user, None)),
     };
-    read.map_err(|_| Bad::new("is not a user and group by number", "write \"1000\" or \"1000:1000\"; names are not looked up"))
+    read.map_err(|_| {
+        Bad::new("is not a user and group by number", "write \"1000\" or \"1000:1000\"; names are not looked up")
+    })
 }
 
 /// A host name or address without a port, in lower case, IPv6 in brackets.

@@ -106,7 +106,8 @@ fn outbound(reader: &mut Reader, urls: Option<&Urls>, env: &[(String, String)]) 
         configured.and_then(|text| proxy(text.expose()).map_err(|bad| proxy_problem(reader, key, bad)).ok())
     } else if urls.is_some_and(|urls| [&urls.token, &urls.graphql].iter().any(|url| url.scheme() == "https")) {
         // As curl reads them: the small letters first; NO_PROXY is not looked at, all of this goes to Upwork.
-        let named = |name: &str| env.iter().find(|(variable, _)| variable == name).filter(|(_, value)| !value.is_empty());
+        let named =
+            |name: &str| env.iter().find(|(variable, _)| variable == name).filter(|(_, value)| !value.is_empty());
         named("https_proxy").or_else(|| named("HTTPS_PROXY")).and_then(|(name, value)| {
             let why = |bad: Bad| Bad::new(format!("({name}) {}", bad.why), bad.remedy);
             proxy(value).map_err(|bad| proxy_problem(reader, "upwork.proxy", why(bad))).ok()
@@ -159,12 +160,12 @@ fn pace(reader: &mut Reader) -> Option<Pace> {
     Some(Pace { per_second: per_second?, per_minute: per_minute?, per_day: per_day?, wait: wait? })
 }
 
-/// `Some(None)` where no service identity is configured.
+/// `None` where no service identity is configured, or something is wrong with it.
 pub(super) fn service(
     reader: &mut Reader,
     oauth: Option<&oauth::Config>,
     store: Option<&store::Config>,
-) -> Option<Option<ServiceConfig>> {
+) -> Option<ServiceConfig> {
     #[derive(Clone, Copy, PartialEq)]
     enum Word {
         Credentials,
@@ -174,21 +175,27 @@ pub(super) fn service(
     let grant = reader.parsed("service.grant", |text| values::choice(text, &words));
     let client_id = reader.parsed("service.client_id", client_id);
     let client_secret = reader.secret("service.client_secret");
-    let redirect_uri = reader.parsed("service.redirect_uri", |text| values::web_url(text).and_then(values::confidential));
+    let redirect_uri =
+        reader.parsed("service.redirect_uri", |text| values::web_url(text).and_then(values::confidential));
     let file = reader.path("service.refresh_token_file");
     let others = ["client_id", "client_secret", "client_secret_file", "redirect_uri", "refresh_token_file"];
     let other = others.iter().map(|name| format!("service.{name}")).find(|key| reader.given(key));
     let Some(grant) = grant else {
         if let (Some(other), false) = (other, reader.given("service.grant")) {
-            let remedy = format!("write service.grant = \"client_credentials\" or \"refresh_token\", or remove {other}");
+            let remedy =
+                format!("write service.grant = \"client_credentials\" or \"refresh_token\", or remove {other}");
             reader.missing("service.grant", remedy);
         }
-        return Some(None);
+        return None;
     };
     if grant == Word::Refresh && matches!(store, Some(store::Config::Cookie)) {
         let why = "each refresh gives a new refresh token, which must outlive a restart, and store.kind = \"cookie\" \
                    keeps nothing on this side";
-        reader.problem("service.grant", why, "write store.kind = \"embedded\" or \"valkey\", or grant = \"client_credentials\"");
+        reader.problem(
+            "service.grant",
+            why,
+            "write store.kind = \"embedded\" or \"valkey\", or grant = \"client_credentials\"",
+        );
     }
     if grant == Word::Credentials && file.is_some() {
         let remedy = "remove it, or write service.grant = \"refresh_token\"";
@@ -200,7 +207,7 @@ pub(super) fn service(
     if !has_own && (own_client || oauth.client_secret.is_empty()) {
         reader.missing("service.client_secret", "name the file with this key's secret in service.client_secret_file");
     }
-    Some(Some(ServiceConfig {
+    Some(ServiceConfig {
         grant: match grant {
             Word::Credentials => ServiceGrant::ClientCredentials,
             Word::Refresh => ServiceGrant::RefreshToken { file },
@@ -209,5 +216,5 @@ pub(super) fn service(
         client_secret: client_secret.unwrap_or_else(|| oauth.client_secret.clone()),
         // As it was written: redirect URIs are compared as texts (RFC 9700 section 2.1).
         redirect_uri: redirect_uri.and_then(|_| reader.text("service.redirect_uri")),
-    }))
+    })
 }
