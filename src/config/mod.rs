@@ -111,6 +111,10 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let merged = layers::Merged::new(sources, &mut problems);
     let mut reader = reader::Reader::new(merged, problems);
     let config = check::all(&mut reader, sources);
+    if reader.problems.iter().any(|problem| problem.key == file::WHOLE) {
+        // What is missing may well stand in the file that could not be read.
+        reader.problems.retain(|problem| !matches!(problem.source, Source::Nowhere { .. } | Source::Default));
+    }
     match config {
         Some(config) if reader.problems.is_empty() => Ok(config),
         _ => Err(Problems::never_empty(reader.problems)),

@@ -155,11 +155,20 @@ pub(super) fn is_group(name: &str) -> bool {
 
 /// The known key that looks most like `name`; `None` where none does.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let last = |name: &str| name.rsplit(['.', '/']).next().unwrap_or_default().to_owned();
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
     let likeness = |known: &str| {
         let whole = strsim::normalized_damerau_levenshtein(known, name);
-        // `client_id` at the top level is `upwork.client_id` in the wrong place.
-        if last(known) == last(name) { whole.max(0.7) + whole / 100.0 } else { whole }
+        let group = |name: &str| name.rsplit_once('.').map(|(group, _)| group.to_owned());
+        let least = if group(known) == group(name) && last(known).contains(&last(name)) {
+            // `upwork.secret` is `upwork.client_secret`.
+            0.75
+        } else if last(known) == last(name) {
+            // `client_id` at the top level is `upwork.client_id` in the wrong place.
+            0.7
+        } else {
+            0.0
+        };
+        whole.max(least) + whole / 100.0
     };
     let best = KEYS.iter().map(|key| (likeness(key.name), key.name)).max_by(|one, other| one.0.total_cmp(&other.0))?;
     (best.0 >= 0.6).then_some(best.1)
@@ -186,6 +195,7 @@ mod tests {
         assert_eq!(nearest("upwork.cleint_id"), Some("upwork.client_id"));
         assert_eq!(nearest("upwork_client_id"), Some("upwork.client_id"));
         assert_eq!(nearest("client_id"), Some("upwork.client_id"));
+        assert_eq!(nearest("upwork.secret"), Some("upwork.client_secret"));
         assert_eq!(nearest("publicurl"), Some("public_url"));
         assert_eq!(nearest("session.keyfiles"), Some("session.key_files"));
         assert_eq!(nearest("zzzzzz"), None);

@@ -89,6 +89,7 @@ const WRONG: &[(&str, &str)] = &[
     ("neighbour.mode", "0999"),
     ("neighbour.owner", "root"),
     ("neighbour.hosts", "http://a"),
+    ("neighbour.secret", "é"),
     ("admin.listen", "0.0.0.0:4180"),
     ("app.url", "http://127.0.0.1:3000/path"),
     ("app.ca_file", "/nowhere/ca.pem"),
@@ -241,6 +242,19 @@ fn problems_of_the_file_have_their_line_and_ids_stay_exact() {
 }
 
 #[test]
+fn an_unreadable_file_is_not_blamed_for_what_it_may_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("u.toml");
+    for content in [None, Some(&b"app.url = \n"[..]), Some(b"\xff")] {
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let given = Sources { file: Some(path.clone()), ..sources(&[("UPWARDEN_LOG__LEVEL", "loud")]) };
+        assert_eq!(keys(load(&given)), [file::WHOLE, "log.level"]);
+    }
+}
+
+#[test]
 fn no_secret_is_ever_shown() {
     let secret = "73317331733173317331";
     let table = [
@@ -308,6 +322,19 @@ fn the_example_names_every_key_with_its_default_and_no_other() {
             }
         }
     }
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let named: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|row| row.0).collect();
+    let mut listed: Vec<_> = named.into_iter().filter(|name| !name.contains(' ')).collect();
+    let mut known: Vec<_> = raw::KEYS.iter().map(|key| key.name).collect();
+    listed.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(listed, known);
 }
 
 #[test]

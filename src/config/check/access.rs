@@ -26,7 +26,10 @@ pub(super) fn access(reader: &mut Reader) -> Option<Access> {
     if !anyone && !listed {
         let remedy = "say who may enter: access.users = [\"1181921839933591552\"] (user ids), access.organizations = […], \
                       or access.anyone = true for everybody who has an Upwork account";
-        reader.problem("access.users", "nobody may enter: who may is never guessed", remedy);
+        match ["access.users", "access.organizations", "access.anyone"].into_iter().find(|key| reader.given(key)) {
+            Some(key) => reader.problem(key, "nobody may enter: the lists are empty, and anyone is not true", remedy),
+            None => reader.missing("access.users", remedy),
+        }
     }
     Some(Access {
         users: users.into_iter().collect(),

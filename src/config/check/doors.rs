@@ -162,6 +162,11 @@ fn neighbour(reader: &mut Reader) -> Option<Neighbour> {
     let owner = reader.parsed("neighbour.owner", owner);
     let hosts = reader.parsed_list("neighbour.hosts", host);
     let secret = reader.secret("neighbour.secret");
+    if secret.as_ref().is_some_and(|secret| values::field_value(secret.expose()).is_err()) {
+        let key = if reader.given("neighbour.secret") { "neighbour.secret" } else { "neighbour.secret_file" };
+        let why = "callers show it in a header, which cannot hold line breaks, outer blanks or letters beyond ASCII";
+        reader.problem(key, why, "use one line of ASCII letters, digits and signs");
+    }
     let read_only = reader.switch("neighbour.read_only");
     let mode = mode?;
     let address = reader.parsed("neighbour.listen", |text| match values::unix(text) {
