@@ -159,7 +159,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let likeness = |known: &str| {
         let whole = strsim::normalized_damerau_levenshtein(known, name);
         let group = |name: &str| name.rsplit_once('.').map(|(group, _)| group.to_owned());
-        let least = if group(known) == group(name) && last(known).contains(&last(name)) {
+        let floor = if group(known) == group(name) && last(known).contains(&last(name)) {
             // `upwork.secret` is `upwork.client_secret`.
             0.75
         } else if last(known) == last(name) {
@@ -168,7 +168,7 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
         } else {
             0.0
         };
-        whole.max(least) + whole / 100.0
+        whole.max(floor) + whole / 100.0
     };
     let best = KEYS.iter().map(|key| (likeness(key.name), key.name)).max_by(|one, other| one.0.total_cmp(&other.0))?;
     (best.0 >= 0.6).then_some(best.1)
