@@ -66,6 +66,8 @@ pub struct ServiceConfig {
     pub client_id: String,
     /// Its own key's secret.
     pub client_secret: Secret,
+    /// Where `upwarden login` is called back, exactly as registered; only that command needs it.
+    pub redirect_uri: Option<String>,
 }
 
 /// How the service identity gets its tokens.

@@ -1,0 +1,170 @@
+//! The command line.
+//!
+//! In: arguments. Out: answers on stdout, what went wrong on stderr, and an exit code. It decides nothing that a room
+//! below could decide, and never prints the value of a secret, not even one given with `--set` by mistake.
+
+mod admin_client;
+mod args;
+mod check;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Arguments, split_client};
+pub use args::{Command, SandboxClient};
+
+use crate::config::{self, Sources};
+
+/// The arguments are wrong (sysexits `EX_USAGE`).
+const USAGE: u8 = 64;
+/// The configuration is wrong (sysexits `EX_CONFIG`).
+const CONFIG: u8 = 78;
+/// The file that is read where `--config` names none and it exists.
+const DEFAULT_FILE: &str = "upwarden.toml";
+
+/// How a command ended, other than well.
+#[derive(Debug)]
+enum Failure {
+    /// 64, with a text for stderr.
+    Usage(String),
+    /// 78.
+    Config(config::Problems),
+    /// 1, with a text for stderr; empty where everything has been said.
+    Other(String),
+}
+
+/// Runs the command that these arguments name; the first argument is the program's own name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments.chosen(),
+        Err(error) => return refused(&error),
+    };
+    match dispatch(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            complain(&format!("{text}\nupwarden --help tells more"));
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Config(problems)) => {
+            complain(&problems.to_string());
+            ExitCode::from(CONFIG)
+        }
+        Err(Failure::Other(text)) => {
+            if !text.is_empty() {
+                complain(&text);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        // ---- these three need the server; it is called from here ----
+        Command::Serve { config, sets } => {
+            let _config = config::load_from_process(file(config), checked(sets)?).map_err(Failure::Config)?;
+            Err(Failure::Other("serve: not wired yet".to_owned()))
+        }
+        Command::Demo { .. } => Err(Failure::Other("demo: not wired yet".to_owned())),
+        Command::Sandbox { clients, .. } => {
+            let _clients = sandbox_clients(&clients)?;
+            Err(Failure::Other("sandbox: not wired yet".to_owned()))
+        }
+        // ---- up to here ----
+        Command::Check { config, sets } => {
+            let config = config::load_from_process(file(config), checked(sets)?).map_err(Failure::Config)?;
+            answer(&check::summary(&config))
+        }
+        Command::Key { count } => {
+            for _ in 0..count {
+                answer(&fresh_key()?)?;
+            }
+            Ok(())
+        }
+        Command::Health { admin, config, sets } => health(admin, config, sets),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "upwarden", &mut script);
+            answer(String::from_utf8_lossy(&script).trim_end())
+        }
+    }
+}
+
+/// `--config`, else `upwarden.toml` of the working directory where there is one, else the environment alone.
+fn file(config: Option<PathBuf>) -> Option<PathBuf> {
+    config.or_else(|| Path::new(DEFAULT_FILE).is_file().then(|| PathBuf::from(DEFAULT_FILE)))
+}
+
+/// Settings of the form KEY=VALUE. Which one is wrong is told by its place: it may be a secret without its key.
+fn checked(sets: Vec<String>) -> Result<Vec<String>, Failure> {
+    match sets.iter().position(|set| config::split_setting(set).is_none()) {
+        Some(place) => {
+            let text =
+                format!("--set number {} is not KEY=VALUE; write --set app.url=http://127.0.0.1:3000", place + 1);
+            Err(Failure::Usage(text))
+        }
+        None => Ok(sets),
+    }
+}
+
+/// The clients of `sandbox --client`, told apart by their place for the same reason.
+fn sandbox_clients(texts: &[String]) -> Result<Vec<SandboxClient>, Failure> {
+    let malformed = |place: usize| {
+        let example = "ID:SECRET:REDIRECT, such as 0123…:4567…:http://127.0.0.1:4180/upwork/auth/callback";
+        Failure::Usage(format!("--client number {} is not {example}", place + 1))
+    };
+    texts.iter().enumerate().map(|(place, text)| split_client(text).ok_or_else(|| malformed(place))).collect()
+}
+
+/// 32 random bytes, base64url without padding.
+fn fresh_key() -> Result<String, Failure> {
+    use base64::Engine;
+    let mut bytes = zeroize::Zeroizing::new([0; 32]);
+    aws_lc_rs::rand::fill(bytes.as_mut_slice())
+        .map_err(|_| Failure::Other("this machine gives no random bytes".to_owned()))?;
+    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes.as_slice()))
+}
+
+fn health(admin: Option<std::net::SocketAddr>, config: Option<PathBuf>, sets: Vec<String>) -> Result<(), Failure> {
+    let sets = checked(sets)?;
+    let address = match admin {
+        Some(address) => address,
+        None => config::admin_address(&Sources::of_process(file(config), sets)).map_err(Failure::Config)?,
+    };
+    let told = admin_client::ask(address, "GET", "/readyz", admin_client::TIMEOUT)
+        .map_err(|error| Failure::Other(format!("no answer from the admin door at {address}: {error}")))?;
+    answer(told.body.trim_end())?;
+    if told.status == 200 {
+        return Ok(());
+    }
+    Err(Failure::Other(format!("not ready: the admin door at {address} answered {}", told.status)))
+}
+
+/// The one way to stdout.
+fn answer(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::Other(format!("stdout cannot be written: {error}")))
+}
+
+/// The one way to stderr, besides the log. There is nowhere left to tell that it failed.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// `--help` and `--version` are answers; the rest is wrong usage.
+fn refused(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        complain(error.render().to_string().trim_end());
+        return ExitCode::from(USAGE);
+    }
+    match answer(error.render().to_string().trim_end()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

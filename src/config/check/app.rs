@@ -1,0 +1,194 @@
+//! `public_url`, `prefix`, and the app behind us.
+
+use url::{Host, Url};
+
+use crate::config::reader::Reader;
+use crate::config::values::{self, Bad};
+use crate::proxy::{AppConfig, HostPolicy, Upstream};
+use crate::router;
+
+/// Where people find us.
+pub(super) struct Site {
+    /// `https://tools.example.com`.
+    pub(super) public_url: String,
+    /// It is https.
+    pub(super) secure: bool,
+    /// `/upwork`.
+    pub(super) prefix: String,
+}
+
+pub(super) fn site(reader: &mut Reader) -> Option<Site> {
+    let url = reader.parsed("public_url", |text| values::origin(text).and_then(values::confidential));
+    if !reader.given("public_url") {
+        reader
+            .missing("public_url", "write the address people open, such as public_url = \"https://tools.example.com\"");
+    }
+    let prefix = reader.parsed("prefix", prefix);
+    let url = url?;
+    // Lower-case host, no default port, no final slash: what browsers send as Origin (RFC 6454 section 6.2).
+    let public_url = url.origin().ascii_serialization();
+    Some(Site { public_url, secure: url.scheme() == "https", prefix: prefix? })
+}
+
+fn prefix(text: &str) -> Result<String, Bad> {
+    let plain = |segment: &str| {
+        let bytes = segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
+        !segment.is_empty() && bytes && segment != "." && segment != ".."
+    };
+    match text.strip_prefix('/') {
+        Some(rest) if rest.split('/').all(plain) => Ok(text.to_owned()),
+        _ => Err(Bad::new(
+            "is not a plain path",
+            "write something like /upwork: a slash first, none at the end, letters, digits and -._~ between",
+        )),
+    }
+}
+
+pub(super) fn router(reader: &mut Reader, site: Option<&Site>) -> Option<router::Config> {
+    let public_paths = reader.parsed_list("app.public_paths", public_path)?;
+    let prefix = &site?.prefix;
+    for path in &public_paths {
+        if path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            let why = format!(
+                "{} lies under the prefix {prefix}, which is ours and never goes to the app",
+                values::shown(path)
+            );
+            reader.problem("app.public_paths", why, "remove it, or choose another prefix");
+            return None;
+        }
+    }
+    Some(router::Config { prefix: prefix.clone(), public_paths })
+}
+
+/// An ambiguous path is never public (CONTRACT "Paths"), so that naming one would mislead.
+fn public_path(text: &str) -> Result<String, Bad> {
+    let lower = text.to_ascii_lowercase();
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"\\?#\"<>^`{|};".contains(&byte);
+    let escapes = lower.split('%').skip(1).all(|rest| {
+        let hex = rest.get(..2).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        hex && !["2e", "2f", "5c", "00"].iter().any(|bad| rest.starts_with(bad))
+    });
+    let dotted = lower.split('/').any(|segment| segment == "." || segment == "..");
+    if text.starts_with('/') && !text.contains("//") && lower.bytes().all(plain) && escapes && !dotted {
+        return Ok(text.to_owned());
+    }
+    Err(Bad::new(
+        "is not a path of one reading",
+        "begin with a slash; no //, no . or .. segments, no query, no ;, no %2e, %2f, %5c or %00",
+    ))
+}
+
+/// `app.preflight`: true where CORS preflights pass.
+pub(super) fn preflight(reader: &mut Reader) -> Option<bool> {
+    reader.parsed("app.preflight", |text| values::choice(text, &[("gate", false), ("pass", true)]))
+}
+
+pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
+    let upstream = reader.parsed("app.url", upstream);
+    if !reader.given("app.url") {
+        reader.missing(
+            "app.url",
+            "write where the app listens: app.url = \"http://127.0.0.1:3000\", or \"unix:/run/app.sock\"",
+        );
+    }
+    let ca_file = reader.ca_file("app.ca_file");
+    let host = reader.parsed("app.host", host);
+    if matches!((&host, &upstream), (Some(HostPolicy::App), Some(Upstream::Unix(_)))) {
+        reader.problem(
+            "app.host",
+            "\"app\" takes the host of app.url, and a Unix socket has none",
+            "write \"keep\", or the host the app expects",
+        );
+    }
+    let drop_authorization = reader.switch("app.drop_authorization");
+    let connect_timeout = reader.duration("app.timeouts.connect");
+    let first_byte_timeout = reader.duration("app.timeouts.first_byte");
+    let idle_timeout = reader.duration("app.timeouts.idle");
+    Some(AppConfig {
+        upstream: upstream?,
+        ca_file,
+        host: host?,
+        drop_authorization: drop_authorization?,
+        connect_timeout: connect_timeout?,
+        first_byte_timeout: first_byte_timeout?,
+        idle_timeout: idle_timeout?,
+    })
+}
+
+fn upstream(text: &str) -> Result<Upstream, Bad> {
+    if let Some(path) = values::unix(text) {
+        return path.map(Upstream::Unix);
+    }
+    let url = values::origin(text)?;
+    let bad = || Bad::new("has no host or port", "write http://127.0.0.1:3000");
+    let host = url.host_str().ok_or_else(bad)?.to_owned();
+    let port = url.port_or_known_default().filter(|port| *port > 0).ok_or_else(bad)?;
+    Ok(Upstream::Tcp { host, port, tls: url.scheme() == "https" })
+}
+
+fn host(text: &str) -> Result<HostPolicy, Bad> {
+    match text {
+        "keep" => Ok(HostPolicy::Keep),
+        "app" => Ok(HostPolicy::App),
+        host => authority(host).map(HostPolicy::Fixed),
+    }
+}
+
+/// `host` or `host:port`, as a `Host` field says it (RFC 9110 section 7.2).
+fn authority(text: &str) -> Result<String, Bad> {
+    let bad = || Bad::new("is not a host", "write \"keep\", \"app\", or a host such as intranet.example:8080");
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    let url = Url::parse(&format!("http://{text}/")).map_err(|_| bad())?;
+    if plain && matches!(url.host(), Some(Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_))) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_plain_segments() {
+        for text in ["/upwork", "/a/b-c/d_e.f~g"] {
+            assert!(prefix(text).is_ok(), "{text}");
+        }
+        for text in ["", "/", "upwork", "/upwork/", "//a", "/a//b", "/a b", "/%61", "/..", "/a/.", "/é"] {
+            assert!(prefix(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_path_has_one_reading() {
+        for text in ["/health", "/assets/", "/", "/a%20b", "/.well-known/x"] {
+            assert!(public_path(text).is_ok(), "{text}");
+        }
+        for text in [
+            "", "health", "//a", "/a/../b", "/a/.", "/a%2Fb", "/%2e", "/%5C", "/%00", "/a?b", "/a#b", "/a;b", "/a\\b",
+            "/%zz", "/%4", "/é", "/a b",
+        ] {
+            assert!(public_path(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_app_is_http_https_or_a_socket() {
+        let tcp = |host: &str, port, tls| Upstream::Tcp { host: host.to_owned(), port, tls };
+        assert_eq!(upstream("http://127.0.0.1:3000"), Ok(tcp("127.0.0.1", 3000, false)));
+        assert_eq!(upstream("https://App.Internal/"), Ok(tcp("app.internal", 443, true)));
+        assert_eq!(upstream("http://[::1]:80"), Ok(tcp("[::1]", 80, false)));
+        assert_eq!(upstream("unix:/run/app.sock"), Ok(Upstream::Unix("/run/app.sock".into())));
+        for text in ["http://a/b", "ftp://a", "127.0.0.1:3000", "unix:app.sock", "http://a:0", "http://a/?b"] {
+            assert!(upstream(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_host_is_a_host() {
+        assert_eq!(host("Intranet.Example:8080"), Ok(HostPolicy::Fixed("intranet.example:8080".to_owned())));
+        for text in ["a b", "a/b", "a@b", "a:99999", "a\r\nx"] {
+            assert!(host(text).is_err(), "{text}");
+        }
+    }
+}

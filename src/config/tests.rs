@@ -1,0 +1,333 @@
+//! The configuration as a whole: one line of the table, one thing that can be wrong.
+
+mod example;
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::oauth::{Grant, ServiceGrant};
+
+const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+const LEAST: &[(&str, &str)] = &[
+    ("UPWARDEN_PUBLIC_URL", "https://tools.example.com"),
+    ("UPWARDEN_APP__URL", "http://127.0.0.1:3000"),
+    ("UPWARDEN_UPWORK__CLIENT_ID", "0123456789abcdef0123456789abcdef"),
+    ("UPWARDEN_UPWORK__CLIENT_SECRET", "0123456789012345"),
+    ("UPWARDEN_SESSION__KEYS", KEY),
+    ("UPWARDEN_ACCESS__USERS", "1181921839933591552"),
+];
+
+fn sources(env: &[(&str, &str)]) -> Sources {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { env, ..Sources::default() }
+}
+
+/// The least that works, by environment, with these settings on top.
+fn with(sets: &[&str]) -> Result<Config, Problems> {
+    load(&Sources { sets: sets.iter().map(|set| (*set).to_owned()).collect(), ..sources(LEAST) })
+}
+
+fn keys(outcome: Result<Config, Problems>) -> Vec<String> {
+    outcome.err().map(|problems| problems.0.into_iter().map(|problem| problem.key).collect()).unwrap_or_default()
+}
+
+#[test]
+fn the_environment_alone_is_enough_and_the_defaults_are_the_contracts() {
+    let config = load(&sources(LEAST)).unwrap();
+    assert_eq!(config.gateway.public_url, "https://tools.example.com");
+    assert_eq!(config.router.prefix, "/upwork");
+    assert_eq!(config.oauth.redirect_uri, "https://tools.example.com/upwork/auth/callback");
+    assert_eq!(config.oauth.client_secret.expose(), "0123456789012345");
+    assert_eq!(config.oauth.token_url.as_str(), "https://www.upwork.com/api/v3/oauth2/token");
+    assert_eq!(config.oauth.grant, Grant::Code);
+    assert_eq!(config.oauth.outbound.user_agent, concat!("upwarden/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(config.access.users.iter().collect::<Vec<_>>(), ["1181921839933591552"]);
+    assert_eq!(config.session.cookie, "__Host-upwarden");
+    assert_eq!(config.broker.pace, broker::Pace::default());
+    assert_eq!(config.broker.retry_body, 64 << 10);
+    assert_eq!(format!("{:?}", config.server.limits), format!("{:?}", Limits::default()));
+    assert_eq!(config.gateway.neighbour_hosts, ["localhost", "127.0.0.1", "[::1]"]);
+    assert_eq!(config.server.public, Address::Tcp("127.0.0.1:4180".parse().unwrap()));
+    assert_eq!(config.server.admin, Address::Tcp("127.0.0.1:4182".parse().unwrap()));
+    assert!(config.server.neighbour.is_none() && config.service.is_none());
+    assert!((1..=4).contains(&config.server.workers));
+    assert_eq!(config.telemetry.format, telemetry::Format::Json);
+    let terminal = load(&Sources { terminal: true, ..sources(LEAST) }).unwrap();
+    assert_eq!(terminal.telemetry.format, telemetry::Format::Text);
+}
+
+#[test]
+fn an_empty_configuration_is_told_everything_that_it_lacks() {
+    let told = keys(load(&Sources::default()));
+    let wanted = ["public_url", "app.url", "access.users", "upwork.client_id", "upwork.client_secret", "session.keys"];
+    assert_eq!(told, wanted);
+}
+
+const WRONG: &[(&str, &str)] = &[
+    ("public_url", "tools.example.com"),
+    ("public_url", "http://tools.example.com"),
+    ("public_url", "https://tools.example.com/path"),
+    ("public_url", "https://me:pw@tools.example.com"),
+    ("prefix", "/upwork/"),
+    ("workers", "0"),
+    ("public.listen", "unix:/run/x.sock"),
+    ("public.listen", "4180"),
+    ("public.h2c", "yes"),
+    ("public.tls.certificates", "[{\"cert_file\":\"x\"}]"),
+    ("public.tls.certificates", "[{\"cert_file\":\"/nowhere/x\",\"key_file\":\"/nowhere/y\"}]"),
+    ("public.trusted_proxies", "10.0.0.0/8,ingress"),
+    ("public.limits.head_bytes", "4KiB"),
+    ("public.limits.head_fields", "-1"),
+    ("public.limits.body_bytes", "lots"),
+    ("public.limits.connections", "0"),
+    ("public.timeouts.head", "15"),
+    ("public.timeouts.idle", "0s"),
+    ("neighbour.listen", "0.0.0.0:4181"),
+    ("neighbour.listen", "127.0.0.1:4180"),
+    ("neighbour.listen", "unix:relative.sock"),
+    ("neighbour.mode", "0999"),
+    ("neighbour.owner", "root"),
+    ("neighbour.hosts", "http://a"),
+    ("neighbour.secret", "é"),
+    ("admin.listen", "0.0.0.0:4180"),
+    ("app.url", "http://127.0.0.1:3000/path"),
+    ("app.ca_file", "/nowhere/ca.pem"),
+    ("app.host", "a b"),
+    ("app.public_paths", "/a/../b"),
+    ("app.public_paths", "/upwork/auth"),
+    ("app.preflight", "maybe"),
+    ("app.tickets", "1"),
+    ("app.timeouts.connect", "5 seconds"),
+    ("upwork.client_id", "a b"),
+    ("upwork.grant", "token"),
+    ("upwork.token_url", "http://mirror.example/token"),
+    ("upwork.api_url", "https://www.upwork.com/api"),
+    ("upwork.user_agent", "é"),
+    ("upwork.proxy", "socks5://127.0.0.1"),
+    ("upwork.retry_body", "1GiB"),
+    ("upwork.implicit_identity", "yes"),
+    ("access.users", "[1.5]"),
+    ("access.anyone", "true"),
+    ("access.not_before", "{\"1\":\"yesterday\"}"),
+    ("access.not_before", "1=2026"),
+    ("session.keys", "short"),
+    ("session.cookie", "a;b"),
+    ("session.lifetime", "1s"),
+    ("session.recheck", "never"),
+    ("store.kind", "redis"),
+    ("service.grant", "refresh_token"),
+    ("service.grant", "password"),
+    ("pace.per_second", "0"),
+    ("pace.wait", "soon"),
+    ("log.format", "xml"),
+    ("log.level", "loud"),
+    ("drain.delay", "5"),
+];
+
+#[test]
+fn each_wrong_setting_is_one_problem_of_its_own_key() {
+    for (key, value) in WRONG {
+        let problems = with(&[&format!("{key}={value}")]).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{key}={value}: {problems:?}");
+        assert_eq!((problems[0].key.as_str(), problems[0].source.to_string()), (*key, format!("--set {key}")));
+        assert!(problems[0].why.len() > 10 && problems[0].remedy.len() > 10, "{problems:?}");
+    }
+}
+
+#[test]
+fn rules_across_keys_hold() {
+    let table: &[(&[&str], &str)] = &[
+        (&["upwork.grant=implicit"], "upwork.implicit_identity"),
+        (&["store.kind=embedded"], "store.path"),
+        (&["store.kind=valkey"], "store.url"),
+        (&["store.path=/x"], "store.kind"),
+        (&["store.kind=valkey", "store.url=http://x"], "store.url"),
+        (&["service.client_id=other"], "service.grant"),
+        (&["service.grant=client_credentials", "service.client_id=other"], "service.client_secret"),
+        (&["service.grant=client_credentials", "service.refresh_token_file=x"], "service.refresh_token_file"),
+        (&["public_url=http://localhost:4180", "session.cookie=__Host-x"], "session.cookie"),
+        (&["app.url=unix:/run/app.sock", "app.host=app"], "app.host"),
+        (&["upwork.client_secret=a", "upwork.client_secret_file=/b"], "upwork.client_secret"),
+        (&["session.keys=[]"], "session.keys"),
+        (&[&format!("session.keys={KEY},{KEY}")], "session.keys"),
+        (&["session.key_files=/nowhere/key"], "session.key_files"),
+        (&["access.users="], "access.users"),
+        (&["app.url="], "app.url"),
+    ];
+    for (sets, key) in table {
+        assert_eq!(keys(with(sets)), [*key], "{sets:?}");
+    }
+    for sets in [
+        &["upwork.grant=implicit", "upwork.implicit_identity=accepted"][..],
+        &["upwork.grant=implicit", "access.users=[]", "access.anyone=true"],
+        &["store.kind=embedded", "store.path=/x", "service.grant=refresh_token"],
+        &["store.kind=valkey", "store.url=rediss://me:pw@x:6379/0"],
+        &["neighbour.listen=0.0.0.0:4181", "neighbour.secret=long enough"],
+        &["public_url=http://LOCALHOST:80/"],
+    ] {
+        assert!(with(sets).is_ok(), "{sets:?}: {:?}", with(sets));
+    }
+}
+
+#[test]
+fn urls_and_names_come_out_in_one_spelling() {
+    let config = with(&["public_url=HTTPS://Tools.Example.COM:443/"]).unwrap();
+    assert_eq!(config.gateway.public_url, "https://tools.example.com");
+    let config =
+        with(&["public_url=http://localhost:4180", "neighbour.listen=unix:/run/n.sock", "neighbour.mode=0600"])
+            .unwrap();
+    assert_eq!((config.session.cookie.as_str(), config.session.secure), ("upwarden", false));
+    assert_eq!(config.server.neighbour, Some(Address::Unix { path: "/run/n.sock".into(), mode: 0o600, owner: None }));
+    assert_eq!(config.gateway.neighbour_address.as_deref(), Some("unix:/run/n.sock"));
+    let config = with(&["service.grant=client_credentials"]).unwrap().service.unwrap();
+    assert_eq!((config.grant, config.client_secret.expose()), (ServiceGrant::ClientCredentials, "0123456789012345"));
+}
+
+#[test]
+fn the_proxy_of_the_environment_stands_in_for_https_only() {
+    let mut env = LEAST.to_vec();
+    env.push(("HTTPS_PROXY", "proxy.example:3128"));
+    let proxy = |env: &[(&str, &str)]| load(&sources(env)).unwrap().oauth.outbound.proxy.map(String::from);
+    assert_eq!(proxy(&env).as_deref(), Some("http://proxy.example:3128/"));
+    env.extend([
+        ("UPWARDEN_UPWORK__TOKEN_URL", "http://127.0.0.1:4183/token"),
+        ("UPWARDEN_UPWORK__GRAPHQL_URL", "http://127.0.0.1:4183/graphql"),
+    ]);
+    assert_eq!(proxy(&env), None);
+    env.push(("UPWARDEN_UPWORK__PROXY", "http://other.example:1"));
+    assert_eq!(proxy(&env).as_deref(), Some("http://other.example:1/"));
+}
+
+#[test]
+fn a_secret_from_a_file_loses_one_line_break_and_the_higher_layer_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    let path = secret.to_str().unwrap();
+    let set = format!("upwork.client_secret_file={path}");
+    for (content, wanted) in [("a b", "a b"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a ")] {
+        std::fs::write(&secret, content).unwrap();
+        // The environment's client_secret is given as well; --set stands above it.
+        assert_eq!(with(&[&set]).unwrap().oauth.client_secret.expose(), wanted);
+    }
+    let file = folder.path().join("u.toml");
+    std::fs::write(&file, format!("upwork.client_secret_file = '{path}'\n")).unwrap();
+    let config = load(&Sources { file: Some(file), ..sources(LEAST) }).unwrap();
+    assert_eq!(config.oauth.client_secret.expose(), "0123456789012345");
+    for (content, why) in [("", "is empty"), ("\n", "is empty")] {
+        std::fs::write(&secret, content).unwrap();
+        let problems = with(&[&set]).unwrap_err().0;
+        assert_eq!(problems[0].key, "upwork.client_secret_file");
+        assert!(problems[0].why.contains(path) && problems[0].why.contains(why), "{problems:?}");
+    }
+    std::fs::remove_file(&secret).unwrap();
+    assert!(with(&[&set]).unwrap_err().0[0].why.contains("cannot be read"));
+}
+
+#[test]
+fn problems_of_the_file_have_their_line_and_ids_stay_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("u.toml");
+    let text = "app.url = 5\n\n[access]\nusers = [1181921839933591552]\n[pace]\nwait = 10\n";
+    std::fs::write(&path, text).unwrap();
+    let env: Vec<_> =
+        LEAST.iter().copied().filter(|(name, _)| !name.contains("APP__") && !name.contains("USERS")).collect();
+    let problems = load(&Sources { file: Some(path.clone()), ..sources(&env) }).unwrap_err().0;
+    let told: Vec<_> = problems.iter().map(|problem| (problem.key.clone(), problem.source.to_string())).collect();
+    let at = |line: u32| format!("{}:{line}", path.display());
+    assert_eq!(told, [("app.url".to_owned(), at(1)), ("pace.wait".to_owned(), at(6))]);
+    std::fs::write(&path, text.replace("= 5", "= 'http://a'").replace("= 10", "= '10s'")).unwrap();
+    let config = load(&Sources { file: Some(path), ..sources(&env) }).unwrap();
+    assert!(config.access.users.contains("1181921839933591552"));
+}
+
+#[test]
+fn an_unreadable_file_is_not_blamed_for_what_it_may_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("u.toml");
+    for content in [None, Some(&b"app.url = \n"[..]), Some(b"\xff")] {
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let given = Sources { file: Some(path.clone()), ..sources(&[("UPWARDEN_LOG__LEVEL", "loud")]) };
+        assert_eq!(keys(load(&given)), [file::WHOLE, "log.level"]);
+    }
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let secret = "73317331733173317331";
+    let table = [
+        format!("session.keys={secret}"),
+        format!("session.keys=[{secret}"),
+        format!("store.url={secret}"),
+        format!("upwork.proxy=ftp://a:{secret}@b"),
+        format!("app.url=http://me:{secret}@127.0.0.1"),
+        format!("public_url=https://me:{secret}@a.example"),
+        format!("upwork.token_url=ftp://me:{secret}@a.example"),
+        format!("upwork.cleint_secret={secret}"),
+        secret.to_owned(),
+    ];
+    for set in table {
+        let problems = with(&[&set, "store.kind=valkey"]).unwrap_err();
+        assert!(!format!("{problems}{problems:?}").contains(secret), "{problems}");
+    }
+    let config = with(&[&format!("upwork.client_secret={secret}"), &format!("neighbour.secret={secret}")]).unwrap();
+    assert_eq!(config.oauth.client_secret.expose(), secret);
+    assert!(!format!("{config:?}").contains(secret));
+}
+
+#[test]
+fn the_admin_doors_address_is_found_in_a_broken_configuration() {
+    let of = |env: &[(&str, &str)]| admin_address(&sources(env)).map(|address| address.to_string());
+    assert_eq!(of(&[("UPWARDEN_APP__URL", "?")]).unwrap(), "127.0.0.1:4182");
+    assert_eq!(of(&[("UPWARDEN_ADMIN__LISTEN", "0.0.0.0:1")]).unwrap(), "0.0.0.0:1");
+    assert!(of(&[("UPWARDEN_ADMIN__LISTEN", "x")]).is_err());
+    assert!(admin_address(&Sources { file: Some("/nowhere".into()), ..Sources::default() }).is_err());
+}
+
+#[test]
+fn the_check_asks_for_every_key_of_the_table() {
+    let given = sources(LEAST);
+    let merged = layers::Merged::new(&given, &mut Vec::new());
+    let mut reader = reader::Reader::new(merged, Vec::new());
+    assert!(check::all(&mut reader, &given).is_some(), "{:?}", reader.problems);
+    let missing: Vec<_> = raw::KEYS.iter().map(|key| key.name).filter(|name| !reader.asked.contains(*name)).collect();
+    assert_eq!(missing, [] as [&str; 0]);
+    assert!(reader.asked.iter().all(|key| raw::find(key).is_some()));
+}
+
+proptest! {
+    #[test]
+    fn no_text_whatever_makes_it_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        value in "\\PC{0,40}",
+        place in 0..raw::KEYS.len(),
+    ) {
+        let key = raw::KEYS[place].name;
+        let mut problems = Vec::new();
+        file::parse(Path::new("u.toml"), &bytes, &mut problems);
+        file::parse(Path::new("u.toml"), format!("{key} = {value}").as_bytes(), &mut problems);
+        let mut given = sources(LEAST);
+        // A path that somebody could have chosen is not read here.
+        if !key.ends_with("_file") && !key.ends_with("_files") && !key.contains("certificates") {
+            given.env.push((raw::variable(key), value.clone()));
+        }
+        given.env.push((format!("UPWARDEN_{value}"), value.clone()));
+        given.sets.push(value);
+        let told = load(&given);
+        prop_assert!(told.is_err_and(|problems| !problems.0.is_empty() && !problems.to_string().is_empty()));
+    }
+
+    #[test]
+    fn no_toml_of_our_own_keys_makes_it_panic(entries in proptest::collection::vec((0..raw::KEYS.len(), 0..9_usize), 0..12)) {
+        let values = ["1", "\"\"", "[]", "{}", "[[1]]", "[{a=1}]", "true", "1.5", "{a.b=[1]}"];
+        let lines: Vec<_> = entries.iter().map(|(key, value)| format!("{} = {}", raw::KEYS[*key].name, values[*value])).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("u.toml");
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let told = load(&Sources { file: Some(path), ..Sources::default() });
+        prop_assert!(told.is_err());
+    }
+}

@@ -1,0 +1,191 @@
+//! The commands that need no server, by the real binary: what they print, where, and how they end.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A run of the binary that sees only the environment that is given.
+struct Run(Command);
+
+impl Run {
+    fn of(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_upwarden"));
+        command.args(arguments).env_clear();
+        Self(command)
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    fn at(mut self, folder: &Path) -> Self {
+        self.0.current_dir(folder);
+        self
+    }
+
+    /// Exit code, stdout, stderr.
+    fn ends(mut self) -> (i32, String, String) {
+        let Output { status, stdout, stderr } = self.0.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status.code().unwrap(), text(stdout), text(stderr))
+    }
+}
+
+fn fresh_key() -> String {
+    let (code, stdout, _) = Run::of(&["key"]).ends();
+    assert_eq!(code, 0);
+    stdout.trim_end().to_owned()
+}
+
+/// A folder with a configuration in which nothing is wrong.
+fn configured() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("session-key"), fresh_key() + "\n").unwrap();
+    std::fs::write(folder.path().join("upwork"), "73317331\n").unwrap();
+    let text = r#"public_url = "https://tools.example.com"
+app.url = "http://127.0.0.1:3000"
+upwork.client_id = "0123456789abcdef0123456789abcdef"
+upwork.client_secret_file = "upwork"
+session.key_files = ["session-key"]
+access.users = ["1181921839933591552"]
+"#;
+    std::fs::write(folder.path().join("upwarden.toml"), text).unwrap();
+    folder
+}
+
+#[test]
+fn a_key_is_43_characters_and_never_the_same() {
+    let (code, stdout, stderr) = Run::of(&["key", "--count", "3"]).ends();
+    let mut lines: Vec<_> = stdout.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!((code, lines.len(), stderr.as_str()), (0, 3, ""));
+    assert!(lines.iter().all(|line| line.len() == 43));
+}
+
+#[test]
+fn check_says_what_is_configured_and_shows_no_secret() {
+    let folder = configured();
+    let (code, stdout, stderr) = Run::of(&["check"]).at(folder.path()).ends();
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.starts_with("configuration is fine\n"), "{stdout}");
+    assert!(stdout.contains("https://tools.example.com/upwork/auth/callback"), "{stdout}");
+    assert!(!stdout.contains("73317331"), "{stdout}");
+    // Nothing was written.
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn check_tells_every_problem_with_its_source_and_ends_with_78() {
+    let folder = configured();
+    let (code, stdout, stderr) = Run::of(&["check", "--config", "upwarden.toml", "--set", "log.level=loud"])
+        .at(folder.path())
+        .with("UPWARDEN_PUBLIC_URL", "http://tools.example.com")
+        .with("UPWARDEN_APP_URL", "http://127.0.0.1:1")
+        .with("UPWARDEN_SERVICE_HOST", "10.0.0.1")
+        .with("UPWARDEN_PORT_4180_TCP", "tcp://10.0.0.1:4180")
+        .ends();
+    assert_eq!((code, stdout.as_str()), (78, ""));
+    for told in [
+        "environment variable UPWARDEN_PUBLIC_URL",
+        "did you mean UPWARDEN_APP__URL?",
+        "--set log.level",
+        "3 problems in the configuration",
+    ] {
+        assert!(stderr.contains(told), "{told} is missing in:\n{stderr}");
+    }
+}
+
+#[test]
+fn the_file_is_named_with_its_line() {
+    let folder = configured();
+    let path = folder.path().join("upwarden.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("app.url", "app.ulr");
+    std::fs::write(&path, text).unwrap();
+    let (code, _, stderr) = Run::of(&["serve"]).at(folder.path()).ends();
+    assert_eq!(code, 78);
+    assert!(stderr.contains("source  upwarden.toml:2\n"), "{stderr}");
+    assert!(stderr.contains("did you mean `app.url`?"), "{stderr}");
+    assert!(stderr.contains("looked in upwarden.toml, UPWARDEN_APP__URL, --set app.url"), "{stderr}");
+}
+
+#[test]
+fn without_a_session_key_serve_says_how_to_make_one() {
+    let folder = configured();
+    let empty = tempfile::tempdir().unwrap();
+    let (code, _, stderr) = Run::of(&["serve"]).at(empty.path()).ends();
+    assert_eq!(code, 78);
+    assert!(stderr.contains("upwarden key prints one"), "{stderr}");
+    std::fs::write(folder.path().join("session-key"), "12345678901234567890\n").unwrap();
+    let (code, _, stderr) = Run::of(&["check"]).at(folder.path()).ends();
+    assert_eq!(code, 78);
+    assert!(stderr.contains("line 1 of session-key") && !stderr.contains("1234567890"), "{stderr}");
+}
+
+#[test]
+fn wrong_usage_ends_with_64_and_repeats_no_secret() {
+    for arguments in [
+        &["nonsense"][..],
+        &["key", "--count", "0"],
+        &["health", "--admin", "nowhere"],
+        &["completions", "tcsh"],
+        &["check", "--set", "hunter2"],
+        &["serve", "--set", "=hunter2"],
+        &["sandbox", "--client", "hunter2"],
+    ] {
+        let (code, stdout, stderr) = Run::of(arguments).ends();
+        assert_eq!((code, stdout.as_str()), (64, ""), "{arguments:?}");
+        assert!(!stderr.is_empty() && !stderr.contains("hunter2"), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    for command in ["serve", "demo", "sandbox", "check", "key", "health", "completions"] {
+        let (code, stdout, stderr) = Run::of(&[command, "--help"]).ends();
+        assert_eq!((code, stderr.as_str()), (0, ""), "{command}");
+        assert!(stdout.contains("Usage: upwarden") && stdout.contains("xample") || command == "key", "{stdout}");
+    }
+    let (code, stdout, _) = Run::of(&["--version"]).ends();
+    assert_eq!((code, stdout), (0, format!("upwarden {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn completions_name_the_commands() {
+    for shell in ["bash", "fish", "zsh"] {
+        let (code, stdout, _) = Run::of(&["completions", shell]).ends();
+        assert!(code == 0 && stdout.contains("health") && stdout.contains("sandbox"), "{shell}");
+    }
+}
+
+#[test]
+fn health_asks_the_admin_door_and_ends_with_its_answer() {
+    for (status, wanted) in [("200 OK", 0), ("503 Service Unavailable", 1)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let door = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).unwrap();
+                head.extend(byte);
+            }
+            stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 5\r\n\r\nstate").as_bytes()).unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        let (code, stdout, _) = Run::of(&["health"]).with("UPWARDEN_ADMIN__LISTEN", &address).ends();
+        assert_eq!((code, stdout.as_str()), (wanted, "state\n"));
+        assert!(door.join().unwrap().starts_with("GET /readyz HTTP/1.1\r\n"));
+    }
+    // Somebody listens there and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let door = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let (code, stdout, stderr) = Run::of(&["health", "--admin", &address]).ends();
+    door.join().unwrap();
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("no answer from the admin door"), "{stderr}");
+}
