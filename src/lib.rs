@@ -12,7 +12,7 @@
 //!  4  store     policy
 //!  3  session   proxy     pages
 //!  2  router    seal      listener
-//!  1  secret    clock     body      tls       telemetry
+//!  1  secret    clock     body      tls       telemetry  framing
 //! ```
 //!
 //! # The life of a request
@@ -33,6 +33,7 @@
 
 pub mod body;
 pub mod clock;
+pub mod framing;
 pub mod secret;
 pub mod telemetry;
 pub mod tls;

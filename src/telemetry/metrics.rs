@@ -70,6 +70,8 @@ pub enum Refusal {
     HeadTimeout,
     /// A body over its limit.
     BodyTooLarge,
+    /// A body of which nothing came for too long.
+    BodyTimeout,
     /// Too many connections in all.
     Connections,
     /// Too many connections of one address.
@@ -205,6 +207,7 @@ impl Metrics {
             Refusal::HeadTooLarge => "head_too_large",
             Refusal::HeadTimeout => "head_timeout",
             Refusal::BodyTooLarge => "body_too_large",
+            Refusal::BodyTimeout => "body_timeout",
             Refusal::Connections => "connections",
             Refusal::ConnectionsPerAddress => "connections_per_address",
             Refusal::Tls => "tls",

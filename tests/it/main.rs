@@ -1,6 +1,7 @@
 //! The one integration test binary: a module a theme.
 
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
+mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/2, drain
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets

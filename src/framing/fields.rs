@@ -1,0 +1,182 @@
+//! Field lines, and what they say about framing.
+
+use super::bytes::{bad_value_byte, is_host, is_token, trimmed};
+use super::{BodyLength, Refusal};
+
+/// Lengths above this are refused: many readers keep them in a signed word.
+pub(super) const MOST: u64 = i64::MAX as u64;
+
+/// What the fields of a head say, as far as they were read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
+    pub(super) count: usize,
+    length: Option<u64>,
+    coding: Option<Result<(), Refusal>>,
+    /// Where the value of `Host` stands in the head.
+    pub(super) host: Option<(usize, usize)>,
+    pub(super) upgrade: bool,
+    authorization: bool,
+}
+
+/// A field line taken apart: its name, and its value without the spaces around it.
+pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(Refusal::ObsFold);
+    }
+    let colon = memchr::memchr(b':', line);
+    let Some((name, value)) = colon.and_then(|colon| line.split_at_checked(colon)) else {
+        return Err(bad_byte(line).unwrap_or(Refusal::NoColon));
+    };
+    if !is_token(name) {
+        return Err(match name.last() {
+            Some(b' ' | b'\t') => Refusal::SpaceBeforeColon,
+            _ => bad_byte(name).unwrap_or(Refusal::FieldName),
+        });
+    }
+    let value = value.get(1..).unwrap_or_default();
+    match bad_byte(value) {
+        Some(refusal) => Err(refusal),
+        None => Ok((name, trimmed(value))),
+    }
+}
+
+fn bad_byte(bytes: &[u8]) -> Option<Refusal> {
+    bad_value_byte(bytes).map(|byte| if byte == b'\r' { Refusal::BareCr } else { Refusal::Control })
+}
+
+impl Facts {
+    /// Reads one field line that begins `at` bytes into the head.
+    pub(super) fn read(&mut self, line: &[u8], at: usize, most: usize) -> Result<(), Refusal> {
+        let (name, value) = split(line)?;
+        self.count += 1;
+        if self.count > most {
+            return Err(Refusal::TooManyFields);
+        }
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                if self.host.is_some() {
+                    return Err(Refusal::HostRepeated);
+                }
+                if !is_host(value) {
+                    return Err(Refusal::HostMalformed);
+                }
+                let from = at + (value.as_ptr().addr() - line.as_ptr().addr());
+                self.host = Some((from, from + value.len()));
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            // Two credentials, and each reader takes another: RFC 9110 section 5.3 allows one.
+            13 if name.eq_ignore_ascii_case(b"authorization") => {
+                if self.authorization {
+                    return Err(Refusal::FieldRepeated);
+                }
+                self.authorization = true;
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                if self.length.is_some() {
+                    return Err(Refusal::LengthRepeated);
+                }
+                self.length = Some(number(value)?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.coding.is_some() {
+                    return Err(Refusal::CodingRepeated);
+                }
+                self.coding = Some(coding(value));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads one field line of a response, where `Host` and `Authorization` mean nothing.
+    pub(super) fn read_response(&mut self, line: &[u8], at: usize, most: usize) -> Result<(), Refusal> {
+        let (name, _) = split(line)?;
+        if name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"authorization") {
+            self.count += 1;
+            return if self.count > most { Err(Refusal::TooManyFields) } else { Ok(()) };
+        }
+        self.read(line, at, most)
+    }
+
+    /// How the body is framed, as far as the fields say (RFC 9112 section 6.3, 3 to 5); `None` where they say nothing.
+    pub(super) fn length(&self, http_10: bool) -> Result<Option<BodyLength>, Refusal> {
+        match (self.coding, self.length) {
+            (Some(_), Some(_)) => Err(Refusal::LengthAndCoding),
+            (Some(_), None) if http_10 => Err(Refusal::CodingInHttp10),
+            (Some(coding), None) => coding.map(|()| Some(BodyLength::Chunked)),
+            (None, Some(0)) => Ok(Some(BodyLength::None)),
+            (None, Some(length)) => Ok(Some(BodyLength::Exact(length))),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// RFC 9110 section 8.6: digits and nothing else. A list of equal numbers is allowed to be read as one; we do not.
+fn number(value: &[u8]) -> Result<u64, Refusal> {
+    if value.is_empty() {
+        return Err(Refusal::LengthMalformed);
+    }
+    value
+        .iter()
+        .try_fold(0_u64, |number, byte| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit).filter(|number| *number <= MOST)
+        })
+        .ok_or(Refusal::LengthMalformed)
+}
+
+/// RFC 9112 section 6.1: `chunked` alone is known here, in any case; it must be the last coding and stand once.
+fn coding(value: &[u8]) -> Result<(), Refusal> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    let chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let mut codings = value.split(|byte| *byte == b',').map(trimmed);
+    let well_formed = codings.clone().all(is_token);
+    let last = codings.clone().next_back();
+    match codings.position(|coding| chunked(&coding)) {
+        _ if !well_formed => Err(Refusal::CodingMalformed),
+        // Another coding below the chunks, or another alone: understood, and not done here.
+        None => Err(Refusal::CodingUnsupported),
+        Some(_) if last.as_ref().is_some_and(chunked) && codings.next().is_none() => Err(Refusal::CodingUnsupported),
+        Some(_) => Err(Refusal::CodingMalformed),
+    }
+}
+
+/// True for a field that means something only in a head: framing, routing, authentication, modifiers, content format
+/// (RFC 9110 section 6.5.1). In a trailer section it would be a second opinion, so the message is refused.
+pub fn forbidden_in_trailers(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 25] = [
+        b"age",
+        b"authorization",
+        b"cache-control",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"keep-alive",
+        b"location",
+        b"max-forwards",
+        b"origin",
+        b"range",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"vary",
+        b"www-authenticate",
+        b"x-request-id",
+    ];
+    const PREFIXES: [&[u8]; 7] =
+        [b"access-control-", b"if-", b"proxy-", b"sec-", b"x-forwarded-", b"x-upwarden-", b"x-upwork-"];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || PREFIXES
+            .iter()
+            .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
+}

@@ -1,0 +1,237 @@
+//! Requests: RFC 9112 sections 2, 3, 5, 6 and 7.
+
+use super::bytes::{begins_method, is_host, is_path_and_query, is_token};
+use super::fields::Facts;
+use super::line::Lines;
+use super::{Body, BodyLength, Limits, Refusal, Step};
+
+/// The longest request target: what the `http` crate can hold.
+const TARGET: usize = 65_534;
+
+/// A request's method, as far as framing depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `HEAD`: its answer has no body.
+    Head,
+    /// Any other that passes; `CONNECT` and `TRACE` do not.
+    Other,
+}
+
+/// What a request's head says about framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// HTTP/1.0, not 1.1.
+    pub http_10: bool,
+    /// How the body is framed.
+    pub body: BodyLength,
+    /// An `Upgrade` was asked for: what follows the message may become another protocol. Never true for HTTP/1.0, whose
+    /// `Upgrade` counts for nothing (RFC 9110 section 7.8).
+    pub upgrade: bool,
+}
+
+/// Reads the requests of one connection.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestReader {
+    limits: Limits,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Head(Partial),
+    Body(Body),
+    Opaque,
+    Refused(Refusal),
+}
+
+/// A head as far as its lines are there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Partial {
+    lines: Lines,
+    start: Option<Start>,
+    facts: Facts,
+}
+
+/// What the request line says.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    method: Method,
+    http_10: bool,
+    /// Where the authority of an absolute-form target stands in the head.
+    authority: Option<(usize, usize)>,
+}
+
+impl RequestReader {
+    /// A reader for a new connection.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: State::Head(Partial::default()) }
+    }
+
+    /// What `bytes` begin with: they are the bytes that follow those already said to be something. After a refusal it
+    /// says the same again.
+    pub fn step(&mut self, bytes: &[u8]) -> Result<Step<RequestHead>, Refusal> {
+        let step = self.step_inner(bytes);
+        if let Err(refusal) = step {
+            self.state = State::Refused(refusal);
+        }
+        step
+    }
+
+    fn step_inner(&mut self, bytes: &[u8]) -> Result<Step<RequestHead>, Refusal> {
+        match &mut self.state {
+            State::Head(partial) => match partial.step(bytes, &self.limits)? {
+                Some((len, head)) => {
+                    self.state = Body::of(head.body).map_or(State::Head(Partial::default()), State::Body);
+                    Ok(Step::Head { len, head })
+                }
+                None => Ok(Step::More),
+            },
+            State::Body(body) => match body.step(bytes, &self.limits)? {
+                Some((len, end)) => {
+                    if end {
+                        self.state = State::Head(Partial::default());
+                    }
+                    Ok(Step::Body { len, end })
+                }
+                None => Ok(Step::More),
+            },
+            State::Opaque => Ok(Step::Opaque),
+            State::Refused(refusal) => Err(*refusal),
+        }
+    }
+
+    /// True between a head and the end of its body.
+    pub fn in_body(&self) -> bool {
+        matches!(self.state, State::Body(_))
+    }
+
+    /// The connection was upgraded: nothing that follows is read.
+    pub fn upgraded(&mut self) {
+        self.state = State::Opaque;
+    }
+
+    /// The bytes ended, `unread` of them not said to be anything: an error in the middle of a message.
+    pub fn end(&self, unread: usize) -> Result<(), Refusal> {
+        match &self.state {
+            State::Head(_) if unread == 0 => Ok(()),
+            State::Head(_) | State::Body(_) => Err(Refusal::Cut),
+            State::Opaque => Ok(()),
+            State::Refused(refusal) => Err(*refusal),
+        }
+    }
+}
+
+impl Partial {
+    fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(usize, RequestHead)>, Refusal> {
+        if self.start.is_none() {
+            self.first_byte(bytes)?;
+        }
+        loop {
+            let at = self.lines.at();
+            let Some(line) = self.lines.next(bytes, limits.head_bytes, Refusal::HeadTooLarge)? else {
+                return Ok(None);
+            };
+            match &self.start {
+                // RFC 9112 section 2.2: empty lines before a request line are ignored. The head's limit holds for them.
+                None if line.is_empty() => self.first_byte(bytes)?,
+                None => self.start = Some(start(line, at)?),
+                Some(start) if line.is_empty() => {
+                    return Ok(Some((self.lines.at(), finish(bytes, start, &self.facts)?)));
+                }
+                Some(_) => self.facts.read(line, at, limits.head_fields)?,
+            }
+        }
+    }
+
+    /// What cannot become a request line is not waited for: a TLS greeting on a plain door never ends its line.
+    fn first_byte(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        match bytes.get(self.lines.at()) {
+            Some(0x16) => Err(Refusal::TlsOnPlain),
+            Some(b'\r') | None => Ok(()),
+            Some(b'\n') => Err(Refusal::BareLf),
+            Some(byte) if begins_method(*byte) => Ok(()),
+            Some(_) => Err(Refusal::RequestLine),
+        }
+    }
+}
+
+/// RFC 9112 section 3: `method SP request-target SP HTTP-version`, one space each.
+fn start(line: &[u8], at: usize) -> Result<Start, Refusal> {
+    if memchr::memchr(b'\r', line).is_some() {
+        return Err(Refusal::BareCr);
+    }
+    let mut parts = line.splitn(3, |byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(Refusal::RequestLine);
+    };
+    if !is_token(method) {
+        return Err(Refusal::Method);
+    }
+    let http_10 = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            return Err(Refusal::VersionUnsupported);
+        }
+        _ if memchr::memchr(b' ', version).is_some() || target.is_empty() => return Err(Refusal::RequestLine),
+        _ => return Err(Refusal::Version),
+    };
+    // Methods are case-sensitive (RFC 9110 section 9.1), but an app behind us might not know.
+    if method.eq_ignore_ascii_case(b"CONNECT") || method.eq_ignore_ascii_case(b"TRACE") {
+        return Err(Refusal::MethodUnsupported);
+    }
+    let authority = authority(method, target)?.map(|(from, to)| {
+        let offset = at + method.len() + 1;
+        (offset + from, offset + to)
+    });
+    let method = if method == b"HEAD" { Method::Head } else { Method::Other };
+    Ok(Start { method, http_10, authority })
+}
+
+/// Which form the target has (RFC 9112 section 3.2), and where in it the authority of an absolute form stands.
+fn authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
+    if target.len() > TARGET {
+        return Err(Refusal::TargetTooLong);
+    }
+    if memchr::memchr(b'#', target).is_some() {
+        return Err(Refusal::TargetFragment);
+    }
+    match target {
+        [b'/', ..] if is_path_and_query(target) => return Ok(None),
+        [b'/', ..] => return Err(Refusal::Target),
+        b"*" if method == b"OPTIONS" => return Err(Refusal::Asterisk),
+        _ => {}
+    }
+    let after = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let from = match () {
+        () if after(b"http://") => 7,
+        () if after(b"https://") => 8,
+        () => return Err(Refusal::TargetForm),
+    };
+    let rest = target.get(from..).unwrap_or_default();
+    let len = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
+    let (host, path) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+    if !is_host(host) || !is_path_and_query(path) {
+        return Err(Refusal::Target);
+    }
+    Ok(Some((from, from + len)))
+}
+
+fn finish(bytes: &[u8], start: &Start, facts: &Facts) -> Result<RequestHead, Refusal> {
+    match (start.authority, facts.host) {
+        // RFC 9112 section 3.2.2 lets the target win over Host; who reads behind us might not know, so they must agree.
+        (Some((from, to)), Some((host_from, host_to))) => {
+            let (authority, host) = (bytes.get(from..to), bytes.get(host_from..host_to));
+            if !authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host)) {
+                return Err(Refusal::HostMismatch);
+            }
+        }
+        (None | Some(_), None) if !start.http_10 => return Err(Refusal::HostMissing),
+        (_, _) => {}
+    }
+    let body = facts.length(start.http_10)?.unwrap_or(BodyLength::None);
+    let upgrade = facts.upgrade && !start.http_10;
+    Ok(RequestHead { method: start.method, http_10: start.http_10, body, upgrade })
+}

@@ -1,0 +1,185 @@
+//! Binding: from an [`Address`] to a socket that listens.
+//!
+//! A Unix socket is made under a name of its own beside the wanted one, gets its mode and owner, and is then renamed: it
+//! can never be connected to with other permissions, and a stale file is replaced in the same step. The file goes with
+//! the [`Bound`] that made it, unless another has taken its place since.
+
+use std::io::{Error, ErrorKind, Result};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::Address;
+
+/// Connections the system keeps for us until we accept them.
+const BACKLOG: u32 = 1024;
+
+/// A socket that listens. Sockets made elsewhere are taken by `From`.
+#[derive(Debug)]
+pub struct Bound {
+    pub(super) socket: Listening,
+    // Dropped after the socket, in the order of the fields.
+    pub(super) file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+pub(super) enum Listening {
+    Tcp(std::net::TcpListener),
+    Unix(UnixListener),
+}
+
+/// The file of a Unix socket, removed on drop while it is still the one that was made.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode)) {
+            // Nobody is left to be told; the next start replaces a stale file.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl From<std::net::TcpListener> for Bound {
+    fn from(listener: std::net::TcpListener) -> Self {
+        Self { socket: Listening::Tcp(listener), file: None }
+    }
+}
+
+impl From<UnixListener> for Bound {
+    fn from(listener: UnixListener) -> Self {
+        Self { socket: Listening::Unix(listener), file: None }
+    }
+}
+
+impl Bound {
+    /// The TCP address it listens on, the port that the system chose included; `None` for a Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Listening::Tcp(listener) => listener.local_addr().ok(),
+            Listening::Unix(_) => None,
+        }
+    }
+
+    /// Where it listens, for people: `127.0.0.1:4180`, `unix:/run/upwarden/neighbour.sock`.
+    pub fn local(&self) -> String {
+        match (&self.socket, &self.file) {
+            (Listening::Tcp(listener), _) => listener.local_addr().map_or_else(|_| "?".to_owned(), |at| at.to_string()),
+            (Listening::Unix(_), Some(file)) => format!("unix:{}", file.path.display()),
+            (Listening::Unix(listener), None) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(std::os::unix::net::SocketAddr::as_pathname);
+                path.map_or_else(|| "unix:?".to_owned(), |path| format!("unix:{}", path.display()))
+            }
+        }
+    }
+}
+
+/// Binds and listens.
+///
+/// Errors: what the system says, [`ErrorKind::AddrInUse`] also where a living process answers on the Unix socket, and
+/// [`ErrorKind::AlreadyExists`] where a file that is no socket stands in its place.
+pub fn bind(address: &Address) -> Result<Bound> {
+    match address {
+        Address::Tcp(address) => tcp(*address).map(Bound::from),
+        Address::Unix { path, mode, owner } => unix(path, *mode, *owner),
+    }
+}
+
+fn tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let listen = || -> Result<std::net::TcpListener> {
+        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+        // So that a restart does not wait for connections of the process before to leave TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    if tokio::runtime::Handle::try_current().is_ok() {
+        return listen();
+    }
+    // A tokio listener is born on a runtime, even when it leaves it at once.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    listen()
+}
+
+fn unix(path: &Path, mode: u32, owner: Option<(u32, Option<u32>)>) -> Result<Bound> {
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(Error::new(ErrorKind::AlreadyExists, "a file that is no socket stands there"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(Error::new(ErrorKind::AddrInUse, "another process answers there"));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let draft = path.with_file_name(name);
+    // Left over from a process of the same number that died between two lines of this function.
+    let _ = std::fs::remove_file(&draft);
+    let listener = UnixListener::bind(&draft)?;
+    let place = || -> Result<SocketFile> {
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::chown(&draft, Some(user), group)?;
+        }
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(mode))?;
+        let placed = std::fs::symlink_metadata(&draft)?;
+        std::fs::rename(&draft, path)?;
+        Ok(SocketFile { path: path.to_owned(), device: placed.dev(), inode: placed.ino() })
+    };
+    let file = place().inspect_err(|_| {
+        let _ = std::fs::remove_file(&draft);
+    })?;
+    Ok(Bound { socket: Listening::Unix(listener), file: Some(file) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tcp_port_is_bound_without_a_runtime() {
+        let bound = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+        assert_ne!(bound.local_addr().unwrap().port(), 0);
+        let again = bind(&Address::Tcp(bound.local_addr().unwrap())).unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_a_living_one_and_a_file_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door.sock");
+        let address = Address::Unix { path: path.clone(), mode: 0o640, owner: None };
+        let stale = UnixListener::bind(&path).unwrap();
+        drop(stale);
+        let bound = bind(&address).unwrap();
+        assert_eq!(bound.local(), format!("unix:{}", path.display()));
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(bind(&address).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(bound);
+        assert!(!path.exists());
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(bind(&address).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_socket_that_another_made_since_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("door.sock");
+        let bound = bind(&Address::Unix { path: path.clone(), mode: 0o600, owner: None }).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,114 @@
+//! HTTP/1.1 and 1.0 by hyper, behind the guard.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+
+use http::header::CONNECTION;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::guard::Guard;
+use super::inbound::{Answer, Ends, Inbound};
+use super::io::Io;
+use super::permits::Permit;
+use super::traffic::{BodyWatch, Traffic};
+use super::{Limits, Peer};
+use crate::body::Body;
+use crate::telemetry::metrics::Metrics;
+
+/// What a connection is served with.
+pub(super) struct Terms {
+    pub(super) limits: Arc<Limits>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) permit: Permit,
+    pub(super) peer: Arc<Peer>,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<H, F>(io: Io, terms: Terms, handler: H)
+where
+    H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let Terms { limits, metrics, permit, peer } = terms;
+    let traffic = Traffic::new(peer.door, metrics);
+    let guard = Guard::new(io, limits.clone(), traffic.clone(), permit);
+    let drain = peer.drain.clone();
+    let service = {
+        let (traffic, limits) = (traffic.clone(), limits.clone());
+        service_fn(move |request: Request<Incoming>| {
+            let traffic = traffic.clone();
+            let (number, refused) = traffic.called();
+            let mut request = inbound(request, &limits, &traffic);
+            if let Some(refused) = refused {
+                request.extensions_mut().insert(refused);
+            }
+            let answer = handler(request, peer.clone());
+            async move {
+                let mut response = answer.await;
+                let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                traffic.answering(number, switched);
+                if !switched && (refused.is_some() || traffic.draining().is_some()) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http1(traffic))))
+            }
+        })
+    };
+    let connection = http1::Builder::new()
+        // The guard keeps the times, the limits of the head and the half-closed connections; what is said here must only
+        // never speak before it.
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .half_close(false)
+        .max_headers(limits.head_fields + 1)
+        .max_buf_size(limits.head_bytes.max(32 << 10) + (8 << 10))
+        .serve_connection(TokioIo::new(guard), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        biased;
+        served = connection.as_mut() => served,
+        () = drain.cancelled() => {
+            // Not hyper's graceful shutdown: it closes an idle connection under the request that is on its way.
+            traffic.drain();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+fn inbound(request: Request<Incoming>, limits: &Limits, traffic: &Arc<Traffic>) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    if parts.uri.authority().is_some() {
+        parts.uri = origin_form(&parts.uri);
+    }
+    if body.is_end_stream() {
+        return Request::from_parts(parts, Body::empty());
+    }
+    parts.extensions.insert(BodyWatch(traffic.clone()));
+    let body = match limits.body_bytes {
+        // A known length was compared by the guard.
+        Some(most) if body.size_hint().exact().is_none() => {
+            let traffic = traffic.clone();
+            Body::wrap(Inbound::new(body, Some(most), None, move |refused| traffic.refuse_body(refused)))
+        }
+        _ => Body::from(body),
+    };
+    Request::from_parts(parts, body)
+}
+
+/// The path and query alone, so that handlers see one shape of request; the authority was compared with `Host`.
+pub(super) fn origin_form(uri: &Uri) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = Some(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).unwrap_or_default()
+}

@@ -1,0 +1,228 @@
+//! HTTP/2 by hyper, within limits, and brought into the shape of HTTP/1 requests.
+//!
+//! hyper and h2 refuse malformed frames, forbidden fields, header lists that are too long and floods of resets before a
+//! request is taken up. What they leave open is done here: several `cookie` fields, `:authority` beside `Host`, the count
+//! of fields, methods that are not served, and requests that are taken up only to be aborted (CVE-2023-44487).
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::rt::bounds::Http2ServerConnExec;
+use hyper::server::conn::http2;
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::h1::{Terms, origin_form};
+use super::inbound::{Answer, Ends, Inbound};
+use super::io::Io;
+use super::streams::{Flight, Streams};
+use super::{Limits, Peer, Refused};
+use crate::body::Body;
+use crate::framing::{Refusal, is_host};
+use crate::telemetry::metrics;
+
+/// Requests at a time on one connection.
+const STREAMS: u32 = 200;
+/// A silent peer is asked whether it is there, and how long it has to say so.
+const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// For the last frames after a GOAWAY that we did not want to send.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// Spawns the requests of a connection so that the drain counts them.
+#[derive(Clone)]
+struct Spawn(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Spawn
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<H, F>(io: Io, terms: Terms, handler: H)
+where
+    H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let Terms { limits, metrics, permit: _permit, peer } = terms;
+    let streams = Streams::new(peer.door, metrics);
+    let (drain, idle) = (peer.drain.clone(), limits.idle_timeout);
+    let builder = builder(&limits, &peer.tracker);
+    let service = {
+        let streams = streams.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let flight = Flight::new(streams.clone());
+            let request = inbound(request, &limits, &streams);
+            let answer = handler(request, peer.clone());
+            async move {
+                let response = answer.await;
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http2(flight))))
+            }
+        })
+    };
+    let connection = builder.serve_connection(TokioIo::new(io), service);
+    run(connection, &streams, drain, idle).await;
+}
+
+fn builder(limits: &Limits, tracker: &TaskTracker) -> http2::Builder<Spawn> {
+    let mut builder = http2::Builder::new(Spawn(tracker.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(50)
+        .max_local_error_reset_streams(200)
+        .max_send_buf_size(64 << 10)
+        .initial_stream_window_size(256 << 10)
+        .initial_connection_window_size(1 << 20)
+        .keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1);
+    builder
+}
+
+/// Polls the connection until it ends, drains, is idle for too long, or is abused.
+async fn run<S>(
+    connection: http2::Connection<TokioIo<Io>, S, Spawn>,
+    streams: &Streams,
+    drain: CancellationToken,
+    idle: Duration,
+) where
+    S: HttpService<Incoming, ResBody = Answer, Error = Infallible>,
+    Spawn: Http2ServerConnExec<S::Future, Answer>,
+{
+    let mut connection = std::pin::pin!(connection);
+    let mut quiet = std::pin::pin!(tokio::time::sleep(idle));
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            biased;
+            served = connection.as_mut() => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            () = drain.cancelled(), if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = streams.changed.notified() => {
+                if streams.is_abused() {
+                    streams.metrics.refused(streams.door, metrics::Refusal::Http2Abuse);
+                    tracing::warn!(door = streams.door.as_str(), "HTTP/2 connection closed: most of its requests were aborted");
+                    break;
+                }
+                quiet.as_mut().reset(Instant::now() + idle);
+            }
+            () = quiet.as_mut() => {
+                if streams.is_idle() {
+                    break;
+                }
+                quiet.as_mut().reset(Instant::now() + idle);
+            }
+        }
+    }
+    connection.as_mut().graceful_shutdown();
+    // Whether the peer listens to the end is its own affair.
+    let _ = tokio::time::timeout(PARTING, connection).await;
+}
+
+fn inbound(request: Request<Incoming>, limits: &Limits, streams: &Arc<Streams>) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    let length = body.size_hint().exact();
+    let sized = match (length, limits.body_bytes) {
+        (Some(length), Some(most)) if length > most => Err(Refused::BODY_TOO_LARGE),
+        _ => Ok(()),
+    };
+    let checked = shape(&mut parts, limits).and(sized);
+    if let Err(refused) = checked {
+        streams.refuse(refused);
+        let mut request = Request::new(Body::empty());
+        *request.version_mut() = parts.version;
+        if parts.method == Method::HEAD {
+            *request.method_mut() = Method::HEAD;
+        }
+        request.extensions_mut().insert(refused);
+        return request;
+    }
+    if body.is_end_stream() {
+        return Request::from_parts(parts, Body::empty());
+    }
+    let streams = streams.clone();
+    let body =
+        Inbound::new(body, limits.body_bytes, Some(limits.body_idle_timeout), move |refused| streams.refuse(refused));
+    Request::from_parts(parts, Body::wrap(body))
+}
+
+/// Brings a request into the shape HTTP/1 requests have, or says why it has none.
+fn shape(parts: &mut request::Parts, limits: &Limits) -> Result<(), Refused> {
+    if parts.headers.len() > limits.head_fields {
+        return Err(Refusal::TooManyFields.into());
+    }
+    if matches!(parts.method.as_str(), "CONNECT" | "TRACE") {
+        return Err(Refusal::MethodUnsupported.into());
+    }
+    // RFC 9113 section 8.3.1: only OPTIONS may have it; the whole server is nobody's resource here.
+    if !parts.uri.path().starts_with('/') {
+        return Err(Refusal::Asterisk.into());
+    }
+    let single = |name, refusal: Refusal| {
+        if parts.headers.get_all(name).iter().nth(1).is_some() { Err(Refused::from(refusal)) } else { Ok(()) }
+    };
+    single(HOST, Refusal::HostRepeated)?;
+    single(CONTENT_LENGTH, Refusal::LengthRepeated)?;
+    single(AUTHORIZATION, Refusal::FieldRepeated)?;
+    // RFC 9113 section 8.2.1; HTTP/1 would drop the space and so change the value.
+    let spaced = |value: &HeaderValue| matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']);
+    if parts.headers.values().any(spaced) {
+        return Err(Refused::FIELD_VALUE);
+    }
+    host(&parts.uri, &mut parts.headers)?;
+    join_cookies(&mut parts.headers);
+    parts.uri = origin_form(&parts.uri);
+    Ok(())
+}
+
+/// RFC 9113 section 8.3.1: `:authority` stands for `Host`; where both are there they must agree.
+fn host(uri: &Uri, headers: &mut HeaderMap) -> Result<(), Refused> {
+    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (authority, host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Refusal::HostMismatch.into()),
+        (None, None) => Err(Refusal::HostMissing.into()),
+        (Some(named), _) | (None, Some(named)) if !is_host(named) => Err(Refusal::HostMalformed.into()),
+        (Some(authority), None) => {
+            let value = HeaderValue::from_bytes(authority).map_err(|_| Refused::from(Refusal::HostMalformed))?;
+            headers.insert(HOST, value);
+            Ok(())
+        }
+        (_, Some(_)) => Ok(()),
+    }
+}
+
+/// RFC 9113 section 8.2.3: HTTP/1 has one `Cookie` field.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
+    }
+}

@@ -1,0 +1,150 @@
+//! How many connections a door has, in all and of each client address.
+//!
+//! In: an address. Out: a [`Permit`] whose `Drop` gives back what it took, or the limit that stood in the way.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
+
+use super::Limits;
+use crate::telemetry::Door;
+use crate::telemetry::metrics::{Metrics, Refusal};
+
+/// The counts of one door.
+#[derive(Debug)]
+pub(super) struct Permits {
+    door: Door,
+    most: usize,
+    most_per_address: Option<usize>,
+    exempt: Vec<IpNet>,
+    live: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    metrics: Arc<Metrics>,
+}
+
+/// One live connection: held by its socket, upgraded or not.
+#[derive(Debug)]
+pub(super) struct Permit {
+    permits: Arc<Permits>,
+    address: Option<IpAddr>,
+    load: Option<Arc<AtomicUsize>>,
+}
+
+impl Permits {
+    pub(super) fn new(door: Door, limits: &Limits, exempt: Vec<IpNet>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            door,
+            most: limits.connections,
+            most_per_address: limits.connections_per_address,
+            exempt,
+            live: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// Room for one more, of `address` where it has one.
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Refusal> {
+        // One acceptor a door: nobody else adds between the look and the addition.
+        if self.live.load(Ordering::Relaxed) >= self.most {
+            return Err(Refusal::Connections);
+        }
+        let mut counted = None;
+        if let (Some(most), Some(address)) = (self.most_per_address, address)
+            && !self.exempt.iter().any(|net| net.contains(&address.to_canonical()))
+        {
+            let block = block(address);
+            let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = counts.entry(block).or_insert(0);
+            if *count >= most {
+                return Err(Refusal::ConnectionsPerAddress);
+            }
+            *count += 1;
+            counted = Some(block);
+        }
+        self.live.fetch_add(1, Ordering::Relaxed);
+        self.metrics.connections(self.door).increment(1.0);
+        Ok(Permit { permits: self.clone(), address: counted, load: None })
+    }
+}
+
+/// One customer's addresses: an IPv4 address, or a /64 of IPv6.
+fn block(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl Permit {
+    /// Counts the connection into a worker's load too.
+    pub(super) fn on(mut self, load: Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        self.load = Some(load);
+        self
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(load) = &self.load {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(address) = self.address {
+            let mut counts = self.permits.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = counts.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&address);
+                }
+            }
+        }
+        self.permits.live.fetch_sub(1, Ordering::Relaxed);
+        self.permits.metrics.connections(self.permits.door).decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn permits(most: usize, per_address: usize) -> Arc<Permits> {
+        let limits = Limits { connections: most, connections_per_address: Some(per_address), ..Limits::default() };
+        Permits::new(Door::Public, &limits, vec!["10.0.0.0/8".parse().unwrap()], Arc::default())
+    }
+
+    fn take(permits: &Arc<Permits>, address: &str) -> Result<Permit, Refusal> {
+        permits.take(Some(address.parse().unwrap()))
+    }
+
+    #[test]
+    fn a_permit_gives_back_what_it_took() {
+        let permits = permits(10, 1);
+        let one = take(&permits, "192.0.2.1").unwrap();
+        assert_eq!(take(&permits, "192.0.2.1").unwrap_err(), Refusal::ConnectionsPerAddress);
+        assert_eq!(take(&permits, "::ffff:192.0.2.1").unwrap_err(), Refusal::ConnectionsPerAddress);
+        let other = take(&permits, "192.0.2.2").unwrap();
+        drop((one, other));
+        assert_eq!(permits.live.load(Ordering::Relaxed), 0);
+        assert!(permits.by_address.lock().unwrap().is_empty());
+        assert!(take(&permits, "192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn a_trusted_proxy_has_no_limit_of_its_own_but_counts_in_all() {
+        let permits = permits(2, 1);
+        let _held = (take(&permits, "10.1.1.1").unwrap(), take(&permits, "10.1.1.1").unwrap());
+        assert_eq!(take(&permits, "10.1.1.1").unwrap_err(), Refusal::Connections);
+    }
+
+    #[test]
+    fn a_64_of_ipv6_is_one_address() {
+        let permits = permits(10, 1);
+        let _held = take(&permits, "2001:db8::1").unwrap();
+        assert!(take(&permits, "2001:db8::2").is_err());
+        assert!(take(&permits, "2001:db8:0:1::1").is_ok());
+    }
+}

@@ -1,0 +1,145 @@
+//! What the guard and the service of one HTTP/1 connection tell each other.
+//!
+//! Both run in the connection's task, so every count is exact when it is read; the atomics only make it shareable.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use tokio::time::Instant;
+
+use super::Refused;
+use crate::telemetry::Door;
+use crate::telemetry::metrics::Metrics;
+
+/// The counts of one connection. Requests are numbered from 1.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    door: Door,
+    metrics: Arc<Metrics>,
+    passed: AtomicU64,
+    called: AtomicU64,
+    answered: AtomicU64,
+    refused: OnceLock<(u64, Refused)>,
+    body: OnceLock<Refused>,
+    asking: AtomicU64,
+    declined: AtomicU64,
+    switched: AtomicBool,
+    draining: OnceLock<Instant>,
+}
+
+/// Whether the connection becomes another protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    /// Not answered yet.
+    Undecided,
+    /// A 101 was answered.
+    Accepted,
+    /// Something else was answered.
+    Declined,
+}
+
+impl Traffic {
+    pub(super) fn new(door: Door, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            door,
+            metrics,
+            passed: AtomicU64::new(0),
+            called: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            refused: OnceLock::new(),
+            body: OnceLock::new(),
+            asking: AtomicU64::new(0),
+            declined: AtomicU64::new(0),
+            switched: AtomicBool::new(false),
+            draining: OnceLock::new(),
+        })
+    }
+
+    /// A head was passed on; `upgrade` where it asks for one.
+    pub(super) fn passed(&self, upgrade: bool) {
+        let number = self.passed.fetch_add(1, Relaxed) + 1;
+        if upgrade {
+            self.asking.store(number, Relaxed);
+        }
+    }
+
+    /// A head of our own is passed on in place of one that was refused.
+    pub(super) fn refuse(&self, refused: Refused) {
+        self.passed(false);
+        // A connection has one refusal at the most: nothing passes after it.
+        let _ = self.refused.set((self.passed.load(Relaxed), refused));
+        self.count(refused);
+    }
+
+    /// A body was refused in the middle.
+    pub(super) fn refuse_body(&self, refused: Refused) {
+        let _ = self.body.set(refused);
+        self.count(refused);
+    }
+
+    fn count(&self, refused: Refused) {
+        self.metrics.refused(self.door, refused.counted());
+        tracing::info!(door = self.door.as_str(), reason = refused.reason, rule = refused.section, "refused");
+    }
+
+    /// The service was called: the request's number, and the refusal it stands for.
+    pub(super) fn called(&self) -> (u64, Option<Refused>) {
+        let number = self.called.fetch_add(1, Relaxed) + 1;
+        let refused = self.refused.get().filter(|(refused, _)| *refused == number);
+        (number, refused.map(|(_, refused)| *refused))
+    }
+
+    /// The head of the answer to request `number` is there.
+    pub(super) fn answering(&self, number: u64, switched: bool) {
+        if self.asking.load(Relaxed) == number {
+            if switched {
+                self.switched.store(true, Relaxed);
+            } else {
+                self.declined.store(number, Relaxed);
+            }
+        }
+    }
+
+    /// An answer was taken to its end.
+    pub(super) fn answered(&self) {
+        self.answered.fetch_add(1, Relaxed);
+    }
+
+    /// True where a request was passed on whose answer is not at its end.
+    pub(super) fn in_flight(&self) -> bool {
+        self.passed.load(Relaxed) > self.answered.load(Relaxed)
+    }
+
+    /// What became of the last request that asked for an upgrade.
+    pub(super) fn switch(&self) -> Switch {
+        if self.switched.load(Relaxed) {
+            Switch::Accepted
+        } else if self.declined.load(Relaxed) == self.asking.load(Relaxed) {
+            Switch::Declined
+        } else {
+            Switch::Undecided
+        }
+    }
+
+    /// From now on every answer says `Connection: close`.
+    pub(super) fn drain(&self) {
+        let _ = self.draining.set(Instant::now());
+    }
+
+    /// Since when it drains.
+    pub(super) fn draining(&self) -> Option<Instant> {
+        self.draining.get().copied()
+    }
+}
+
+/// In the extensions of an HTTP/1 request that has a body: tells after the fact why that body ended early, for a handler
+/// that only knows that something upstream failed.
+#[derive(Clone, Debug)]
+pub struct BodyWatch(pub(super) Arc<Traffic>);
+
+impl BodyWatch {
+    /// Why the body was refused in the middle; `None` where it was not, or not yet.
+    pub fn refused(&self) -> Option<Refused> {
+        self.0.body.get().copied()
+    }
+}

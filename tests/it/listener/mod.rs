@@ -1,0 +1,6 @@
+//! The listener on real sockets.
+
+mod door;
+mod http1;
+
+pub(crate) use door::{Door, Opened};
