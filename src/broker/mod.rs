@@ -152,6 +152,13 @@ impl Broker {
         })
     }
 
+    /// The same API, with connections of its own for another worker.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        let host = |host: &Host| Host { client: host.client.sibling(), name: host.name.clone() };
+        Self { api: host(&self.api), graphql: host(&self.graphql), ..self.clone() }
+    }
+
     /// Drops idle connections that have lain too long.
     pub fn sweep(&self) {
         self.api.client.sweep();

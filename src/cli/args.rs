@@ -175,29 +175,6 @@ Examples:
     },
 }
 
-/// A client that the sandbox knows.
-#[derive(Clone, Debug)]
-pub struct SandboxClient {
-    /// Its id.
-    pub id: String,
-    /// Its secret.
-    pub secret: crate::secret::Secret,
-    /// Its one redirect address.
-    pub redirect: String,
-}
-
-/// Reads `ID:SECRET:REDIRECT`.
-pub(super) fn split_client(text: &str) -> Option<SandboxClient> {
-    let mut parts = text.splitn(3, ':');
-    let (id, secret, redirect) = (parts.next()?, parts.next()?, parts.next()?);
-    let whole = !id.is_empty() && !secret.is_empty() && url::Url::parse(redirect).is_ok_and(|url| url.has_host());
-    whole.then(|| SandboxClient {
-        id: id.to_owned(),
-        secret: crate::secret::Secret::new(secret),
-        redirect: redirect.to_owned(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -215,14 +192,5 @@ mod tests {
         assert!(matches!(parsed, Command::Serve { config: Some(_), sets } if sets == ["b=c"]));
         let parsed = Arguments::try_parse_from(["upwarden"]).unwrap().chosen();
         assert!(matches!(parsed, Command::Serve { config: None, sets } if sets.is_empty()));
-    }
-
-    #[test]
-    fn a_sandbox_client_has_three_parts() {
-        let client = split_client("id:secret:http://127.0.0.1:4180/upwork/auth/callback").unwrap();
-        assert_eq!((client.id.as_str(), client.secret.expose()), ("id", "secret"));
-        assert_eq!(client.redirect, "http://127.0.0.1:4180/upwork/auth/callback");
-        assert!(split_client("id:secret").is_none() && split_client("id:secret:nowhere").is_none());
-        assert!(split_client("::http://x").is_none());
     }
 }

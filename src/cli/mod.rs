@@ -6,18 +6,22 @@
 mod admin_client;
 mod args;
 mod check;
+mod demo;
+mod run;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Arguments, split_client};
-pub use args::{Command, SandboxClient};
+use args::Arguments;
+pub use args::Command;
 
 use crate::config::{self, Sources};
+use crate::sandbox;
 
 /// The arguments are wrong (sysexits `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -64,17 +68,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        // ---- these three need the server; it is called from here ----
-        Command::Serve { config, sets } => {
-            let _config = config::load_from_process(file(config), checked(sets)?).map_err(Failure::Config)?;
-            Err(Failure::Other("serve: not wired yet".to_owned()))
+        Command::Serve { config, sets } => run::serve(&Sources::of_process(file(config), checked(sets)?)),
+        Command::Demo { public, neighbour, admin, sandbox } => {
+            demo::demo(&demo::Wishes { public, neighbour, admin, sandbox })
         }
-        Command::Demo { .. } => Err(Failure::Other("demo: not wired yet".to_owned())),
-        Command::Sandbox { clients, .. } => {
-            let _clients = sandbox_clients(&clients)?;
-            Err(Failure::Other("sandbox: not wired yet".to_owned()))
+        Command::Sandbox { listen, control, token_seconds, token_chars, strict, limits, clients } => {
+            let config = sandbox::Config {
+                token_lifetime: Duration::from_secs(token_seconds),
+                token_chars: usize::try_from(token_chars).unwrap_or(usize::MAX),
+                strict,
+                limits,
+                clients: sandbox_clients(&clients)?,
+                ..sandbox::Config::default()
+            };
+            run::sandbox(config, listen, control)
         }
-        // ---- up to here ----
         Command::Check { config, sets } => {
             let config = config::load_from_process(file(config), checked(sets)?).map_err(Failure::Config)?;
             answer(&check::summary(&config))
@@ -112,12 +120,12 @@ fn checked(sets: Vec<String>) -> Result<Vec<String>, Failure> {
 }
 
 /// The clients of `sandbox --client`, told apart by their place for the same reason.
-fn sandbox_clients(texts: &[String]) -> Result<Vec<SandboxClient>, Failure> {
+fn sandbox_clients(texts: &[String]) -> Result<Vec<sandbox::Client>, Failure> {
     let malformed = |place: usize| {
         let example = "ID:SECRET:REDIRECT, such as 0123…:4567…:http://127.0.0.1:4180/upwork/auth/callback";
         Failure::Usage(format!("--client number {} is not {example}", place + 1))
     };
-    texts.iter().enumerate().map(|(place, text)| split_client(text).ok_or_else(|| malformed(place))).collect()
+    texts.iter().enumerate().map(|(place, text)| sandbox::Client::parse(text).ok_or_else(|| malformed(place))).collect()
 }
 
 /// 32 random bytes, base64url without padding.

@@ -3,8 +3,8 @@
 //! In: a fault, a page, a place. Out: a response with the fields that every answer of its kind has. It never sets a cookie.
 
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER, VARY,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER,
+    VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Response, StatusCode};
 
@@ -16,15 +16,15 @@ use crate::telemetry::{RequestId, Side};
 
 /// What an answer depends on, besides its matter.
 #[derive(Clone, Copy, Debug)]
-pub struct Style<'a> {
+pub(super) struct Style<'a> {
     /// A person sees it as a page.
-    pub person: bool,
+    pub(super) person: bool,
     /// It was asked for by GET, so that asking again does no harm.
-    pub get: bool,
+    pub(super) get: bool,
     /// The prefix.
-    pub prefix: &'a str,
+    pub(super) prefix: &'a str,
     /// Ties it to the log.
-    pub id: RequestId,
+    pub(super) id: RequestId,
 }
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -41,21 +41,21 @@ fn with(mut response: Response<Body>, fields: &[(http::HeaderName, HeaderValue)]
 }
 
 /// 303 (RFC 9700 section 4.12): the method becomes GET, the code leaves the address bar.
-pub fn see_other(location: &str) -> Response<Body> {
+pub(super) fn see_other(location: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
     with(response, &[(LOCATION, text(location)), (CACHE_CONTROL, NO_STORE), (REFERRER_POLICY, text("no-referrer"))])
 }
 
 /// A status without a body.
-pub fn bare(status: StatusCode) -> Response<Body> {
+pub(super) fn bare(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     with(response, &[(CACHE_CONTROL, NO_STORE)])
 }
 
 /// A page. `referrer` is `same-origin` on pages with forms: under `no-referrer` Chromium posts `Origin: null`.
-pub fn page(status: StatusCode, page: Page, referrer: &'static str) -> Response<Body> {
+pub(super) fn page(status: StatusCode, page: Page, referrer: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::full(page.html));
     *response.status_mut() = status;
     with(
@@ -72,7 +72,7 @@ pub fn page(status: StatusCode, page: Page, referrer: &'static str) -> Response<
 }
 
 /// JSON of our own.
-pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(Body::full(value.to_string()));
     *response.status_mut() = status;
     with(
@@ -86,15 +86,12 @@ pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
 }
 
 /// A fault, told to whoever looks. `return_to` is where a sign-in should lead back to.
-pub fn fault(fault: &Fault, style: Style<'_>, return_to: Option<&ReturnTo>) -> Response<Body> {
+pub(super) fn fault(fault: &Fault, style: Style<'_>, return_to: Option<&ReturnTo>) -> Response<Body> {
     let told = fault.told();
     log(&told, style.id);
     let login = login_url(style.prefix, return_to);
-    let mut response = if style.person {
-        person(fault, &told, style, &login)
-    } else {
-        program(fault, &told, style, &login)
-    };
+    let mut response =
+        if style.person { person(fault, &told, style, &login) } else { program(fault, &told, style, &login) };
     let headers = response.headers_mut();
     if told.status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"upwarden\""));

@@ -10,19 +10,19 @@ use crate::policy::Site;
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// `Sec-Fetch-Site`.
-pub const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+pub(super) const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// What is known of who looks at the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Looking {
+pub(super) struct Looking {
     /// An address bar follows the answer.
-    pub navigation: bool,
+    pub(super) navigation: bool,
     /// The browser said so outright: mode `navigate`, destination `document`.
-    pub document: bool,
+    pub(super) document: bool,
     /// A person will see the answer as a page.
-    pub person: bool,
+    pub(super) person: bool,
 }
 
 fn is(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
@@ -30,7 +30,7 @@ fn is(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
 }
 
 /// By Fetch Metadata, else by `Accept` (LESSONS 9: `Sec-Fetch-Mode: navigate` with `Sec-Fetch-Dest: document`).
-pub fn looking(headers: &HeaderMap) -> Looking {
+pub(super) fn looking(headers: &HeaderMap) -> Looking {
     // A page fetched ahead, a socket or a script's request is nobody's address bar.
     let silent = headers.contains_key(UPGRADE) || is(headers, &REQUESTED_WITH, "XMLHttpRequest");
     let ahead = headers.get(PURPOSE).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"));
@@ -49,7 +49,9 @@ pub fn looking(headers: &HeaderMap) -> Looking {
 fn prefers_html(headers: &HeaderMap) -> bool {
     let mut html: f32 = 0.0;
     let mut other: f32 = 0.0;
-    for range in headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+    for range in
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','))
+    {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default().to_ascii_lowercase();
         let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
@@ -63,7 +65,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 }
 
 /// Where the request was made (LESSONS 21): `Sec-Fetch-Site`, else `Origin` against our own.
-pub fn site(headers: &HeaderMap, public_url: &str) -> Site {
+pub(super) fn site(headers: &HeaderMap, public_url: &str) -> Site {
     match (headers.get(SITE).map(HeaderValue::as_bytes), headers.get(ORIGIN).map(HeaderValue::as_bytes)) {
         (Some(b"same-origin" | b"none"), _) => Site::Ours,
         (Some(_), _) => Site::Foreign,
@@ -74,12 +76,12 @@ pub fn site(headers: &HeaderMap, public_url: &str) -> Site {
 }
 
 /// A CORS preflight (Fetch standard, "CORS-preflight request").
-pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Anything that only a browser sends along.
-pub fn from_browser(headers: &HeaderMap) -> bool {
+pub(super) fn from_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.get(SITE).is_some_and(|site| site != "none")
 }
 
@@ -99,7 +101,11 @@ mod tests {
             (&[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe"), ("accept", html)], false, true),
             (&[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "*/*")], false, false),
             (&[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "text/html")], false, true),
-            (&[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-purpose", "prefetch")], false, true),
+            (
+                &[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-purpose", "prefetch")],
+                false,
+                true,
+            ),
             (&[("sec-fetch-mode", "websocket"), ("upgrade", "websocket")], false, false),
             (&[("accept", html)], true, true),
             (&[("accept", html), ("x-requested-with", "XMLHttpRequest")], false, false),

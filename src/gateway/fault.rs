@@ -183,13 +183,19 @@ impl Fault {
             | Self::NoServiceIdentity
             | Self::ServiceDead(_) => self.by_neighbour(),
             Self::StoreDown(why) => {
-                Told::new(Side::Ours, StatusCode::SERVICE_UNAVAILABLE, "store-down", texts::STORE_DOWN).retry(5).seen(why)
+                Told::new(Side::Ours, StatusCode::SERVICE_UNAVAILABLE, "store-down", texts::STORE_DOWN)
+                    .retry(5)
+                    .seen(why)
             }
             Self::Internal(why) => Told::new(
                 Side::Ours,
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
-                words("Something went wrong here", "upwarden could not do its part.", "Try again.\nIf it goes on, tell whoever runs this site; the log has more under the request id."),
+                words(
+                    "Something went wrong here",
+                    "upwarden could not do its part.",
+                    "Try again.\nIf it goes on, tell whoever runs this site; the log has more under the request id.",
+                ),
             )
             .seen(why),
         }
@@ -253,14 +259,12 @@ impl Fault {
             }
             Self::Looped(cause) => told(Side::Client, StatusCode::BAD_REQUEST, "sign-in-loop", texts::looped(cause)),
             Self::TooManySignIns => {
-                told(Side::Client, StatusCode::TOO_MANY_REQUESTS, "too-many-sign-ins", texts::TOO_MANY_SIGN_INS).retry(60)
+                told(Side::Client, StatusCode::TOO_MANY_REQUESTS, "too-many-sign-ins", texts::TOO_MANY_SIGN_INS)
+                    .retry(60)
             }
-            Self::WrongHost { asked, public_url } => told(
-                Side::Ours,
-                StatusCode::MISDIRECTED_REQUEST,
-                "wrong-host",
-                texts::wrong_host(asked, public_url),
-            ),
+            Self::WrongHost { asked, public_url } => {
+                told(Side::Ours, StatusCode::MISDIRECTED_REQUEST, "wrong-host", texts::wrong_host(asked, public_url))
+            }
             Self::SessionTooLarge(bytes) => told(
                 Side::Ours,
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -292,7 +296,8 @@ impl Fault {
     }
 
     fn by_api(&self) -> Told {
-        let told = |status, name, title, cause, remedy| Told::new(Side::Upwork, status, name, words(title, cause, remedy));
+        let told =
+            |status, name, title, cause, remedy| Told::new(Side::Upwork, status, name, words(title, cause, remedy));
         match self {
             Self::ApiDown(why) => told(
                 StatusCode::BAD_GATEWAY,
@@ -339,7 +344,8 @@ impl Fault {
     }
 
     fn by_neighbour(&self) -> Told {
-        let told = |status, name, title, cause, remedy| Told::new(Side::Client, status, name, words(title, cause, remedy));
+        let told =
+            |status, name, title, cause, remedy| Told::new(Side::Client, status, name, words(title, cause, remedy));
         match self {
             Self::NeighbourBrowser => told(
                 StatusCode::FORBIDDEN,

@@ -32,7 +32,8 @@ impl Gateway {
         let (held, change) = match shared.recheck(held).await {
             Ok(found) => found,
             Err(()) => {
-                let answer = shared.refuse(&ask, shared.decide(&ask, crate::policy::Target::App { public: false }, None), None);
+                let answer =
+                    shared.refuse(&ask, shared.decide(&ask, crate::policy::Target::App { public: false }, None), None);
                 return answer.change(SessionChange::End);
             }
         };
@@ -65,7 +66,8 @@ impl Gateway {
         let answer = match proxy::to_app(&self.app, head, headers, body, upgrades, |name| shared.owns(name)).await {
             Ok(response) => response.into(),
             Err(error) => {
-                let head = kept.map(|kept| kept.into_parts().0).unwrap_or_else(|_| http::Request::new(()).into_parts().0);
+                let head =
+                    kept.map(|kept| kept.into_parts().0).unwrap_or_else(|_| http::Request::new(()).into_parts().0);
                 shared.fault(&Ask { id, origin, looking, site, head }, &app_fault(error))
             }
         };
@@ -200,10 +202,14 @@ fn api_fault(error: CallError, service: bool) -> Fault {
         CallError::Upstream(error) => match error {
             proxy::Error::FirstByteTimeout => Fault::ApiSlow,
             proxy::Error::Client(_) => client_fault(&error),
-            proxy::Error::Connect(_) | proxy::Error::ConnectTimeout | proxy::Error::Answer(_) => Fault::ApiDown(causes(&error)),
+            proxy::Error::Connect(_) | proxy::Error::ConnectTimeout | proxy::Error::Answer(_) => {
+                Fault::ApiDown(causes(&error))
+            }
         },
         CallError::Token(error) if service => Fault::ServiceDead(error.to_string()),
-        CallError::Token(RefreshError::Unavailable { why, retry_after }) => Fault::RefreshUnavailable { why, retry_after },
+        CallError::Token(RefreshError::Unavailable { why, retry_after }) => {
+            Fault::RefreshUnavailable { why, retry_after }
+        }
         CallError::Token(RefreshError::Misconfigured(why)) => Fault::RefreshUnavailable { why, retry_after: None },
         CallError::Token(RefreshError::Revoked) => Fault::SignInRequired { sent: false },
         CallError::SendAgain => Fault::SendAgain,

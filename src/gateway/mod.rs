@@ -230,7 +230,7 @@ impl Gateway {
     }
 
     /// Answers one request.
-    pub async fn handle(self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
+    pub async fn handle(&self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
         let started = Instant::now();
         let (mut head, body) = request.into_parts();
         let refused = head.extensions.remove::<Refused>();

@@ -52,7 +52,11 @@ impl Gateway {
         };
         match (shared.decide(&ask, Target::Own, held.as_ref()), held) {
             (Decision::Allow, Some(held)) => {
-                let answer = if endpoint == AuthPath::Session { shared.session_json(&held) } else { shared.account(&ask, &held) };
+                let answer = if endpoint == AuthPath::Session {
+                    shared.session_json(&held)
+                } else {
+                    shared.account(&ask, &held)
+                };
                 let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
                 answer.user(&held).change(change)
             }
@@ -114,9 +118,11 @@ impl Shared {
         let id = ask.id.to_string();
         let session = &held.session;
         let outcome = |worked| if worked { RefreshOutcome::Renewed } else { RefreshOutcome::Unavailable };
-        let neighbour = self.config.neighbour_address.as_deref().map(|address| {
-            address.strip_prefix("unix:").map_or(Neighbour::Tcp(address), Neighbour::Unix)
-        });
+        let neighbour = self
+            .config
+            .neighbour_address
+            .as_deref()
+            .map(|address| address.strip_prefix("unix:").map_or(Neighbour::Tcp(address), Neighbour::Unix));
         let view = AccountView {
             frame: Frame { prefix: &self.router.prefix, request_id: Some(&id) },
             public_url: &self.config.public_url,
@@ -178,7 +184,11 @@ impl Shared {
             if let Err(error) = self.store.end(held).await {
                 return self.fault(&ask, &Fault::StoreDown(error.to_string()));
             }
-            query = if revoke(self.upwork.clone(), held.session.tokens.clone()).await { "?done=revoked" } else { "?done=failed" };
+            query = if revoke(self.upwork.clone(), held.session.tokens.clone()).await {
+                "?done=revoked"
+            } else {
+                "?done=failed"
+            };
         }
         let mut response = answer::see_other(&format!("{}/auth/logout{query}", self.router.prefix));
         for line in self.clear_all(&ask.head.headers) {

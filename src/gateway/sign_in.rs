@@ -214,7 +214,8 @@ impl Gateway {
             }
         };
         let (user, organization) = shared.upwork.who_am_i(&tokens.access).await.map_err(who_fault)?;
-        let admitted = shared.access.load().admits(&user.id, organization.as_ref().map(|organization| organization.id.as_str()));
+        let admitted =
+            shared.access.load().admits(&user.id, organization.as_ref().map(|organization| organization.id.as_str()));
         if !admitted {
             let (shown, id) = shown_as(&user);
             // Nobody will use this grant; that it could not be taken back is no reason to say anything else.
@@ -296,9 +297,10 @@ fn who_fault(error: WhoError) -> Fault {
     match error {
         WhoError::Unavailable(why) => Fault::SignInUnavailable { nonsense: why.starts_with("status"), why },
         WhoError::Nameless(why) => Fault::SignInUnavailable { nonsense: true, why },
-        WhoError::Rejected => {
-            Fault::SignInUnavailable { nonsense: true, why: "the API refused the token that was just issued".to_owned() }
-        }
+        WhoError::Rejected => Fault::SignInUnavailable {
+            nonsense: true,
+            why: "the API refused the token that was just issued".to_owned(),
+        },
     }
 }
 

@@ -67,6 +67,14 @@ impl Bound {
         }
     }
 
+    /// The TCP socket itself; `None` for a Unix socket.
+    pub fn into_tcp(self) -> Option<std::net::TcpListener> {
+        match self.socket {
+            Listening::Tcp(listener) => Some(listener),
+            Listening::Unix(_) => None,
+        }
+    }
+
     /// Where it listens, for people: `127.0.0.1:4180`, `unix:/run/upwarden/neighbour.sock`.
     pub fn local(&self) -> String {
         match (&self.socket, &self.file) {

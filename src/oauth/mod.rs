@@ -47,7 +47,7 @@ pub struct Config {
 }
 
 /// How Upwork's hosts are reached, by the token endpoint's client and by the broker alike.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Outbound {
     /// An HTTP proxy: `upwork.proxy`, else `HTTPS_PROXY`.
     pub proxy: Option<Url>,
@@ -55,6 +55,14 @@ pub struct Outbound {
     pub ca_file: Option<PathBuf>,
     /// `User-Agent` where the caller sends none.
     pub user_agent: String,
+}
+
+impl std::fmt::Debug for Outbound {
+    /// Without the proxy's password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let proxy = self.proxy.as_ref().and_then(Url::host_str);
+        f.debug_struct("Outbound").field("proxy", &proxy).field("ca_file", &self.ca_file).finish_non_exhaustive()
+    }
 }
 
 /// The service identity: CONTRACT "service".

@@ -110,6 +110,12 @@ impl Client {
         Self { connector: Arc::new(connector), pool: Arc::default(), timeouts }
     }
 
+    /// The same upstream, with connections of its own: a connection belongs to the worker that opened it.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self { connector: self.connector.clone(), pool: Arc::default(), timeouts: self.timeouts }
+    }
+
     /// Drops idle connections that have lain too long; to be called now and then.
     pub fn sweep(&self) {
         self.pool.sweep();

@@ -1,0 +1,283 @@
+//! The composition root: builds every room, opens the doors, drains.
+//!
+//! In: a checked configuration, bound listeners, a clock, a shutdown future. Out: a server that has run its course. Nothing
+//! below knows how it is put together, and nothing here decides about a request.
+
+mod reload;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, Life, Phase};
+use crate::broker::{self, Broker};
+use crate::clock::SharedClock;
+use crate::config::{self, Config, Sources};
+use crate::gateway::{Gateway, Needs, Shared};
+use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
+use crate::oauth::refresh::Refresher;
+use crate::oauth::service::Service;
+use crate::oauth::upwork::Upwork;
+use crate::proxy::Client;
+use crate::proxy::client::Timeouts;
+use crate::proxy::connect::Connector;
+use crate::seal::{Key, KeyError, Keyring, Ring};
+use crate::secret::Secret;
+use crate::store::{Store, cookie::CookieStore};
+use crate::telemetry::Door;
+use crate::telemetry::metrics::Metrics;
+use crate::tls;
+
+/// Idle upstream connections are looked through, and metrics kept up, this often.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The sockets of the doors, bound.
+#[derive(Debug)]
+pub struct Doors {
+    /// The public door.
+    pub public: Bound,
+    /// The neighbour door.
+    pub neighbour: Option<Bound>,
+    /// The admin door.
+    pub admin: Bound,
+}
+
+/// Why the server could not start, or ended other than well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A socket could not be bound.
+    #[error("the {door} door cannot listen on {address}: {source}{remedy}")]
+    Bind {
+        /// Which door.
+        door: &'static str,
+        /// Where.
+        address: String,
+        /// Why.
+        source: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A session key is none.
+    #[error("a session key cannot be used: {0}; `upwarden key` prints one that can")]
+    Key(#[from] KeyError),
+    /// A key file cannot be read.
+    #[error("{0}")]
+    KeyFile(#[from] config::KeyError),
+    /// There is no session key at all.
+    #[error("there is no session key; `upwarden key > session-key` makes one, and session.key_files names it")]
+    NoKey,
+    /// Certificates.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] tls::Error),
+    /// The way to the API.
+    #[error("the API client cannot be set up: {0}")]
+    Broker(#[from] broker::SetupError),
+    /// A kind of store that this build has not.
+    #[error("store.kind = \"{0}\" is not available")]
+    Store(&'static str),
+    /// A thread or a socket that the system refuses.
+    #[error("the doors cannot be opened: {0}")]
+    Doors(#[source] io::Error),
+}
+
+/// Binds every door of a configuration.
+pub fn bind(config: &Config) -> Result<Doors, Error> {
+    let server = &config.server;
+    let one = |door: Door, address: &Address| {
+        listener::bind(address).map_err(|source| {
+            let remedy = match source.kind() {
+                io::ErrorKind::AddrInUse => "; another process has it: end that one, or choose another address",
+                io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
+                _ => "",
+            };
+            Error::Bind { door: door.as_str(), address: written(address), source, remedy }
+        })
+    };
+    Ok(Doors {
+        public: one(Door::Public, &server.public)?,
+        neighbour: server.neighbour.as_ref().map(|address| one(Door::Neighbour, address)).transpose()?,
+        admin: one(Door::Admin, &server.admin)?,
+    })
+}
+
+fn written(address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix { path, .. } => format!("unix:{}", path.display()),
+    }
+}
+
+/// Runs until `shutdown` ends, or a drain is asked for, and everything in flight is done. The caller's runtime is the
+/// control runtime; `sources` is where a reload reads the configuration again.
+pub async fn run(
+    config: Config,
+    doors: Doors,
+    clock: SharedClock,
+    sources: Option<Sources>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let house = House::build(&config, clock)?;
+    let Doors { public, neighbour, admin } = doors;
+    let (drain_asked, mut drain_wanted) = watch::channel(false);
+    let life = Life::default();
+    let ended = CancellationToken::new();
+    let _ended = ended.clone().drop_guard();
+    tokio::spawn(upkeep(house.metrics.clone(), ended.clone()));
+    let admin_handler = Admin::new(life.clone(), house.metrics.handle(), drain_asked);
+    let admin = admin.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
+    admin.set_nonblocking(true).map_err(Error::Doors)?;
+    let admin = tokio::net::TcpListener::from_std(admin).map_err(Error::Doors)?;
+    let admin = tokio::spawn(plain::serve(
+        admin,
+        move |request, peer| admin_handler.clone().handle(request, peer),
+        ended.clone(),
+    ));
+
+    let certificates = reload::certificates(&config)?;
+    let specs = door_specs(&config, public, neighbour, certificates.as_ref().map(watch::Sender::subscribe));
+    if let Some(sources) = sources {
+        let watched = reload::Watched { ring: house.ring.clone(), access: house.access.clone(), certificates };
+        tokio::spawn(reload::watch(sources, config.clone(), watched, ended.clone()));
+    }
+    let drain = Drain { token: CancellationToken::new(), timeout: config.server.drain_timeout };
+    let (workers, metrics) = (config.server.workers, house.metrics.clone());
+    let serving = listener::run(specs, workers, move || worker(&house), metrics, drain.clone());
+    tracing::info!(workers, "serving");
+    let leaving = async {
+        tokio::select! {
+            () = shutdown => {}
+            // The sender lives in the admin door, which outlives this.
+            _ = drain_wanted.wait_for(|wanted| *wanted) => {}
+        }
+        tracing::info!(delay = ?config.server.drain_delay, "leaving: readiness has dropped, the doors still serve");
+        life.enter(Phase::Leaving);
+        tokio::time::sleep(config.server.drain_delay).await;
+        life.enter(Phase::Draining);
+        tracing::info!(timeout = ?config.server.drain_timeout, "draining");
+        drain.token.cancel();
+    };
+    let (served, ()) = tokio::join!(serving, leaving);
+    ended.cancel();
+    // The admin door's end is awaited so that whoever asked for the drain has its answer.
+    let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+    tracing::info!("ended");
+    served.map_err(Error::Doors)
+}
+
+/// Everything that the workers share.
+struct House {
+    shared: Arc<Shared>,
+    app: Client,
+    broker: Broker,
+    ring: Ring,
+    access: Arc<ArcSwap<crate::policy::Access>>,
+    metrics: Arc<Metrics>,
+}
+
+impl House {
+    fn build(config: &Config, clock: SharedClock) -> Result<Self, Error> {
+        let control = Handle::current();
+        let metrics = Arc::new(Metrics::new());
+        let ring = Ring::new(keyring(&config::session_keys(&config.keys, &config.key_files)?)?);
+        let store = match &config.store {
+            crate::store::Config::Cookie => Store::Cookie(CookieStore::new(ring.clone())),
+            crate::store::Config::Embedded { .. } => return Err(Error::Store("embedded")),
+            crate::store::Config::Valkey { .. } => return Err(Error::Store("valkey")),
+        };
+        let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone());
+        let refresher = Refresher::new(upwork.clone(), clock.clone(), metrics.clone(), control.clone());
+        let service =
+            config.service.clone().map(|service| Service::new(service, upwork.clone(), clock.clone(), control.clone()));
+        let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
+        let broker = Broker::new(&config.broker, refresher.clone())?;
+        let shared = Shared::new(Needs {
+            config: config.gateway.clone(),
+            router: config.router.clone(),
+            session: config.session.clone(),
+            app: config.app.clone(),
+            upgrade_idle: config.server.limits.upgrade_idle_timeout,
+            graphql_path: config.broker.graphql_url.path().to_owned(),
+            ring: ring.clone(),
+            store,
+            access: access.clone(),
+            upwork,
+            refresher,
+            service,
+            metrics: metrics.clone(),
+            clock,
+        });
+        Ok(Self { shared, app: app_client(config)?, broker, ring, access, metrics })
+    }
+}
+
+fn app_client(config: &Config) -> Result<Client, Error> {
+    let app = &config.app;
+    let roots = Arc::new(tls::client(app.ca_file.as_deref())?);
+    let timeouts =
+        Timeouts { connect: app.connect_timeout, first_byte: app.first_byte_timeout, idle: app.idle_timeout };
+    Ok(Client::new(Connector::new(&app.upstream, &roots, None), timeouts))
+}
+
+/// The keys, the sealing one first.
+fn keyring(keys: &[Secret]) -> Result<Keyring, Error> {
+    let keys = keys.iter().map(Key::parse).collect::<Result<Vec<_>, _>>()?;
+    Keyring::new(keys).ok_or(Error::NoKey)
+}
+
+/// A gate for the worker that this runs on, with upstream connections of its own.
+fn worker(
+    house: &House,
+) -> impl Fn(http::Request<crate::body::Body>, Arc<listener::Peer>) -> HandlerFuture + Clone + Send + use<> {
+    let gateway = Arc::new(Gateway::new(house.shared.clone(), house.app.sibling(), house.broker.sibling()));
+    let swept = Arc::downgrade(&gateway);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            match swept.upgrade() {
+                Some(gateway) => gateway.sweep(),
+                None => return,
+            }
+        }
+    });
+    move |request, peer| {
+        let gateway = gateway.clone();
+        Box::pin(async move { gateway.handle(request, peer).await }) as HandlerFuture
+    }
+}
+
+type HandlerFuture = std::pin::Pin<Box<dyn Future<Output = http::Response<crate::body::Body>> + Send>>;
+
+fn door_specs(
+    config: &Config,
+    public: Bound,
+    neighbour: Option<Bound>,
+    tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+) -> Vec<DoorSpec> {
+    let limits = &config.server.limits;
+    let mut specs = vec![DoorSpec {
+        door: Door::Public,
+        bound: public,
+        tls,
+        h2c: config.server.h2c,
+        limits: limits.clone(),
+        exempt: config.gateway.trusted_proxies.clone(),
+    }];
+    if let Some(bound) = neighbour {
+        let limits = Limits { connections_per_address: None, ..limits.clone() };
+        specs.push(DoorSpec { door: Door::Neighbour, bound, tls: None, h2c: false, limits, exempt: Vec::new() });
+    }
+    specs
+}
+
+async fn upkeep(metrics: Arc<Metrics>, ended: CancellationToken) {
+    let handle = metrics.handle();
+    while tokio::time::timeout(UPKEEP, ended.cancelled()).await.is_err() {
+        handle.run_upkeep();
+    }
+}
