@@ -123,25 +123,25 @@ pub fn decide(facts: &Facts, credential: Credential<'_>, access: &Access) -> Dec
         Credential::Cookie(session) => (session, true),
         Credential::Token(session) => (session, false),
         Credential::Nothing if open => return Decision::AllowAnonymous,
-        Credential::Nothing => return without_session(facts),
+        Credential::Nothing => return without_session(*facts),
     };
     let user = &session.user.id;
     let admitted = access.admits(user, session.organization.as_ref().map(|organization| organization.id.as_str()));
     match (access.ended(user, session.began_at), admitted) {
         (true, _) | (false, false) if open => Decision::AllowAnonymous,
-        (true, _) => without_session(facts),
+        (true, _) => without_session(*facts),
         (false, false) => Decision::NotAdmitted,
-        (false, true) if facts.target == Target::Api && by_cookie && !may_call(facts) => Decision::CrossSite,
+        (false, true) if facts.target == Target::Api && by_cookie && !may_call(*facts) => Decision::CrossSite,
         (false, true) => Decision::Allow,
     }
 }
 
-fn without_session(facts: &Facts) -> Decision {
+fn without_session(facts: Facts) -> Decision {
     if facts.door == Door::Public && facts.safe && facts.navigation { Decision::SignIn } else { Decision::NeedsSession }
 }
 
 /// The cross-site guard, for requests that a cookie came with.
-pub fn may_call(facts: &Facts) -> bool {
+fn may_call(facts: Facts) -> bool {
     (facts.safe && facts.document) || facts.site != Site::Foreign
 }
 

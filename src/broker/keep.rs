@@ -76,7 +76,9 @@ impl Keeping {
         }
         if frame.is_none() || http_body::Body::is_end_stream(&self.body) {
             let mut whole = BytesMut::new();
-            pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+            for piece in pieces.iter() {
+                whole.extend_from_slice(piece);
+            }
             *kept = Kept::Whole(whole.freeze());
         }
     }

@@ -141,12 +141,12 @@ impl Broker {
     /// A broker with pools of its own.
     pub fn new(config: &Config, refresher: Arc<Refresher>) -> Result<Self, SetupError> {
         let roots = Arc::new(tls::client(config.outbound.ca_file.as_deref())?);
-        let text = |text: &str, what| HeaderValue::from_str(text).map_err(|_| SetupError::Unusable(what));
+        let value = |text: &str, what| HeaderValue::from_str(text).map_err(|_| SetupError::Unusable(what));
         Ok(Self {
             api: Host::new(&config.api_url, &config.outbound, &roots)?,
             graphql: Host::new(&config.graphql_url, &config.outbound, &roots)?,
-            user_agent: text(&config.outbound.user_agent, "upwork.user_agent")?,
-            organization: config.organization.as_deref().map(|id| text(id, "upwork.organization")).transpose()?,
+            user_agent: value(&config.outbound.user_agent, "upwork.user_agent")?,
+            organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
             retry_body: config.retry_body,
             refresher,
         })
@@ -180,7 +180,7 @@ impl Broker {
             response => return Outcome { response: response.map_err(Into::into), change },
         };
         let caller = match (caller, &change) {
-            (Caller::Session(_), SessionChange::Replace(held)) => Caller::Session(held.clone()),
+            (Caller::Session(_), SessionChange::Replace(fresh)) => Caller::Session(fresh.clone()),
             (caller, _) => caller,
         };
         let (second, later) = match self.token(&caller, Need::Rejected, Some(&first)).await {

@@ -75,15 +75,12 @@ fn decode(text: &[u8]) -> Vec<u8> {
     while let Some((first, more)) = rest.split_first() {
         let escape = more.split_at_checked(2).filter(|_| *first == b'%');
         let byte = escape.and_then(|(digits, _)| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        match (byte, escape) {
-            (Some(byte), Some((_, after))) => {
-                decoded.push(byte);
-                rest = after;
-            }
-            _ => {
-                decoded.push(*first);
-                rest = more;
-            }
+        if let (Some(byte), Some((_, after))) = (byte, escape) {
+            decoded.push(byte);
+            rest = after;
+        } else {
+            decoded.push(*first);
+            rest = more;
         }
     }
     decoded

@@ -98,7 +98,7 @@ fn configuration(sockets: &Sockets) -> Result<Config, Failure> {
 fn greeting(sockets: &Sockets) -> Result<String, Failure> {
     let public = address(&sockets.public)?;
     let [graphql, rest] = at_neighbour(Neighbour::Tcp(&address(&sockets.neighbour)?.to_string()), "/upwork", false);
-    let moved: String = sockets.moved.iter().map(|line| format!("  ({line})\n")).collect();
+    let moved = sockets.moved.concat();
     Ok(format!(
         "upwarden demo: everything runs in this process, nothing is kept, and nothing leaves this machine.
 {moved}
@@ -129,7 +129,7 @@ impl Sockets {
                 next_free(wish).ok_or_else(|| Failure::Other(format!("no free port for the {name} from {wish} on")))?;
             let at = address(&listener)?;
             if wish.port() != 0 && at != wish {
-                moved.push(format!("{wish} is taken, so the {name} is at {at}"));
+                moved.push(format!("  ({wish} is taken, so the {name} is at {at})\n"));
             }
             Ok(listener)
         };
@@ -172,5 +172,6 @@ fn listener(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
 /// `bytes` random bytes as hex digits.
 fn hex(bytes: usize) -> Result<String, Failure> {
     let key = URL_SAFE_NO_PAD.decode(fresh_key()?).map_err(|error| Failure::Other(error.to_string()))?;
-    Ok(key.iter().take(bytes).map(|byte| format!("{byte:02x}")).collect())
+    let digits = |byte: &u8| [byte >> 4, byte & 0xf].map(|nibble| char::from_digit(nibble.into(), 16).unwrap_or('0'));
+    Ok(key.iter().take(bytes).flat_map(digits).collect())
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
     let config = config::load(sources).map_err(Failure::Config)?;
     telemetry::start(config.telemetry);
-    let doors = server::bind(&config).map_err(failed)?;
+    let doors = server::bind(&config).map_err(|error| failed(&error))?;
     control(async { until_told(|shutdown| run_server(config, doors, Some(sources.clone()), shutdown)).await })
 }
 
@@ -31,10 +31,12 @@ pub(super) async fn run_server(
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
     tracing::info!(public = doors.public.local(), admin = doors.admin.local(), "doors are bound");
-    server::run(config, doors, Arc::new(SystemClock), sources, shutdown.cancelled_owned()).await.map_err(failed)
+    server::run(config, doors, Arc::new(SystemClock), sources, shutdown.cancelled_owned())
+        .await
+        .map_err(|error| failed(&error))
 }
 
-fn failed(error: server::Error) -> Failure {
+fn failed(error: &server::Error) -> Failure {
     Failure::Other(format!("upwarden: {error}"))
 }
 

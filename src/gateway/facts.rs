@@ -68,10 +68,9 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 pub(super) fn site(headers: &HeaderMap, public_url: &str) -> Site {
     match (headers.get(SITE).map(HeaderValue::as_bytes), headers.get(ORIGIN).map(HeaderValue::as_bytes)) {
         (Some(b"same-origin" | b"none"), _) => Site::Ours,
-        (Some(_), _) => Site::Foreign,
         (None, Some(origin)) if origin.eq_ignore_ascii_case(public_url.as_bytes()) => Site::Ours,
-        (None, Some(_)) => Site::Foreign,
         (None, None) => Site::Unsaid,
+        (Some(_), _) | (None, Some(_)) => Site::Foreign,
     }
 }
 
@@ -95,8 +94,9 @@ mod tests {
 
     #[test]
     fn only_a_navigation_of_a_document_is_one() {
+        type Row<'a> = (&'a [(&'static str, &'static str)], bool, bool);
         let html = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        let table: &[(&[(&'static str, &'static str)], bool, bool)] = &[
+        let table: &[Row<'_>] = &[
             (&[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("accept", html)], true, true),
             (&[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe"), ("accept", html)], false, true),
             (&[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "*/*")], false, false),

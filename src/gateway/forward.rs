@@ -15,12 +15,13 @@ use crate::broker::{ApiTarget, CallError, Caller, TargetError};
 use crate::listener::{Peer, Refused};
 use crate::oauth::Grant;
 use crate::oauth::refresh::{Need, RefreshError};
+use crate::policy::Target;
 use crate::proxy::forwarded::Claims;
 use crate::proxy::headers::{
     FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
 };
 use crate::proxy::upgrade::Upgrades;
-use crate::proxy::{self, AppHeaders, HostPolicy};
+use crate::proxy::{self, AppHeaders, HostPolicy, Onward};
 use crate::router::Route;
 use crate::session::Session;
 use crate::store::{Held, SessionChange};
@@ -29,19 +30,16 @@ impl Gateway {
     /// On to the app. The app needs no fresh token; only one that ended long ago is renewed first.
     pub(super) async fn forward(&self, ask: Ask, body: Body, held: Option<Held>, peer: &Peer) -> Answer {
         let shared = &self.shared;
-        let (held, change) = match shared.recheck(held).await {
-            Ok(found) => found,
-            Err(()) => {
-                let answer =
-                    shared.refuse(&ask, shared.decide(&ask, crate::policy::Target::App { public: false }, None), None);
-                return answer.change(SessionChange::End);
-            }
+        let Some((held, change)) = shared.recheck(held).await else {
+            let decision = shared.decide(&ask, Target::App { public: false }, None);
+            return shared.refuse(&ask, decision, None).change(SessionChange::End);
         };
-        let Ask { id, origin, looking, site, mut head } = ask;
-        let claims = Claims::read(&head.headers);
-        let own_token = shared.app.drop_authorization || is_our_token(&head.headers);
-        let upgrade = requested_upgrade(&head.headers).is_some();
-        let mut headers = AppHeaders::from_client(std::mem::take(&mut head.headers), |name| shared.owns(name));
+        let Ask { id, origin, looking, site, head } = ask;
+        let (mut client, kept) = split(head);
+        let claims = Claims::read(&client.headers);
+        let own_token = shared.app.drop_authorization || is_our_token(&client.headers);
+        let upgrade = requested_upgrade(&client.headers).is_some();
+        let mut headers = AppHeaders::from_client(std::mem::take(&mut client.headers), |name| shared.owns(name));
         if own_token {
             headers.drop_authorization();
         }
@@ -62,14 +60,10 @@ impl Gateway {
             idle: shared.upgrade_idle,
             metrics: shared.metrics.clone(),
         };
-        let kept = http::Request::builder().method(head.method.clone()).uri(head.uri.clone()).body(());
-        let answer = match proxy::to_app(&self.app, head, headers, body, upgrades, |name| shared.owns(name)).await {
+        let onward = Onward { client, headers, upgrades };
+        let answer = match proxy::to_app(&self.app, onward, body, |name| shared.owns(name)).await {
             Ok(response) => response.into(),
-            Err(error) => {
-                let head =
-                    kept.map(|kept| kept.into_parts().0).unwrap_or_else(|_| http::Request::new(()).into_parts().0);
-                shared.fault(&Ask { id, origin, looking, site, head }, &app_fault(error))
-            }
+            Err(error) => shared.fault(&Ask { id, origin, looking, site, head: kept }, &app_fault(&error)),
         };
         let answer = Answer { change, ..answer };
         match &held {
@@ -103,7 +97,7 @@ impl Gateway {
         let answer = match outcome.response {
             Ok(response) => response.into(),
             Err(CallError::Token(RefreshError::Revoked)) if !service => {
-                let decision = shared.decide(&ask, crate::policy::Target::Api, None);
+                let decision = shared.decide(&ask, Target::Api, None);
                 shared.refuse(&ask, decision, None)
             }
             Err(error) => shared.fault(&ask, &api_fault(error, service)),
@@ -115,17 +109,18 @@ impl Gateway {
 impl Shared {
     /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
     /// ends it, an outage does not (CONTRACT "A session").
-    async fn recheck(&self, held: Option<Held>) -> Result<(Option<Held>, SessionChange), ()> {
-        let Some(held) = held else { return Ok((None, SessionChange::Keep)) };
+    /// `None` where it is over.
+    async fn recheck(&self, held: Option<Held>) -> Option<(Option<Held>, SessionChange)> {
+        let Some(held) = held else { return Some((None, SessionChange::Keep)) };
         let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
         if !held.session.needs_recheck(self.clock.now(), self.session.recheck) {
-            return Ok((Some(held), change));
+            return Some((Some(held), change));
         }
         match self.refresher.fresh(held.clone(), Need::Due).await {
-            Ok(fresh) if Arc::ptr_eq(&fresh.session, &held.session) => Ok((Some(held), change)),
-            Ok(fresh) => Ok((Some(fresh.clone()), SessionChange::Replace(fresh))),
-            Err(RefreshError::Revoked) => Err(()),
-            Err(_) => Ok((Some(held), change)),
+            Ok(fresh) if Arc::ptr_eq(&fresh.session, &held.session) => Some((Some(held), change)),
+            Ok(fresh) => Some((Some(fresh.clone()), SessionChange::Replace(fresh))),
+            Err(RefreshError::Revoked) => None,
+            Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) => Some((Some(held), change)),
         }
     }
 
@@ -188,12 +183,12 @@ fn client_fault(error: &proxy::Error) -> Fault {
     Refused::of(error).map_or(Fault::ClientGone, Fault::Refused)
 }
 
-fn app_fault(error: proxy::Error) -> Fault {
+fn app_fault(error: &proxy::Error) -> Fault {
     match error {
-        proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => Fault::AppDown(causes(&error)),
+        proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => Fault::AppDown(causes(error)),
         proxy::Error::FirstByteTimeout => Fault::AppSlow,
-        proxy::Error::Client(_) => client_fault(&error),
-        proxy::Error::Answer(_) => Fault::AppBroken(causes(&error)),
+        proxy::Error::Client(_) => client_fault(error),
+        proxy::Error::Answer(_) => Fault::AppBroken(causes(error)),
     }
 }
 

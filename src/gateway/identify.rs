@@ -1,12 +1,13 @@
-//! Who shows what: the session in a request's cookies.
+//! The session in a request's cookies, and in an answer's.
 //!
-//! In: the `Cookie` fields. Out: a live session, or none; every fault of a cookie is the same "no session". A store that is
-//! down is said so.
+//! In: the `Cookie` fields; what became of a session. Out: a live session, or none; `Set-Cookie` lines. Every fault of a
+//! cookie is the same "no session"; a store that is down is said so.
 
-use http::HeaderMap;
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
 
 use super::Shared;
-use crate::store::{Held, StoreError};
+use super::fault::Fault;
+use crate::store::{Held, SessionChange, StoreError};
 use crate::telemetry::metrics::Opened;
 
 impl Shared {
@@ -28,5 +29,44 @@ impl Shared {
     /// Whether a cookie of this name is ours, and so nobody else's business.
     pub(super) fn owns(&self, name: &str) -> bool {
         self.jar.owns(name) || self.logins.owns(name)
+    }
+
+    /// The `Cookie` fields as far as they are ours: what an answer that sets or clears has to know.
+    pub(super) fn own_cookies(&self, headers: &HeaderMap) -> HeaderMap {
+        let ours = crate::session::cookie::pairs(headers).any(|(name, _)| self.owns(name));
+        let mut kept = HeaderMap::new();
+        if ours {
+            for line in headers.get_all(http::header::COOKIE) {
+                kept.append(http::header::COOKIE, line.clone());
+            }
+        }
+        kept
+    }
+
+    /// The one place that writes the session's cookie.
+    pub(super) async fn write_cookies(&self, change: SessionChange, seen: &HeaderMap, headers: &mut HeaderMap) {
+        let lines = match change {
+            SessionChange::Keep => return,
+            SessionChange::End => self.jar.clear(seen),
+            SessionChange::Replace(held) => match self.session_cookies(&held, seen).await {
+                Ok(lines) => lines,
+                Err(fault) => {
+                    let told = fault.told();
+                    tracing::error!(fault = told.name, seen = told.seen, "the session could not be kept");
+                    return;
+                }
+            },
+        };
+        for line in lines {
+            headers.append(SET_COOKIE, line);
+        }
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+
+    pub(super) async fn session_cookies(&self, held: &Held, seen: &HeaderMap) -> Result<Vec<HeaderValue>, Fault> {
+        let ends_at = held.session.ends_at(self.session.lifetime);
+        let value = self.store.save(held, ends_at).await.map_err(|error| Fault::StoreDown(error.to_string()))?;
+        let age = ends_at.since(self.clock.now());
+        self.jar.set(&value, age, seen).map_err(|error| Fault::SessionTooLarge(error.bytes))
     }
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use ipnet::IpNet;
@@ -191,6 +191,12 @@ impl Ask {
     }
 }
 
+/// What stands behind the gate.
+struct Gated<'a> {
+    route: Route<'a>,
+    target: Target,
+}
+
 /// An answer, what it does to the session, and what the access line tells of it.
 struct Answer {
     response: Response<Body>,
@@ -282,15 +288,15 @@ impl Gateway {
             Route::Auth(endpoint) => self.own(ask, body, endpoint).await,
             Route::Unknown => shared.fault(&ask, &Fault::NotFound),
             Route::Ambiguous => shared.fault(&ask, &Fault::AmbiguousPath),
-            Route::App { public } => self.gate(ask, body, Target::App { public }, route, peer).await,
-            Route::Api(_) | Route::Graphql => self.gate(ask, body, Target::Api, route, peer).await,
+            Route::App { public } => self.gate(ask, body, Gated { route, target: Target::App { public } }, peer).await,
+            Route::Api(_) | Route::Graphql => self.gate(ask, body, Gated { route, target: Target::Api }, peer).await,
         };
         (route.kind(), answer)
     }
 
     /// The app and the API: who asks, what is decided, what is done.
-    async fn gate(&self, ask: Ask, body: Body, target: Target, route: Route<'_>, peer: &Peer) -> Answer {
-        let shared = &self.shared;
+    async fn gate(&self, ask: Ask, body: Body, gated: Gated<'_>, peer: &Peer) -> Answer {
+        let (shared, Gated { route, target }) = (&self.shared, gated);
         let held = match shared.identify(&ask.head.headers).await {
             Ok(held) => held,
             Err(error) => return shared.fault(&ask, &Fault::StoreDown(error.to_string())),
@@ -358,45 +364,6 @@ impl Shared {
             self.metrics.upstream_error(told.side);
         }
         Answer { fault: Some(told.name), ..answer::fault(fault, style, place.as_ref()).into() }
-    }
-
-    /// The `Cookie` fields as far as they are ours: what an answer that sets or clears has to know.
-    fn own_cookies(&self, headers: &HeaderMap) -> HeaderMap {
-        let ours = crate::session::cookie::pairs(headers).any(|(name, _)| self.owns(name));
-        let mut kept = HeaderMap::new();
-        if ours {
-            for line in headers.get_all(http::header::COOKIE) {
-                kept.append(http::header::COOKIE, line.clone());
-            }
-        }
-        kept
-    }
-
-    /// The one place that writes the session's cookie.
-    async fn write_cookies(&self, change: SessionChange, seen: &HeaderMap, headers: &mut HeaderMap) {
-        let lines = match change {
-            SessionChange::Keep => return,
-            SessionChange::End => self.jar.clear(seen),
-            SessionChange::Replace(held) => match self.session_cookies(&held, seen).await {
-                Ok(lines) => lines,
-                Err(fault) => {
-                    let told = fault.told();
-                    tracing::error!(fault = told.name, seen = told.seen, "the session could not be kept");
-                    return;
-                }
-            },
-        };
-        for line in lines {
-            headers.append(SET_COOKIE, line);
-        }
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-
-    async fn session_cookies(&self, held: &Held, seen: &HeaderMap) -> Result<Vec<HeaderValue>, Fault> {
-        let ends_at = held.session.ends_at(self.session.lifetime);
-        let value = self.store.save(held, ends_at).await.map_err(|error| Fault::StoreDown(error.to_string()))?;
-        let age = ends_at.since(self.clock.now());
-        self.jar.set(&value, age, seen).map_err(|error| Fault::SessionTooLarge(error.bytes))
     }
 }
 

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared, answer, shown_as};
 use crate::body::Body;
 use crate::oauth::Grant;
-use crate::oauth::callback::{Brought, Callback, CallbackError, StateFault, Verified};
+use crate::oauth::callback::{Brought, Browser, Callback, CallbackError, StateFault, Verified};
 use crate::oauth::login::{LIFETIME, Login, MOST_FAILURES, State};
 use crate::oauth::token::{TokenError, TokenGrant};
 use crate::oauth::upwork::WhoError;
@@ -48,15 +48,16 @@ impl Shared {
         let ring = self.ring.now();
         let under_way = self.logins.open(&ring, &ask.head.headers, now);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let jar = self.logins.place(&under_way, turn);
         let begun = match Login::begin(self.upwork.config(), &ring, place, failures, now) {
             Ok(begun) => begun,
             Err(error) => return self.fault(ask, &Fault::Internal(error.to_string())),
         };
-        let lines = match jar.set(&begun.cookie, LIFETIME, &ask.head.headers) {
-            Ok(lines) => lines,
-            Err(error) => return self.fault(ask, &Fault::SessionTooLarge(error.bytes)),
-        };
+        let lines =
+            match self.logins.place(&under_way, turn).map(|jar| jar.set(&begun.cookie, LIFETIME, &ask.head.headers)) {
+                Some(Ok(lines)) => lines,
+                Some(Err(error)) => return self.fault(ask, &Fault::SessionTooLarge(error.bytes)),
+                None => return self.fault(ask, &Fault::Internal("there is no login cookie to set".to_owned())),
+            };
         self.metrics.sign_in(SignIn::Started);
         let mut response = answer::see_other(&begun.location);
         for line in lines {
@@ -139,10 +140,11 @@ impl Gateway {
         let Ok(callback) = Callback::parse(&text) else { return shared.bad_state(&ask) };
         let (ring, now) = (shared.ring.now(), shared.clock.now());
         let state = callback.state(&ring);
-        let under_way = shared.logins.open(&ring, &ask.head.headers, now);
-        let cookies = shared.logins.any(&ask.head.headers);
+        let headers = &ask.head.headers;
+        let browser =
+            Browser { under_way: shared.logins.open(&ring, headers, now), cookies: shared.logins.any(headers) };
         let issuer = shared.upwork.config().issuer.as_deref();
-        match callback.verify(state.as_ref(), &under_way, cookies, issuer, now) {
+        match callback.verify(state.as_ref(), &browser, issuer, now) {
             Ok(verified) => self.finish(&ask, verified).await,
             Err(CallbackError::BadState(fault)) => self.stale(&ask, state, fault).await,
             Err(_) => shared.bad_state(&ask),
@@ -223,7 +225,7 @@ impl Gateway {
             return Err(Fault::NotAdmitted { shown, id });
         }
         let id: [u8; 16] = crate::seal::random().map_err(|error| Fault::Internal(error.to_string()))?;
-        let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = format!("{:032x}", u128::from_be_bytes(id));
         Ok(Session { id, user, organization, grant, tokens, began_at: shared.clock.now(), refreshed: None })
     }
 

@@ -105,6 +105,15 @@ pub enum Brought {
     Token(VerifiedToken),
 }
 
+/// What the browser shows of its sign-ins.
+#[derive(Debug)]
+pub struct Browser {
+    /// Those that open, each with the place of its cookie.
+    pub under_way: Vec<(usize, Login)>,
+    /// Any login cookie came, opened or not.
+    pub cookies: bool,
+}
+
 /// A callback that belongs to a sign-in of this browser.
 #[derive(Debug)]
 pub struct Verified<'a> {
@@ -152,20 +161,18 @@ impl Callback {
     }
 
     /// Checks the state first, against the browser's sign-ins, and only then looks at what came.
-    /// `cookies` tells whether the browser showed any login cookie.
     pub fn verify<'a>(
         self,
         state: Option<&State>,
-        under_way: &'a [(usize, Login)],
-        cookies: bool,
+        browser: &'a Browser,
         issuer: Option<&str>,
         now: Timestamp,
     ) -> Result<Verified<'a>, CallbackError> {
         let state = state.ok_or(CallbackError::BadState(None))?;
-        let found = under_way.iter().find(|(_, login)| login.matches(state));
+        let found = browser.under_way.iter().find(|(_, login)| login.matches(state));
         let login = match found {
             _ if state.is_stale(now) => return Err(CallbackError::BadState(Some(StateFault::Stale))),
-            None if !cookies => return Err(CallbackError::BadState(Some(StateFault::NoCookie))),
+            None if !browser.cookies => return Err(CallbackError::BadState(Some(StateFault::NoCookie))),
             None => return Err(CallbackError::BadState(Some(StateFault::OtherCookie))),
             Some(login) => login,
         };

@@ -195,12 +195,11 @@ impl LoginJars {
     }
 
     /// The cookie for a new sign-in: a free one, by turns, else the one that began first.
-    pub fn place(&self, under_way: &[(usize, Login)], turn: usize) -> &Jar {
+    pub fn place(&self, under_way: &[(usize, Login)], turn: usize) -> Option<&Jar> {
         let free =
             (0..MOST).map(|step| (turn + step) % MOST).find(|place| under_way.iter().all(|(used, _)| used != place));
         let oldest = under_way.iter().min_by_key(|(_, login)| login.began_at()).map(|(place, _)| *place);
-        let place = free.or(oldest).unwrap_or(0);
-        self.jars.get(place).or(self.jars.first()).unwrap_or_else(|| unreachable!("MOST is not zero"))
+        self.jar(free.or(oldest)?)
     }
 
     /// The cookie at `place`.

@@ -82,9 +82,9 @@ pub fn form<'a>(grant: &TokenGrant<'a>, client: Client<'a>) -> Vec<(&'static str
             ("code_verifier", code.verifier()),
         ]),
         TokenGrant::Refresh(token) => {
-            fields.extend([("grant_type", "refresh_token"), ("refresh_token", token.expose())])
+            fields.extend([("grant_type", "refresh_token"), ("refresh_token", token.expose())]);
         }
-        TokenGrant::ClientCredentials => fields.push(("grant_type", "client_credentials")),
+        TokenGrant::ClientCredentials => fields.extend([("grant_type", "client_credentials")]),
     }
     fields
 }
@@ -115,7 +115,7 @@ pub fn read(
         return granted(body, asked_at, kept);
     }
     match serde_json::from_slice::<Refused>(body) {
-        Ok(refused) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => Err(refusal(refused)),
+        Ok(refused) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => Err(refusal(&refused)),
         _ => Err(TokenError::Unavailable { why: describe(status, body), retry_after }),
     }
 }
@@ -146,7 +146,7 @@ fn lifetime(value: Option<&serde_json::Value>) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().map(|lifetime| lifetime.min(LONGEST_LIFETIME))
 }
 
-fn refusal(refused: Refused) -> TokenError {
+fn refusal(refused: &Refused) -> TokenError {
     let printable = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
     let description = printable(refused.error_description.as_deref().unwrap_or_default());
     match refused.error.as_str() {

@@ -203,15 +203,12 @@ async fn within<F: Future>(allowed: Duration, upload: &Progress, answer: F) -> O
     let mut answer = std::pin::pin!(answer);
     let mut deadline = Instant::now() + allowed;
     loop {
-        match tokio::time::timeout_at(deadline, answer.as_mut()).await {
-            Ok(output) => return Some(output),
-            Err(_) => {
-                let later = upload.last_moved() + allowed;
-                if later <= Instant::now() {
-                    return None;
-                }
-                deadline = later;
-            }
+        if let Ok(output) = tokio::time::timeout_at(deadline, answer.as_mut()).await {
+            return Some(output);
+        }
+        deadline = upload.last_moved() + allowed;
+        if deadline <= Instant::now() {
+            return None;
         }
     }
 }

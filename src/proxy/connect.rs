@@ -101,7 +101,7 @@ async fn tunnel(stream: &mut TcpStream, proxy: &Url, host: &str, port: u16) -> i
                 .unwrap_or_default()
         };
         let pair = format!("{}:{}", decode(proxy.username()), decode(proxy.password().unwrap_or_default()));
-        head.push_str(&format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(pair)));
+        head = format!("{head}Proxy-Authorization: Basic {}\r\n", STANDARD.encode(pair));
     }
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).await?;

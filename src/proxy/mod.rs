@@ -80,16 +80,25 @@ impl Upstream {
     }
 }
 
-/// Sends a client's request on to the app. `client` is the request as it came, for its method, target and upgrade;
-/// `upgrades` takes the two sockets over where both sides switch protocols.
+/// A client's request on its way to the app.
+#[derive(Debug)]
+pub struct Onward {
+    /// The request as it came, for its method, target and upgrade.
+    pub client: Parts,
+    /// The fields it goes on with.
+    pub headers: AppHeaders,
+    /// Takes the two sockets over where both sides switch protocols.
+    pub upgrades: Upgrades,
+}
+
+/// Sends a client's request on to the app. `owns` tells our cookies, which the app cannot set, from its own.
 pub async fn to_app(
     app: &Client,
-    mut client: Parts,
-    headers: AppHeaders,
+    onward: Onward,
     body: Body,
-    upgrades: Upgrades,
     owns: impl Fn(&str) -> bool,
 ) -> Result<Response<Body>, Error> {
+    let Onward { mut client, headers, upgrades } = onward;
     // Both futures are taken before either message moves.
     let on_client = client.extensions.remove::<hyper::upgrade::OnUpgrade>();
     let mut request = Request::new(body);

@@ -105,9 +105,8 @@ fn ours(rest: &str) -> Route<'_> {
         "/auth/style.css" => Route::Auth(AuthPath::Stylesheet),
         _ => match rest.strip_prefix("/auth/tokens/") {
             Some(id) if !id.is_empty() && !id.contains('/') => Route::Auth(AuthPath::Tokens(Some(id))),
-            Some(_) => Route::Unknown,
             None if rest.starts_with("/api/") => Route::Api(rest),
-            None => Route::Unknown,
+            Some(_) | None => Route::Unknown,
         },
     }
 }

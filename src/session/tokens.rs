@@ -74,6 +74,7 @@ pub(super) mod sealed_text {
     pub(in crate::session) mod refresh {
         use super::{Deserialize, RefreshToken, Serialize};
 
+        #[expect(clippy::ref_option, reason = "serde's `with` hands the field over as it is")]
         pub(in crate::session) fn serialize<S: serde::Serializer>(
             token: &Option<RefreshToken>,
             to: S,

@@ -1,5 +1,11 @@
 //! The one integration test binary: a module a theme.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where its ground gives way; clippy's own leave for tests does not reach the harness"
+)]
+
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
 mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/2, drain
 mod pages; // what people are shown, and what it must never hold
