@@ -1,4 +1,4 @@
-//! The integration tests: one binary, a module a theme.
+//! The one integration test binary: a module a theme.
 
-/// The doors on real sockets: framing, order, times, limits, HTTP/2, drain.
-mod listener;
+mod framing; // where messages end, as a strict reader says: tables and properties
+mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/2, drain
