@@ -1,5 +1,6 @@
 //! The strict reader: tables of messages with what must be said of each, and properties that hold for any bytes.
 
+mod bodies;
 mod properties;
 mod requests;
 mod responses;
