@@ -226,7 +226,8 @@ impl Guard {
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let wait = self.awaited();
         if wait != self.wait {
-            (self.wait, self.since) = (wait, Instant::now());
+            let quiet = wait == Wait::Request;
+            (self.wait, self.since) = (wait, if quiet { self.traffic.quiet_since() } else { Instant::now() });
         }
         let deadline = match wait {
             Wait::Request if self.ended.is_some() => return Poll::Ready(()),
@@ -236,14 +237,24 @@ impl Guard {
             }
             Wait::RestOfHead => self.since + self.limits.head_timeout,
             Wait::Body => self.since + self.limits.body_idle_timeout,
-            Wait::Answer => match self.ended {
-                Some(ended) => self.written.unwrap_or(ended) + HALF_CLOSED,
-                None => return Poll::Pending,
-            },
+            Wait::Answer => {
+                if self.ended.is_some() || self.course == Course::Deciding {
+                    self.traffic.await_answer(cx.waker());
+                }
+                match self.ended {
+                    Some(ended) => self.written.unwrap_or(ended) + HALF_CLOSED,
+                    // Nobody tells when the answer has ended and the time of idleness begins: a look now and then does.
+                    None => self.since + self.limits.idle_timeout,
+                }
+            }
             Wait::Nothing => return Poll::Pending,
         };
         ready!(self.timer.poll_until(cx, deadline));
         match wait {
+            Wait::Answer if self.ended.is_none() => {
+                self.since = Instant::now();
+                return self.poll_wait(cx);
+            }
             Wait::RestOfHead => {
                 let held = std::mem::take(&mut self.held);
                 self.refuse(Refused::HEAD_TIMEOUT, &held);
@@ -318,7 +329,7 @@ impl AsyncRead for Guard {
             }
             let polled = match this.course {
                 _ if this.ended.is_some() => Poll::Pending,
-                Course::Deciding if this.held.len() >= EARLY => return Poll::Pending,
+                Course::Deciding if this.held.len() >= EARLY => Poll::Pending,
                 Course::Framed | Course::Asking if this.held.is_empty() => this.poll_direct(cx, buf),
                 _ => this.poll_behind(cx),
             };

@@ -43,7 +43,7 @@ where
     let service = {
         let (traffic, limits) = (traffic.clone(), limits.clone());
         service_fn(move |request: Request<Incoming>| {
-            let traffic = traffic.clone();
+            let (traffic, drain) = (traffic.clone(), peer.drain.clone());
             let (number, refused) = traffic.called();
             let mut request = inbound(request, &limits, &traffic);
             if let Some(refused) = refused {
@@ -54,7 +54,7 @@ where
                 let mut response = answer.await;
                 let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 traffic.answering(number, switched);
-                if !switched && (refused.is_some() || traffic.draining().is_some()) {
+                if !switched && (refused.is_some() || traffic.body_refused().is_some() || drain.is_cancelled()) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http1(traffic))))

@@ -3,7 +3,9 @@
 //! Both run in the connection's task, so every count is exact when it is read; the atomics only make it shareable.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -25,6 +27,11 @@ pub(super) struct Traffic {
     declined: AtomicU64,
     switched: AtomicBool,
     draining: OnceLock<Instant>,
+    began: Instant,
+    /// Milliseconds after `began` when the last answer ended.
+    quiet: AtomicU64,
+    awaited: AtomicBool,
+    waker: Mutex<Option<Waker>>,
 }
 
 /// Whether the connection becomes another protocol.
@@ -52,6 +59,10 @@ impl Traffic {
             declined: AtomicU64::new(0),
             switched: AtomicBool::new(false),
             draining: OnceLock::new(),
+            began: Instant::now(),
+            quiet: AtomicU64::new(0),
+            awaited: AtomicBool::new(false),
+            waker: Mutex::default(),
         })
     }
 
@@ -77,6 +88,11 @@ impl Traffic {
         self.count(refused);
     }
 
+    /// Why a body was refused in the middle.
+    pub(super) fn body_refused(&self) -> Option<Refused> {
+        self.body.get().copied()
+    }
+
     fn count(&self, refused: Refused) {
         self.metrics.refused(self.door, refused.counted());
         tracing::info!(door = self.door.as_str(), reason = refused.reason, rule = refused.section, "refused");
@@ -97,12 +113,39 @@ impl Traffic {
             } else {
                 self.declined.store(number, Relaxed);
             }
+            self.wake();
         }
     }
 
     /// An answer was taken to its end.
     pub(super) fn answered(&self) {
         self.answered.fetch_add(1, Relaxed);
+        let quiet = self.began.elapsed().as_millis();
+        self.quiet.store(u64::try_from(quiet).unwrap_or(u64::MAX), Relaxed);
+        self.wake();
+    }
+
+    /// When the last answer ended, or else the connection began.
+    pub(super) fn quiet_since(&self) -> Instant {
+        self.began + Duration::from_millis(self.quiet.load(Relaxed))
+    }
+
+    /// The guard can do nothing until an answer begins or ends. hyper asks a source of bytes again only after it was
+    /// woken by it.
+    pub(super) fn await_answer(&self, waker: &Waker) {
+        let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
+        }
+        self.awaited.store(true, Relaxed);
+    }
+
+    fn wake(&self) {
+        if self.awaited.swap(false, Relaxed)
+            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            waker.wake_by_ref();
+        }
     }
 
     /// True where a request was passed on whose answer is not at its end.
@@ -140,6 +183,6 @@ pub struct BodyWatch(pub(super) Arc<Traffic>);
 impl BodyWatch {
     /// Why the body was refused in the middle; `None` where it was not, or not yet.
     pub fn refused(&self) -> Option<Refused> {
-        self.0.body.get().copied()
+        self.0.body_refused()
     }
 }

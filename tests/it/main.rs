@@ -7,6 +7,7 @@
 )]
 
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
+mod framing; // where messages end, as a strict reader says: tables and properties
 mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/2, drain
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards

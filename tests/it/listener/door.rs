@@ -80,8 +80,15 @@ impl Opened {
         client.rest().await
     }
 
-    pub(crate) fn counted(&self, line: &str) -> bool {
-        self.metrics.handle().render().lines().any(|counted| counted == line)
+    /// Until the metrics say this line.
+    pub(crate) async fn counted(&self, line: &str) {
+        let all = || self.metrics.handle().render();
+        let counting = async {
+            while !all().lines().any(|counted| counted == line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(BOUND, counting).await.is_ok(), "{line} in {}", all());
     }
 
     /// Drains, and fails where something went wrong.

@@ -1,6 +1,9 @@
 //! The listener on real sockets.
 
 mod door;
+mod drain;
 mod http1;
-
-pub(crate) use door::{Door, Opened};
+mod http2;
+mod limits;
+mod times;
+mod upgrade;

@@ -1,0 +1,117 @@
+//! Responses, each with what a strict reader says of it.
+
+use upwarden::framing::Method;
+
+use super::responses;
+
+fn to(method: Method, message: impl AsRef<[u8]>) -> String {
+    responses(&[message.as_ref()], &[method], false).join(", ")
+}
+
+fn table(rows: &[(&str, &str)]) {
+    for (message, expected) in rows {
+        assert_eq!(to(Method::Other, message), *expected, "{message:?}");
+    }
+}
+
+/// RFC 9112 section 6.3.
+#[test]
+fn good_responses_end_where_they_say() {
+    table(&[
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "exact 2, body 2, end"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "none"),
+        ("HTTP/1.1 200 \r\nContent-Length: 0\r\n\r\n", "none"),
+        ("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n", "none"),
+        ("HTTP/1.1 404 N\u{e9}\tx y\r\nContent-Length: 0\r\n\r\n", "none"),
+        ("HTTP/1.0 200 OK\r\n\r\nto the end", "until close, body 10"),
+        ("HTTP/1.1 200 OK\r\n\r\n", "until close"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "chunked, body 12, end"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", "none"),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", "none"),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\n\r\n", "none"),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "none, none"),
+        ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 204 X\r\n\r\n", "none, none"),
+        ("HTTP/1.1 200 OK\r\nHost: a\r\nHost: b\r\nContent-Length: 0\r\n\r\n", "none"),
+    ]);
+    assert_eq!(to(Method::Head, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"), "none");
+    assert_eq!(to(Method::Head, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), "none");
+    assert_eq!(to(Method::Head, "HTTP/1.1 200 OK\r\n\r\n"), "none");
+}
+
+/// RFC 9112 section 8: a cut body is an error, never a short success.
+#[test]
+fn a_response_that_ends_early_is_cut() {
+    table(&[
+        ("", "cut"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", "exact 3, body 2, cut"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", "exact 3, cut"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", "chunked, body 7, cut"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", "chunked, body 10, cut"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r", "chunked, body 10, half, cut"),
+        ("HTTP/1.1 200 OK\r\nContent-Le", "half, cut"),
+        ("HTTP/1.1 100 Continue\r\n\r\n", "none, cut"),
+    ]);
+}
+
+#[test]
+fn what_has_two_readings_is_refused() {
+    table(&[
+        ("HTTP/2.0 200 OK\r\n\r\n", "refused status_line"),
+        ("http/1.1 200 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1  200 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1 20 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1 2000 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1 099 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1 600 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1 +20 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1 200 O\0K\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1\t200 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1\r\n\r\n", "refused status_line"),
+        ("<html>", "refused status_line"),
+        ("\r\nHTTP/1.1 200 OK\r\n\r\n", "refused status_line"),
+        ("HTTP/1.1 200 OK\nContent-Length: 0\n\n", "refused bare_lf"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "refused content_length_repeated"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n", "refused content_length"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "refused content_length"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "refused content_length_with_transfer_encoding",
+        ),
+        ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "refused transfer_encoding_in_http_1_0"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "refused transfer_encoding_not_supported"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, x\r\n\r\n", "refused transfer_encoding"),
+        ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "refused space_before_colon"),
+        ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", "refused obs_fold"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "chunked, refused chunk_size"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nSet-Cookie: a\r\n\r\n",
+            "chunked, body 3, refused trailer_field",
+        ),
+        ("HTTP/1.1 204 X\r\nContent-Length: 1\r\n\r\nx", "refused body_where_none_may_be"),
+        ("HTTP/1.1 204 X\r\nTransfer-Encoding: chunked\r\n\r\n", "refused body_where_none_may_be"),
+        ("HTTP/1.1 103 X\r\nContent-Length: 5\r\n\r\n", "refused body_where_none_may_be"),
+        ("HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n", "refused unasked_upgrade"),
+        ("HTTP/1.1 204 X\r\n\r\nx", "none, refused bytes_after_the_response"),
+        ("HTTP/1.1 200 X\r\nContent-Length: 1\r\n\r\nxy", "exact 1, body 1, end, refused bytes_after_the_response"),
+        ("HTTP/1.1 304 X\r\nContent-Length: 1\r\n\r\nx", "none, refused bytes_after_the_response"),
+    ]);
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(to(Method::Head, head), "none, refused bytes_after_the_response");
+    let flood = "HTTP/1.1 103 X\r\n\r\n".repeat(17);
+    assert!(to(Method::Other, flood).ends_with("refused too_many_interim_responses"));
+}
+
+#[test]
+fn a_101_that_was_asked_for_ends_framing() {
+    let asked = |message: &str| responses(&[message.as_bytes()], &[Method::Other], true).join(", ");
+    assert_eq!(asked("HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n\0any\nthing"), "opaque");
+    assert_eq!(asked("HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n"), "none");
+    assert_eq!(asked("HTTP/1.0 101 X\r\n\r\n"), "refused unasked_upgrade");
+}
+
+#[test]
+fn each_response_belongs_to_a_request() {
+    let two = b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 X\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(responses(&[two], &[Method::Head, Method::Other], false), ["none", "exact 1", "body 1", "end"]);
+    assert_eq!(responses(&[b"HTTP/1.1 408 X\r\n\r\n"], &[], false), ["refused bytes_after_the_response"]);
+}
