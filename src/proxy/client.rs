@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use super::connect::{Connector, Handshake};
 use super::pool::{Answer, Lease, Pool};
 use super::upload::{Progress, Upload};
+use super::wire::{Told, Wire};
 use crate::body::Body;
+use crate::framing::Limits;
 
 /// How long a connection lies idle where the upstream says nothing.
 const KEEP_IDLE: Duration = Duration::from_secs(60);
@@ -151,7 +153,7 @@ impl Client {
 
     async fn connect(&self) -> Result<Lease, Error> {
         match tokio::time::timeout(self.timeouts.connect, self.connector.connect(Http)).await {
-            Ok(Ok(sender)) => Ok(Lease { sender, keep: KEEP_IDLE, reused: false }),
+            Ok(Ok((sender, told))) => Ok(Lease { sender, told, keep: KEEP_IDLE }),
             Ok(Err(error)) => Err(Error::Connect(error)),
             Err(_) => Err(Error::ConnectTimeout),
         }
@@ -174,6 +176,7 @@ impl Client {
                 }
             });
         }
+        lease.told.ask(request.method(), request.headers().contains_key(http::header::UPGRADE));
         let sent = lease.sender.try_send_request(request);
         let response = match within(self.timeouts.first_byte, &upload, sent).await {
             Some(Ok(response)) => response,
@@ -263,20 +266,22 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
 struct Http;
 
 impl Handshake for Http {
-    type Output = SendRequest<Upload>;
+    type Output = (SendRequest<Upload>, Arc<Told>);
 
     async fn over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I) -> io::Result<Self::Output> {
+        let told = Arc::new(Told::default());
+        let limits = Limits { head_bytes: ANSWER_HEAD, head_fields: ANSWER_FIELDS, ..Limits::default() };
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(ANSWER_HEAD)
-            .max_headers(ANSWER_FIELDS)
-            .handshake(TokioIo::new(io))
+            .max_buf_size(2 * ANSWER_HEAD)
+            .max_headers(ANSWER_FIELDS + 1)
+            .handshake(TokioIo::new(Wire::new(io, limits, told.clone())))
             .await
             .map_err(io::Error::other)?;
         tokio::spawn(async move {
             // How it ends is seen by whoever has a request on it.
             let _ = connection.with_upgrades().await;
         });
-        Ok(sender)
+        Ok((sender, told))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod headers;
 mod pool;
 pub mod upgrade;
 mod upload;
+mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -16,6 +16,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
 use super::upload::{IdleTimer, Progress, Upload};
+use super::wire::Told;
 use crate::body::Error;
 
 /// Idle connections kept at the most, per upstream and worker.
@@ -25,9 +26,17 @@ const MOST_IDLE: usize = 128;
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) sender: SendRequest<Upload>,
+    /// What its reader is told, and tells.
+    pub(super) told: Arc<Told>,
     /// How long it may lie idle: the upstream's own `Keep-Alive: timeout` less a second, else the default.
     pub(super) keep: Duration,
-    pub(super) reused: bool,
+}
+
+impl Lease {
+    /// Closed, or read something that should not have been there.
+    fn is_spent(&self) -> bool {
+        self.sender.is_closed() || self.told.tainted()
+    }
 }
 
 #[derive(Debug)]
@@ -48,24 +57,22 @@ impl Pool {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(entry) = idle.pop_back() {
-            if entry.until > now && !entry.lease.sender.is_closed() {
+            if entry.until > now && !entry.lease.is_spent() {
                 return Some(entry.lease);
             }
         }
         None
     }
 
-    fn give(&self, mut lease: Lease) {
-        if lease.sender.is_closed() {
+    fn give(&self, lease: Lease) {
+        if lease.is_spent() {
             return;
         }
-        lease.reused = true;
         let now = Instant::now();
         let until = now + lease.keep;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The front has lain longest: what ended there need not wait to be found.
-        while idle.front().is_some_and(|entry| entry.until <= now || entry.lease.sender.is_closed())
-            || idle.len() >= MOST_IDLE
+        while idle.front().is_some_and(|entry| entry.until <= now || entry.lease.is_spent()) || idle.len() >= MOST_IDLE
         {
             idle.pop_front();
         }
@@ -76,7 +83,7 @@ impl Pool {
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|entry| entry.until > now && !entry.lease.sender.is_closed());
+        idle.retain(|entry| entry.until > now && !entry.lease.is_spent());
     }
 }
 
