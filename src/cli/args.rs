@@ -165,6 +165,25 @@ Examples:
         #[arg(long = "set", value_name = "KEY=VALUE")]
         sets: Vec<String>,
     },
+    /// Ask a running upwarden to leave: for a preStop hook where the image has no shell
+    #[command(
+        after_help = "It asks the admin door, from loopback: readiness drops, the doors go on serving for drain.delay,
+and this command returns when that is over. What is in flight is finished afterwards, and the process ends by itself.
+
+Example:
+  upwarden drain --admin 127.0.0.1:4182"
+    )]
+    Drain {
+        /// The admin door's address
+        #[arg(long, value_name = "ADDRESS")]
+        admin: Option<SocketAddr>,
+        /// The configuration file, read for admin.listen only
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Sets one key over file and environment; may be repeated
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+    },
     /// Print completions for a shell
     #[command(after_help = "Examples:
   upwarden completions bash > ~/.local/share/bash-completion/completions/upwarden

@@ -27,6 +27,8 @@ use crate::sandbox;
 const USAGE: u8 = 64;
 /// The configuration is wrong (sysexits `EX_CONFIG`).
 const CONFIG: u8 = 78;
+/// No `drain.delay` is longer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3600);
 /// The file that is read where `--config` names none and it exists.
 const DEFAULT_FILE: &str = "upwarden.toml";
 
@@ -93,7 +95,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Command::Health { admin, config, sets } => health(admin, config, sets),
+        Command::Health { admin, config, sets } => health(admin_door(admin, config, sets)?),
+        Command::Drain { admin, config, sets } => drain(admin_door(admin, config, sets)?),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "upwarden", &mut script);
@@ -137,19 +140,45 @@ fn fresh_key() -> Result<String, Failure> {
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes.as_slice()))
 }
 
-fn health(admin: Option<std::net::SocketAddr>, config: Option<PathBuf>, sets: Vec<String>) -> Result<(), Failure> {
+/// Where the admin door is: `--admin`, else the configuration's word, else its default.
+fn admin_door(
+    admin: Option<std::net::SocketAddr>,
+    config: Option<PathBuf>,
+    sets: Vec<String>,
+) -> Result<std::net::SocketAddr, Failure> {
     let sets = checked(sets)?;
-    let address = match admin {
-        Some(address) => address,
-        None => config::admin_address(&Sources::of_process(file(config), sets)).map_err(Failure::Config)?,
-    };
-    let told = admin_client::ask(address, "GET", "/readyz", admin_client::TIMEOUT)
-        .map_err(|error| Failure::Other(format!("no answer from the admin door at {address}: {error}")))?;
-    answer(told.body.trim_end())?;
+    match admin {
+        Some(address) => Ok(address),
+        None => config::admin_address(&Sources::of_process(file(config), sets)).map_err(Failure::Config),
+    }
+}
+
+fn health(address: std::net::SocketAddr) -> Result<(), Failure> {
+    let told = ask_admin(address, "GET", "/readyz", admin_client::TIMEOUT)?;
     if told.status == 200 {
         return Ok(());
     }
     Err(Failure::Other(format!("not ready: the admin door at {address} answered {}", told.status)))
+}
+
+fn drain(address: std::net::SocketAddr) -> Result<(), Failure> {
+    let told = ask_admin(address, "POST", "/drain", DRAIN_TIMEOUT)?;
+    if told.status == 200 {
+        return Ok(());
+    }
+    Err(Failure::Other(format!("not drained: the admin door at {address} answered {}", told.status)))
+}
+
+fn ask_admin(
+    address: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    timeout: Duration,
+) -> Result<admin_client::Answer, Failure> {
+    let told = admin_client::ask(address, method, path, timeout)
+        .map_err(|error| Failure::Other(format!("no answer from the admin door at {address}: {error}")))?;
+    answer(told.body.trim_end())?;
+    Ok(told)
 }
 
 /// The one way to stdout.

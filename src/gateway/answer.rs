@@ -72,8 +72,9 @@ pub(super) fn page(status: StatusCode, page: Page, referrer: &'static str) -> Re
 }
 
 /// JSON of our own.
-pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
-    let mut response = Response::new(Body::full(value.to_string()));
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+    // Texts and numbers always serialize.
+    let mut response = Response::new(Body::full(serde_json::to_vec(value).unwrap_or_default()));
     *response.status_mut() = status;
     with(
         response,
@@ -163,17 +164,28 @@ fn person(fault: &Fault, told: &Told, style: Style<'_>, login: &str) -> Response
     page(told.status, pages::problem(&view), "same-origin")
 }
 
+/// RFC 9457, with our own members.
+#[derive(serde::Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    request_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login_url: Option<&'a str>,
+}
+
 fn program(fault: &Fault, told: &Told, style: Style<'_>, login: &str) -> Response<Body> {
-    let mut problem = serde_json::json!({
-        "type": format!("urn:upwarden:{}", told.name),
-        "title": told.text.title,
-        "status": told.status.as_u16(),
-        "detail": format!("{} {}", told.text.cause, told.text.remedy.replace('\n', " ")),
-        "request_id": style.id.to_string(),
-    });
-    if let (Fault::SignInRequired { .. }, Some(map)) = (fault, problem.as_object_mut()) {
-        map.insert("login_url".to_owned(), login.into());
-    }
+    let problem = Problem {
+        kind: format!("urn:upwarden:{}", told.name),
+        title: told.text.title,
+        status: told.status.as_u16(),
+        detail: format!("{} {}", told.text.cause, told.text.remedy.replace('\n', " ")),
+        request_id: style.id.to_string(),
+        login_url: matches!(fault, Fault::SignInRequired { .. }).then_some(login),
+    };
     let response = json(told.status, &problem);
     with(response, &[(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))])
 }
