@@ -20,7 +20,7 @@ use super::permits::Permit;
 use super::traffic::{BodyWatch, Traffic};
 use super::{Limits, Peer};
 use crate::body::Body;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{self, Metrics};
 
 /// What a connection is served with.
 pub(super) struct Terms {
@@ -81,8 +81,14 @@ where
             connection.await
         }
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, "connection ended");
+    match served {
+        // Never seen: what the guard lets through, hyper can read. It has answered with a bare status of its own.
+        Err(error) if error.is_parse() => {
+            traffic.count(metrics::Refusal::BadMessage);
+            tracing::warn!(%error, "a request that passed the guard could not be parsed");
+        }
+        Err(error) => tracing::debug!(%error, "connection ended"),
+        Ok(()) => {}
     }
 }
 

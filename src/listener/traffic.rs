@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Refused;
 use crate::telemetry::Door;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{self, Metrics};
 
 /// The counts of one connection. Requests are numbered from 1.
 #[derive(Debug)]
@@ -79,13 +79,13 @@ impl Traffic {
         self.passed(false);
         // A connection has one refusal at the most: nothing passes after it.
         let _ = self.refused.set((self.passed.load(Relaxed), refused));
-        self.count(refused);
+        self.log(refused);
     }
 
     /// A body was refused in the middle.
     pub(super) fn refuse_body(&self, refused: Refused) {
         let _ = self.body.set(refused);
-        self.count(refused);
+        self.log(refused);
     }
 
     /// Why a body was refused in the middle.
@@ -93,8 +93,13 @@ impl Traffic {
         self.body.get().copied()
     }
 
-    fn count(&self, refused: Refused) {
-        self.metrics.refused(self.door, refused.counted());
+    /// Counts something that was refused at this door.
+    pub(super) fn count(&self, refusal: metrics::Refusal) {
+        self.metrics.refused(self.door, refusal);
+    }
+
+    fn log(&self, refused: Refused) {
+        self.count(refused.counted());
         tracing::info!(door = self.door.as_str(), reason = refused.reason, rule = refused.section, "refused");
     }
 

@@ -171,8 +171,9 @@ async fn an_answer_before_the_upload_ends_reaches_the_client() {
     let sending = tokio::spawn(async move {
         // Until we close, what we want not is taken and thrown away.
         write.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").await?;
+        let piece = vec![b'a'; 1 << 16];
         for _ in 0..64 {
-            write.write_all(&[b'a'; 1 << 16]).await?;
+            write.write_all(&piece).await?;
         }
         write.shutdown().await
     });

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use upwarden::body::Body;
 use upwarden::listener::Peer;
 
-use super::door::{Door, echo, within};
+use super::door::{Door, echo};
 
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 
