@@ -2,6 +2,11 @@
 //!
 //! In: a held session, and why its token will not do. Out: a successor, or a [`RefreshError`]. Only `Revoked` ends a session.
 //! A flight's answer is kept for a while, so that a request with the cookie from before finds the successor (LESSONS 1, 2).
+//!
+//! With a store that keeps records, one replica refreshes at a time: it takes the session's lock, reads the record again,
+//! asks Upwork only where nobody else has, and **writes the record before anyone uses the new token**. A store that is gone
+//! by then does not lose what Upwork gave: it waits in memory for the next try. A process that dies between receiving and
+//! writing leaves the old refresh token in the record, which Upwork goes on accepting for 24 hours (UPWORK.md "Token").
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,16 +22,21 @@ use super::token::{TokenError, TokenGrant};
 use super::upwork::Upwork;
 use crate::clock::SharedClock;
 use crate::session::tokens::RefreshToken;
-use crate::session::{Refreshed, Session};
-use crate::store::Held;
+use crate::session::{Refreshed, Session, Tokens};
+use crate::store::{Held, Store, StoreError};
 use crate::telemetry::metrics::{self, Metrics};
 
 /// A successor is kept this long for requests that carry the cookie from before.
 const GRACE: Duration = Duration::from_secs(30);
 /// A failure is kept this long, so that a crowd does not ask one by one.
 const FAILURE_GRACE: Duration = Duration::from_secs(1);
-/// A flight that takes longer is given up.
-const DEADLINE: Duration = Duration::from_secs(TOKEN_TIMEOUT.as_secs() + 5);
+/// A flight that takes longer is given up: the token endpoint's time, and the store's: 8 s for its lock, then reading and
+/// writing.
+const DEADLINE: Duration = Duration::from_secs(TOKEN_TIMEOUT.as_secs() + 30);
+/// Tries to write what Upwork gave, and the pauses between them.
+const WRITE_PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::ZERO];
+/// What could not be written is remembered so long, as Upwork lets a replaced refresh token live.
+const UNWRITTEN: Duration = Duration::from_hours(24);
 /// Successors that are followed from one cookie, at the most.
 const MOST_STEPS: usize = 8;
 
@@ -66,20 +76,39 @@ struct Flight {
     until: Instant,
 }
 
+/// Where sessions are kept, and for how long.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// The store.
+    pub store: Store,
+    /// `session.lifetime`, after the last refresh.
+    pub lifetime: Duration,
+}
+
 /// Refreshes sessions.
 #[derive(Debug)]
 pub struct Refresher {
     upwork: Arc<Upwork>,
+    keeping: Keeping,
     clock: SharedClock,
     metrics: Arc<Metrics>,
     control: Handle,
     flights: Mutex<HashMap<[u8; 32], Flight>>,
+    /// Tokens that the store did not take yet, by the refresh token they replace.
+    unwritten: Mutex<HashMap<[u8; 32], (Tokens, Instant)>>,
 }
 
 impl Refresher {
     /// Flights fly on `control`.
-    pub fn new(upwork: Arc<Upwork>, clock: SharedClock, metrics: Arc<Metrics>, control: Handle) -> Arc<Self> {
-        Arc::new(Self { upwork, clock, metrics, control, flights: Mutex::default() })
+    pub fn new(
+        upwork: Arc<Upwork>,
+        keeping: Keeping,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+        control: Handle,
+    ) -> Arc<Self> {
+        let (flights, unwritten) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { upwork, keeping, clock, metrics, control, flights, unwritten })
     }
 
     /// A session whose token will do: the same one, or a successor. A token that is only near its end still serves while
@@ -154,9 +183,42 @@ impl Refresher {
         }
     }
 
+    /// Refreshes, alone among all replicas.
     async fn refresh(&self, held: &Held) -> Answer {
-        let before = &held.session;
+        let busy = || unavailable("another replica has been refreshing this session for too long");
+        let lock = self.keeping.store.lock(&held.session.id).await?.ok_or_else(busy)?;
+        let answer = self.refresh_locked(held).await;
+        lock.release().await;
+        answer
+    }
+
+    async fn refresh_locked(&self, held: &Held) -> Answer {
+        let Some(current) = self.keeping.store.reload(held).await? else { return Err(RefreshError::Revoked) };
+        if current.session.tokens.access.expose() != held.session.tokens.access.expose() {
+            // Another replica was here first.
+            return Ok(current);
+        }
+        let before = &current.session;
         let Some(token) = &before.tokens.refresh else { return Err(RefreshError::Revoked) };
+        let tokens = match self.unwritten(token) {
+            Some(tokens) => tokens,
+            None => match self.ask(token).await {
+                Ok(tokens) => tokens,
+                Err(error) => {
+                    tracing::warn!(%error, user = before.user.id, "a refresh failed");
+                    if matches!(error, TokenError::InvalidGrant(_)) {
+                        self.revoked(&current).await;
+                    }
+                    return Err(error.into());
+                }
+            },
+        };
+        let refreshed = Some(Refreshed { at: self.clock.now(), worked: true });
+        let successor = current.with(Session { tokens: tokens.clone(), refreshed, ..Session::clone(before) });
+        self.write(key(token), tokens, &successor).await
+    }
+
+    async fn ask(&self, token: &RefreshToken) -> Result<Tokens, TokenError> {
         let outcome = self.upwork.tokens(TokenGrant::Refresh(token)).await;
         self.metrics.refreshed(match &outcome {
             Ok(_) => metrics::Refreshed::Renewed,
@@ -164,14 +226,50 @@ impl Refresher {
             Err(TokenError::Misconfigured { .. }) => metrics::Refreshed::Misconfigured,
             Err(TokenError::Unavailable { .. }) => metrics::Refreshed::Unavailable,
         });
-        match outcome {
-            Ok(tokens) => {
-                let refreshed = Some(Refreshed { at: self.clock.now(), worked: true });
-                Ok(held.with(Session { tokens, refreshed, ..Session::clone(before) }))
+        outcome
+    }
+
+    /// Upwork's word ends the session on every replica at once.
+    async fn revoked(&self, held: &Held) {
+        if let Err(error) = self.keeping.store.end(held).await {
+            tracing::warn!(%error, "a session that Upwork ended stays in the store until its own end");
+        }
+    }
+
+    /// Writes the successor into the store, before anyone sees it.
+    async fn write(&self, replaced: [u8; 32], tokens: Tokens, successor: &Held) -> Answer {
+        let ends_at = successor.session.ends_at(self.keeping.lifetime);
+        if self.keeping.store.keeps_records() {
+            // From here on this flight may be given up at any moment.
+            let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+            unwritten.retain(|_, (_, since)| since.elapsed() < UNWRITTEN);
+            unwritten.insert(replaced, (tokens, Instant::now()));
+        }
+        let mut answer = Err(unavailable("the session could not be written"));
+        for pause in WRITE_PAUSES {
+            answer = self.keeping.store.keep(successor, ends_at).await.map_err(RefreshError::from);
+            if !matches!(answer, Err(RefreshError::Unavailable { .. })) {
+                self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).remove(&replaced);
+                break;
             }
-            Err(error) => {
-                tracing::warn!(%error, user = before.user.id, "a refresh failed");
-                Err(error.into())
+            tokio::time::sleep(pause).await;
+        }
+        answer
+    }
+
+    /// What Upwork gave for this token when the store was gone.
+    fn unwritten(&self, token: &RefreshToken) -> Option<Tokens> {
+        let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        unwritten.get(&key(token)).filter(|(_, since)| since.elapsed() < UNWRITTEN).map(|(tokens, _)| tokens.clone())
+    }
+}
+
+impl From<StoreError> for RefreshError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Ended => Self::Revoked,
+            StoreError::Down(_) | StoreError::Setup(_) | StoreError::KeepsNothing | StoreError::Sealing(_) => {
+                unavailable(&error.to_string())
             }
         }
     }

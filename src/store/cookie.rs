@@ -24,7 +24,7 @@ impl CookieStore {
     pub(super) fn open(&self, value: &str) -> Option<Held> {
         let opened = self.ring.now().open(Purpose::Session, value)?;
         let session = Session::from_bytes(&opened.bytes)?;
-        Some(Held { session: Arc::new(session), reseal: opened.reseal })
+        Some(Held { session: Arc::new(session), reseal: opened.reseal, place: None })
     }
 
     pub(super) fn save(&self, held: &Held) -> Result<String, NoRandomness> {

@@ -3,16 +3,33 @@
 //!
 //! In: a cookie's value, a session. Out: a [`Held`] session, a cookie's value. Every fault of a value is the same "no
 //! session"; a store that is down is said so, and is never taken for "no session" (LESSONS 5).
+//!
+//! - [`cookie`]: the browser holds the sealed session.
+//! - [`kept`]: sessions as records, each under a key that only its cookie holds; over a [`kept::SessionStore`], which is
+//!   [`embedded`] or [`valkey`]. [`records`] adds what is not a session: shared grants, personal access tokens, counters.
+//!
+//! Whatever talks to a file or a server runs on the control runtime; workers only wait for it.
 
 pub mod cookie;
+mod embedded;
+mod kept;
+mod lock;
+mod records;
+mod valkey;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
-use crate::seal::NoRandomness;
+use tokio::runtime::Handle;
+
+use crate::clock::{SharedClock, Timestamp};
+use crate::seal::{NoRandomness, Ring};
 use crate::secret::Secret;
 use crate::session::Session;
+
+pub use lock::Lock;
+pub use records::{Expect, NewRecord, Record, Version};
+pub use valkey::check_url;
 
 /// Which store, and where: CONTRACT "store".
 #[derive(Clone, Debug, Default)]
@@ -41,18 +58,29 @@ pub struct Held {
     pub session: Arc<Session>,
     /// It was sealed by an older key, or in an older way: the answer should carry it anew.
     pub reseal: bool,
+    place: Option<Place>,
+}
+
+/// Where a session's record is.
+#[derive(Clone, Debug)]
+struct Place {
+    /// What the record is sealed with. Nobody but the cookie keeps it.
+    key: Secret,
+    /// The record holds this very session.
+    stored: bool,
 }
 
 impl Held {
     /// A session that no store has seen yet.
     pub fn new(session: Session) -> Self {
-        Self { session: Arc::new(session), reseal: false }
+        Self { session: Arc::new(session), reseal: false, place: None }
     }
 
     /// The same place, another session in it.
     #[must_use]
     pub fn with(&self, session: Session) -> Self {
-        Self { session: Arc::new(session), reseal: false }
+        let place = self.place.clone().map(|place| Place { stored: false, ..place });
+        Self { session: Arc::new(session), reseal: false, place }
     }
 }
 
@@ -71,40 +99,144 @@ pub enum SessionChange {
 /// Why a session could not be kept or found.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store cannot be reached.
+    /// The store cannot be reached; it may come back by itself.
     #[error("the session store cannot be reached: {0}")]
     Down(String),
+    /// The session was ended meanwhile (signed out, or signed out everywhere), and is not brought back.
+    #[error("the session was ended meanwhile")]
+    Ended,
+    /// The store cannot be set up as it is configured.
+    #[error("{0}")]
+    Setup(String),
+    /// The cookie store has no records.
+    #[error("store.kind = \"cookie\" keeps nothing on this side; use \"embedded\" or \"valkey\"")]
+    KeepsNothing,
     /// A fault of this process.
     #[error("the session cannot be sealed")]
     Sealing(#[from] NoRandomness),
 }
 
-/// A store of some kind.
+impl StoreError {
+    /// A task of ours was given up.
+    fn stopping() -> Self {
+        Self::Down("upwarden is stopping".to_owned())
+    }
+}
+
+/// A store of some kind. Clones are the same store.
 #[derive(Clone, Debug)]
 pub enum Store {
     /// The browser holds the sealed session.
     Cookie(cookie::CookieStore),
+    /// One file of this process.
+    Embedded(Embedded),
+    /// Valkey or Redis.
+    Valkey(Valkey),
+}
+
+/// Sessions and records in one file. Made by [`open_store`].
+#[derive(Clone, Debug)]
+pub struct Embedded(kept::Kept<embedded::File>);
+
+/// Sessions and records in Valkey or Redis. Made by [`open_store`].
+#[derive(Clone, Debug)]
+pub struct Valkey(kept::Kept<valkey::Server>);
+
+/// Opens the store. The file is opened and repaired here, and a fault of the setting is told; whether a server answers is
+/// seen later, by [`Store::healthy`], so that upwarden may start before it.
+pub fn open_store(config: &Config, ring: Ring, clock: SharedClock, control: Handle) -> Result<Store, StoreError> {
+    match config {
+        Config::Cookie => Ok(Store::Cookie(cookie::CookieStore::new(ring))),
+        Config::Embedded { path } => {
+            let file = embedded::File::open(path, clock.clone(), control.clone())?;
+            Ok(Store::Embedded(Embedded(kept::Kept::new(file, ring, clock, control))))
+        }
+        Config::Valkey { url, ca_file } => {
+            let server = valkey::Server::connect(url, ca_file.as_deref(), clock.clone(), control.clone())?;
+            Ok(Store::Valkey(Valkey(kept::Kept::new(server, ring, clock, control))))
+        }
+    }
 }
 
 impl Store {
-    /// Opens a cookie's value: a session that is in the store, whatever its age; or none.
+    /// Opens a cookie's value: a session that is in the store, or none. The cookie store gives it whatever its age; the
+    /// others forget it at the `ends_at` it was saved with.
     pub async fn open(&self, value: &str) -> Result<Option<Held>, StoreError> {
         match self {
             Self::Cookie(store) => Ok(store.open(value)),
+            Self::Embedded(store) => store.0.open(value).await,
+            Self::Valkey(store) => store.0.open(value).await,
         }
     }
 
-    /// Keeps a session until `ends_at`; the answer is its cookie's value.
-    pub async fn save(&self, held: &Held, _ends_at: Timestamp) -> Result<String, StoreError> {
+    /// Keeps a session until `ends_at`; the answer is its cookie's value. A session that is in the store as it is (it was
+    /// opened, or refreshed by `oauth`) is not written again: only its cookie is sealed anew.
+    ///
+    /// # Errors
+    /// [`StoreError::Ended`] where a session that was there is no more: the browser has no session then.
+    pub async fn save(&self, held: &Held, ends_at: Timestamp) -> Result<String, StoreError> {
         match self {
             Self::Cookie(store) => Ok(store.save(held)?),
+            Self::Embedded(store) => store.0.save(held, ends_at).await,
+            Self::Valkey(store) => store.0.save(held, ends_at).await,
+        }
+    }
+
+    /// Writes the session's record without its cookie; the answer is the same session, known to be stored. With the cookie
+    /// store there is nothing to write before the gateway answers.
+    pub async fn keep(&self, held: &Held, ends_at: Timestamp) -> Result<Held, StoreError> {
+        match self {
+            Self::Cookie(_) => Ok(held.clone()),
+            Self::Embedded(store) => store.0.keep(held, ends_at).await,
+            Self::Valkey(store) => store.0.keep(held, ends_at).await,
+        }
+    }
+
+    /// The session as it is in the store now, which may be newer; none where it was ended.
+    pub async fn reload(&self, held: &Held) -> Result<Option<Held>, StoreError> {
+        match self {
+            Self::Cookie(_) => Ok(Some(held.clone())),
+            Self::Embedded(store) => store.0.reload(held).await,
+            Self::Valkey(store) => store.0.reload(held).await,
+        }
+    }
+
+    /// Whether the session has not been ended: cheap, for upgrades that live long. The cookie store cannot tell, and says
+    /// yes.
+    pub async fn alive(&self, held: &Held) -> Result<bool, StoreError> {
+        match self {
+            Self::Cookie(_) => Ok(true),
+            Self::Embedded(store) => store.0.alive(held).await,
+            Self::Valkey(store) => store.0.alive(held).await,
         }
     }
 
     /// Forgets a session. The cookie store has nothing to forget: the browser is told.
-    pub async fn end(&self, _held: &Held) -> Result<(), StoreError> {
+    pub async fn end(&self, held: &Held) -> Result<(), StoreError> {
         match self {
             Self::Cookie(_) => Ok(()),
+            Self::Embedded(store) => store.0.end(held).await,
+            Self::Valkey(store) => store.0.end(held).await,
+        }
+    }
+
+    /// Forgets every session of a user (`user.id`), on all replicas at once; says how many there were.
+    pub async fn end_user(&self, user_id: &str) -> Result<u64, StoreError> {
+        match self {
+            Self::Cookie(_) => Err(StoreError::KeepsNothing),
+            Self::Embedded(store) => store.0.end_user(user_id).await,
+            Self::Valkey(store) => store.0.end_user(user_id).await,
+        }
+    }
+
+    /// The right to refresh a session, shared by all replicas: none where somebody else held it all the time that was
+    /// waited (8 s). It is renewed while it is held, and falls to the others 5 s after its owner has died. The cookie store
+    /// has nothing to share and gives it at once.
+    pub async fn lock(&self, session_id: &str) -> Result<Option<Lock>, StoreError> {
+        match self {
+            Self::Cookie(_) => Ok(Some(Lock::of_nothing())),
+            Self::Embedded(store) => store.0.lock(session_id).await,
+            Self::Valkey(store) => store.0.lock(session_id).await,
         }
     }
 
@@ -112,6 +244,16 @@ impl Store {
     pub fn keeps_records(&self) -> bool {
         match self {
             Self::Cookie(_) => false,
+            Self::Embedded(_) | Self::Valkey(_) => true,
+        }
+    }
+
+    /// Whether the store answered when it was last asked; for `/readyz`. It costs nothing to ask.
+    pub fn healthy(&self) -> bool {
+        match self {
+            Self::Cookie(_) => true,
+            Self::Embedded(store) => store.0.healthy(),
+            Self::Valkey(store) => store.0.healthy(),
         }
     }
 }

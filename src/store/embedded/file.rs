@@ -1,0 +1,180 @@
+//! The database file: opened, read, and opened again after a disk's fault.
+//!
+//! In: a path. Out: what is in it. Its errors name the file and what to do.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition};
+
+use super::StoreError;
+use crate::clock::Timestamp;
+
+/// Everything: see the room's head.
+pub(super) const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("upwarden");
+/// Bytes of the file that are kept in memory.
+const CACHE: usize = 16 << 20;
+
+/// The open file. After a fault of the disk nothing is open until somebody tries again.
+pub(super) struct Opened {
+    path: PathBuf,
+    database: Mutex<Result<Arc<Database>, String>>,
+}
+
+impl Opened {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = open(path).map_err(StoreError::Setup)?;
+        Ok(Self { path: path.to_owned(), database: Mutex::new(Ok(Arc::new(database))) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.slot().is_ok()
+    }
+
+    pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
+        self.slot().clone().map_err(StoreError::Down)
+    }
+
+    /// Lets go of the file: the disk failed.
+    pub(super) fn fail(&self, error: &redb::Error) -> StoreError {
+        let why = format!("{} cannot be used: {error}", self.path.display());
+        tracing::error!(%why, "the session store failed");
+        *self.slot() = Err(why.clone());
+        StoreError::Down(why)
+    }
+
+    /// Opens the file again, where it was let go of.
+    pub(super) fn retry(&self) {
+        let mut slot = self.slot();
+        if slot.is_err() {
+            // Readers that still hold the old one keep the lock: then the next try works.
+            *slot = open(&self.path).map(Arc::new);
+            if slot.is_ok() {
+                tracing::info!(path = %self.path.display(), "the session store works again");
+            }
+        }
+    }
+
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Items) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let database = self.database()?;
+        let done = (|| {
+            let items = Items { table: database.begin_read()?.open_table(TABLE)? };
+            read(&items)
+        })();
+        done.map_err(|error| self.fail(&error))
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Result<Arc<Database>, String>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The file as it was at one moment.
+pub(super) struct Items {
+    table: ReadOnlyTable<&'static str, &'static [u8]>,
+}
+
+impl Items {
+    /// A value that has not ended.
+    pub(super) fn value(&self, key: &str, now: Timestamp) -> Result<Option<Vec<u8>>, redb::Error> {
+        let found = self.table.get(key)?;
+        Ok(found.and_then(|found| living(found.value(), now).map(<[u8]>::to_vec)))
+    }
+
+    /// What has not ended under a prefix, by what comes after the prefix.
+    pub(super) fn below(&self, prefix: &str, now: Timestamp) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+        let mut found = Vec::new();
+        for item in self.table.range(prefix..)? {
+            let (key, value) = item?;
+            let Some(name) = key.value().strip_prefix(prefix) else { break };
+            if let Some(value) = living(value.value(), now) {
+                found.push((name.to_owned(), value.to_vec()));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What a value holds, unless it has ended.
+pub(super) fn living(value: &[u8], now: Timestamp) -> Option<&[u8]> {
+    let (ends_at, rest) = value.split_first_chunk()?;
+    (now.millis() < i64::from_be_bytes(*ends_at)).then_some(rest)
+}
+
+/// A value with its end.
+pub(super) fn ending(ends_at: Timestamp, value: &[u8]) -> Vec<u8> {
+    [&ends_at.millis().to_be_bytes(), value].concat()
+}
+
+fn open(path: &Path) -> Result<Database, String> {
+    let shown = path.display();
+    // For its owner only, whatever the umask says: names in it tell who signed in.
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(|error| format!("store.path {shown} cannot be opened: {error}"))?;
+    let inode = file.metadata().map(|about| about.ino()).ok();
+    let backend = FileBackend::new(file).map_err(|error| refusal(path, inode, &error))?;
+    let database = Builder::new().set_cache_size(CACHE).create_with_backend(backend);
+    let database = database.map_err(|error| refusal(path, inode, &error))?;
+    let made = (|| {
+        let transaction = database.begin_write()?;
+        transaction.open_table(TABLE)?;
+        Ok::<_, redb::Error>(transaction.commit()?)
+    })();
+    made.map_err(|error| format!("store.path {shown} cannot be used: {error}"))?;
+    Ok(database)
+}
+
+fn refusal(path: &Path, inode: Option<u64>, error: &DatabaseError) -> String {
+    let shown = path.display();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
+            let holder =
+                inode.and_then(holder).map_or_else(|| "another process".to_owned(), |id| format!("process {id}"));
+            format!(
+                "store.path {shown} is in use by {holder}: the embedded store is for one process. Stop the other upwarden, \
+                 give each its own store.path, or share sessions with store.kind = \"valkey\""
+            )
+        }
+        DatabaseError::UpgradeRequired(_) => {
+            format!(
+                "store.path {shown} was written by another version of the database; move it away, and all sign in anew"
+            )
+        }
+        other => format!(
+            "store.path {shown} is no store, or is damaged: {other}. Move it away, or restore it from a copy; without it all \
+             sign in anew"
+        ),
+    }
+}
+
+/// The process that holds a lock on this file, where Linux tells.
+fn holder(inode: u64) -> Option<u32> {
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    // "1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF"
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(4);
+        let (process, file) = (words.next()?, words.next()?);
+        let same = file.rsplit(':').next()?.parse() == Ok(inode);
+        if same { process.parse().ok().filter(|id| *id > 0) } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_lives_until_its_end() {
+        let value = ending(Timestamp::from_seconds(5), b"x");
+        assert_eq!(living(&value, Timestamp::from_millis(4999)), Some(&b"x"[..]));
+        assert_eq!(living(&value, Timestamp::from_seconds(5)), None);
+        assert_eq!(living(b"short", Timestamp::from_seconds(0)), None);
+    }
+}

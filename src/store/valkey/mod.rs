@@ -1,0 +1,194 @@
+//! Valkey or Redis as a store: one address, or a managed endpoint.
+//!
+//! In: sealed records. Out: the same, as the server has them. Names are laid out for a cluster: what one script touches
+//! shares a hash tag.
+//!
+//! ```text
+//! upwarden:{ID}:s      a session's sealed record; the server forgets it at its end
+//! upwarden:{ID}:l      who refreshes it now; forgotten after its lease
+//! upwarden:{u:OWNER}   a user's sessions by their end: a sorted set
+//! upwarden:{r:NAMESPACE}   records by name: a hash of version ‖ sealed text
+//! upwarden:{c:NAME}    a counter
+//! ```
+//! The server's ACL must allow: `~upwarden:* +ping +get +set +del +exists +hget +hset +hdel +hgetall +incrby +pexpire +pttl
+//! +zadd +zrem +zrange +zremrangebyscore +eval +evalsha +script|load` (and `+select` with a database number).
+
+mod address;
+mod link;
+mod scripts;
+
+use std::path::Path;
+use std::time::Duration;
+
+use redis::cmd;
+use tokio::runtime::Handle;
+
+use super::StoreError;
+use super::kept::{Sealed, SessionRecord, SessionStore};
+use super::records::{Expect, Version};
+use crate::clock::{SharedClock, Timestamp};
+use crate::secret::Secret;
+use link::Link;
+
+/// Says what is wrong with `store.url`, without showing it.
+pub fn check_url(url: &Secret) -> Result<(), String> {
+    address::Address::parse(url).map(|_| ())
+}
+
+/// A Valkey or Redis server.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    link: Link,
+    clock: SharedClock,
+}
+
+impl Server {
+    /// Begins to connect, and goes on trying for as long as it lives.
+    pub(super) fn connect(
+        url: &Secret,
+        ca_file: Option<&Path>,
+        clock: SharedClock,
+        control: Handle,
+    ) -> Result<Self, StoreError> {
+        let address = address::Address::parse(url).map_err(StoreError::Setup)?;
+        Ok(Self { link: Link::new(address, ca_file, control)?, clock })
+    }
+
+    /// What is left until `moment`, in milliseconds; at least one, since the server knows no life of zero.
+    fn left(&self, moment: Timestamp) -> u64 {
+        u64::try_from(moment.since(self.clock.now()).as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
+    }
+}
+
+fn session_key(id: &str) -> String {
+    format!("upwarden:{{{id}}}:s")
+}
+
+fn lock_key(id: &str) -> String {
+    format!("upwarden:{{{id}}}:l")
+}
+
+fn owner_key(owner: &str) -> String {
+    format!("upwarden:{{u:{owner}}}")
+}
+
+fn namespace_key(namespace: &str) -> String {
+    format!("upwarden:{{r:{namespace}}}")
+}
+
+fn counter_key(name: &str) -> String {
+    format!("upwarden:{{c:{name}}}")
+}
+
+impl SessionStore for Server {
+    async fn load(&self, id: &str) -> Result<Option<String>, StoreError> {
+        let mut get = cmd("GET");
+        get.arg(session_key(id));
+        self.link.ask(get).await
+    }
+
+    async fn save(&self, record: SessionRecord) -> Result<bool, StoreError> {
+        let left = self.left(record.ends_at);
+        // First the owner's list: a session that it does not name could not be signed out everywhere.
+        let mut index = scripts::INDEX.key(owner_key(&record.owner));
+        index.arg(&record.id).arg(record.ends_at.millis()).arg(self.clock.now().millis()).arg(left);
+        self.link.run::<()>(index).await?;
+        let mut set = cmd("SET");
+        set.arg(session_key(&record.id)).arg(&record.text).arg("PX").arg(left);
+        if !record.new {
+            set.arg("XX");
+        }
+        let done: Option<String> = self.link.ask(set).await?;
+        Ok(done.is_some())
+    }
+
+    async fn exists(&self, id: &str) -> Result<bool, StoreError> {
+        let mut exists = cmd("EXISTS");
+        exists.arg(session_key(id));
+        self.link.ask(exists).await
+    }
+
+    async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError> {
+        let mut delete = cmd("DEL");
+        delete.arg(session_key(id));
+        self.link.ask::<()>(delete).await?;
+        let mut remove = cmd("ZREM");
+        remove.arg(owner_key(owner)).arg(id);
+        self.link.ask(remove).await
+    }
+
+    async fn end_owned(&self, owner: &str) -> Result<u64, StoreError> {
+        let mut list = cmd("ZRANGE");
+        list.arg(owner_key(owner)).arg(0).arg(-1);
+        let ids: Vec<String> = self.link.ask(list).await?;
+        let mut ended = 0;
+        for id in ids {
+            let mut delete = cmd("DEL");
+            delete.arg(session_key(&id));
+            ended += self.link.ask::<u64>(delete).await?;
+            let mut remove = cmd("ZREM");
+            remove.arg(owner_key(owner)).arg(&id);
+            self.link.ask::<()>(remove).await?;
+        }
+        Ok(ended)
+    }
+
+    async fn try_lock(&self, id: &str, owner: &str, lease: Duration) -> Result<bool, StoreError> {
+        let mut take = scripts::LOCK.key(lock_key(id));
+        take.arg(owner).arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+        self.link.run(take).await
+    }
+
+    async fn unlock(&self, id: &str, owner: &str) -> Result<(), StoreError> {
+        let mut give_back = scripts::UNLOCK.key(lock_key(id));
+        give_back.arg(owner);
+        self.link.run(give_back).await
+    }
+
+    async fn get(&self, namespace: &str, name: &str) -> Result<Option<Sealed>, StoreError> {
+        let mut get = cmd("HGET");
+        get.arg(namespace_key(namespace)).arg(name);
+        let found: Option<String> = self.link.ask(get).await?;
+        Ok(found.as_deref().and_then(sealed))
+    }
+
+    async fn list(&self, namespace: &str) -> Result<Vec<(String, Sealed)>, StoreError> {
+        let mut all = cmd("HGETALL");
+        all.arg(namespace_key(namespace));
+        let found: Vec<(String, String)> = self.link.ask(all).await?;
+        Ok(found.into_iter().filter_map(|(name, value)| Some((name, sealed(&value)?))).collect())
+    }
+
+    async fn put(&self, namespace: &str, name: &str, record: Sealed, expect: &Expect) -> Result<bool, StoreError> {
+        let expected = match expect {
+            Expect::Anything => "*",
+            Expect::Absent => "",
+            Expect::Version(version) => &version.0,
+        };
+        let mut put = scripts::PUT.key(namespace_key(namespace));
+        put.arg(name).arg(format!("{}{}", record.version.0, record.text)).arg(expected).arg(Version::LENGTH);
+        self.link.run(put).await
+    }
+
+    async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
+        let mut delete = cmd("HDEL");
+        delete.arg(namespace_key(namespace)).arg(name);
+        self.link.ask(delete).await
+    }
+
+    async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError> {
+        let mut add = scripts::ADD.key(counter_key(name));
+        add.arg(by).arg(self.left(expires_at));
+        self.link.run(add).await
+    }
+
+    fn healthy(&self) -> bool {
+        self.link.is_up()
+    }
+}
+
+/// `version ‖ text`.
+fn sealed(value: &str) -> Option<Sealed> {
+    let (version, text) = value.split_at_checked(Version::LENGTH)?;
+    Some(Sealed { version: Version(version.to_owned()), text: text.to_owned() })
+}
