@@ -4,6 +4,8 @@
 //! session. The bearer is added here and nowhere else; a call's own `Authorization` never goes on.
 
 mod keep;
+pub mod pacing;
+pub mod read_only;
 pub mod target;
 
 use std::sync::Arc;

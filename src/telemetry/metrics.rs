@@ -84,6 +84,17 @@ pub enum Refusal {
     Accept,
 }
 
+/// Why a call to the API did not get its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaceRefusal {
+    /// Its turn would have come too late.
+    Busy,
+    /// Upwork wants a pause.
+    Held,
+    /// The day's budget is used up.
+    Day,
+}
+
 fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
     let labels: Vec<Label> = labels
         .iter()
@@ -100,6 +111,8 @@ pub struct Metrics {
     seconds: Vec<Histogram>,
     connections: [Gauge; 3],
     upgrades: Gauge,
+    pace_waits: Histogram,
+    pace_quota_left: Gauge,
 }
 
 impl Metrics {
@@ -132,10 +145,12 @@ impl Metrics {
         let connections = [Door::Public, Door::Neighbour, Door::Admin]
             .map(|door| recorder.register_gauge(&key("upwarden_connections", &[("door", door.as_str())]), &METADATA));
         let upgrades = recorder.register_gauge(&key("upwarden_upgrades", &[]), &METADATA);
+        let pace_waits = recorder.register_histogram(&key("upwarden_pace_wait_seconds", &[]), &METADATA);
+        let pace_quota_left = recorder.register_gauge(&key("upwarden_pace_quota_left", &[]), &METADATA);
         let build = key("upwarden_build_info", &[("version", env!("CARGO_PKG_VERSION"))]);
         recorder.register_gauge(&build, &METADATA).set(1.0);
         describe(&recorder);
-        Self { recorder, requests, seconds, connections, upgrades }
+        Self { recorder, requests, seconds, connections, upgrades, pace_waits, pace_quota_left }
     }
 
     /// What the admin door prints.
@@ -231,6 +246,27 @@ impl Metrics {
     pub fn upgrades(&self) -> &Gauge {
         &self.upgrades
     }
+
+    /// A call to the API got its turn after `waited`.
+    pub fn pace_waited(&self, waited: Duration) {
+        self.pace_waits.record(waited.as_secs_f64());
+    }
+
+    /// A call to the API did not get its turn.
+    pub fn pace_refused(&self, refusal: PaceRefusal) {
+        let reason = match refusal {
+            PaceRefusal::Busy => "busy",
+            PaceRefusal::Held => "held",
+            PaceRefusal::Day => "day",
+        };
+        self.count("upwarden_pace_refused_total", &[("reason", reason)]);
+    }
+
+    /// Calls to the API that are left of the UTC day.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; a day has far fewer than 2^53 calls")]
+    pub fn pace_quota_left(&self, calls: u64) {
+        self.pace_quota_left.set(calls as f64);
+    }
 }
 
 impl Default for Metrics {
@@ -246,6 +282,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("upwarden_sessions_opened_total", "Session cookies looked at, by result."),
         ("upwarden_refreshes_total", "Token refreshes, by outcome."),
         ("upwarden_upstream_errors_total", "Upstreams that failed, by side."),
+        ("upwarden_pace_refused_total", "Calls that did not get their turn under Upwork's limits, by reason."),
         ("upwarden_refused_total", "What a door refused before a handler saw it, by reason."),
     ];
     for (name, text) in counters {
@@ -256,6 +293,12 @@ fn describe(recorder: &PrometheusRecorder) {
         Some(metrics::Unit::Seconds),
         "Time until the head of the answer, by route.".into(),
     );
+    recorder.describe_histogram(
+        "upwarden_pace_wait_seconds".into(),
+        Some(metrics::Unit::Seconds),
+        "Time that calls waited for their turn under Upwork's limits.".into(),
+    );
+    recorder.describe_gauge("upwarden_pace_quota_left".into(), None, "Calls to Upwork left today (UTC).".into());
     recorder.describe_gauge("upwarden_connections".into(), None, "Live connections, by door.".into());
     recorder.describe_gauge("upwarden_upgrades".into(), None, "Live upgraded connections.".into());
     recorder.describe_gauge("upwarden_build_info".into(), None, "Always 1; the labels tell the build.".into());

@@ -1,0 +1,158 @@
+//! The day's count, which outlives a restart and may be shared.
+//!
+//! In: calls, and what a store knows. Out: how many may still go today. Days are UTC, numbered from 1970-01-01.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::HeaderName;
+
+use crate::clock::Timestamp;
+
+const DAY: i64 = 86_400_000;
+
+/// A day's budget, for the page, the metrics and the headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Calls a day.
+    pub limit: u64,
+    /// Calls left today.
+    pub remaining: u64,
+    /// Until the next UTC midnight.
+    pub resets_in: Duration,
+}
+
+impl Quota {
+    /// `RateLimit-Policy` and `RateLimit` (CONTRACT "pace"; draft-ietf-httpapi-ratelimit-headers).
+    pub fn headers(&self) -> [(HeaderName, HeaderValue); 2] {
+        let policy = format!("\"day\";q={};w=86400", self.limit);
+        let left = format!("\"day\";r={};t={}", self.remaining, whole_seconds(self.resets_in));
+        // Both are digits and punctuation, which every header can hold.
+        let value = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        [
+            (HeaderName::from_static("ratelimit-policy"), value(policy)),
+            (HeaderName::from_static("ratelimit"), value(left)),
+        ]
+    }
+}
+
+/// Seconds, a begun one counted whole.
+pub(super) fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
+}
+
+/// The number of the UTC day.
+pub(super) fn day_of(moment: Timestamp) -> i64 {
+    moment.millis().div_euclid(DAY)
+}
+
+/// Until the next UTC midnight.
+pub(super) fn rest_of_day(moment: Timestamp) -> Duration {
+    let rest = DAY - moment.millis().rem_euclid(DAY);
+    Duration::from_millis(u64::try_from(rest).unwrap_or(0))
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    used: u64,
+    /// The part of `used` that the store has not heard of.
+    unreported: u64,
+}
+
+/// The counts of today and its neighbours, so that a clock that is set back over midnight finds its count again.
+#[derive(Debug)]
+pub(super) struct Days {
+    limit: u64,
+    counts: BTreeMap<i64, Count>,
+}
+
+impl Days {
+    pub(super) fn new(limit: u32) -> Self {
+        Self { limit: u64::from(limit), counts: BTreeMap::new() }
+    }
+
+    fn count(&mut self, day: i64) -> &mut Count {
+        self.counts.entry(day).or_default()
+    }
+
+    pub(super) fn used(&self, day: i64) -> u64 {
+        self.counts.get(&day).map_or(0, |count| count.used)
+    }
+
+    pub(super) fn left(&self, day: i64) -> u64 {
+        self.limit.saturating_sub(self.used(day))
+    }
+
+    pub(super) fn quota(&self, now: Timestamp) -> Quota {
+        Quota { limit: self.limit, remaining: self.left(day_of(now)), resets_in: rest_of_day(now) }
+    }
+
+    pub(super) fn add(&mut self, day: i64) {
+        // A count that was not told for two days will not be.
+        self.counts.retain(|other, _| other.abs_diff(day) <= 2);
+        let count = self.count(day);
+        count.used += 1;
+        count.unreported += 1;
+    }
+
+    pub(super) fn take_back(&mut self, day: i64) {
+        let count = self.count(day);
+        count.used = count.used.saturating_sub(1);
+        // A call that was told already stays told: once too many is safe.
+        count.unreported = count.unreported.saturating_sub(1);
+    }
+
+    pub(super) fn take_unreported(&mut self) -> Option<(i64, u64)> {
+        let (day, count) = self.counts.iter_mut().find(|(_, count)| count.unreported > 0)?;
+        Some((*day, std::mem::take(&mut count.unreported)))
+    }
+
+    pub(super) fn put_back(&mut self, day: i64, calls: u64) {
+        self.count(day).unreported += calls;
+    }
+
+    pub(super) fn set_total(&mut self, day: i64, total: u64) {
+        let count = self.count(day);
+        count.used = total.saturating_add(count.unreported);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headers_are_those_of_the_contract() {
+        let mut days = Days::new(40_000);
+        days.add(0);
+        let [policy, left] = days.quota(Timestamp::from_millis(1)).headers();
+        assert_eq!((policy.0.as_str(), policy.1.to_str().unwrap()), ("ratelimit-policy", "\"day\";q=40000;w=86400"));
+        assert_eq!((left.0.as_str(), left.1.to_str().unwrap()), ("ratelimit", "\"day\";r=39999;t=86400"));
+    }
+
+    #[test]
+    fn each_call_is_told_once_and_what_others_used_counts() {
+        let mut days = Days::new(10);
+        days.add(5);
+        days.add(5);
+        assert_eq!(days.take_unreported(), Some((5, 2)));
+        days.add(5);
+        days.set_total(5, 6);
+        assert_eq!(days.used(5), 7, "six that the store knows, and one that it does not");
+        assert_eq!(days.take_unreported(), Some((5, 1)));
+        days.put_back(5, 1);
+        assert_eq!(days.take_unreported(), Some((5, 1)));
+        assert_eq!(days.take_unreported(), None);
+    }
+
+    #[test]
+    fn what_yesterday_owes_is_still_told_after_midnight() {
+        let mut days = Days::new(10);
+        days.add(5);
+        days.add(6);
+        assert_eq!(days.take_unreported(), Some((5, 1)));
+        assert_eq!(days.take_unreported(), Some((6, 1)));
+        assert_eq!((days.left(5), days.left(6), days.left(7)), (9, 9, 10));
+    }
+}
