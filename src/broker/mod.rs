@@ -26,6 +26,7 @@ use crate::proxy::{self, ApiHeaders, Client, Upstream};
 use crate::session::tokens::AccessToken;
 use crate::store::{Held, SessionChange};
 use crate::tls;
+use pacing::{CallerId, Late, Pacer, Quota};
 pub use target::{ApiTarget, TargetError};
 
 /// Where the API is, and what callers may do: CONTRACT "upwork", "pace".
@@ -77,6 +78,16 @@ pub enum Caller {
     Service(Arc<Service>),
 }
 
+impl Caller {
+    /// Between whom Upwork's limits are shared.
+    fn id(&self) -> CallerId {
+        match self {
+            Self::Session(held) => CallerId::user(&held.session.user.id),
+            Self::Service(_) => CallerId::Service,
+        }
+    }
+}
+
 /// Why a call has no answer of Upwork's.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -86,6 +97,9 @@ pub enum CallError {
     /// The API could not be reached, or broke off.
     #[error(transparent)]
     Upstream(#[from] proxy::Error),
+    /// Its turn under Upwork's limits would come too late.
+    #[error(transparent)]
+    Late(#[from] Late),
     /// The API refused the token; it is fresh now, but the body of this call is gone.
     #[error("the token was refreshed, and the call has to be sent again")]
     SendAgain,
@@ -109,6 +123,7 @@ pub struct Broker {
     organization: Option<HeaderValue>,
     retry_body: usize,
     refresher: Arc<Refresher>,
+    pacer: Arc<Pacer>,
 }
 
 #[derive(Clone, Debug)]
@@ -141,7 +156,7 @@ impl Host {
 
 impl Broker {
     /// A broker with pools of its own.
-    pub fn new(config: &Config, refresher: Arc<Refresher>) -> Result<Self, SetupError> {
+    pub fn new(config: &Config, refresher: Arc<Refresher>, pacer: Arc<Pacer>) -> Result<Self, SetupError> {
         let roots = Arc::new(tls::client(config.outbound.ca_file.as_deref())?);
         let value = |text: &str, what| HeaderValue::from_str(text).map_err(|_| SetupError::Unusable(what));
         Ok(Self {
@@ -151,7 +166,13 @@ impl Broker {
             organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
             retry_body: config.retry_body,
             refresher,
+            pacer,
         })
+    }
+
+    /// What is left of the day's calls.
+    pub fn quota(&self) -> Quota {
+        self.pacer.quota()
     }
 
     /// The same API, with connections of its own for another worker.
@@ -176,10 +197,10 @@ impl Broker {
             Err(error) => return Outcome::failed(error),
         };
         let (body, record) = keep::keep(body, self.retry_body);
-        let call = Call { broker: self, head: &head, target, headers };
+        let call = Call { broker: self, head: &head, target, headers, caller: caller.id() };
         let response = match call.send(&first, body).await {
             Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
-            response => return Outcome { response: response.map_err(Into::into), change },
+            response => return Outcome { response, change },
         };
         let caller = match (caller, &change) {
             (Caller::Session(_), SessionChange::Replace(fresh)) => Caller::Session(fresh.clone()),
@@ -193,7 +214,7 @@ impl Broker {
         };
         let change = if matches!(later, SessionChange::Keep) { change } else { later };
         let response = match record.again() {
-            Some(body) => call.send(&second, body).await.map_err(Into::into),
+            Some(body) => call.send(&second, body).await,
             None => Err(CallError::SendAgain),
         };
         Outcome { response, change }
@@ -229,16 +250,25 @@ struct Call<'a> {
     head: &'a Parts,
     target: &'a ApiTarget,
     headers: ApiHeaders,
+    caller: CallerId,
 }
 
 impl Call<'_> {
-    async fn send(&self, token: &AccessToken, body: Body) -> Result<Response<Body>, proxy::Error> {
+    /// One call, in its turn under Upwork's limits.
+    async fn send(&self, token: &AccessToken, body: Body) -> Result<Response<Body>, CallError> {
         let host = if self.target.graphql { &self.broker.graphql } else { &self.broker.api };
         let mut headers = self.headers.clone();
         headers.host(host.name.clone());
         if let Ok(value) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
             headers.authorize(value);
         }
-        proxy::to_api(&host.client, self.head.method.clone(), self.target.path.clone(), headers, body).await
+        let turn = self.broker.pacer.turn(self.caller.clone()).await?;
+        let sent = proxy::to_api(&host.client, self.head.method.clone(), self.target.path.clone(), headers, body).await;
+        match &sent {
+            Ok(response) => turn.answered(response.status(), response.headers()),
+            Err(proxy::Error::Connect(_) | proxy::Error::ConnectTimeout) => turn.give_back(),
+            Err(_) => drop(turn),
+        }
+        Ok(sent?)
     }
 }

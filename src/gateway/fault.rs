@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::broker::pacing::Late;
 use crate::listener::Refused;
 use crate::pages::texts::{self, Loop, Text};
 use crate::telemetry::Side;
@@ -86,6 +87,8 @@ pub enum Fault {
     },
     /// The API refused the token; it is fresh now, and the body is gone.
     SendAgain,
+    /// The call's turn under Upwork's limits would come too late.
+    Paced(Late),
     /// The session store cannot be reached.
     StoreDown(String),
     /// Upwork's OAuth endpoints are not brokered.
@@ -175,6 +178,7 @@ impl Fault {
             | Self::ApiSlow
             | Self::RefreshUnavailable { .. }
             | Self::SendAgain
+            | Self::Paced(_)
             | Self::ForbiddenTarget => self.by_api(),
             Self::NeighbourBrowser
             | Self::NeighbourHost
@@ -323,6 +327,17 @@ impl Fault {
             )
             .retry(retry_after.map_or(5, |wait| wait.as_secs().max(1)))
             .seen(why),
+            Self::Paced(late) => Told::new(
+                Side::Client,
+                StatusCode::TOO_MANY_REQUESTS,
+                "paced",
+                words(
+                    "Too fast for Upwork",
+                    format!("Upwork allows so many calls from one address, and {}.", late.reason.text()),
+                    "Send it again after the seconds that `Retry-After` names.",
+                ),
+            )
+            .retry(late.retry_after_seconds()),
             Self::SendAgain => told(
                 StatusCode::UNAUTHORIZED,
                 "send-again",

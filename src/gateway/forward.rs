@@ -95,7 +95,10 @@ impl Gateway {
         ask.head = kept;
         let outcome = self.broker.call(head, body, &target, caller).await;
         let answer = match outcome.response {
-            Ok(response) => response.into(),
+            Ok(mut response) => {
+                response.headers_mut().extend(self.broker.quota().headers());
+                response.into()
+            }
             Err(CallError::Token(RefreshError::Revoked)) if !service => {
                 let decision = shared.decide(&ask, Target::Api, None);
                 shared.refuse(&ask, decision, None)
@@ -207,6 +210,7 @@ fn api_fault(error: CallError, service: bool) -> Fault {
         }
         CallError::Token(RefreshError::Misconfigured(why)) => Fault::RefreshUnavailable { why, retry_after: None },
         CallError::Token(RefreshError::Revoked) => Fault::SignInRequired { sent: false },
+        CallError::Late(late) => Fault::Paced(late),
         CallError::SendAgain => Fault::SendAgain,
     }
 }

@@ -50,6 +50,8 @@ impl Shared {
             SessionChange::End => self.jar.clear(seen),
             SessionChange::Replace(held) => match self.session_cookies(&held, seen).await {
                 Ok(lines) => lines,
+                // Signed out elsewhere meanwhile: the browser has no session either.
+                Err(Fault::SignInRequired { .. }) => self.jar.clear(seen),
                 Err(fault) => {
                     let told = fault.told();
                     tracing::error!(fault = told.name, seen = told.seen, "the session could not be kept");
@@ -65,7 +67,10 @@ impl Shared {
 
     pub(super) async fn session_cookies(&self, held: &Held, seen: &HeaderMap) -> Result<Vec<HeaderValue>, Fault> {
         let ends_at = held.session.ends_at(self.session.lifetime);
-        let value = self.store.save(held, ends_at).await.map_err(|error| Fault::StoreDown(error.to_string()))?;
+        let value = self.store.save(held, ends_at).await.map_err(|error| match error {
+            StoreError::Ended => Fault::SignInRequired { sent: false },
+            error => Fault::StoreDown(error.to_string()),
+        })?;
         let age = ends_at.since(self.clock.now());
         self.jar.set(&value, age, seen).map_err(|error| Fault::SessionTooLarge(error.bytes))
     }

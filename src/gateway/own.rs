@@ -52,11 +52,8 @@ impl Gateway {
         };
         match (shared.decide(&ask, Target::Own, held.as_ref()), held) {
             (Decision::Allow, Some(held)) => {
-                let answer = if endpoint == AuthPath::Session {
-                    shared.session_json(&held)
-                } else {
-                    shared.account(&ask, &held)
-                };
+                let answer =
+                    if endpoint == AuthPath::Session { shared.session_json(&held) } else { self.account(&ask, &held) };
                 let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
                 answer.user(&held).change(change)
             }
@@ -65,6 +62,42 @@ impl Gateway {
             }
             (decision, held) => shared.refuse(&ask, decision, held.as_ref()),
         }
+    }
+
+    fn account(&self, ask: &Ask, held: &Held) -> Answer {
+        let (shared, quota) = (&self.shared, self.broker.quota());
+        let id = ask.id.to_string();
+        let session = &held.session;
+        let outcome = |worked| if worked { RefreshOutcome::Renewed } else { RefreshOutcome::Unavailable };
+        let neighbour = shared
+            .config
+            .neighbour_address
+            .as_deref()
+            .map(|address| address.strip_prefix("unix:").map_or(Neighbour::Tcp(address), Neighbour::Unix));
+        let view = AccountView {
+            frame: Frame { prefix: &shared.router.prefix, request_id: Some(&id) },
+            public_url: &shared.config.public_url,
+            now: shared.clock.now(),
+            user: pages::User { name: session.user.name.as_deref(), id: &session.user.id, nid: &session.user.nid },
+            organization: session
+                .organization
+                .as_ref()
+                .map(|o| pages::Organization { name: o.name.as_deref(), id: &o.id }),
+            grant: grant(session.grant),
+            signed_in_until: session.ends_at(shared.session.lifetime),
+            token_expires_at: session.tokens.expires_at,
+            last_refresh: session.refreshed.map(|last| LastRefresh { at: last.at, outcome: outcome(last.worked) }),
+            everywhere: shared.store.keeps_records(),
+            quota: Some(pages::Quota {
+                left: quota.remaining,
+                of: quota.limit,
+                resets_at: shared.clock.now().plus(quota.resets_in),
+            }),
+            neighbour: neighbour.map(|door| (door, shared.config.neighbour_secret.is_some())),
+            tokens: None,
+            new_token: None,
+        };
+        answer::page(StatusCode::OK, pages::account(&view), "same-origin").into()
     }
 }
 
@@ -112,37 +145,6 @@ impl Shared {
             "expires_at": session.ends_at(self.session.lifetime).rfc3339(),
         });
         answer::json(StatusCode::OK, &value).into()
-    }
-
-    fn account(&self, ask: &Ask, held: &Held) -> Answer {
-        let id = ask.id.to_string();
-        let session = &held.session;
-        let outcome = |worked| if worked { RefreshOutcome::Renewed } else { RefreshOutcome::Unavailable };
-        let neighbour = self
-            .config
-            .neighbour_address
-            .as_deref()
-            .map(|address| address.strip_prefix("unix:").map_or(Neighbour::Tcp(address), Neighbour::Unix));
-        let view = AccountView {
-            frame: Frame { prefix: &self.router.prefix, request_id: Some(&id) },
-            public_url: &self.config.public_url,
-            now: self.clock.now(),
-            user: pages::User { name: session.user.name.as_deref(), id: &session.user.id, nid: &session.user.nid },
-            organization: session
-                .organization
-                .as_ref()
-                .map(|o| pages::Organization { name: o.name.as_deref(), id: &o.id }),
-            grant: grant(session.grant),
-            signed_in_until: session.ends_at(self.session.lifetime),
-            token_expires_at: session.tokens.expires_at,
-            last_refresh: session.refreshed.map(|last| LastRefresh { at: last.at, outcome: outcome(last.worked) }),
-            everywhere: self.store.keeps_records(),
-            quota: None,
-            neighbour: neighbour.map(|door| (door, self.config.neighbour_secret.is_some())),
-            tokens: None,
-            new_token: None,
-        };
-        answer::page(StatusCode::OK, pages::account(&view), "same-origin").into()
     }
 
     /// GET asks first; without a session it is the page that one lands on.

@@ -3,6 +3,7 @@
 //! In: a checked configuration, bound listeners, a clock, a shutdown future. Out: a server that has run its course. Nothing
 //! below knows how it is put together, and nothing here decides about a request.
 
+mod ledger;
 mod reload;
 
 use std::future::Future;
@@ -16,12 +17,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Life, Phase};
-use crate::broker::{self, Broker};
+use crate::broker::{self, Broker, pacing::Pacer};
 use crate::clock::SharedClock;
 use crate::config::{self, Config, Sources};
 use crate::gateway::{Gateway, Needs, Shared};
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
-use crate::oauth::refresh::Refresher;
+use crate::oauth::refresh::{Keeping, Refresher};
 use crate::oauth::service::Service;
 use crate::oauth::upwork::Upwork;
 use crate::proxy::Client;
@@ -29,7 +30,7 @@ use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::seal::{Key, KeyError, Keyring, Ring};
 use crate::secret::Secret;
-use crate::store::{Store, cookie::CookieStore};
+use crate::store::{self, Store, StoreError};
 use crate::telemetry::Door;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
@@ -78,9 +79,9 @@ pub enum Error {
     /// The way to the API.
     #[error("the API client cannot be set up: {0}")]
     Broker(#[from] broker::SetupError),
-    /// A kind of store that this build has not.
-    #[error("store.kind = \"{0}\" is not available")]
-    Store(&'static str),
+    /// The session store.
+    #[error("the session store cannot be opened: {0}")]
+    Store(#[from] StoreError),
     /// A thread or a socket that the system refuses.
     #[error("the doors cannot be opened: {0}")]
     Doors(#[source] io::Error),
@@ -129,6 +130,9 @@ pub async fn run(
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
     tokio::spawn(upkeep(house.metrics.clone(), ended.clone()));
+    if house.store.keeps_records() {
+        tokio::spawn(ledger::watch(house.store.clone(), house.pacer.clone(), life.clone(), ended.clone()));
+    }
     let admin_handler = Admin::new(life.clone(), house.metrics.handle(), drain_asked);
     let admin = admin.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
     admin.set_nonblocking(true).map_err(Error::Doors)?;
@@ -178,6 +182,8 @@ struct House {
     ring: Ring,
     access: Arc<ArcSwap<crate::policy::Access>>,
     metrics: Arc<Metrics>,
+    store: Store,
+    pacer: Arc<Pacer>,
 }
 
 impl House {
@@ -185,17 +191,20 @@ impl House {
         let control = Handle::current();
         let metrics = Arc::new(Metrics::new());
         let ring = Ring::new(keyring(&config::session_keys(&config.keys, &config.key_files)?)?);
-        let store = match &config.store {
-            crate::store::Config::Cookie => Store::Cookie(CookieStore::new(ring.clone())),
-            crate::store::Config::Embedded { .. } => return Err(Error::Store("embedded")),
-            crate::store::Config::Valkey { .. } => return Err(Error::Store("valkey")),
-        };
+        let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?;
         let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone());
-        let refresher = Refresher::new(upwork.clone(), clock.clone(), metrics.clone(), control.clone());
+        let refresher = Refresher::new(
+            upwork.clone(),
+            Keeping { store: store.clone(), lifetime: config.session.lifetime },
+            clock.clone(),
+            metrics.clone(),
+            control.clone(),
+        );
         let service =
             config.service.clone().map(|service| Service::new(service, upwork.clone(), clock.clone(), control.clone()));
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
-        let broker = Broker::new(&config.broker, refresher.clone())?;
+        let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
+        let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone())?;
         let shared = Shared::new(Needs {
             config: config.gateway.clone(),
             router: config.router.clone(),
@@ -204,7 +213,7 @@ impl House {
             upgrade_idle: config.server.limits.upgrade_idle_timeout,
             graphql_path: config.broker.graphql_url.path().to_owned(),
             ring: ring.clone(),
-            store,
+            store: store.clone(),
             access: access.clone(),
             upwork,
             refresher,
@@ -212,7 +221,7 @@ impl House {
             metrics: metrics.clone(),
             clock,
         });
-        Ok(Self { shared, app: app_client(config)?, broker, ring, access, metrics })
+        Ok(Self { shared, app: app_client(config)?, broker, ring, access, metrics, store, pacer })
     }
 }
 
