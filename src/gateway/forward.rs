@@ -4,9 +4,11 @@
 //! told to the app in fields that no client can set; a token is told to nobody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::{HeaderMap, Response};
+use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared};
@@ -25,6 +27,10 @@ use crate::proxy::{self, AppHeaders, HostPolicy, Onward};
 use crate::router::Route;
 use crate::session::Session;
 use crate::store::{Held, SessionChange};
+use crate::telemetry::Side;
+
+/// How often a long-lived connection's session is looked at.
+const LOOK: Duration = Duration::from_secs(30);
 
 impl Gateway {
     /// On to the app. The app needs no fresh token; only one that ended long ago is renewed first.
@@ -56,7 +62,7 @@ impl Gateway {
         let upgrades = Upgrades {
             tracker: peer.tracker.clone(),
             drain: peer.drain.clone(),
-            session_end: held.as_ref().filter(|_| upgrade).map(|held| shared.ends.watch(&held.session.id)),
+            session_end: held.as_ref().filter(|_| upgrade).map(|held| shared.end_with(held)),
             idle: shared.upgrade_idle,
             metrics: shared.metrics.clone(),
         };
@@ -97,7 +103,12 @@ impl Gateway {
         let answer = match outcome.response {
             Ok(mut response) => {
                 response.headers_mut().extend(self.broker.quota().headers());
-                response.into()
+                let wall = is_cdn_wall(&response);
+                if wall {
+                    shared.metrics.upstream_error(Side::Upwork);
+                    tracing::warn!(request_id = %ask.id, "the CDN in front of Upwork answered a call with an HTML page: it takes us for a robot");
+                }
+                Answer { fault: wall.then_some("cdn-wall"), ..response.into() }
             }
             Err(CallError::Token(RefreshError::Revoked)) if !service => {
                 let decision = shared.decide(&ask, Target::Api, None);
@@ -110,6 +121,34 @@ impl Gateway {
 }
 
 impl Shared {
+    /// What ends an upgraded connection with its session: a sign-out here at once, one on another replica at the next look,
+    /// and the session's own end.
+    fn end_with(self: &Arc<Self>, held: &Held) -> Arc<CancellationToken> {
+        let (token, first) = self.ends.watch(&held.session.id, held.session.ends_at(self.session.lifetime));
+        if first {
+            tokio::spawn(self.clone().look_after(held.clone()));
+        }
+        token
+    }
+
+    /// As long as one of the session's upgrades lives.
+    async fn look_after(self: Arc<Self>, mut held: Held) {
+        let id = held.session.id.clone();
+        while let Some(ends_at) = self.ends.ends_at(&id) {
+            self.clock.sleep_until(ends_at.min(self.clock.now().plus(LOOK))).await;
+            match self.store.reload(&held).await {
+                Ok(Some(fresh)) => held = fresh,
+                Ok(None) => return self.ends.end(&id),
+                // A store that is down ends nothing.
+                Err(_) => {}
+            }
+            self.ends.extend(&id, held.session.ends_at(self.session.lifetime));
+            if self.ends.ends_at(&id).is_some_and(|ends_at| ends_at <= self.clock.now()) {
+                return self.ends.end(&id);
+            }
+        }
+    }
+
     /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
     /// ends it, an outage does not (CONTRACT "A session").
     /// `None` where it is over.
@@ -140,6 +179,12 @@ fn split(head: http::request::Parts) -> (http::request::Parts, http::request::Pa
     kept.method = head.method.clone();
     kept.uri = head.uri.clone();
     (head, kept)
+}
+
+/// HTML where the API speaks JSON: the bot wall of the CDN. It passes as it came, and says nothing about the session.
+fn is_cdn_wall(response: &Response<Body>) -> bool {
+    let html = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    html && !response.status().is_success() && !response.status().is_redirection()
 }
 
 /// `Authorization: Bearer upwd_…` or `upwt_…`: ours, and not the app's business.

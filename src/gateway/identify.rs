@@ -71,6 +71,7 @@ impl Shared {
             StoreError::Ended => Fault::SignInRequired { sent: false },
             error => Fault::StoreDown(error.to_string()),
         })?;
+        self.ends.extend(&held.session.id, ends_at);
         let age = ends_at.since(self.clock.now());
         self.jar.set(&value, age, seen).map_err(|error| Fault::SessionTooLarge(error.bytes))
     }

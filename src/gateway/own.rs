@@ -19,8 +19,10 @@ use crate::pages::{self, AccountView, ConfirmView, Frame, LastRefresh, RefreshOu
 use crate::policy::{Decision, Site, Target};
 use crate::router::{AuthPath, ReturnTo};
 use crate::session::Tokens;
-use crate::store::{Held, SessionChange};
+use crate::store::{Held, SessionChange, StoreError};
 
+/// Bytes of a sign-out's form that are read.
+const FORM: usize = 4 << 10;
 /// A sign-out waits this long for Upwork's word; the revocation itself goes on.
 const REVOKE_WAIT: Duration = Duration::from_secs(5);
 
@@ -31,7 +33,7 @@ impl Gateway {
         match (endpoint, &ask.head.method) {
             (AuthPath::Callback, _) => self.callback(ask, body).await,
             (AuthPath::Verify, _) => shared.verify(&ask).await,
-            (AuthPath::Logout, &Method::POST) => shared.sign_out(ask).await,
+            (AuthPath::Logout, &Method::POST) => shared.sign_out(ask, body).await,
             (AuthPath::Logout, &Method::GET | &Method::HEAD) => shared.sign_out_page(ask).await,
             (AuthPath::Logout, _) => shared.fault(&ask, &Fault::MethodNotAllowed("GET, HEAD, POST")),
             (AuthPath::Tokens(_), _) => shared.fault(&ask, &Fault::NotFound),
@@ -160,22 +162,28 @@ impl Shared {
             }
             Ok(None) => {
                 let query = ask.head.uri.query().unwrap_or_default();
-                let revocation = match query {
+                let (done, everywhere) =
+                    query.strip_suffix("&everywhere=1").map_or((query, false), |done| (done, true));
+                let revocation = match done {
                     "done=revoked" => Revocation::Revoked,
                     "done=failed" => Revocation::Failed,
                     _ => Revocation::NoSession,
                 };
-                pages::signed_out(&SignedOutView { frame, revocation, everywhere: false })
+                pages::signed_out(&SignedOutView { frame, revocation, everywhere })
             }
         };
         answer::page(StatusCode::OK, page, "same-origin").into()
     }
 
     /// Ends the session here, at Upwork, and in its upgraded connections.
-    async fn sign_out(&self, ask: Ask) -> Answer {
+    async fn sign_out(&self, ask: Ask, body: Body) -> Answer {
         if ask.site == Site::Foreign {
             return self.fault(&ask, &Fault::CrossSite);
         }
+        let Ok(form) = body.collect(FORM).await else {
+            return self.fault(&ask, &Fault::BadRequest("The form is too long, or broke off."));
+        };
+        let everywhere = url::form_urlencoded::parse(&form).any(|(name, value)| name == "everywhere" && value == "1");
         let held = match self.identify(&ask.head.headers).await {
             Ok(held) => held,
             Err(error) => return self.fault(&ask, &Fault::StoreDown(error.to_string())),
@@ -186,13 +194,22 @@ impl Shared {
             if let Err(error) = self.store.end(held).await {
                 return self.fault(&ask, &Fault::StoreDown(error.to_string()));
             }
+            if everywhere && let Err(error) = self.store.end_user(&held.session.user.id).await {
+                return self.fault(&ask, &match error {
+                    StoreError::KeepsNothing => Fault::BadRequest(
+                        "This site keeps no sessions on its side, so it cannot end those of other browsers; `access.not_before` in its configuration can.",
+                    ),
+                    error => Fault::StoreDown(error.to_string()),
+                });
+            }
             query = if revoke(self.upwork.clone(), held.session.tokens.clone()).await {
                 "?done=revoked"
             } else {
                 "?done=failed"
             };
         }
-        let mut response = answer::see_other(&format!("{}/auth/logout{query}", self.router.prefix));
+        let everywhere = if everywhere && held.is_some() { "&everywhere=1" } else { "" };
+        let mut response = answer::see_other(&format!("{}/auth/logout{query}{everywhere}", self.router.prefix));
         for line in self.clear_all(&ask.head.headers) {
             response.headers_mut().append(SET_COOKIE, line);
         }
