@@ -10,8 +10,9 @@ mod world;
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use upwarden::seal::{Purpose, Ring};
-use upwarden::store::{Held, StoreError};
+use upwarden::store::{Held, StoreError, open_store};
 use world::{LIFETIME, World, key, ring, session, tokens, within};
 
 #[tokio::test]
@@ -148,6 +149,26 @@ async fn one_at_a_time_holds_a_sessions_lock() {
         assert!(within(world.store.lock("aa")).await.unwrap().is_some(), "{}: a dropped one goes back", world.kind);
     }
     assert!(World::cookie().store.lock("aa").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn workers_wait_for_a_runtime_of_its_own_and_are_told_when_it_is_gone() {
+    for mut world in World::keeping() {
+        let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (handle, stop) = (control.handle().clone(), CancellationToken::new());
+        let running = std::thread::spawn({
+            let stop = stop.clone();
+            move || control.block_on(stop.cancelled())
+        });
+        world.store = World::cookie().store;
+        world.store = open_store(&world.config, world.ring.clone(), world.clock.clone(), handle).unwrap();
+        let value = world.save(session("aa", "1")).await;
+        assert!(world.open(&value).await.is_some(), "{}", world.kind);
+        stop.cancel();
+        running.join().unwrap();
+        let told = within(world.store.open(&value)).await;
+        assert!(matches!(told, Err(StoreError::Down(_))), "{} {told:?}", world.kind);
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use upwarden::secret::Secret;
-use upwarden::store::{Config, StoreError, check_url};
+use upwarden::store::{Config, Held, StoreError, check_url};
 
-use super::world::{Door, LIFETIME, Server, World, session, until, within};
+use super::world::{Door, LIFETIME, START, Server, World, session, until, within};
 
 #[tokio::test]
 async fn it_is_reached_over_tcp_and_tls_with_an_acl_user() {
@@ -56,6 +57,38 @@ async fn a_server_that_is_killed_is_down_and_its_sessions_are_there_when_it_is_b
     let back = until(async || world.store.open(&value).await.ok()).await;
     assert_eq!(back.unwrap().session.id, "aa");
     assert!(world.store.healthy());
+}
+
+#[tokio::test]
+async fn no_session_that_was_acknowledged_is_lost_when_the_server_dies_amid_ten_thousand() {
+    let Some(mut world) = World::valkey() else { return };
+    let ids: Vec<String> = (0..10_000).map(|number| format!("{number:032x}")).collect();
+    let mut server = world.server.take().unwrap();
+    let mut acknowledged = Vec::new();
+    let mut saves = futures_util::stream::iter(&ids)
+        .map(|id| {
+            let (store, ends_at) = (world.store.clone(), START.plus(LIFETIME));
+            async move { (id, store.save(&Held::new(session(id, "1")), ends_at).await) }
+        })
+        .buffer_unordered(200);
+    while let Some((id, saved)) = within(saves.next()).await {
+        match saved {
+            Ok(value) => acknowledged.push((id, value)),
+            Err(error) => assert!(matches!(error, StoreError::Down(_)), "{error:?}"),
+        }
+        if acknowledged.len() == 4_000 {
+            server.kill();
+            server.restart();
+        }
+    }
+    assert!(acknowledged.len() > 9_000, "{}", acknowledged.len());
+    let opened = futures_util::stream::iter(&acknowledged)
+        .map(|(id, value)| async { (*id, within(world.store.open(value)).await.unwrap()) })
+        .buffer_unordered(200);
+    let mut opened = std::pin::pin!(opened);
+    while let Some((id, held)) = opened.next().await {
+        assert_eq!(held.expect("it was acknowledged").session.id, *id);
+    }
 }
 
 #[tokio::test]
