@@ -4,9 +4,9 @@
 //! In: a cookie's value, a session. Out: a [`Held`] session, a cookie's value. Every fault of a value is the same "no
 //! session"; a store that is down is said so, and is never taken for "no session" (LESSONS 5).
 //!
-//! - [`cookie`]: the browser holds the sealed session.
-//! - [`kept`]: sessions as records, each under a key that only its cookie holds; over a [`kept::SessionStore`], which is
-//!   [`embedded`] or [`valkey`]. [`records`] adds what is not a session: shared grants, personal access tokens, counters.
+//! - `cookie`: the browser holds the sealed session.
+//! - `kept`: sessions as records, each under a key that only its cookie holds; over a `kept::SessionStore`, which is
+//!   `embedded` or `valkey`. `records` adds what is not a session: shared grants, personal access tokens, counters.
 //!
 //! Whatever talks to a file or a server runs on the control runtime; workers only wait for it.
 

@@ -53,7 +53,10 @@ pub struct Record {
 
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Record").field("version", &self.version).field("expires_at", &self.expires_at).finish()
+        f.debug_struct("Record")
+            .field("version", &self.version)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -68,7 +71,7 @@ pub struct NewRecord<'a> {
 
 impl std::fmt::Debug for NewRecord<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewRecord").field("expires_at", &self.expires_at).finish()
+        f.debug_struct("NewRecord").field("expires_at", &self.expires_at).finish_non_exhaustive()
     }
 }
 

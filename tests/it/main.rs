@@ -14,3 +14,4 @@ mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets
+mod stores; // where sessions are kept: one contract over every store, and what only one has

@@ -5,6 +5,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::backends::FileBackend;
@@ -22,12 +23,19 @@ const CACHE: usize = 16 << 20;
 pub(super) struct Opened {
     path: PathBuf,
     database: Mutex<Result<Arc<Database>, String>>,
+    /// Apart from the lock, which opening the file may hold for a while.
+    good: AtomicBool,
 }
 
 impl Opened {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = open(path).map_err(StoreError::Setup)?;
-        Ok(Self { path: path.to_owned(), database: Mutex::new(Ok(Arc::new(database))) })
+        Ok(Self::over(open(path).map_err(StoreError::Setup)?, path))
+    }
+
+    /// Over a database that is open already.
+    pub(super) fn over(database: Database, path: &Path) -> Self {
+        let (path, database) = (path.to_owned(), Mutex::new(Ok(Arc::new(database))));
+        Self { path, database, good: AtomicBool::new(true) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -35,7 +43,7 @@ impl Opened {
     }
 
     pub(super) fn is_good(&self) -> bool {
-        self.slot().is_ok()
+        self.good.load(Ordering::Relaxed)
     }
 
     pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
@@ -47,6 +55,7 @@ impl Opened {
         let why = format!("{} cannot be used: {error}", self.path.display());
         tracing::error!(%why, "the session store failed");
         *self.slot() = Err(why.clone());
+        self.good.store(false, Ordering::Relaxed);
         StoreError::Down(why)
     }
 
@@ -57,6 +66,7 @@ impl Opened {
             // Readers that still hold the old one keep the lock: then the next try works.
             *slot = open(&self.path).map(Arc::new);
             if slot.is_ok() {
+                self.good.store(true, Ordering::Relaxed);
                 tracing::info!(path = %self.path.display(), "the session store works again");
             }
         }
@@ -122,13 +132,15 @@ fn open(path: &Path) -> Result<Database, String> {
     let backend = FileBackend::new(file).map_err(|error| refusal(path, inode, &error))?;
     let database = Builder::new().set_cache_size(CACHE).create_with_backend(backend);
     let database = database.map_err(|error| refusal(path, inode, &error))?;
-    let made = (|| {
-        let transaction = database.begin_write()?;
-        transaction.open_table(TABLE)?;
-        Ok::<_, redb::Error>(transaction.commit()?)
-    })();
-    made.map_err(|error| format!("store.path {shown} cannot be used: {error}"))?;
+    lay_out(&database).map_err(|error| format!("store.path {shown} cannot be used: {error}"))?;
     Ok(database)
+}
+
+/// Makes the table, where there is none yet.
+pub(super) fn lay_out(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(TABLE)?;
+    Ok(transaction.commit()?)
 }
 
 fn refusal(path: &Path, inode: Option<u64>, error: &DatabaseError) -> String {

@@ -12,6 +12,8 @@
 //! c/NAME             a counter: a big-endian u64
 //! ```
 
+#[cfg(test)]
+mod cuts;
 mod file;
 mod writer;
 

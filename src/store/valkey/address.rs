@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
 
 use crate::secret::Secret;
 
@@ -61,7 +61,9 @@ impl Address {
             ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
             _ => return Err("store.url names no host".to_owned()),
         };
-        Ok(Self { place, login: read.redis_settings().clone().set_skip_set_lib_name() })
+        // One protocol and no client names, so that an ACL needs to allow nothing for them.
+        let login = read.redis_settings().clone().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
+        Ok(Self { place, login })
     }
 }
 

@@ -215,11 +215,11 @@ async fn keep(dialer: Dialer, told: watch::Sender<State>, mut broken: mpsc::Rece
     let mut pause = FIRST_PAUSE;
     let mut number = 0;
     loop {
-        let dialed = tokio::select! {
+        let made = tokio::select! {
             () = told.closed() => return,
-            dialed = timeout(CONNECT, dialer.dial()) => dialed,
+            made = timeout(CONNECT, dialer.dial()) => made,
         };
-        let why = match dialed {
+        let why = match made {
             Ok(Ok(connection)) => {
                 number += 1;
                 pause = FIRST_PAUSE;

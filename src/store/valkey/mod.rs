@@ -54,6 +54,14 @@ impl Server {
         Ok(Self { link: Link::new(address, ca_file, control)?, clock })
     }
 
+    /// Lists a session under its owner until its end.
+    async fn index(&self, record: &SessionRecord) -> Result<(), StoreError> {
+        let mut index = scripts::INDEX.key(owner_key(&record.owner));
+        index.arg(&record.id).arg(record.ends_at.millis()).arg(self.clock.now().millis());
+        index.arg(self.left(record.ends_at));
+        self.link.run(index).await
+    }
+
     /// What is left until `moment`, in milliseconds; at least one, since the server knows no life of zero.
     fn left(&self, moment: Timestamp) -> u64 {
         u64::try_from(moment.since(self.clock.now()).as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
@@ -88,17 +96,21 @@ impl SessionStore for Server {
     }
 
     async fn save(&self, record: SessionRecord) -> Result<bool, StoreError> {
-        let left = self.left(record.ends_at);
-        // First the owner's list: a session that it does not name could not be signed out everywhere.
-        let mut index = scripts::INDEX.key(owner_key(&record.owner));
-        index.arg(&record.id).arg(record.ends_at.millis()).arg(self.clock.now().millis()).arg(left);
-        self.link.run::<()>(index).await?;
+        // A session that its owner's list lacks could not be signed out everywhere. A new one is written first: if its
+        // owner signs out everywhere meanwhile, it is listed all the same; if we die, nobody has its cookie. An old one is
+        // listed for longer first: a listing without a session does no harm.
+        if !record.new {
+            self.index(&record).await?;
+        }
         let mut set = cmd("SET");
-        set.arg(session_key(&record.id)).arg(&record.text).arg("PX").arg(left);
+        set.arg(session_key(&record.id)).arg(&record.text).arg("PX").arg(self.left(record.ends_at));
         if !record.new {
             set.arg("XX");
         }
         let done: Option<String> = self.link.ask(set).await?;
+        if record.new {
+            self.index(&record).await?;
+        }
         Ok(done.is_some())
     }
 

@@ -1,0 +1,182 @@
+//! One table of behaviours, held against every store; then what only one of them has.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails its test as a test does")]
+
+mod crash;
+mod records;
+mod refresh;
+mod valkey;
+mod world;
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use upwarden::seal::{Purpose, Ring};
+use upwarden::store::{Held, StoreError, open_store};
+use world::{LIFETIME, World, key, ring, session, tokens, within};
+
+#[tokio::test]
+async fn a_session_comes_back_from_its_cookie() {
+    for world in World::all() {
+        let value = world.save(session("aa", "1")).await;
+        let held = world.open(&value).await.expect(world.kind);
+        assert_eq!(held.session.tokens.access.expose(), "oauth2v2_access", "{}", world.kind);
+        assert!(!held.reseal && within(world.store.alive(&held)).await.unwrap() && world.store.healthy());
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_key_signs_nobody_out() {
+    for world in World::all() {
+        let (old, new) = (key(), key());
+        world.ring.replace(ring(vec![old.clone()]));
+        let value = world.save(session("aa", "1")).await;
+        world.ring.replace(ring(vec![new.clone(), old]));
+        let held = world.open(&value).await.expect(world.kind);
+        assert!(held.reseal, "{}", world.kind);
+        let sealed_anew = within(world.store.save(&held, held.session.ends_at(LIFETIME))).await.unwrap();
+        world.ring.replace(ring(vec![new]));
+        assert!(world.open(&value).await.is_none(), "{}", world.kind);
+        assert!(!world.open(&sealed_anew).await.expect(world.kind).reseal);
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_was_bent_or_is_for_something_else_is_no_session() {
+    for world in World::all() {
+        let value = world.save(session("aa", "1")).await;
+        for place in [0, 10, 30, value.len() / 2, value.len() - 3] {
+            let mut bent = value.clone().into_bytes();
+            bent[place] = if bent[place] == b'A' { b'B' } else { b'A' };
+            assert!(world.open(&String::from_utf8(bent).unwrap()).await.is_none(), "{} {place}", world.kind);
+        }
+        let plain = world.ring.now().open(Purpose::Session, &value).unwrap();
+        let login = world.ring.now().seal(Purpose::Login, &plain.bytes).unwrap();
+        let foreign = ring(vec![key()]).seal(Purpose::Session, &plain.bytes).unwrap();
+        for other in ["", "nonsense", login.as_str(), foreign.as_str(), &value[1..]] {
+            assert!(world.open(other).await.is_none(), "{}", world.kind);
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_stores_cookie_is_no_session_of_another() {
+    let cookie = World::cookie();
+    for mut world in World::keeping() {
+        world.ring.replace(ring(vec![key()]));
+        let value = world.save(session("aa", "1")).await;
+        cookie.ring.replace(world.ring.now().as_ref().clone());
+        assert!(cookie.open(&value).await.is_none());
+        let other = cookie.save(session("aa", "1")).await;
+        assert!(world.open(&other).await.is_none(), "{}", world.kind);
+        world.ring = Ring::new(ring(vec![key()]));
+    }
+}
+
+#[tokio::test]
+async fn the_cookie_from_before_a_refresh_leads_to_the_newest_tokens() {
+    for world in World::keeping() {
+        let value = world.save(session("aa", "1")).await;
+        let held = world.open(&value).await.unwrap();
+        let newer = upwarden::session::Session { tokens: tokens("newer", "newer_r"), ..session("aa", "1") };
+        let kept = within(world.store.keep(&held.with(newer), held.session.ends_at(LIFETIME))).await.unwrap();
+        assert_eq!(world.open(&value).await.unwrap().session.tokens.access.expose(), "newer", "{}", world.kind);
+        let again = within(world.store.save(&kept, kept.session.ends_at(LIFETIME))).await.unwrap();
+        assert_eq!(world.open(&again).await.unwrap().session.tokens.access.expose(), "newer");
+        let reloaded = within(world.store.reload(&held)).await.unwrap().unwrap();
+        assert_eq!(reloaded.session.tokens.access.expose(), "newer");
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_at_its_time() {
+    for world in World::keeping() {
+        let value = world.save(session("aa", "1")).await;
+        world.clock.advance(LIFETIME.checked_sub(Duration::from_secs(1)).unwrap());
+        assert!(world.open(&value).await.is_some(), "{}", world.kind);
+        world.clock.advance(Duration::from_secs(1));
+        assert!(world.open(&value).await.is_none(), "{}", world.kind);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_ended_is_gone_and_is_not_written_back() {
+    for world in World::keeping() {
+        let value = world.save(session("aa", "1")).await;
+        let held = world.open(&value).await.unwrap();
+        within(world.store.end(&held)).await.unwrap();
+        assert!(world.open(&value).await.is_none(), "{}", world.kind);
+        assert!(!within(world.store.alive(&held)).await.unwrap());
+        assert!(within(world.store.reload(&held)).await.unwrap().is_none());
+        let late = within(world.store.save(&held.with(session("aa", "1")), held.session.ends_at(LIFETIME))).await;
+        assert!(matches!(late, Err(StoreError::Ended)), "{} {late:?}", world.kind);
+        assert!(world.open(&value).await.is_none());
+        within(world.store.end(&held)).await.expect("ending twice is no fault");
+    }
+}
+
+#[tokio::test]
+async fn signing_out_everywhere_ends_every_session_of_one_user_and_no_other() {
+    for world in World::keeping() {
+        let mut mine = Vec::new();
+        for id in ["aa", "bb", "cc"] {
+            mine.push(world.save(session(id, "1")).await);
+        }
+        let other = world.save(session("dd", "2")).await;
+        assert_eq!(within(world.store.end_user("1")).await.unwrap(), 3, "{}", world.kind);
+        for value in mine {
+            assert!(world.open(&value).await.is_none());
+        }
+        assert!(world.open(&other).await.is_some());
+        assert_eq!(within(world.store.end_user("1")).await.unwrap(), 0);
+    }
+    let refused = World::cookie().store.end_user("1").await;
+    assert!(matches!(refused, Err(StoreError::KeepsNothing)));
+}
+
+#[tokio::test]
+async fn one_at_a_time_holds_a_sessions_lock() {
+    for world in World::keeping() {
+        let first = within(world.store.lock("aa")).await.unwrap().unwrap();
+        let other = within(world.store.lock("bb")).await.unwrap();
+        assert!(other.is_some(), "another session's lock is free");
+        let mut second = std::pin::pin!(world.store.lock("aa"));
+        let early = tokio::time::timeout(Duration::from_millis(300), second.as_mut()).await;
+        assert!(early.is_err(), "{}: two hold it", world.kind);
+        first.release().await;
+        let second = within(second).await.unwrap().unwrap();
+        drop(second);
+        assert!(within(world.store.lock("aa")).await.unwrap().is_some(), "{}: a dropped one goes back", world.kind);
+    }
+    assert!(World::cookie().store.lock("aa").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn workers_wait_for_a_runtime_of_its_own_and_are_told_when_it_is_gone() {
+    for mut world in World::keeping() {
+        let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (handle, stop) = (control.handle().clone(), CancellationToken::new());
+        let running = std::thread::spawn({
+            let stop = stop.clone();
+            move || control.block_on(stop.cancelled())
+        });
+        world.store = World::cookie().store;
+        world.store = open_store(&world.config, world.ring.clone(), world.clock.clone(), handle).unwrap();
+        let value = world.save(session("aa", "1")).await;
+        assert!(world.open(&value).await.is_some(), "{}", world.kind);
+        stop.cancel();
+        running.join().unwrap();
+        let told = within(world.store.open(&value)).await;
+        assert!(matches!(told, Err(StoreError::Down(_))), "{} {told:?}", world.kind);
+    }
+}
+
+#[tokio::test]
+async fn a_held_session_shows_no_secret() {
+    for world in World::all() {
+        let value = world.save(session("aa", "1")).await;
+        let held: Held = world.open(&value).await.unwrap();
+        let shown = format!("{held:?} {:?} {:?}", world.store, world.config);
+        assert!(!shown.contains("oauth2v2_") && !shown.contains("s3cr3t"), "{shown}");
+    }
+}

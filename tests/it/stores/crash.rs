@@ -1,0 +1,172 @@
+//! The embedded file: one process at a time, and whole after every death.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use tokio::runtime::Handle;
+use upwarden::clock::SystemClock;
+use upwarden::seal::{Key, Keyring, Ring};
+use upwarden::secret::Secret;
+use upwarden::store::{Config, Held, Store, StoreError, open_store};
+
+use super::world::{LIFETIME, World, session, within};
+
+const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("upwarden");
+/// Names the file to the child, and the ring's key.
+const FILE: &str = "UPWARDEN_TEST_CRASH_FILE";
+const KEY: &str = "UPWARDEN_TEST_CRASH_KEY";
+
+#[tokio::test]
+async fn a_file_in_use_is_told_with_who_has_it_and_what_to_do() {
+    let world = World::embedded();
+    let told = world.open_again().unwrap_err();
+    let StoreError::Setup(told) = told else { panic!("{told:?}") };
+    for word in [world.path().to_str().unwrap(), &format!("process {}", std::process::id()), "one process", "valkey"] {
+        assert!(told.contains(word), "{word} is missing: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_store_is_told() {
+    let world = World::embedded();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notes.txt");
+    std::fs::write(&path, "something else, long enough to be read as a head of a file".repeat(100)).unwrap();
+    for path in [path, folder.path().join("missing/sessions.db")] {
+        let config = Config::Embedded { path };
+        let clock = world.clock.clone();
+        let told = open_store(&config, world.ring.clone(), clock, Handle::current()).unwrap_err();
+        assert!(matches!(&told, StoreError::Setup(text) if text.contains("store.path")), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_survives_a_restart_and_is_swept_of_what_has_ended() {
+    let mut world = World::embedded();
+    let value = world.save(session("aa", "1")).await;
+    world.store = World::cookie().store;
+    world.store = world.open_again().unwrap();
+    assert!(world.open(&value).await.is_some());
+    world.clock.advance(LIFETIME);
+    world.store = World::cookie().store;
+    // Opening sweeps; closing waits for it.
+    world.store = world.open_again().unwrap();
+    world.save(session("bb", "1")).await;
+    world.store = World::cookie().store;
+    let database = redb::Database::open(world.path()).unwrap();
+    let table = database.begin_read().unwrap().open_table(TABLE).unwrap();
+    let left: Vec<String> = table.iter().unwrap().map(|item| item.unwrap().0.value().to_owned()).collect();
+    assert!(left.iter().all(|key| !key.contains("aa")) && table.len().unwrap() == 2, "{left:?}");
+}
+
+#[tokio::test]
+async fn a_record_exchanged_in_the_file_is_no_session() {
+    let mut world = World::embedded();
+    let value = world.save(session("aa", "1")).await;
+    world.save(session("bb", "1")).await;
+    world.store = World::cookie().store;
+    {
+        let database = redb::Database::open(world.path()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(TABLE).unwrap();
+            let other = table.get("s/bb").unwrap().unwrap().value().to_vec();
+            table.insert("s/aa", other.as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    world.store = world.open_again().unwrap();
+    assert!(world.open(&value).await.is_none());
+}
+
+#[tokio::test]
+async fn a_crowd_of_saves_is_kept_whole() {
+    let world = World::embedded();
+    let ids: Vec<String> = (0..400).map(|number| format!("{number:032x}")).collect();
+    let values = futures_util::future::join_all(ids.iter().map(|id| world.save(session(id, "1")))).await;
+    for (id, value) in ids.iter().zip(&values) {
+        assert_eq!(world.open(value).await.unwrap().session.id, *id);
+    }
+    assert_eq!(within(world.store.end_user("1")).await.unwrap(), 400);
+}
+
+/// A process of this same binary that saves sessions and says each one's cookie once it is acknowledged.
+struct Saver {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Saver {
+    fn start(path: &std::path::Path, key: &Secret) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "stores::crash::saves_until_it_is_killed", "--ignored", "--nocapture"])
+            .env(FILE, path)
+            .env(KEY, key.expose())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The next cookie.
+    fn next(&mut self) -> Option<String> {
+        self.lines.by_ref().map_while(Result::ok).find_map(|line| line.strip_prefix("saved ").map(str::to_owned))
+    }
+}
+
+/// What [`Saver`] runs.
+#[tokio::test]
+#[ignore = "a child of the crash test"]
+async fn saves_until_it_is_killed() {
+    let (Some(path), Some(key)) = (std::env::var_os(FILE), std::env::var_os(KEY)) else { return };
+    let store = open_for(path.as_ref(), &Secret::new(key.into_string().unwrap()));
+    loop {
+        let batch = (0..3).map(|_| {
+            let id = format!("{:032x}", u128::from_be_bytes(upwarden::seal::random().unwrap()));
+            let store = store.clone();
+            async move {
+                let session = session(&id, "1");
+                let ends_at = session.ends_at(LIFETIME * 100);
+                store.save(&Held::new(session), ends_at).await.unwrap()
+            }
+        });
+        for value in futures_util::future::join_all(batch).await {
+            // One write a line, so that a line is whole or not there.
+            std::io::stdout().write_all(format!("saved {value}\n").as_bytes()).unwrap();
+        }
+    }
+}
+
+fn open_for(path: &std::path::Path, key: &Secret) -> Store {
+    let ring = Ring::new(Keyring::new(vec![Key::parse(key).unwrap()]).unwrap());
+    open_store(&Config::Embedded { path: path.to_owned() }, ring, Arc::new(SystemClock), Handle::current()).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9_at_any_point() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    let key = Key::generate().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..24 {
+        let mut saver = Saver::start(&path, &key);
+        let wanted = acknowledged.len() + 1 + round % 7;
+        while acknowledged.len() < wanted {
+            acknowledged.push(saver.next().expect("it saves until it is killed"));
+        }
+        // Between two acknowledgements: in the middle of writing, committing or flushing.
+        std::thread::yield_now();
+        saver.child.kill().unwrap();
+        saver.child.wait().unwrap();
+        while let Some(value) = saver.next() {
+            acknowledged.push(value);
+        }
+        let store = open_for(&path, &key);
+        for value in &acknowledged {
+            assert!(within(store.open(value)).await.unwrap().is_some(), "round {round}: a session was lost");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What is kept beside sessions: grants, records, counters.
+
+use std::time::Duration;
+
+use upwarden::seal::Purpose;
+use upwarden::store::{Expect, NewRecord, StoreError};
+
+use super::world::{START, World, key, ring, within};
+
+#[tokio::test]
+async fn a_grant_is_rotated_by_one_who_has_read_it() {
+    for world in World::keeping() {
+        let store = &world.store;
+        assert!(within(store.get_grant("service")).await.unwrap().is_none());
+        let first = within(store.put_grant("service", b"one", &Expect::Absent)).await.unwrap().unwrap();
+        assert!(within(store.put_grant("service", b"x", &Expect::Absent)).await.unwrap().is_none(), "{}", world.kind);
+        let read = within(store.get_grant("service")).await.unwrap().unwrap();
+        assert_eq!((read.bytes.as_slice(), &read.version), (&b"one"[..], &first));
+        let (one, other) = (Expect::Version(first.clone()), Expect::Version(first));
+        let done = tokio::join!(store.put_grant("service", b"two", &one), store.put_grant("service", b"three", &other));
+        let winners = [done.0.unwrap(), done.1.unwrap()].iter().flatten().count();
+        assert_eq!(winners, 1, "{}", world.kind);
+        assert!(within(store.delete_grant("service")).await.unwrap());
+        assert!(!within(store.delete_grant("service")).await.unwrap());
+        assert!(within(store.put_grant("service", b"late", &one)).await.unwrap().is_none(), "{}", world.kind);
+        assert!(within(store.put_grant("service", b"anew", &Expect::Anything)).await.unwrap().is_some());
+    }
+    let refused = World::cookie().store.get_grant("service").await;
+    assert!(matches!(refused, Err(StoreError::KeepsNothing)));
+}
+
+#[tokio::test]
+async fn a_grant_outlives_the_key_that_sealed_it() {
+    for world in World::keeping() {
+        let (old, new) = (key(), key());
+        world.ring.replace(ring(vec![old.clone()]));
+        within(world.store.put_grant("service", b"one", &Expect::Absent)).await.unwrap().unwrap();
+        world.ring.replace(ring(vec![new.clone(), old]));
+        let read = within(world.store.get_grant("service")).await.unwrap().unwrap();
+        world.ring.replace(ring(vec![new]));
+        let again = within(world.store.get_grant("service")).await.unwrap().expect("it was sealed anew");
+        assert_eq!((again.bytes.as_slice(), &again.version), (&b"one"[..], &read.version), "{}", world.kind);
+        world.ring.replace(ring(vec![key()]));
+        assert!(within(world.store.get_grant("service")).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn records_are_listed_by_namespace_until_they_end() {
+    for world in World::keeping() {
+        let store = &world.store;
+        let end = Some(START.plus(Duration::from_mins(1)));
+        for (namespace, name, expires_at) in
+            [("pat", "b/%", None), ("pat", "a", end), ("pat2", "c", None), ("pa", "d", None)]
+        {
+            let record = NewRecord { bytes: name.as_bytes(), expires_at };
+            within(store.put(namespace, name, record, &Expect::Absent)).await.unwrap().unwrap();
+        }
+        let names = async || -> Vec<String> {
+            within(store.list("pat")).await.unwrap().into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names().await, ["a", "b/%"], "{}", world.kind);
+        assert_eq!(within(store.get("pat", "b/%")).await.unwrap().unwrap().bytes.as_slice(), b"b/%");
+        world.clock.advance(Duration::from_mins(1));
+        assert!(within(store.get("pat", "a")).await.unwrap().is_none(), "{}", world.kind);
+        assert_eq!(names().await, ["b/%"]);
+        assert!(within(store.delete("pat", "b/%")).await.unwrap());
+        assert_eq!(names().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_counter_adds_up_until_its_day_is_over() {
+    for world in World::keeping() {
+        let tomorrow = START.plus(Duration::from_hours(24));
+        assert_eq!(within(world.store.add_to_counter("day", 5, tomorrow)).await.unwrap(), 5);
+        assert_eq!(within(world.store.add_to_counter("day", 7, tomorrow)).await.unwrap(), 12, "{}", world.kind);
+        assert_eq!(within(world.store.add_to_counter("other", 1, tomorrow)).await.unwrap(), 1);
+        let counts = (0..20).map(|_| world.store.add_to_counter("day", 1, tomorrow));
+        let mut sums: Vec<u64> = futures_util::future::join_all(counts).await.into_iter().map(Result::unwrap).collect();
+        sums.sort_unstable();
+        assert_eq!(sums, (13..33).collect::<Vec<u64>>(), "{}", world.kind);
+    }
+    let world = World::embedded();
+    within(world.store.add_to_counter("day", 5, START.plus(Duration::from_secs(1)))).await.unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(within(world.store.add_to_counter("day", 2, START.plus(Duration::from_secs(9)))).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn whoever_reads_the_store_reads_nothing_even_with_the_ring() {
+    for mut world in World::keeping() {
+        let session = super::session("aa", "1181921839933591552");
+        let value = world.save(session).await;
+        within(world.store.put_grant("service", b"oauth2v2_grant", &Expect::Absent)).await.unwrap();
+        assert!(world.open(&value).await.is_some());
+        let values = dump(&mut world).await;
+        let text = String::from_utf8_lossy(&values.concat()).into_owned();
+        for secret in ["oauth2v2_", "foofreelancer", "Foo Bar", "1181921839933591552"] {
+            assert!(!text.contains(secret), "{}: {secret}", world.kind);
+        }
+        let sealed: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').collect();
+        assert!(sealed.iter().any(|piece| piece.len() > 200), "{}: the session is in it", world.kind);
+        for piece in sealed {
+            for purpose in [Purpose::Session, Purpose::Login, Purpose::State, Purpose::Ticket] {
+                assert!(world.ring.now().open(purpose, piece).is_none(), "{}", world.kind);
+            }
+        }
+    }
+}
+
+/// Everything a store holds, names and values.
+async fn dump(world: &mut World) -> Vec<Vec<u8>> {
+    let Some(server) = &world.server else { return vec![std::fs::read(world.path()).unwrap()] };
+    let mut admin = server.admin().await;
+    let mut values = Vec::new();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut admin).await.unwrap();
+    for key in keys {
+        let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut admin).await.unwrap();
+        let mut read = match kind.as_str() {
+            "string" => redis::cmd("GET"),
+            "hash" => redis::cmd("HGETALL"),
+            _ => redis::cmd("ZRANGE"),
+        };
+        read.arg(&key);
+        if kind == "zset" {
+            read.arg(0).arg(-1);
+        }
+        let found: redis::Value = read.query_async(&mut admin).await.unwrap();
+        let found = match found {
+            redis::Value::Array(values) => values.into_iter().flat_map(bytes).collect(),
+            one => bytes(one),
+        };
+        values.extend([key.into_bytes(), b" ".to_vec(), found]);
+    }
+    values
+}
+
+fn bytes(value: redis::Value) -> Vec<u8> {
+    let mut bytes: Vec<u8> = redis::from_redis_value(value).unwrap();
+    bytes.push(b' ');
+    bytes
+}

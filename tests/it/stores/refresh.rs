@@ -1,0 +1,215 @@
+//! Refreshes over several replicas that share a store, against a sandbox that revokes a family on any replay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use upwarden::clock::ManualClock;
+use upwarden::listener::plain;
+use upwarden::oauth::refresh::{Keeping, Need, RefreshError, Refresher};
+use upwarden::oauth::upwork::Upwork;
+use upwarden::oauth::{Config as OauthConfig, Outbound};
+use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
+use upwarden::secret::Secret;
+use upwarden::session::tokens::{AccessToken, RefreshToken};
+use upwarden::session::{Grant, Session, Tokens};
+use upwarden::store::{Held, Store};
+use upwarden::telemetry::metrics::Metrics;
+
+use super::world::{LIFETIME, START, World, until, within};
+
+const CLIENT: &str = "0123456789abcdef0123456789abcdef";
+const FREELANCER: &str = "1181921839933591552";
+
+/// A sandbox, and a session whose token is due.
+struct Scene {
+    world: World,
+    sandbox: Sandbox,
+    url: url::Url,
+    shutdown: CancellationToken,
+    /// The session's cookie.
+    value: String,
+}
+
+struct Replica {
+    store: Store,
+    refresher: Arc<Refresher>,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Scene {
+    async fn start(world: World) -> Self {
+        let config = sandbox::Config { strict: true, ..sandbox::Config::default() };
+        let sandbox = Sandbox::new(config, world.clock.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = url::Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let shutdown = CancellationToken::new();
+        let upwork = sandbox.clone();
+        let answer = move |request, peer| {
+            let upwork = upwork.clone();
+            async move { upwork.handle(request, peer).await }
+        };
+        tokio::spawn(plain::serve(listener, answer, shutdown.clone()));
+        let granted = sandbox.grant(FREELANCER, CLIENT).unwrap();
+        let tokens = Tokens {
+            access: AccessToken::parse(granted.access_token.expose().to_owned()).unwrap(),
+            refresh: Some(RefreshToken::parse(granted.refresh_token.expose().to_owned()).unwrap()),
+            issued_at: START,
+            expires_at: START.plus(Duration::from_hours(24)),
+        };
+        let value = world.save(Session { tokens, ..super::session("aa", FREELANCER) }).await;
+        world.clock.advance(Duration::from_hours(24));
+        Self { world, sandbox, url, shutdown, value }
+    }
+
+    /// A process of its own, as far as stores and flights go.
+    fn replica(&self) -> Replica {
+        let store = self.world.open_again().unwrap();
+        Replica { refresher: self.refresher(store.clone(), self.world.clock.clone()), store }
+    }
+
+    fn refresher(&self, store: Store, clock: Arc<ManualClock>) -> Arc<Refresher> {
+        let at = |path: &str| self.url.join(path).unwrap();
+        let config = OauthConfig {
+            client_id: CLIENT.to_owned(),
+            client_secret: Secret::new("any"),
+            grant: Grant::Code,
+            authorize_url: at("/"),
+            token_url: at(TOKEN_PATH),
+            revoke_url: at(REVOKE_PATH),
+            graphql_url: at(GRAPHQL_PATH),
+            issuer: None,
+            redirect_uri: "http://localhost:3000/callback".to_owned(),
+            implicit_identity: false,
+            outbound: Outbound { user_agent: "upwarden-test".to_owned(), ..Outbound::default() },
+        };
+        let upwork = Upwork::new(config, clock.clone(), Handle::current());
+        let keeping = Keeping { store, lifetime: LIFETIME };
+        Refresher::new(upwork, keeping, clock, Arc::new(Metrics::new()), Handle::current())
+    }
+
+    fn calls(&self) -> u64 {
+        self.sandbox.counters().token.refresh_token
+    }
+}
+
+impl Replica {
+    async fn held(&self, scene: &Scene) -> Held {
+        within(self.store.open(&scene.value)).await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn three_replicas_with_one_server_make_one_token_call() {
+    let Some(world) = World::valkey() else { return };
+    let scene = Scene::start(world).await;
+    let replicas = [scene.replica(), scene.replica(), scene.replica()];
+    let mut asked = Vec::new();
+    for replica in &replicas {
+        let held = replica.held(&scene).await;
+        asked.extend((0..67).map(|_| replica.refresher.fresh(held.clone(), Need::Due)));
+    }
+    let answers = within(futures_util::future::join_all(asked)).await;
+    let first = answers[0].as_ref().unwrap().session.tokens.access.expose().to_owned();
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().session.tokens.access.expose() == first));
+    assert_eq!(scene.calls(), 1);
+    let later = replicas[2].held(&scene).await;
+    assert_eq!(later.session.tokens.access.expose(), first, "the cookie from before leads to it");
+    // A 401 that another replica has already mended costs no call either.
+    scene.sandbox.expire_all();
+    within(replicas[0].refresher.fresh(later.clone(), Need::Rejected)).await.unwrap();
+    let mended = within(replicas[1].refresher.fresh(later, Need::Rejected)).await.unwrap();
+    assert_ne!(mended.session.tokens.access.expose(), first);
+    assert_eq!(scene.calls(), 2);
+}
+
+#[tokio::test]
+async fn what_upwork_gave_while_the_store_was_gone_is_not_lost() {
+    let Some(world) = World::valkey() else { return };
+    let mut scene = Scene::start(world).await;
+    let replica = scene.replica();
+    let held = replica.held(&scene).await;
+    scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
+    let flight = tokio::spawn({
+        let (refresher, held) = (replica.refresher.clone(), held.clone());
+        async move { refresher.fresh(held, Need::Due).await }
+    });
+    within(scene.sandbox.held(1)).await;
+    scene.world.server.as_mut().unwrap().kill();
+    scene.sandbox.release();
+    let answer = within(flight).await.unwrap();
+    assert!(matches!(answer, Err(RefreshError::Unavailable { .. })), "{answer:?}");
+    scene.world.server.as_mut().unwrap().restart();
+    let fresh = until(async || replica.refresher.fresh(held.clone(), Need::Due).await.ok()).await;
+    assert_eq!(scene.calls(), 1, "a second call would have revoked the family");
+    let stored = replica.held(&scene).await;
+    assert_eq!(stored.session.tokens.access.expose(), fresh.session.tokens.access.expose());
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_leaves_the_session_alone() {
+    let Some(world) = World::valkey() else { return };
+    let mut scene = Scene::start(world).await;
+    let replica = scene.replica();
+    let held = replica.held(&scene).await;
+    scene.world.server.as_mut().unwrap().kill();
+    let answer = within(replica.refresher.fresh(held, Need::Due)).await;
+    assert!(matches!(answer, Err(RefreshError::Unavailable { .. })), "{answer:?}");
+    assert_eq!(scene.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_session_signed_out_during_its_refresh_does_not_come_back() {
+    for world in World::keeping() {
+        let scene = Scene::start(world).await;
+        let store = scene.world.store.clone();
+        let refresher = scene.refresher(store.clone(), scene.world.clock.clone());
+        let held = scene.world.open(&scene.value).await.unwrap();
+        scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
+        let flight = tokio::spawn({
+            let held = held.clone();
+            async move { refresher.fresh(held, Need::Due).await }
+        });
+        within(scene.sandbox.held(1)).await;
+        within(store.end_user(FREELANCER)).await.unwrap();
+        scene.sandbox.release();
+        let answer = within(flight).await.unwrap();
+        assert!(matches!(answer, Err(RefreshError::Revoked)), "{answer:?}");
+        assert!(scene.world.open(&scene.value).await.is_none(), "{}", scene.world.kind);
+    }
+}
+
+#[tokio::test]
+async fn upworks_word_ends_the_session_for_every_replica() {
+    for world in World::keeping() {
+        let scene = Scene::start(world).await;
+        let refresher = scene.refresher(scene.world.store.clone(), scene.world.clock.clone());
+        let held = scene.world.open(&scene.value).await.unwrap();
+        scene.sandbox.revoke_all();
+        let answer = within(refresher.fresh(held, Need::Due)).await;
+        assert!(matches!(answer, Err(RefreshError::Revoked)), "{answer:?}");
+        assert!(scene.world.open(&scene.value).await.is_none(), "{}", scene.world.kind);
+    }
+}
+
+#[tokio::test]
+async fn with_cookies_a_refresh_works_as_before() {
+    let scene = Scene::start(World::cookie()).await;
+    let replica = scene.replica();
+    let held = replica.held(&scene).await;
+    let asked = (0..200).map(|_| replica.refresher.fresh(held.clone(), Need::Due));
+    let answers = within(futures_util::future::join_all(asked)).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(scene.calls(), 1);
+}
+
+fn slow() -> Fault {
+    Fault::Slow { millis: None }
+}

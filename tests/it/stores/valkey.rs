@@ -1,0 +1,182 @@
+//! What only a server does: it is reached in several ways, goes away, comes back, and forgets by itself.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use upwarden::secret::Secret;
+use upwarden::store::{Config, Held, StoreError, check_url};
+
+use super::world::{Door, LIFETIME, START, Server, World, session, until, within};
+
+#[tokio::test]
+async fn it_is_reached_over_tcp_and_tls_with_an_acl_user() {
+    for door in [Door::Tcp, Door::Tls] {
+        let Some(server) = Server::start(door) else { return };
+        let ca_file = (door == Door::Tls).then(|| server.ca_file.clone());
+        let mut world = World::cookie();
+        world.config = Config::Valkey { url: server.url.clone(), ca_file };
+        world.store = world.open_again().unwrap();
+        let value = world.save(session("aa", "1")).await;
+        assert!(world.open(&value).await.is_some(), "{door:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_nobody_vouches_for_and_a_wrong_password_are_a_store_that_is_down() {
+    let Some(server) = Server::start(Door::Tls) else { return };
+    let mut world = World::cookie();
+    let wrong = Secret::new(server.url.expose().replace("s3cr3t", "wr0ng"));
+    for (url, ca_file, told) in
+        [(server.url.clone(), None, "TLS"), (wrong, Some(server.ca_file.clone()), "user and password")]
+    {
+        world.config = Config::Valkey { url, ca_file };
+        let store = world.open_again().unwrap();
+        // Until it was refused, it may only say that there was no answer yet.
+        let why = until(async || match store.end_user("1").await {
+            Err(StoreError::Down(why)) if why.contains(told) => Some(why),
+            other => {
+                assert!(matches!(other, Err(StoreError::Down(_))), "{other:?}");
+                None
+            }
+        })
+        .await;
+        assert!(!store.healthy() && !why.contains("wr0ng"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_down_and_its_sessions_are_there_when_it_is_back() {
+    let Some(mut world) = World::valkey() else { return };
+    let value = world.save(session("aa", "1")).await;
+    let held = world.open(&value).await.unwrap();
+    world.server.as_mut().unwrap().kill();
+    assert!(matches!(within(world.store.open(&value)).await, Err(StoreError::Down(_))));
+    assert!(matches!(within(world.store.alive(&held)).await, Err(StoreError::Down(_))));
+    assert!(!world.store.healthy());
+    world.server.as_mut().unwrap().restart();
+    let back = until(async || world.store.open(&value).await.ok()).await;
+    assert_eq!(back.unwrap().session.id, "aa");
+    assert!(world.store.healthy());
+}
+
+#[tokio::test]
+async fn no_session_that_was_acknowledged_is_lost_when_the_server_dies_amid_ten_thousand() {
+    let Some(mut world) = World::valkey() else { return };
+    let ids: Vec<String> = (0..10_000).map(|number| format!("{number:032x}")).collect();
+    let mut server = world.server.take().unwrap();
+    let mut acknowledged = Vec::new();
+    let mut saves = futures_util::stream::iter(&ids)
+        .map(|id| {
+            let (store, ends_at) = (world.store.clone(), START.plus(LIFETIME));
+            async move { (id, store.save(&Held::new(session(id, "1")), ends_at).await) }
+        })
+        .buffer_unordered(200);
+    while let Some((id, saved)) = within(saves.next()).await {
+        match saved {
+            Ok(value) => acknowledged.push((id, value)),
+            Err(error) => assert!(matches!(error, StoreError::Down(_)), "{error:?}"),
+        }
+        if acknowledged.len() == 4_000 {
+            server.kill();
+            server.restart();
+        }
+    }
+    assert!(acknowledged.len() > 9_000, "{}", acknowledged.len());
+    let opened = futures_util::stream::iter(&acknowledged)
+        .map(|(id, value)| async { (*id, within(world.store.open(value)).await.unwrap()) })
+        .buffer_unordered(200);
+    let mut opened = std::pin::pin!(opened);
+    while let Some((id, held)) = opened.next().await {
+        assert_eq!(held.expect("it was acknowledged").session.id, *id);
+    }
+}
+
+#[tokio::test]
+async fn a_restart_is_not_noticed_by_who_asks_meanwhile() {
+    let Some(mut world) = World::valkey() else { return };
+    let value = world.save(session("aa", "1")).await;
+    let server = world.server.as_mut().unwrap();
+    server.kill();
+    server.restart();
+    assert!(world.open(&value).await.is_some());
+}
+
+#[tokio::test]
+async fn the_server_forgets_a_session_and_its_listing_at_its_end() {
+    let Some(world) = World::valkey() else { return };
+    world.save(session("aa", "1")).await;
+    let mut admin = world.server.as_ref().unwrap().admin().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut admin).await.unwrap();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    for key in keys {
+        let left: u64 = redis::cmd("PTTL").arg(&key).query_async(&mut admin).await.unwrap();
+        let all = u64::try_from(LIFETIME.as_millis()).unwrap();
+        assert!(left > all - 60_000 && left <= all, "{key}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_was_tampered_with_or_exchanged_is_no_session() {
+    let Some(world) = World::valkey() else { return };
+    let value = world.save(session("aa", "1")).await;
+    world.save(session("bb", "1")).await;
+    let mut admin = world.server.as_ref().unwrap().admin().await;
+    let read = async |admin: &mut redis::aio::MultiplexedConnection, id: &str| -> String {
+        redis::cmd("GET").arg(format!("upwarden:{{{id}}}:s")).query_async(admin).await.unwrap()
+    };
+    let good = read(&mut admin, "aa").await;
+    let other = read(&mut admin, "bb").await;
+    for bad in [other, String::new(), good.replacen(&good[60..61], "_", 1), good[..good.len() - 4].to_owned()] {
+        let set = redis::cmd("SET").arg("upwarden:{aa}:s").arg(bad).query_async::<()>(&mut admin).await;
+        set.unwrap();
+        assert!(world.open(&value).await.is_none());
+    }
+    redis::cmd("SET").arg("upwarden:{aa}:s").arg(good).query_async::<()>(&mut admin).await.unwrap();
+    assert!(world.open(&value).await.is_some());
+}
+
+#[tokio::test]
+async fn a_dead_owners_lock_falls_to_the_next_and_nobody_frees_anothers() {
+    let Some(world) = World::valkey() else { return };
+    let mut admin = world.server.as_ref().unwrap().admin().await;
+    let mut died = redis::cmd("SET");
+    died.arg("upwarden:{aa}:l").arg("a dead replica").arg("PX").arg(700);
+    died.query_async::<()>(&mut admin).await.unwrap();
+    let lock = within(world.store.lock("aa")).await.unwrap().expect("its lease has run out");
+    let left: u64 = redis::cmd("PTTL").arg("upwarden:{aa}:l").query_async(&mut admin).await.unwrap();
+    assert!(left > 0 && left <= 5000, "{left}");
+    let mut taken = redis::cmd("SET");
+    taken.arg("upwarden:{aa}:l").arg("another replica").arg("PX").arg(60_000);
+    taken.query_async::<()>(&mut admin).await.unwrap();
+    lock.release().await;
+    let owner: String = redis::cmd("GET").arg("upwarden:{aa}:l").query_async(&mut admin).await.unwrap();
+    assert_eq!(owner, "another replica");
+    assert!(within(world.store.lock("aa")).await.unwrap().is_none(), "the wait is bounded");
+}
+
+#[tokio::test]
+async fn a_lock_is_kept_for_longer_than_its_lease_while_its_owner_lives() {
+    let Some(world) = World::valkey() else { return };
+    let mut admin = world.server.as_ref().unwrap().admin().await;
+    let lock = within(world.store.lock("aa")).await.unwrap().unwrap();
+    // The rest of the lease is cut; the next renewal makes it whole again.
+    let left = async |admin: &mut redis::aio::MultiplexedConnection| -> i64 {
+        redis::cmd("PTTL").arg("upwarden:{aa}:l").query_async(admin).await.unwrap()
+    };
+    let cut = redis::cmd("PEXPIRE").arg("upwarden:{aa}:l").arg(3000).query_async::<()>(&mut admin).await;
+    cut.unwrap();
+    within(async {
+        while left(&mut admin).await <= 3000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    lock.release().await;
+    assert_eq!(left(&mut admin).await, -2, "it is gone");
+}
+
+#[test]
+fn a_url_is_checked_without_asking_anybody() {
+    assert!(check_url(&Secret::new("rediss://user:pw@cache.internal:6380/1")).is_ok());
+    assert!(check_url(&Secret::new("http://cache.internal")).is_err());
+}

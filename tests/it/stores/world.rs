@@ -1,0 +1,249 @@
+//! A store of each kind, and a Redis server of the test's own.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+use upwarden::clock::{Clock, ManualClock, SharedClock, Timestamp};
+use upwarden::seal::{Key, Keyring, Ring};
+use upwarden::secret::Secret;
+use upwarden::session::tokens::{AccessToken, RefreshToken};
+use upwarden::session::{Grant, Session, Tokens, User};
+use upwarden::store::{Config, Held, Store, StoreError, open_store};
+
+/// No wait of a test is longer than this.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the documentation says the server must allow.
+const ACL: &str = "~upwarden:* +ping +get +set +del +exists +hget +hset +hdel +hgetall +incrby +pexpire +pttl +zadd +zrem \
+                   +zrange +zremrangebyscore +eval +evalsha +script|load";
+
+pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_485_600);
+pub(super) const LIFETIME: Duration = Duration::from_hours(14 * 24);
+
+pub(super) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("nothing came in 30 seconds")
+}
+
+/// Asks again and again until there is an answer.
+pub(super) async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
+    within(async {
+        loop {
+            if let Some(found) = ask().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+pub(super) fn key() -> Key {
+    Key::parse(&Key::generate().unwrap()).unwrap()
+}
+
+pub(super) fn ring(keys: Vec<Key>) -> Keyring {
+    Keyring::new(keys).unwrap()
+}
+
+/// A session of a user, which begins now and whose token lasts a day.
+pub(super) fn session(id: &str, user: &str) -> Session {
+    Session {
+        id: id.to_owned(),
+        user: User { id: user.to_owned(), nid: "foofreelancer".to_owned(), name: Some("Foo Bar".to_owned()) },
+        organization: None,
+        grant: Grant::Code,
+        tokens: tokens("oauth2v2_access", "oauth2v2_refresh"),
+        began_at: START,
+        refreshed: None,
+    }
+}
+
+pub(super) fn tokens(access: &str, refresh: &str) -> Tokens {
+    Tokens {
+        access: AccessToken::parse(access.to_owned()).unwrap(),
+        refresh: Some(RefreshToken::parse(refresh.to_owned()).unwrap()),
+        issued_at: START,
+        expires_at: START.plus(Duration::from_hours(24)),
+    }
+}
+
+/// A store, with its ring and its clock.
+pub(super) struct World {
+    pub(super) kind: &'static str,
+    pub(super) store: Store,
+    pub(super) ring: Ring,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) config: Config,
+    pub(super) server: Option<Server>,
+    _folder: Option<TempDir>,
+}
+
+impl World {
+    fn new(kind: &'static str, config: Config, server: Option<Server>, folder: Option<TempDir>) -> Self {
+        let (ring, clock) = (Ring::new(ring(vec![key()])), ManualClock::at(START));
+        let store = open(&config, &ring, clock.clone()).unwrap();
+        Self { kind, store, ring, clock, config, server, _folder: folder }
+    }
+
+    pub(super) fn cookie() -> Self {
+        Self::new("cookie", Config::Cookie, None, None)
+    }
+
+    pub(super) fn embedded() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::Embedded { path: folder.path().join("sessions.db") };
+        Self::new("embedded", config, None, Some(folder))
+    }
+
+    /// None where there is no redis-server.
+    pub(super) fn valkey() -> Option<Self> {
+        let server = Server::start(Door::Socket)?;
+        let config = Config::Valkey { url: server.url.clone(), ca_file: None };
+        Some(Self::new("valkey", config, Some(server), None))
+    }
+
+    /// One of each kind that can be had here.
+    pub(super) fn all() -> Vec<Self> {
+        [Some(Self::cookie()), Some(Self::embedded()), Self::valkey()].into_iter().flatten().collect()
+    }
+
+    /// Those that keep records.
+    pub(super) fn keeping() -> Vec<Self> {
+        Self::all().into_iter().filter(|world| world.store.keeps_records()).collect()
+    }
+
+    /// The same place as another process, or this one later, opens it.
+    pub(super) fn open_again(&self) -> Result<Store, StoreError> {
+        open(&self.config, &self.ring, self.clock.clone())
+    }
+
+    /// Saves a session for its lifetime from now on; its cookie's value.
+    pub(super) async fn save(&self, session: Session) -> String {
+        let ends_at = self.clock.now().plus(LIFETIME);
+        within(self.store.save(&Held::new(session), ends_at)).await.unwrap()
+    }
+
+    pub(super) async fn open(&self, value: &str) -> Option<Held> {
+        within(self.store.open(value)).await.unwrap()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        let Config::Embedded { path } = &self.config else { panic!("{} has no file", self.kind) };
+        path
+    }
+}
+
+fn open(config: &Config, ring: &Ring, clock: SharedClock) -> Result<Store, StoreError> {
+    open_store(config, ring.clone(), clock, Handle::current())
+}
+
+/// How a server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Socket,
+    Tcp,
+    Tls,
+}
+
+/// A Redis server that writes each command to its disk before it answers.
+pub(super) struct Server {
+    pub(super) url: Secret,
+    pub(super) ca_file: PathBuf,
+    admin: String,
+    config: String,
+    folder: TempDir,
+    child: Child,
+}
+
+impl Server {
+    /// None, said on stderr, where there is no redis-server.
+    pub(super) fn start(door: Door) -> Option<Self> {
+        if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
+            // libtest swallows what a passing test prints.
+            let _ = writeln!(std::io::stderr(), "left out: the valkey store, since redis-server is not installed");
+            return None;
+        }
+        // A port that was free a moment ago may be taken by now: then another one.
+        (0..10).find_map(|_| Self::try_start(door))
+    }
+
+    fn try_start(door: Door) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let (socket, ca_file) = (place("redis.sock"), place("cert.pem"));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (url, doors) = match door {
+            Door::Socket => {
+                (format!("redis+unix://{}?user=upwarden&pass=s3cr3t", socket.display()), "port 0".to_owned())
+            }
+            Door::Tcp => (format!("valkey://upwarden:s3cr3t@127.0.0.1:{port}"), format!("port {port}")),
+            Door::Tls => {
+                let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+                std::fs::write(&ca_file, made.cert.pem()).unwrap();
+                std::fs::write(place("key.pem"), made.signing_key.serialize_pem()).unwrap();
+                let (cert, key) = (ca_file.display(), place("key.pem"));
+                let tls = format!(
+                    "port 0\ntls-port {port}\ntls-auth-clients no\ntls-cert-file {cert}\ntls-key-file {}",
+                    key.display()
+                );
+                (format!("rediss://upwarden:s3cr3t@localhost:{port}"), tls)
+            }
+        };
+        let config = format!(
+            "{doors}\nbind 127.0.0.1\nunixsocket {}\ndir {}\nsave \"\"\nappendonly yes\nappendfsync always\n\
+             user default off\nuser admin on nopass ~* &* +@all\nuser upwarden on >s3cr3t {ACL}\n",
+            socket.display(),
+            folder.path().display()
+        );
+        let admin = format!("redis+unix://{}?user=admin&pass=x", socket.display());
+        let child = launch(&config)?;
+        Some(Self { url: Secret::new(url), ca_file, admin, config, folder, child })
+    }
+
+    /// SIGKILL, and its end.
+    pub(super) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same files.
+    pub(super) fn restart(&mut self) {
+        assert!(self.folder.path().exists());
+        self.child = launch(&self.config).expect("it started before");
+    }
+
+    /// A connection that may do everything.
+    pub(super) async fn admin(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.admin.as_str()).unwrap();
+        within(client.get_multiplexed_async_connection()).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have been killed by its test already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a server and waits for its word that it is ready; none where it ends before.
+fn launch(config: &str) -> Option<Child> {
+    let mut child = Command::new("redis-server").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("ready to accept connections"));
+    if !ready {
+        let _ = child.wait();
+        return None;
+    }
+    // What it says later must not fill the pipe; the thread ends with the server.
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    Some(child)
+}
