@@ -11,6 +11,7 @@ mod config; // `check`, `key`, `health`, `completions`: the configuration and th
 mod framing; // where messages end, as a strict reader says: tables and properties
 mod habits; // what people read and deploy with says what is so
 mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/2, drain
+mod pacing; // Upwork's limits, held against the sandbox that enforces them
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets

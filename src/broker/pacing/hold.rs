@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// No limit of Upwork's is longer than a day, so no pause is.
 const LONGEST_TOLD: Duration = Duration::from_hours(24);
 

@@ -3,7 +3,7 @@
 //! In: callers. Out: a [`Turn`] each, fair between them and within the limits; or [`Late`], with the time after which
 //! another try will do. It never lets a call wait longer than `pace.wait`, and never lets one go while Upwork wants a pause.
 //!
-//! One [`Pacer`] is shared by all workers. What it decides is in [`schedule`], which knows no task; here a task on the
+//! One [`Pacer`] is shared by all workers. What it decides is in `schedule`, which knows no task; here a task on the
 //! control runtime, alive while somebody waits, hands out the turns.
 //!
 //! The day's count is shared through a store by whoever owns one, each second or so:

@@ -148,14 +148,12 @@ mod tests {
         for id in 0..count {
             loop {
                 let next = windows.next(now);
-                let answer = open.front().map(|(_, end)| *end).filter(|end| *end <= next);
-                if let (Some(_), Some((id, end))) = (answer, if answer.is_some() { open.pop_front() } else { None }) {
-                    now = now.max(end);
-                    windows.finish(id, end);
-                    continue;
-                }
-                now = next;
-                break;
+                let Some((answered, end)) = open.pop_front_if(|(_, end)| *end <= next) else {
+                    now = next;
+                    break;
+                };
+                now = now.max(end);
+                windows.finish(answered, end);
             }
             windows.release(id, now);
             open.push_back((id, now.plus(Duration::from_millis(took))));

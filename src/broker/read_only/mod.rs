@@ -68,15 +68,12 @@ fn percent_decode(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
     while let Some((first, more)) = rest.split_first() {
         let digits = more.split_at_checked(2).filter(|_| *first == b'%');
-        match digits.and_then(|(digits, after)| Some((hex(digits)?, after))) {
-            Some((byte, after)) => {
-                decoded.push(byte);
-                rest = after;
-            }
-            None => {
-                decoded.push(*first);
-                rest = more;
-            }
+        if let Some((byte, after)) = digits.and_then(|(digits, after)| Some((hex(digits)?, after))) {
+            decoded.push(byte);
+            rest = after;
+        } else {
+            decoded.push(*first);
+            rest = more;
         }
     }
     decoded

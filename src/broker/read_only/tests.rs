@@ -156,7 +156,7 @@ fn what_has_two_readings_or_none_is_refused() {
         r#"{"query":"{a(b:\"\"\")}"}"#,
         r#"{"query":"{a}"} {"query":"mutation {a}"}"#,
         r#"{"query":"{a}",}"#,
-        r#"{'query':'{a}'}"#,
+        r"{'query':'{a}'}",
         r#"[[{"query":"{a}"}]]"#,
         r#"["{a}"]"#,
         "[]",
