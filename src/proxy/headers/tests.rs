@@ -122,7 +122,12 @@ fn what_upwork_says_to_its_own_browsers_stays_behind() {
         ("connection", "close"),
     ]);
     clean_api_answer(&mut answer);
-    assert_eq!(answer, map(&[("x-upwork-error-message", "kept")]));
+    let expected = map(&[
+        ("x-upwork-error-message", "kept"),
+        ("content-security-policy", "default-src 'none'; sandbox"),
+        ("x-content-type-options", "nosniff"),
+    ]);
+    assert_eq!(answer, expected);
 }
 
 #[test]
