@@ -5,7 +5,7 @@ use std::future::{Future, IntoFuture};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
 use http::header::Entry;
@@ -15,6 +15,7 @@ use http_body_util::StreamBody;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use upwarden::body::Body;
@@ -33,6 +34,17 @@ const NAVIGATION: [(&str, &str); 5] = [
 /// What it says of a page's own `fetch`.
 const FETCH: [(&str, &str); 4] =
     [("accept", "*/*"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", "same-origin")];
+
+/// Where connections live: not on the test's own thread, which does nothing for them while it ends its world.
+static CONNECTIONS: LazyLock<Handle> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("clients".to_owned())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))
+        .unwrap();
+    handle
+});
 
 #[derive(Clone, Debug)]
 enum Door {
@@ -200,10 +212,17 @@ impl Call {
         let mut request = Request::new(body);
         (*request.method_mut(), *request.uri_mut()) = (method, target.parse().unwrap());
         *request.headers_mut() = headers;
-        let stream = TokioIo::new(client.connect().await);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-        // Its end is seen in the body.
-        tokio::spawn(connection);
+        let connected = CONNECTIONS.spawn({
+            let client = client.clone();
+            async move {
+                let stream = TokioIo::new(client.connect().await);
+                let (sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
+                // Its end is seen in the body.
+                tokio::spawn(connection);
+                Ok::<_, hyper::Error>(sender)
+            }
+        });
+        let mut sender = connected.await.unwrap()?;
         let (head, body) = within(sender.send_request(request)).await?.into_parts();
         for line in head.headers.get_all("set-cookie") {
             client.jar().take(line.to_str().unwrap());
