@@ -6,6 +6,7 @@ use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName,
 use http::{HeaderValue, Method};
 
 use crate::policy::Site;
+use crate::router::is_ambiguous;
 
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -74,9 +75,13 @@ pub(super) fn site(headers: &HeaderMap, public_url: &str) -> Site {
     }
 }
 
-/// A CORS preflight (Fetch standard, "CORS-preflight request").
-pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
-    *method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+/// A CORS preflight (Fetch standard, "CORS-preflight request") for a path with one reading: browsers send no other, and
+/// no other goes anywhere without a session.
+pub(super) fn is_preflight(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+    *method == Method::OPTIONS
+        && !is_ambiguous(path)
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Anything that only a browser sends along.
@@ -118,6 +123,16 @@ mod tests {
             let found = looking(&map(fields));
             assert_eq!((found.navigation, found.person), (*navigation, *person), "{fields:?}");
         }
+    }
+
+    #[test]
+    fn a_preflight_is_one_by_method_path_and_fields() {
+        let fields = map(&[("origin", "https://a.example"), ("access-control-request-method", "PUT")]);
+        assert!(is_preflight(&Method::OPTIONS, "/a", &fields));
+        assert!(!is_preflight(&Method::OPTIONS, "/a/../b", &fields));
+        assert!(!is_preflight(&Method::OPTIONS, "//a", &fields));
+        assert!(!is_preflight(&Method::GET, "/a", &fields));
+        assert!(!is_preflight(&Method::OPTIONS, "/a", &map(&[("origin", "https://a.example")])));
     }
 
     #[test]

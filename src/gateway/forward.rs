@@ -181,6 +181,7 @@ fn split(head: http::request::Parts) -> (http::request::Parts, http::request::Pa
     (head, kept)
 }
 
+<<<<<<< HEAD
 /// HTML where the API speaks JSON: the bot wall of the CDN. It passes as it came, and says nothing about the session.
 fn is_cdn_wall(response: &Response<Body>) -> bool {
     let html = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
@@ -188,11 +189,13 @@ fn is_cdn_wall(response: &Response<Body>) -> bool {
 }
 
 /// `Authorization: Bearer upwd_…` or `upwt_…`: ours, and not the app's business.
+=======
+/// `Authorization: Bearer upwd_…` or `upwt_…`, in whatever way it is written: ours, and not the app's business.
+>>>>>>> attack
 fn is_our_token(headers: &HeaderMap) -> bool {
     headers.get_all(AUTHORIZATION).iter().any(|value| {
-        let text = value.to_str().unwrap_or_default();
-        let token = text.split_once(' ').map_or(text, |(_, token)| token).trim();
-        token.starts_with("upwd_") || token.starts_with("upwt_")
+        let words = value.as_bytes().split(|byte| !(byte.is_ascii_alphanumeric() || b"_-.+/~".contains(byte)));
+        words.into_iter().any(|word| word.starts_with(b"upwd_") || word.starts_with(b"upwt_"))
     })
 }
 
@@ -257,5 +260,31 @@ fn api_fault(error: CallError, service: bool) -> Fault {
         CallError::Token(RefreshError::Revoked) => Fault::SignInRequired { sent: false },
         CallError::Late(late) => Fault::Paced(late),
         CallError::SendAgain => Fault::SendAgain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_tokens_are_known_in_whatever_way_they_are_written() {
+        for text in [
+            "Bearer upwd_abc",
+            "bearer  upwt_abc",
+            "Bearer\tupwd_abc",
+            "upwd_abc",
+            "Basic eA==, Bearer upwd_abc",
+            "Bearer \"upwd_abc\"",
+            "Bearer token=upwd_abc",
+            "Bearer upwd_abc\u{e9}",
+        ] {
+            let headers = [(AUTHORIZATION, HeaderValue::from_bytes(text.as_bytes()).unwrap())].into_iter().collect();
+            assert!(is_our_token(&headers), "{text}");
+        }
+        for text in ["Bearer eyJ.upwd_.x", "Basic dXB3ZF8=", "Bearer xupwd_abc", "Digest upwd"] {
+            let headers = [(AUTHORIZATION, HeaderValue::from_static(text))].into_iter().collect();
+            assert!(!is_our_token(&headers), "{text}");
+        }
     }
 }

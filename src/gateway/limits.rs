@@ -3,7 +3,7 @@
 //! In: addresses, session ids. Out: yes or no; a token that is cancelled when the session ends. Both are bounded.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -28,8 +28,12 @@ impl SignIns {
         Self { burst: f64::from(burst), spent: Mutex::default() }
     }
 
-    /// Whether `address` may begin one more.
+    /// Whether `address` may begin one more. Of IPv6 a whole /64 is one client: that is what one is given.
     pub(super) fn allow(&self, address: IpAddr, now: Timestamp) -> bool {
+        let address = match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+        };
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         if spent.len() >= MOST_ADDRESSES && !spent.contains_key(&address) {
             spent.retain(|_, (_, last)| now.since(*last) < REFILL);
@@ -108,6 +112,15 @@ mod tests {
         assert!(limit.allow(other, start));
         assert!(limit.allow(one, start.plus(Duration::from_secs(20))));
         assert!(!limit.allow(one, start.plus(Duration::from_secs(20))));
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_are_one_client() {
+        let limit = SignIns::new(2);
+        let start = Timestamp::from_seconds(1000);
+        let allowed = |address: &str| limit.allow(address.parse().unwrap(), start);
+        assert!(allowed("2001:db8::1") && allowed("2001:db8::ffff:1") && !allowed("2001:db8::2"));
+        assert!(allowed("2001:db8:0:1::1"));
     }
 
     #[test]

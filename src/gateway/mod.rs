@@ -318,7 +318,7 @@ impl Shared {
     fn decide(&self, ask: &Ask, target: Target, held: Option<&Held>) -> Decision {
         let preflight = self.config.preflight_pass
             && matches!(target, Target::App { .. })
-            && facts::is_preflight(&ask.head.method, &ask.head.headers);
+            && facts::is_preflight(&ask.head.method, ask.path(), &ask.head.headers);
         let facts = Facts {
             door: Door::Public,
             target,

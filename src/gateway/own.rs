@@ -117,12 +117,13 @@ impl Shared {
         self.begin_sign_in(ask, &place.unwrap_or_else(ReturnTo::home), 0)
     }
 
-    /// 204 with the identity, or 401; nothing else ever.
+    /// 204 with the identity, or 401; nothing else ever. It refreshes nothing, so a session that would have to be
+    /// refreshed before the app is reached is none here: whoever asks renews it through the sign-in.
     async fn verify(&self, ask: &Ask) -> Answer {
         let held = self.identify(&ask.head.headers).await.ok().flatten();
         let allowed = held.filter(|held| {
-            let held = Some(held);
-            self.decide(ask, Target::App { public: false }, held) == Decision::Allow
+            !held.session.needs_recheck(self.clock.now(), self.session.recheck)
+                && self.decide(ask, Target::App { public: false }, Some(held)) == Decision::Allow
         });
         let Some(held) = allowed else {
             let mut response = answer::bare(StatusCode::UNAUTHORIZED);

@@ -4,6 +4,7 @@
 //! to where the browser wanted to go; or a page that says what happened. A code is never redeemed before its state was
 //! checked, and no failure begins an endless round: failures in a row are counted inside the sealed state.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use http::Method;
@@ -42,7 +43,10 @@ impl Shared {
             return answer;
         }
         let now = self.clock.now();
-        if ask.origin.client.is_some_and(|address| !self.sign_ins.allow(address, now)) {
+        // A trusted proxy that names nobody stands for everybody behind it.
+        let exempt = |address: &IpAddr| self.config.trusted_proxies.iter().any(|net| net.contains(address));
+        if ask.origin.client.filter(|address| !exempt(address)).is_some_and(|client| !self.sign_ins.allow(client, now))
+        {
             return self.fault(ask, &Fault::TooManySignIns);
         }
         let ring = self.ring.now();
@@ -81,19 +85,19 @@ impl Shared {
             return Some(self.fault(ask, &Fault::WrongHost { asked, public_url }));
         }
         let join = if target.contains('?') { '&' } else { '?' };
-        Some(answer::see_other(&format!("{}{target}{join}{MARKER}", self.config.public_url)).into())
+        Some(answer::see_other(&format!("{}{join}{MARKER}", at(&self.config.public_url, target))).into())
     }
 
     /// On the right host, the marker has done its work.
     pub(super) fn clean_marker(&self, ask: &Ask) -> Option<Answer> {
         let target = ask.head.uri.path_and_query()?.as_str();
         let clean = without_marker(target);
-        if clean == target || !ask.looking.navigation || !ask.safe() || clean.starts_with("//") {
+        if clean == target || !ask.looking.navigation || !ask.safe() {
             return None;
         }
         let host = ask.head.headers.get(HOST).or(ask.origin.host.as_ref())?.to_str().ok()?;
         let (scheme, ours) = self.config.public_url.split_once("://")?;
-        same_authority(host, ours, scheme).then(|| answer::see_other(clean).into())
+        same_authority(host, ours, scheme).then(|| answer::see_other(&at(&self.config.public_url, clean)).into())
     }
 
     /// What is measured of a sign-in that does not hold (CONTRACT "the third stops at a page").
@@ -108,6 +112,12 @@ impl Shared {
             Some(StateFault::Stale) | None => Loop::Unknown,
         }
     }
+}
+
+/// `target` on our host. Always the whole address: `//evil.example` or `/\evil.example` alone would be another host's.
+fn at(public_url: &str, target: &str) -> String {
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    format!("{public_url}{slash}{target}")
 }
 
 /// Hosts alike, whatever their case, with the scheme's own port or without.
@@ -316,6 +326,14 @@ mod tests {
         assert_eq!(without_marker("/x?a=b&upwarden_host=1"), "/x?a=b");
         assert_eq!(without_marker("/x?upwarden_host=1&a=b"), "/x?upwarden_host=1&a=b");
         assert_eq!(without_marker("/xupwarden_host=1"), "/xupwarden_host=1");
+    }
+
+    #[test]
+    fn a_target_stays_on_our_host_however_it_begins() {
+        for target in ["/", "//evil.example/", "/\\evil.example", "?x", "*", "@evil.example/", ".evil.example/", ""] {
+            let there = url::Url::parse(&at("https://tools.example.com", target)).unwrap();
+            assert_eq!(there.origin().ascii_serialization(), "https://tools.example.com", "{target}");
+        }
     }
 
     #[test]

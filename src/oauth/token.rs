@@ -146,17 +146,38 @@ fn lifetime(value: Option<&serde_json::Value>) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().map(|lifetime| lifetime.min(LONGEST_LIFETIME))
 }
 
+<<<<<<< HEAD
 fn refusal(refused: &Refused) -> TokenError {
     let printable = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
     let description = printable(refused.error_description.as_deref().unwrap_or_default());
+=======
+fn refusal(refused: Refused) -> TokenError {
+    let description = quoted(refused.error_description.as_deref().unwrap_or_default());
+>>>>>>> attack
     match refused.error.as_str() {
         "invalid_grant" => TokenError::InvalidGrant(description),
-        "temporarily_unavailable" | "server_error" | "slow_down" => TokenError::unavailable(printable(&refused.error)),
+        "temporarily_unavailable" | "server_error" | "slow_down" => TokenError::unavailable(quoted(&refused.error)),
         error => {
             let description = if description.is_empty() { description } else { format!(": {description}") };
-            TokenError::Misconfigured { error: printable(error), description }
+            TokenError::Misconfigured { error: quoted(error), description }
         }
     }
+}
+
+/// Upwork's own words for a log or a page: 200 characters, and nothing in them that could be the token, code or secret
+/// they are about (LESSONS 22): a word of 16 letters and digits or more that has a digit.
+pub(super) fn quoted(text: &str) -> String {
+    let of_word = |c: char| c.is_ascii_alphanumeric() || "_-.~+/=".contains(c);
+    let mut quote = String::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| of_word(c) != of_word(first)).unwrap_or(rest.len());
+        let (run, more) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        let secret = run.len() >= 16 && of_word(first) && run.bytes().any(|byte| byte.is_ascii_digit());
+        quote.push_str(if secret { "…" } else { run });
+        rest = more;
+    }
+    quote.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 /// What came instead of an answer, without quoting it.
@@ -223,6 +244,13 @@ mod tests {
         for (status, body) in unavailable {
             assert!(matches!(answer(status, body), Err(TokenError::Unavailable { .. })), "{status} {body}");
         }
+    }
+
+    #[test]
+    fn an_error_quotes_no_token_that_its_description_names() {
+        let body = r#"{"error":"invalid_grant","error_description":"Token oauth2v2_0123456789abcdef0123456789abcdef\n(code 0123456789abcdef) is expired or revoked or not registered, unauthenticatedorunknown"}"#;
+        let TokenError::InvalidGrant(told) = answer(400, body).unwrap_err() else { panic!("another error") };
+        assert_eq!(told, "Token …(code …) is expired or revoked or not registered, unauthenticatedorunknown");
     }
 
     #[test]

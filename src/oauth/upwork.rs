@@ -139,7 +139,7 @@ impl Upwork {
         let value: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|_| unusable("no JSON"))?;
         match (value.get("data").filter(|data| data.is_object()), value.pointer("/errors/0/message")) {
             (Some(data), None) => Ok(data.clone()),
-            (_, Some(message)) => Err(WhoError::Nameless(short(message.as_str().unwrap_or("an error")))),
+            (_, Some(message)) => Err(WhoError::Nameless(token::quoted(message.as_str().unwrap_or("an error")))),
             (None, None) => Err(unusable("neither data nor errors")),
         }
     }

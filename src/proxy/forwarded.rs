@@ -8,18 +8,17 @@ use std::net::IpAddr;
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use ipnet::IpNet;
 
-use super::headers::AppHeaders;
+use super::headers::{AppHeaders, begins_like, reads_as};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const UNTRUSTED: [HeaderName; 4] = [
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-ssl"),
-    HeaderName::from_static("x-real-ip"),
-];
+/// Whether some app reads the field `name` as a claim about the client: the whole family, since apps believe more of it
+/// than we read (`-Prefix`, `-Uri`, `-Email`, `-Client-Cert` …), in every spelling.
+fn is_claim(name: &str) -> bool {
+    begins_like(name, "x-forwarded-") || reads_as(name, FORWARDED.as_str()) || reads_as(name, "x-real-ip")
+}
 
 /// Where a request came from, as far as we believe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +75,9 @@ impl Origin {
             (Some(before), None) => HeaderValue::from_str(before).ok(),
             (None, now) => now.and_then(|now| HeaderValue::from_str(&now).ok()),
         };
+        // A look-alike (`x_forwarded_for`) is nobody's honest field.
+        let plain = |name: &str| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric());
+        headers.strip_where(|name| is_claim(name) && !(self.trusted && plain(name)));
         headers.put(&FOR, chain(&client.addresses, address));
         headers.put(&FORWARDED, chain(&client.forwarded, Some(element)));
         headers.put(&PROTO, Some(HeaderValue::from_static(proto)));
@@ -83,11 +85,6 @@ impl Origin {
         let default = if self.https { "443" } else { "80" };
         let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
         headers.put(&PORT, HeaderValue::from_str(port.unwrap_or(default)).ok());
-        if !self.trusted {
-            for name in &UNTRUSTED {
-                headers.put(name, None);
-            }
-        }
         headers.put(&VIA, chain_via(client.via.as_deref()));
     }
 }
@@ -179,6 +176,12 @@ mod tests {
             ("x-forwarded-host", "evil"),
             ("x-real-ip", "10.0.0.1"),
             ("forwarded", "for=10.0.0.1"),
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x-forwarded_proto", "https"),
+            ("x.real.ip", "10.0.0.1"),
+            ("x-forwarded-uri", "/admin"),
+            ("x-forwarded-email", "root@example"),
+            ("x-forwarded-client-cert", "By=x"),
         ];
         let (origin, headers) = told("192.0.2.7", &fields, &["10.0.0.0/8"]);
         assert_eq!(origin.client, Some("192.0.2.7".parse().unwrap()));
@@ -203,6 +206,8 @@ mod tests {
             ("x-forwarded-for", "10.0.0.2"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "tools.example"),
+            ("x-forwarded-prefix", "/p"),
+            ("x_forwarded_host", "evil"),
             ("via", "2 edge"),
         ];
         let (origin, headers) = told("10.0.0.1", &fields, &["10.0.0.0/8"]);
@@ -212,6 +217,8 @@ mod tests {
         assert_eq!(headers.get("x-forwarded-for").unwrap(), "6.6.6.6, 198.51.100.9, 10.0.0.2, 10.0.0.1");
         assert_eq!(headers.get("x-forwarded-port").unwrap(), "443");
         assert_eq!(headers.get("via").unwrap(), "2 edge, 1.1 upwarden");
+        assert_eq!(headers.get("x-forwarded-prefix").unwrap(), "/p");
+        assert!(!headers.contains_key("x_forwarded_host"));
     }
 
     #[test]

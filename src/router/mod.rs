@@ -118,7 +118,8 @@ fn covers(public: &str, path: &str) -> bool {
 
 /// A spelling that two readers could take for two paths: `.` and `..` segments (with a `;` parameter too), an encoded dot,
 /// slash, backslash or NUL, a backslash, `//`, `#`, a control character, a broken escape, an overlong or otherwise
-/// impossible UTF-8 escape (RFC 3986 sections 2.1 and 5.2.4; RFC 3629 section 3).
+/// impossible UTF-8 escape (RFC 3986 sections 2.1 and 5.2.4; RFC 3629 section 3); and any of these once the escapes are
+/// decoded as often as a chain of careless readers may.
 pub fn is_ambiguous(path: &str) -> bool {
     let bytes = path.as_bytes();
     // The common path has none of the bytes that need a second look.
@@ -127,15 +128,17 @@ pub fn is_ambiguous(path: &str) -> bool {
     {
         return false;
     }
-    bytes.iter().any(|byte| matches!(byte, b'\\' | b'#' | 0..=0x20 | 0x7f))
-        || memchr::memmem::find(bytes, b"//").is_some()
-        || path.split('/').any(is_dot_segment)
-        || has_ambiguous_escape(bytes)
+    bytes.iter().any(|byte| matches!(byte, b'#' | b' ')) || has_two_readings(bytes) || has_ambiguous_escape(bytes)
 }
 
-fn is_dot_segment(segment: &str) -> bool {
-    let name = segment.split(';').next().unwrap_or_default();
-    name == "." || name == ".."
+fn has_two_readings(path: &[u8]) -> bool {
+    path.iter().any(|byte| matches!(byte, b'\\' | 0..=0x1f | 0x7f))
+        || memchr::memmem::find(path, b"//").is_some()
+        || path.split(|byte| *byte == b'/').any(is_dot_segment)
+}
+
+fn is_dot_segment(segment: &[u8]) -> bool {
+    matches!(segment, b"." | b".." | [b'.', b';', ..] | [b'.', b'.', b';', ..])
 }
 
 /// True where an escape is broken, stands for a byte that separates or ends a path, or is no UTF-8 once decoded.
@@ -143,30 +146,56 @@ fn has_ambiguous_escape(path: &[u8]) -> bool {
     if memchr::memchr(b'%', path).is_none() {
         return false;
     }
-    match percent_decode(path) {
-        None => true,
-        Some(escaped) => {
-            escaped.iter().any(|byte| matches!(byte, b'.' | b'/' | b'\\' | 0..=0x1f | 0x7f))
-                || std::str::from_utf8(&escaped).is_err()
+    let Some((mut reading, mut escapes)) = decode(path, Broken::Refused) else { return true };
+    for _ in 0..ROUNDS {
+        if std::str::from_utf8(&reading).is_err()
+            || escapes.iter().any(|byte| matches!(byte, b'.' | b'/' | b'\\' | 0..=0x1f | 0x7f))
+            || has_two_readings(&reading)
+        {
+            return true;
+        }
+        // What is broken from here on is a percent sign that somebody wrote (`100%25`).
+        match decode(&reading, Broken::Kept) {
+            Some((_, found)) if found.is_empty() => return false,
+            Some(next) => (reading, escapes) = next,
+            None => return true,
         }
     }
+    // Encoded more often than anybody honest would.
+    true
 }
 
-/// Only what was escaped, decoded, with a blank between runs; `None` where an escape is broken.
-fn percent_decode(path: &[u8]) -> Option<Vec<u8>> {
-    let mut escaped = Vec::new();
-    let mut rest = path.iter().copied();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let (high, low) = (hex(rest.next()?)?, hex(rest.next()?)?);
-            escaped.push(high << 4 | low);
-        } else if byte.is_ascii() {
-            escaped.push(b' ');
+/// Rounds of percent-decoding that are looked through.
+const ROUNDS: usize = 4;
+
+/// What is done about `%` without two hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Refused,
+    Kept,
+}
+
+/// The path decoded once, and the bytes that were escaped; `None` where an escape is broken and that is refused.
+fn decode(path: &[u8], broken: Broken) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (mut decoded, mut escapes) = (Vec::with_capacity(path.len()), Vec::new());
+    let mut rest = path;
+    while let Some((first, more)) = rest.split_first() {
+        rest = more;
+        let escape = match more {
+            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        if let Some((high, low)) = escape {
+            escapes.push(high << 4 | low);
+            decoded.push(high << 4 | low);
+            rest = more.get(2..).unwrap_or_default();
+        } else if *first == b'%' && broken == Broken::Refused {
+            return None;
         } else {
-            escaped.push(byte);
+            decoded.push(*first);
         }
     }
-    Some(escaped)
+    Some((decoded, escapes))
 }
 
 const fn hex(digit: u8) -> Option<u8> {
@@ -252,6 +281,16 @@ mod tests {
             "/.%2e/x",
             "/x/..",
             "/%ed%a0%80",
+            // Decoded twice on the way, or decoded before parameters are read.
+            "/%252e%252e/x",
+            "/a%252fb",
+            "/a%255Cb",
+            "/a%2500",
+            "/%25252e%25252e/x",
+            "/%25c0%25af",
+            "/..%3b/x",
+            "/..%253bx/x",
+            "/%2525252525252541",
         ];
         for tail in tails {
             let under = format!("/upwork{tail}");
@@ -268,9 +307,23 @@ mod tests {
 
     #[test]
     fn an_ordinary_spelling_is_not_ambiguous() {
-        for path in
-            ["/", "/a.b/c", "/a/...", "/a..b", "/.well-known/x", "/a;b=c", "/%C3%A4", "/ä", "/a%20b", "/~u", "/a:b@c"]
-        {
+        for path in [
+            "/",
+            "/a.b/c",
+            "/a/...",
+            "/a..b",
+            "/.well-known/x",
+            "/a;b=c",
+            "/%C3%A4",
+            "/ä",
+            "/a%20b",
+            "/~u",
+            "/a:b@c",
+            "/100%25",
+            "/a%2520b",
+            "/a%25zz",
+            "/..a%3b",
+        ] {
             assert!(!is_ambiguous(path), "{path}");
         }
     }

@@ -17,8 +17,10 @@ const MOST: usize = 4096;
 const PIECE: usize = 3900;
 /// Pieces at the most.
 pub const MAX_CHUNKS: usize = 5;
-/// Ways of putting pieces together that are tried, where somebody planted others of the same name.
+/// Ways of putting the pieces of one first piece together that are tried, where somebody planted others of the same name.
 const MAX_COMBINATIONS: usize = 64;
+/// Times that two pieces are put together for one request, so that no head makes us build more than it is worth.
+const MAX_JOINS: usize = 512;
 
 /// A cookie's name and the attributes it is always set and cleared with.
 #[derive(Clone, Debug)]
@@ -70,10 +72,16 @@ impl Jar {
             }
         }
         let mut found = Vec::new();
+        let mut joins = MAX_JOINS;
         for value in first {
             match split_count(&value) {
-                None => found.push(value),
-                Some((count, head)) => combine(head, pieces.get(1..count).unwrap_or_default(), &mut found),
+                // What we never set is not worth an opening.
+                None if value.len() <= MOST => found.push(value),
+                None => {}
+                Some((count, head)) => {
+                    let whole = combine(head, pieces.get(1..count).unwrap_or_default(), &mut joins);
+                    found.extend(whole.into_iter().map(Cow::Owned));
+                }
             }
         }
         found
@@ -140,14 +148,14 @@ impl Jar {
     }
 }
 
-/// Every name and value of the request's cookies (RFC 6265 section 4.2); what is no pair is passed over.
+/// Every name and value of the request's cookies (RFC 6265 section 4.2); what is no pair, or no UTF-8, is passed over by
+/// itself: a cookie of somebody else's in another encoding must not hide ours.
 pub fn pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     headers
         .get_all(COOKIE)
         .iter()
-        .filter_map(|line| std::str::from_utf8(line.as_bytes()).ok())
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.split_once('='))
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='))
         .map(|(name, value)| (name.trim(), Cow::Borrowed(value.trim())))
 }
 
@@ -167,16 +175,21 @@ fn split_count(value: &str) -> Option<(usize, &str)> {
     }
 }
 
-fn combine<'a>(head: &str, pieces: &[Vec<Cow<'a, str>>], found: &mut Vec<Cow<'a, str>>) {
+/// The ways of putting a piece of each place behind `head`, none longer than we ever set, as long as `joins` last.
+fn combine(head: &str, pieces: &[Vec<Cow<'_, str>>], joins: &mut usize) -> Vec<String> {
     let mut whole = vec![head.to_owned()];
     for piece in pieces {
+        let most = MAX_COMBINATIONS.min(*joins);
         whole = whole
             .iter()
-            .flat_map(|start| piece.iter().map(move |next| format!("{start}{next}")))
-            .take(MAX_COMBINATIONS)
+            .flat_map(|start| piece.iter().map(move |next| (start, next)))
+            .filter(|(start, next)| start.len() + next.len() <= MOST * MAX_CHUNKS)
+            .map(|(start, next)| format!("{start}{next}"))
+            .take(most)
             .collect();
+        *joins -= whole.len();
     }
-    found.extend(whole.into_iter().map(Cow::Owned));
+    whole
 }
 
 #[cfg(test)]
@@ -252,6 +265,37 @@ mod tests {
             (0..100).flat_map(|n| (1..5).map(move |place| format!("upwarden-{place}={n}"))).collect();
         headers.insert(COOKIE, format!("upwarden=5.a; {}", many.join("; ")).parse().unwrap());
         assert!(jar.candidates(&headers).len() <= MAX_COMBINATIONS);
+    }
+
+    #[test]
+    fn many_first_pieces_with_many_others_build_no_more_than_a_bound() {
+        let jar = Jar::new("upwarden", false);
+        let pieces: Vec<String> =
+            (1..5).flat_map(|place| vec![format!("upwarden-{place}={}", "x".repeat(3000)); 3]).collect();
+        let mut headers = HeaderMap::new();
+        let firsts = "upwarden=5.a; ".repeat(1500);
+        headers.insert(COOKIE, format!("{firsts}{}", pieces.join("; ")).parse().unwrap());
+        assert!(headers[COOKIE].len() < 64 << 10);
+        let found = jar.candidates(&headers);
+        let bytes: usize = found.iter().map(|value| value.len()).sum();
+        assert!(found.len() <= MAX_JOINS && bytes < 8 << 20, "{} candidates of {bytes} bytes", found.len());
+    }
+
+    #[test]
+    fn a_value_longer_than_we_ever_set_is_no_candidate() {
+        let jar = Jar::new("upwarden", false);
+        let mut headers = HeaderMap::new();
+        let long = "x".repeat(30_000);
+        headers.insert(COOKIE, format!("upwarden={long}; upwarden=2.a; upwarden-1={long}").parse().unwrap());
+        assert!(jar.candidates(&headers).is_empty());
+    }
+
+    #[test]
+    fn another_cookie_in_another_encoding_does_not_hide_ours() {
+        let jar = Jar::new("upwarden", false);
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_bytes(b"theme=caf\xe9; upwarden=real; x=\xff").unwrap());
+        assert_eq!(jar.candidates(&headers), ["real"]);
     }
 
     #[test]

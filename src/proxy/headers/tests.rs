@@ -1,0 +1,150 @@
+use super::*;
+
+fn map(fields: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+fn owns(name: &str) -> bool {
+    name == "__Host-upwarden"
+}
+
+#[test]
+fn every_connection_line_is_stripped_before_ours_are_set() {
+    let client = map(&[
+        ("connection", "close, x-one"),
+        ("connection", "x-two, x-upwork-user-id"),
+        ("x-one", "1"),
+        ("x-two", "2"),
+        ("x-two", "2 again"),
+        ("keep-alive", "timeout=5"),
+        ("transfer-encoding", "chunked"),
+        ("te", "trailers, deflate"),
+        ("upgrade", "websocket"),
+        ("proxy-authorization", "Basic x"),
+        ("trailer", "x-sum"),
+        ("host", "app"),
+    ]);
+    let mut headers = AppHeaders::from_client(client, owns);
+    headers.set(USER_ID, HeaderValue::from_static("1"));
+    let expected = map(&[
+        ("trailer", "x-sum"),
+        ("host", "app"),
+        ("te", "trailers"),
+        ("connection", "TE"),
+        ("x-upwork-user-id", "1"),
+    ]);
+    assert_eq!(headers.into_inner(), expected);
+}
+
+#[test]
+fn identity_fields_and_their_look_alikes_are_dropped() {
+    let client = map(&[
+        ("x-upwork-user-id", "evil"),
+        ("x_upwork_user_id", "evil"),
+        ("X-Upwork_User-Name", "evil"),
+        ("x-forwarded_user", "evil"),
+        ("x-request-id", "evil"),
+        ("x_upwork_ticket", "evil"),
+        ("x.upwork.user", "evil"),
+        ("x-upwork~user-id", "evil"),
+        ("x-original-url", "/admin"),
+        ("x_rewrite_url", "/admin"),
+        ("x-upwork-userid", "another field"),
+        ("x-upwork-api-tenantid", "another field"),
+    ]);
+    let mut kept: Vec<String> =
+        AppHeaders::from_client(client, owns).into_inner().keys().map(ToString::to_string).collect();
+    kept.sort();
+    assert_eq!(kept, ["x-upwork-api-tenantid", "x-upwork-userid"]);
+}
+
+#[test]
+fn the_app_gets_its_own_cookies_only() {
+    let client =
+        map(&[("cookie", "a=1; __Host-upwarden=secret; b=\"2; c"), ("cookie", " __Host-upwarden=other ; d=é")]);
+    let headers = AppHeaders::from_client(client, owns).into_inner();
+    assert_eq!(headers.get(COOKIE).unwrap().as_bytes(), "a=1; b=\"2; c; d=é".as_bytes());
+    let only = AppHeaders::from_client(map(&[("cookie", "__Host-upwarden=secret")]), owns).into_inner();
+    assert!(!only.contains_key(COOKIE));
+    let none = AppHeaders::from_client(map(&[("cookie", "a=1;b=2;  c")]), owns).into_inner();
+    assert_eq!(none.get(COOKIE).unwrap(), "a=1;b=2;  c");
+}
+
+#[test]
+fn an_upgrade_goes_on_only_as_it_was_asked_for() {
+    let asked = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+    let headers = AppHeaders::from_client(asked, owns).into_inner();
+    assert_eq!(headers, map(&[("connection", "upgrade"), ("upgrade", "websocket")]));
+    for fields in
+        [&[("upgrade", "websocket")][..], &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")][..]]
+    {
+        assert!(AppHeaders::from_client(map(fields), owns).into_inner().is_empty(), "{fields:?}");
+    }
+}
+
+#[test]
+fn only_what_is_listed_goes_to_upwork() {
+    let caller = map(&[
+        ("authorization", "Bearer evil"),
+        ("cookie", "a=1"),
+        ("x-forwarded-for", "1.2.3.4"),
+        ("content-type", "application/json"),
+        ("x-upwork-api-tenantid", "7"),
+        ("x-http-method-override", "DELETE"),
+        ("connection", "accept"),
+        ("accept", "x/y"),
+    ]);
+    let mut headers =
+        ApiHeaders::from_caller(&caller, &HeaderValue::from_static("upwarden"), Some(&HeaderValue::from_static("9")));
+    headers.authorize(HeaderValue::from_static("Bearer good"));
+    let expected = map(&[
+        ("content-type", "application/json"),
+        ("x-upwork-api-tenantid", "7"),
+        ("user-agent", "upwarden"),
+        ("authorization", "Bearer good"),
+    ]);
+    assert_eq!(headers.into_inner(), expected);
+}
+
+#[test]
+fn what_upwork_says_to_its_own_browsers_stays_behind() {
+    let mut answer = map(&[
+        ("set-cookie", "a=1"),
+        ("set-cookie", "b=2"),
+        ("strict-transport-security", "max-age=1"),
+        ("alt-svc", "h3"),
+        ("clear-site-data", "*"),
+        ("x-upwork-error-message", "kept"),
+        ("connection", "close"),
+    ]);
+    clean_api_answer(&mut answer);
+    let expected = map(&[
+        ("x-upwork-error-message", "kept"),
+        ("content-security-policy", "default-src 'none'; sandbox"),
+        ("x-content-type-options", "nosniff"),
+    ]);
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn the_app_cannot_set_our_cookies() {
+    let mut answer = map(&[
+        ("set-cookie", "a=1"),
+        ("set-cookie", "__Host-upwarden=planted; Path=/"),
+        ("set-cookie", " = __Host-upwarden=planted"),
+        ("set-cookie", "b=2"),
+    ]);
+    clean_app_answer(&mut answer, owns);
+    assert_eq!(answer, map(&[("set-cookie", "a=1"), ("set-cookie", "b=2")]));
+}
+
+#[test]
+fn names_that_are_not_ascii_are_percent_encoded() {
+    assert_eq!(ascii_value("Foo Bar"), "Foo Bar");
+    assert_eq!(ascii_value("Zoë 100%"), "Zo%C3%AB%20100%25");
+    assert_eq!(ascii_value("a\r\nb"), "a%0D%0Ab");
+}
