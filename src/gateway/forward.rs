@@ -181,17 +181,13 @@ fn split(head: http::request::Parts) -> (http::request::Parts, http::request::Pa
     (head, kept)
 }
 
-<<<<<<< HEAD
 /// HTML where the API speaks JSON: the bot wall of the CDN. It passes as it came, and says nothing about the session.
 fn is_cdn_wall(response: &Response<Body>) -> bool {
     let html = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     html && !response.status().is_success() && !response.status().is_redirection()
 }
 
-/// `Authorization: Bearer upwd_…` or `upwt_…`: ours, and not the app's business.
-=======
 /// `Authorization: Bearer upwd_…` or `upwt_…`, in whatever way it is written: ours, and not the app's business.
->>>>>>> attack
 fn is_our_token(headers: &HeaderMap) -> bool {
     headers.get_all(AUTHORIZATION).iter().any(|value| {
         let words = value.as_bytes().split(|byte| !(byte.is_ascii_alphanumeric() || b"_-.+/~".contains(byte)));

@@ -146,14 +146,8 @@ fn lifetime(value: Option<&serde_json::Value>) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().map(|lifetime| lifetime.min(LONGEST_LIFETIME))
 }
 
-<<<<<<< HEAD
 fn refusal(refused: &Refused) -> TokenError {
-    let printable = |text: &str| text.chars().filter(|c| !c.is_control()).take(200).collect::<String>();
-    let description = printable(refused.error_description.as_deref().unwrap_or_default());
-=======
-fn refusal(refused: Refused) -> TokenError {
     let description = quoted(refused.error_description.as_deref().unwrap_or_default());
->>>>>>> attack
     match refused.error.as_str() {
         "invalid_grant" => TokenError::InvalidGrant(description),
         "temporarily_unavailable" | "server_error" | "slow_down" => TokenError::unavailable(quoted(&refused.error)),

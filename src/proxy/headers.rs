@@ -329,8 +329,4 @@ fn percent_encode(text: &str) -> String {
 }
 
 #[cfg(test)]
-<<<<<<< HEAD
-#[path = "headers_tests.rs"]
-=======
->>>>>>> attack
 mod tests;
