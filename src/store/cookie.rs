@@ -3,28 +3,73 @@
 //! In: a session. Out: its sealed text, and the session again. It cannot forget: what ends a session early is the browser's
 //! cookie, Upwork's word at the next refresh, and `access.not_before`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Held;
-use crate::seal::{NoRandomness, Purpose, Ring};
+use crate::seal::{Keyring, NoRandomness, Purpose, Ring};
 use crate::session::Session;
+
+/// Opened sessions that are remembered at the most.
+const MOST_OPENED: usize = 1024;
+/// For how long: a burst of requests of one page opens its cookie once.
+const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// Sealed sessions in the browser.
 #[derive(Clone, Debug)]
 pub struct CookieStore {
     ring: Ring,
+    opened: Arc<Mutex<Opened>>,
+}
+
+/// What was opened lately, by the whole sealed value; forgotten with the ring that opened it.
+#[derive(Debug, Default)]
+struct Opened {
+    ring: Option<Arc<Keyring>>,
+    held: HashMap<String, (Held, Instant)>,
+}
+
+impl Opened {
+    fn find(&self, ring: &Arc<Keyring>, value: &str, now: Instant) -> Option<Held> {
+        let same = self.ring.as_ref().is_some_and(|opener| Arc::ptr_eq(opener, ring));
+        let (held, until) = self.held.get(value).filter(|_| same)?;
+        (now < *until).then(|| held.clone())
+    }
+
+    fn remember(&mut self, ring: &Arc<Keyring>, value: &str, held: &Held, now: Instant) {
+        if !self.ring.as_ref().is_some_and(|opener| Arc::ptr_eq(opener, ring)) {
+            self.held.clear();
+            self.ring = Some(ring.clone());
+        }
+        if self.held.len() >= MOST_OPENED {
+            self.held.retain(|_, (_, until)| now < *until);
+        }
+        if self.held.len() >= MOST_OPENED {
+            self.held.clear();
+        }
+        self.held.insert(value.to_owned(), (held.clone(), now + REMEMBERED));
+    }
 }
 
 impl CookieStore {
     /// Seals and opens with `ring`.
     pub fn new(ring: Ring) -> Self {
-        Self { ring }
+        Self { ring, opened: Arc::default() }
     }
 
     pub(super) fn open(&self, value: &str) -> Option<Held> {
-        let opened = self.ring.now().open(Purpose::Session, value)?;
+        let (ring, now) = (self.ring.now(), Instant::now());
+        if let Some(held) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).find(&ring, value, now) {
+            return Some(held);
+        }
+        let opened = ring.open(Purpose::Session, value)?;
         let session = Session::from_bytes(&opened.bytes)?;
-        Some(Held { session: Arc::new(session), reseal: opened.reseal, place: None })
+        let held = Held { session: Arc::new(session), reseal: opened.reseal, place: None };
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).remember(&ring, value, &held, now);
+        Some(held)
     }
 
     pub(super) fn save(&self, held: &Held) -> Result<String, NoRandomness> {
@@ -48,5 +93,27 @@ mod tests {
         let login = ring.now().seal(Purpose::Login, &session(true).to_bytes().unwrap()).unwrap();
         assert!(store.open(&login).is_none(), "a value of another purpose is no session");
         assert!(store.open("").is_none());
+    }
+    #[test]
+    fn what_was_opened_is_remembered_no_longer_than_its_ring() {
+        let key = || Key::parse(&Key::generate().unwrap()).unwrap();
+        let ring = Ring::new(Keyring::new(vec![key()]).unwrap());
+        let store = CookieStore::new(ring.clone());
+        let value = store.save(&Held::new(session(true))).unwrap();
+        let (first, second) = (store.open(&value).unwrap(), store.open(&value).unwrap());
+        assert!(Arc::ptr_eq(&first.session, &second.session), "opened once");
+        ring.replace(Keyring::new(vec![key()]).unwrap());
+        assert!(store.open(&value).is_none(), "a key that is gone opens nothing");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let ring = Ring::new(Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap());
+        let store = CookieStore::new(ring);
+        for _ in 0..=MOST_OPENED {
+            let value = store.save(&Held::new(session(true))).unwrap();
+            assert!(store.open(&value).is_some());
+        }
+        assert!(store.opened.lock().unwrap().held.len() <= MOST_OPENED);
     }
 }
