@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::connect::{Connector, Handshake};
+use super::early::Early;
 use super::pool::{Answer, Lease, Pool};
 use super::upload::{Progress, Upload};
 use crate::body::Body;
@@ -272,7 +273,7 @@ impl Handshake for Http {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(ANSWER_HEAD)
             .max_headers(ANSWER_FIELDS)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(Early::new(io)))
             .await
             .map_err(io::Error::other)?;
         tokio::spawn(async move {
