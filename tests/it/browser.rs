@@ -122,14 +122,14 @@ async fn signing_out_by_the_page_ends_it_and_back_shows_nothing() {
     assert_eq!(browser.cookies().await.len(), 0);
     assert!(world.counters().revoke >= 1);
 
+    // While the app is connected at Upwork, a visit signs in again without a screen; here nobody is, any more. Back asks
+    // for the page again, and nothing of the old one is shown out of some cache.
+    world.upwork.sandbox.revoke_all();
     for _ in 0..2 {
         browser.back().await;
-        let source = browser.source().await;
-        assert!(!source.contains("foofreelancer") && !source.contains(FREELANCER) && !source.contains("Foo Bar,"));
+        browser.text("button[name=decision][value=accept]").await;
+        assert!(browser.url().await.starts_with(&format!("http://{}/", world.upwork.address)));
     }
-    // Upwork forgot the grant, so consent is asked for again.
-    browser.open(&world.url("/")).await;
-    browser.text("button[name=decision][value=accept]").await;
     browser.quit().await;
 }
 
