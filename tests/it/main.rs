@@ -1,5 +1,6 @@
 //! The one integration test binary: a module a theme.
 
+mod attacks; // what an attacker would try: headers, paths, return addresses, cookies, any input at the parsers
 mod browser; // the main job in Chromium
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
 mod harness; // a whole world in this process: sandbox, app, sidecar, client, browser
