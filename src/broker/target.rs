@@ -29,6 +29,11 @@ pub enum TargetError {
 const ROUNDS: usize = 4;
 
 impl ApiTarget {
+    /// What is asked for at its host.
+    pub fn path_and_query(&self) -> &PathAndQuery {
+        &self.path
+    }
+
     /// `graphql_path` is the path of `upwork.graphql_url`.
     pub fn parse(route: Route<'_>, query: Option<&str>, graphql_path: &str) -> Result<Self, TargetError> {
         let (graphql, path) = match route {

@@ -130,6 +130,11 @@ impl AppHeaders {
         }
     }
 
+    /// The fields, to be looked at.
+    pub fn as_map(&self) -> &HeaderMap {
+        &self.0
+    }
+
     /// Strips every field whose name `drop` says.
     pub(super) fn strip_where(&mut self, drop: impl Fn(&str) -> bool) {
         strip_where(&mut self.0, drop);
@@ -166,6 +171,11 @@ impl ApiHeaders {
     pub fn authorize(&mut self, mut value: HeaderValue) {
         value.set_sensitive(true);
         self.0.insert(AUTHORIZATION, value);
+    }
+
+    /// The fields, to be looked at.
+    pub fn as_map(&self) -> &HeaderMap {
+        &self.0
     }
 
     /// The target's host.

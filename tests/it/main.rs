@@ -7,6 +7,7 @@
 )]
 
 mod architecture; // the floors of src/lib.rs, held against the code
+mod attacks; // what an attacker would try: headers, paths, return addresses, cookies, any input at the parsers
 mod browser; // the main job in Chromium
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
 mod framing; // where messages end, as a strict reader says: tables and properties

@@ -1,0 +1,257 @@
+//! What may be done to a sealed cookie on its way: nothing of it opens, and nothing of it costs much.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{COOKIE, HeaderValue};
+use upwarden::clock::Timestamp;
+use upwarden::oauth::login::{Login, State};
+use upwarden::sandbox;
+use upwarden::seal::{Key, Keyring, Purpose, Ring};
+use upwarden::session::cookie::Jar;
+use upwarden::session::tokens::{AccessToken, RefreshToken};
+use upwarden::session::{Grant, Session, Tokens, User};
+use upwarden::store::{Held, Store, cookie::CookieStore};
+
+use super::super::harness::{FREELANCER, World};
+use super::properties::{RING, begun};
+
+const NAME: &str = "upwarden";
+
+fn store() -> Store {
+    Store::Cookie(CookieStore::new(Ring::new(RING.clone())))
+}
+
+/// A session whose sealed text is about `chars` long in tokens.
+fn session(chars: usize) -> Held {
+    let now = Timestamp::from_seconds(1000);
+    Held::new(Session {
+        id: "0".repeat(32),
+        user: User { id: "1".to_owned(), nid: "foo".to_owned(), name: None },
+        organization: None,
+        grant: Grant::Code,
+        tokens: Tokens {
+            access: AccessToken::parse("a".repeat(chars)).unwrap(),
+            refresh: Some(RefreshToken::parse("r".repeat(chars)).unwrap()),
+            issued_at: now,
+            expires_at: now.plus(Duration::from_secs(86_400)),
+        },
+        began_at: now,
+        refreshed: None,
+    })
+}
+
+/// Names and values as a browser has them after the session was set.
+async fn pairs(chars: usize) -> Vec<(String, String)> {
+    let value = store().save(&session(chars), Timestamp::from_seconds(2000)).await.unwrap();
+    let lines = Jar::new(NAME, false).set(&value, Duration::from_secs(60), &HeaderMap::new()).unwrap();
+    lines
+        .iter()
+        .map(|line| line.to_str().unwrap().split(';').next().unwrap().split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn field(pairs: &[(String, String)]) -> Option<HeaderMap> {
+    let text: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let value = HeaderValue::from_str(&text.join("; ")).ok()?;
+    Some([(COOKIE, value)].into_iter().collect())
+}
+
+/// Whether any candidate of these cookies is a session.
+async fn opens(pairs: &[(String, String)]) -> bool {
+    let Some(headers) = field(pairs) else { return false };
+    for value in Jar::new(NAME, false).candidates(&headers) {
+        if store().open(&value).await.unwrap().is_some() {
+            return true;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn no_bit_of_a_cookie_can_be_turned() {
+    let whole = pairs(10).await;
+    assert!(opens(&whole).await && whole.len() == 1);
+    for place in 0..whole[0].1.len() {
+        for bit in 0..8 {
+            let mut bytes = whole[0].1.clone().into_bytes();
+            bytes[place] ^= 1 << bit;
+            let Ok(bent) = String::from_utf8(bytes) else { continue };
+            assert!(!opens(&[(NAME.to_owned(), bent)]).await, "byte {place} bit {bit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_byte_of_any_piece_can_be_turned() {
+    let whole = pairs(4000).await;
+    assert!(opens(&whole).await && whole.len() == 3, "{} pieces", whole.len());
+    for piece in 0..whole.len() {
+        for place in 0..whole[piece].1.len() {
+            let mut bent = whole.clone();
+            let mut bytes = bent[piece].1.clone().into_bytes();
+            // Another bit in each byte; the highest would leave ASCII.
+            bytes[place] ^= 1 << (place % 7);
+            bent[piece].1 = String::from_utf8(bytes).unwrap();
+            assert!(!opens(&bent).await, "piece {piece} byte {place}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pieces_are_whole_in_order_and_of_one_session_or_nothing() {
+    let (one, other) = (pairs(4000).await, pairs(4000).await);
+    let with = |place: usize, value: &str| {
+        let mut bent = one.clone();
+        bent[place].1 = value.to_owned();
+        bent
+    };
+    let mut swapped = one.clone();
+    (swapped[1].1, swapped[2].1) = (one[2].1.clone(), one[1].1.clone());
+    let without = |place: usize| {
+        let mut bent = one.clone();
+        bent.remove(place);
+        bent
+    };
+    let mut table = vec![
+        ("swapped", swapped),
+        ("the first alone", one[..1].to_vec()),
+        ("without the first", without(0)),
+        ("without the second", without(1)),
+        ("without the last", without(2)),
+        ("another's second", with(1, &other[1].1)),
+        ("an empty second", with(1, "")),
+        ("the second as the last too", with(2, &one[1].1)),
+        ("without its count", with(0, one[0].1.split_once('.').unwrap().1)),
+    ];
+    for (digit, name) in [
+        ("0", "none"),
+        ("1", "one"),
+        ("2", "too few"),
+        ("4", "too many"),
+        ("6", "six"),
+        ("9", "nine"),
+        ("33", "two digits"),
+        ("", "no digit"),
+        ("+3", "a sign"),
+        ("03", "a zero"),
+    ] {
+        let head = one[0].1.split_once('.').unwrap().1;
+        table.push((name, with(0, &format!("{digit}.{head}"))));
+    }
+    for name in [
+        "upwarden-0",
+        "upwarden-5",
+        "upwarden-01",
+        "upwarden-",
+        "upwarden-1x",
+        "upwarden--1",
+        "Upwarden-1",
+        "upwarden_1",
+    ] {
+        let mut bent = one.clone();
+        bent[1].0 = name.to_owned();
+        table.push((name, bent));
+    }
+    for (name, bent) in table {
+        assert!(!opens(&bent).await, "{name}");
+    }
+    // What is there twice hides nothing: somebody else may have set it.
+    let mut twice = other.clone();
+    twice.extend(one.clone());
+    assert!(opens(&twice).await);
+    let planted =
+        [vec![(NAME.to_owned(), "planted".to_owned()), ("upwarden-1".to_owned(), "x".to_owned())], one].concat();
+    assert!(opens(&planted).await);
+}
+
+#[tokio::test]
+async fn a_value_of_another_purpose_version_or_key_is_no_session() {
+    let bytes = session(10).session.to_bytes().unwrap();
+    for purpose in [Purpose::Login, Purpose::State, Purpose::Ticket, Purpose::Grant] {
+        let sealed = RING.seal(purpose, &bytes).unwrap();
+        assert!(store().open(&sealed).await.unwrap().is_none(), "{purpose:?}");
+    }
+    let (state, cookies) = begun();
+    let login = cookies[COOKIE].to_str().unwrap().split_once('=').unwrap().1.to_owned();
+    let now = Timestamp::from_seconds(1001);
+    assert!(Login::open(&RING, &login, now).is_some() && State::open(&RING, &state).is_some(), "each for itself");
+    assert!(Login::open(&RING, &state, now).is_none() && State::open(&RING, &login).is_none());
+    for value in [&login, &state] {
+        assert!(store().open(value).await.unwrap().is_none());
+    }
+    let good = RING.seal(Purpose::Session, &bytes).unwrap();
+    assert!(Login::open(&RING, &good, now).is_none() && State::open(&RING, &good).is_none());
+    assert!(Login::open(&RING, &login, now.plus(Duration::from_secs(601))).is_none(), "too late");
+    // The version is the first byte, and six bits of it the first letter.
+    for letter in ('A'..='Z').chain('a'..='z').filter(|letter| !good.starts_with(*letter)) {
+        assert!(store().open(&format!("{letter}{}", &good[1..])).await.unwrap().is_none(), "{letter}");
+    }
+    let other = Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap();
+    assert!(store().open(&other.seal(Purpose::Session, &bytes).unwrap()).await.unwrap().is_none());
+    for bent in
+        [format!("{good}="), format!("{good}A"), format!(" {good}"), good.replace(['-', '_'], "+"), String::new()]
+    {
+        assert!(bent == good || store().open(&bent).await.unwrap().is_none(), "{bent}");
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_cookies_of_the_name_are_opened_once_each() {
+    let real = pairs(10).await;
+    let mut many: Vec<(String, String)> = (0..999).map(|n| (NAME.to_owned(), format!("planted{n}"))).collect();
+    many.extend(real);
+    let jar = Jar::new(NAME, false);
+    assert_eq!(jar.candidates(&field(&many).unwrap()).len(), 1000);
+    assert!(opens(&many).await);
+    let counted: Vec<(String, String)> = (0..4000).map(|n| (NAME.to_owned(), format!("5.{n}"))).collect();
+    let pieces = (0..200).flat_map(|n| (1..5).map(move |place| (format!("{NAME}-{place}"), format!("{n}"))));
+    let counted: Vec<_> = counted.into_iter().chain(pieces).collect();
+    assert!(jar.candidates(&field(&counted).unwrap()).len() <= 512);
+}
+
+/// The same at the door: what does not open is a 401 without a word more.
+#[tokio::test]
+async fn a_bent_session_is_nobody_at_the_door() {
+    let world = World::new().upwork(sandbox::Config { token_chars: 3000, ..sandbox::Config::default() }).start();
+    let client = world.sign_in(FREELANCER).await;
+    let jar = client.jar().clone();
+    let names: Vec<String> = jar.names().iter().map(ToString::to_string).collect();
+    let whole: Vec<(String, String)> =
+        names.iter().map(|name| (name.clone(), jar.get(name).unwrap().to_owned())).collect();
+    assert!(whole.len() > 1, "{names:?}");
+    let ask = async |pairs: &[(String, String)]| {
+        let text: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let answer = world.client().get("/upwork/auth/session").header("cookie", &text.join("; ")).await;
+        assert!(answer.set_cookies().is_empty());
+        answer.status.as_u16()
+    };
+    assert_eq!(ask(&whole).await, 200);
+    for piece in 0..whole.len() {
+        for place in [0, 1, 2, 3, 10, 30, 500, whole[piece].1.len() - 1] {
+            let mut bent = whole.clone();
+            let letter = if whole[piece].1.as_bytes()[place] == b'A' { "B" } else { "A" };
+            bent[piece].1.replace_range(place..=place, letter);
+            assert_eq!(ask(&bent).await, 401, "piece {piece} place {place}");
+        }
+    }
+    let planted: Vec<(String, String)> = (0..1000).map(|n| (NAME.to_owned(), n.to_string())).collect();
+    assert_eq!(ask(&[planted, whole.clone()].concat()).await, 200);
+    world.turn(Duration::from_secs(15 * 86_400));
+    assert_eq!(ask(&whole).await, 401, "over");
+}
+
+#[tokio::test]
+async fn forward_auth_does_not_outlive_the_recheck() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 204);
+    world.turn(Duration::from_secs(47 * 3600));
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 204, "the token ended, and not long ago");
+    world.turn(Duration::from_secs(2 * 3600));
+    let answer = client.get("/upwork/auth/verify").await;
+    assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (401, 0));
+    assert_eq!(client.get("/").await.status, 200, "the gate itself refreshes");
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 204);
+}

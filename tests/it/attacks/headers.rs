@@ -1,0 +1,194 @@
+//! What a client writes into its fields, against what the app and Upwork get to see.
+
+use super::super::harness::{FREELANCER, World};
+
+/// What the app must find, whatever was sent: exactly one line each, and ours.
+const TRUE: [(&str, &str); 4] = [
+    ("x-upwork-user-id", FREELANCER),
+    ("x-upwork-user", "foofreelancer"),
+    ("x-forwarded-user", "foofreelancer"),
+    ("x-upwork-user-name", "Foo Bar"),
+];
+
+/// Lines that a client may send to look like somebody else.
+const IDENTITY: [&str; 24] = [
+    "X-Upwork-User-Id: evil",
+    "x-upwork-user-id:evil",
+    "X-UPWORK-USER-ID: \tevil",
+    "X_Upwork_User_Id: evil",
+    "X-Upwork_User-Id: evil",
+    "x.upwork.user.id: evil",
+    "x~upwork~user: evil",
+    "X-Upwork-User: evil",
+    "x_upwork_user: evil",
+    "X-Upwork-User-Name: evil",
+    "x-upwork-user_name: evil",
+    "X-Upwork-Organization-Id: evil",
+    "X_Upwork_Organization_Id: evil",
+    "X-Upwork-Ticket: evil",
+    "x_upwork_ticket: evil",
+    "X-Forwarded-User: evil",
+    "X_Forwarded_User: evil",
+    "x.forwarded.user: evil",
+    "X-Request-Id: evil",
+    "x_request_id: evil",
+    "X-Upwarden-Secret: evil",
+    "X-Original-URL: /evil",
+    "X-Rewrite-URL: /evil",
+    "X_Original_URL: /evil",
+];
+
+/// Lines that a stranger may send to look as if they came from elsewhere.
+const CLAIMS: [&str; 18] = [
+    "X-Forwarded-For: 10.66.66.66",
+    "X_Forwarded_For: 10.66.66.66",
+    "x.forwarded.for: 10.66.66.66",
+    "X-Forwarded-Proto: evil",
+    "x_forwarded_proto: evil",
+    "X-Forwarded-Host: evil",
+    "X-Forwarded_Host: evil",
+    "X-Forwarded-Port: 66",
+    "X-Forwarded-Prefix: /evil",
+    "X-Forwarded-Uri: /evil",
+    "X-Forwarded-Server: evil",
+    "X-Forwarded-Ssl: evil",
+    "X-Forwarded-Email: evil@evil",
+    "X-Forwarded-Groups: evil",
+    "X-Forwarded-Preferred-Username: evil",
+    "X-Forwarded-Client-Cert: By=evil",
+    "X-Real-IP: 10.66.66.66",
+    "Forwarded: for=10.66.66.66;host=evil;proto=https",
+];
+
+/// Ways to name our fields away, each with any number of `Connection` lines.
+const CONNECTIONS: [&[&str]; 6] = [
+    &["Connection: x-upwork-user-id"],
+    &["Connection: close, X-Upwork-User-Id, x-forwarded-user"],
+    &["Connection: keep-alive", "Connection: x-upwork-user-id, x-upwork-user"],
+    &["Connection: x-one", "Connection: x-two", "Connection: X-Forwarded-For, Forwarded, X-Request-Id"],
+    &["Connection: host, cookie, authorization"],
+    &["Connection: ,, ,x-upwork-user-id,", "Keep-Alive: x-upwork-user-id", "Proxy-Connection: x-upwork-user"],
+];
+
+/// A request with these lines, sent as they are; its status.
+async fn send(world: &World, target: &str, lines: &[&str], cookies: &str) -> u16 {
+    let host = world.url("");
+    let host = host.strip_prefix("http://").unwrap_or_default();
+    let mut text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n");
+    lines.iter().for_each(|line| text.push_str(&format!("{line}\r\n")));
+    if !lines.iter().any(|line| line.to_ascii_lowercase().starts_with("connection")) {
+        text.push_str("Connection: close\r\n");
+    }
+    text.push_str("\r\n");
+    // Where the connection stays open, the next request ends it.
+    text.push_str(&format!("GET /upwork/none HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+    let answer = String::from_utf8_lossy(&world.client().raw(text.as_bytes()).await).into_owned();
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| unreachable!("{answer}"))
+}
+
+async fn signed_in(world: &World) -> String {
+    let client = world.sign_in(FREELANCER).await;
+    let sealed = client.jar().get("upwarden").expect("a session").to_owned();
+    format!("upwarden={sealed}")
+}
+
+#[tokio::test]
+async fn the_app_is_told_who_it_is_by_us_alone() {
+    let world = World::new().start();
+    let cookie = signed_in(&world).await;
+    let cases = IDENTITY.iter().map(|line| vec![*line]).chain(CONNECTIONS.iter().map(|lines| lines.to_vec()));
+    let cases = cases.chain(CONNECTIONS.iter().map(|lines| [&IDENTITY[..], lines].concat()));
+    for lines in cases {
+        assert_eq!(send(&world, "/a", &lines, &cookie).await, 200, "{lines:?}");
+        let seen = world.app.last();
+        for (name, value) in TRUE {
+            let found: Vec<_> = seen.headers.get_all(name).iter().collect();
+            assert_eq!(found, [value], "{name} after {lines:?}");
+        }
+        let evil = seen.headers.iter().find(|(_, value)| value.as_bytes().windows(4).any(|part| part == b"evil"));
+        assert_eq!(evil, None, "{lines:?}");
+        assert_eq!(seen.header("x-request-id").len(), 32);
+        assert!(!seen.headers.contains_key("keep-alive") && !seen.headers.contains_key("proxy-connection"));
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_anybody_on_a_public_path_without_a_session() {
+    let world = World::new().set("app.public_paths", "/health").start();
+    assert_eq!(send(&world, "/health", &IDENTITY, "a=b").await, 200);
+    let seen = world.app.last();
+    let named = |name: &http::HeaderName| {
+        let name = name.as_str().replace(['_', '.', '~'], "-");
+        name.starts_with("x-upwork") || name == "x-forwarded-user" || name == "x-original-url"
+    };
+    assert_eq!(seen.headers.keys().find(|name| named(name)), None);
+}
+
+#[tokio::test]
+async fn a_strangers_claims_reach_nobody() {
+    let world = World::new().start();
+    let cookie = signed_in(&world).await;
+    assert_eq!(send(&world, "/a", &CLAIMS, &cookie).await, 200);
+    let seen = world.app.last();
+    for (name, value) in &seen.headers {
+        let text = value.to_str().unwrap_or_default();
+        assert!(!text.contains("evil") && !text.contains("66"), "{name}: {text}");
+    }
+    assert_eq!(seen.header("x-forwarded-for"), "127.0.0.1");
+    assert_eq!(seen.header("x-forwarded-proto"), "http");
+}
+
+#[tokio::test]
+async fn our_cookies_reach_neither_app_nor_api() {
+    let world = World::new().start();
+    let cookie = signed_in(&world).await;
+    for (sent, left) in [
+        (format!("a=1; {cookie}; b=2"), "a=1; b=2"),
+        (format!("{cookie};a=1"), "a=1"),
+        (format!("a=1;{cookie} ; upwarden-1=x; upwarden-9=x; upwarden-login-1=y; upwarden-login-8-1=z"), "a=1"),
+        (format!("  {cookie}"), ""),
+        (format!("upwardenx=1; Upwarden=2; {cookie}"), "upwardenx=1; Upwarden=2"),
+        (format!("$Version=1; {cookie}; $Path=/"), "$Version=1; $Path=/"),
+    ] {
+        assert_eq!(send(&world, "/a", &[], &sent).await, 200, "{sent}");
+        assert_eq!(world.app.last().header("cookie"), left, "{sent}");
+        assert_eq!(send(&world, "/upwork/api/hr/v2/users/me.json", &[], &sent).await, 200, "{sent}");
+    }
+    for seen in world.upwork.sandbox.requests().iter().filter(|seen| seen.target.starts_with("/api/hr/")) {
+        assert_eq!(seen.header("cookie"), None);
+    }
+}
+
+#[tokio::test]
+async fn an_authorization_of_the_clients_own_goes_to_the_app_unless_it_is_ours_and_never_to_upwork() {
+    let world = World::new().start();
+    let cookie = signed_in(&world).await;
+    for (line, passes) in [
+        ("Authorization: Bearer app-token", true),
+        ("Authorization: Basic YTpi", true),
+        ("Authorization: upwd", true),
+        ("Authorization: Bearer upwd_0123456789abcdefghijklmnopqrstuvABCDEF", false),
+        ("Authorization: bearer upwt_0123456789", false),
+        ("Authorization: Bearer\tupwd_0123456789", false),
+        ("Authorization: Bearer  upwd_0123456789", false),
+        ("Authorization: upwt_0123456789", false),
+    ] {
+        assert_eq!(send(&world, "/a", &[line], &cookie).await, 200, "{line}");
+        assert_eq!(world.app.last().headers.contains_key("authorization"), passes, "{line}");
+        // The sandbox knows our bearer only: were the client's sent, this would be its 401.
+        if passes {
+            assert_eq!(send(&world, "/upwork/api/hr/v2/users/me.json", &[line], &cookie).await, 200, "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_api_answers_is_no_page_of_the_apps_origin() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    world.fault(&serde_json::json!({ "api": "html", "times": 1 }));
+    let answer = client.navigate("/upwork/api/hr/v2/users/me.json").header("sec-fetch-site", "cross-site").await;
+    assert!(answer.text().contains('<'), "{}", answer.text());
+    assert_eq!(answer.header("content-security-policy"), "default-src 'none'; sandbox");
+    assert_eq!(answer.header("x-content-type-options"), "nosniff");
+}

@@ -1,0 +1,9 @@
+//! What an attacker would try: headers, paths, return addresses, cookies, and any input at all at the parsers.
+
+mod cookies;
+mod headers;
+mod parsers;
+mod paths;
+mod properties;
+mod return_to;
+mod wire;

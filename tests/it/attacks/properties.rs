@@ -1,0 +1,350 @@
+//! What must hold of any input at all: a function a parser. proptest calls them in the ordinary test run, libFuzzer in
+//! `fuzz/`, so that both hold the same.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, TE, TRAILER, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use upwarden::broker::ApiTarget;
+use upwarden::clock::Timestamp;
+use upwarden::config::{self, Sources};
+use upwarden::oauth::callback::{Brought, Callback, CallbackError};
+use upwarden::oauth::login::{Login, LoginJars, State};
+use upwarden::oauth::token::{self, TokenError};
+use upwarden::proxy::forwarded::{Claims, Origin};
+use upwarden::proxy::headers::{ApiHeaders, AppHeaders};
+use upwarden::router::{self, AuthPath, ReturnTo, Route};
+use upwarden::seal::{Key, Keyring, Purpose};
+use upwarden::secret::Secret;
+use upwarden::session::cookie::{Jar, pairs};
+use url::Url;
+
+pub(crate) const PREFIX: &str = "/upwork";
+pub(crate) const BASE: &str = "https://tools.example.com/upwork/auth/callback?code=x";
+/// A text that looks like a token; it must never come out of an error.
+pub(crate) const TOKEN: &str = "oauth2v2_0123456789abcdef0123456789abcdef";
+
+/// One ring for all: its key is the text's bytes and no secret.
+pub(crate) static RING: LazyLock<Keyring> = LazyLock::new(|| {
+    let key = Key::parse(&Secret::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")).expect("32 bytes");
+    Keyring::new(vec![key]).expect("a key")
+});
+
+/// Lines `name: value`, as far as they can be fields.
+pub(crate) fn fields(bytes: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n').take(300) {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
+        let field = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value.trim_ascii()));
+        if let (Ok(name), Ok(value)) = field {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+/// `Cookie` lines, however bent: nothing opens, everything is bounded, nobody else's cookie is touched.
+pub(crate) fn cookie(bytes: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(COOKIE, value);
+        }
+    }
+    for (name, secure) in [("upwarden", false), ("__Host-upwarden", true)] {
+        let jar = Jar::new(name, secure);
+        let shown = pairs(&headers).filter(|(shown, _)| *shown == name).count();
+        let found = jar.candidates(&headers);
+        assert!(found.len() <= shown + 512, "{} candidates of {shown} cookies", found.len());
+        assert!(found.iter().all(|value| value.len() <= 5 * 4096));
+        assert!(found.iter().all(|value| RING.open(Purpose::Session, value).is_none()));
+        for line in jar.clear(&headers) {
+            let line = line.to_str().expect("our own lines are ASCII");
+            assert!(line.split('=').next().is_some_and(|name| jar.owns(name)) && line.contains("Max-Age=0"), "{line}");
+        }
+        let now = Timestamp::from_seconds(0);
+        assert!(LoginJars::new(name, secure).open(&RING, &headers, now).is_empty());
+    }
+}
+
+/// A value of any length comes back whole among whatever else a browser has, or is refused at once.
+pub(crate) fn cookie_round_trip(length: usize, others: &str) {
+    let jar = Jar::new("__Host-upwarden", true);
+    let value: String = ('a'..='z').cycle().take(length).collect();
+    let others: String = others.chars().filter(|c| !c.is_control() && *c != '_').collect();
+    let Ok(lines) = jar.set(&value, Duration::from_secs(60), &HeaderMap::new()) else {
+        assert!(length > 19_000, "{length} bytes are refused");
+        return;
+    };
+    let mut sent = vec![others.clone()];
+    for line in &lines {
+        let line = line.to_str().expect("our own lines are ASCII");
+        assert!(line.ends_with("; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60"), "{line}");
+        let pair = line.split(';').next().expect("a pair");
+        assert!(pair.len() <= 4097 && lines.len() <= 5, "name, = and value: {}", pair.len());
+        sent.push(pair.to_owned());
+    }
+    sent.push(others);
+    let mut headers = HeaderMap::new();
+    headers.insert(COOKIE, HeaderValue::from_str(&sent.join("; ")).expect("no control characters"));
+    assert_eq!(jar.candidates(&headers), [value]);
+}
+
+/// A sign-in as it began: the ring's `state` for a query, and the request field with its cookie.
+pub(crate) fn begun() -> (String, HeaderMap) {
+    let config = upwarden::oauth::Config {
+        client_id: "c".to_owned(),
+        client_secret: Secret::new("s"),
+        grant: upwarden::oauth::Grant::Code,
+        authorize_url: Url::parse("https://upwork.example/authorize").expect("a URL"),
+        token_url: Url::parse("https://upwork.example/token").expect("a URL"),
+        revoke_url: Url::parse("https://upwork.example/revoke").expect("a URL"),
+        graphql_url: Url::parse("https://upwork.example/graphql").expect("a URL"),
+        issuer: None,
+        redirect_uri: BASE.to_owned(),
+        implicit_identity: false,
+        outbound: upwarden::oauth::Outbound::default(),
+    };
+    let now = Timestamp::from_seconds(1000);
+    let begun = Login::begin(&config, &RING, &ReturnTo::home(), 0, now).expect("random bytes");
+    let location = Url::parse(&begun.location).expect("a URL");
+    let state = location.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let cookie = HeaderValue::from_str(&format!("upwarden-login-1={}", begun.cookie)).expect("ASCII");
+    (state, [(COOKIE, cookie)].into_iter().collect())
+}
+
+/// A callback's query: no code comes out of it without this browser's own state, said once.
+pub(crate) fn callback(text: &str) {
+    static BEGUN: LazyLock<(String, HeaderMap)> = LazyLock::new(begun);
+    let (state, cookies) = &*BEGUN;
+    let now = Timestamp::from_seconds(1001);
+    let under_way = LoginJars::new("upwarden", false).open(&RING, cookies, now);
+    assert_eq!(under_way.len(), 1);
+    let verify = |text: &str| {
+        let callback = Callback::parse(text)?;
+        let state = callback.state(&RING);
+        callback.verify(state.as_ref(), &under_way, true, None, now).map(|verified| verified.brought)
+    };
+    if let Ok(parsed) = Callback::parse(text) {
+        assert!(!format!("{parsed:?}").contains("code:"), "no code is shown");
+        assert!(!text.contains(state.as_str()), "guessed");
+        assert!(matches!(verify(text), Err(CallbackError::BadState(_))), "{text:?} is no sign-in of this browser");
+    }
+    // The same behind a good state, against a reading of our own.
+    let whole = format!("state={state}&{text}");
+    let value_of = |name: &str| -> Vec<String> {
+        let pairs = url::form_urlencoded::parse(whole.as_bytes());
+        pairs.filter(|(known, _)| known == name).map(|(_, value)| value.into_owned()).collect()
+    };
+    if let Ok(Ok(brought)) = verify(&whole) {
+        assert_eq!(value_of("state").iter().filter(|value| !value.is_empty()).count(), 1, "{text:?}");
+        assert!(value_of("error").iter().all(String::is_empty), "{text:?}");
+        let brings = if matches!(brought, Brought::Code(_)) { "code" } else { "access_token" };
+        assert_eq!(value_of(brings).iter().filter(|value| !value.is_empty()).count(), 1, "{text:?}");
+        let shown = format!("{brought:?}");
+        assert!(value_of(brings).iter().all(|value| value.len() < 20 || !shown.contains(value.as_str())), "{shown}");
+    }
+    assert!(State::open(&RING, text).is_none() && Login::open(&RING, text, now).is_none());
+}
+
+/// What a return address becomes in a browser, or `None` where it is refused.
+pub(crate) fn return_to(text: &str) -> Option<Url> {
+    let place = ReturnTo::parse(text, PREFIX)?;
+    let place = place.as_str();
+    assert!(place.len() <= router::return_to::MAX_LENGTH && place.bytes().all(|byte| byte.is_ascii_graphic()));
+    assert!(place.starts_with('/') && !place.starts_with("//") && !place.contains('\\'), "{text:?} → {place:?}");
+    let base = Url::parse(BASE).expect("a URL");
+    let there = base.join(place).expect("what was accepted can be read");
+    stays(text, &there);
+    assert_eq!(&there[url::Position::BeforePath..], place, "{text:?}");
+    assert_eq!(ReturnTo::parse(place, PREFIX).as_ref().map(ReturnTo::as_str), Some(place), "{text:?}");
+    Some(there)
+}
+
+/// On our origin, and nothing there that would begin or end a sign-in.
+pub(crate) fn stays(text: &str, there: &Url) {
+    assert_eq!(there.origin().ascii_serialization(), "https://tools.example.com", "{text:?}");
+    let config = router::Config { prefix: PREFIX.to_owned(), public_paths: Vec::new() };
+    let route = router::route(&config, there.path());
+    let harmless = matches!(route, Route::App { .. } | Route::Ambiguous | Route::Auth(AuthPath::Account));
+    assert!(harmless, "{text:?} → {there} is {route:?}");
+}
+
+/// Every reading of a name by servers that make one byte of several.
+fn folded(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+}
+
+/// A client's fields on their way to the app and to Upwork: nothing of ours, nothing of one hop, no cookie of ours.
+pub(crate) fn headers(bytes: &[u8]) {
+    let client = fields(bytes);
+    let jar = Jar::new("upwarden", false);
+    let logins = LoginJars::new("upwarden", false);
+    let owns = |name: &str| jar.owns(name) || logins.owns(name);
+    let named: BTreeSet<String> = client
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let app = AppHeaders::from_client(client.clone(), owns);
+    for (name, value) in app.as_map() {
+        let known = folded(name.as_str());
+        let ours = ["user-id", "user", "user-name", "organization-id", "ticket"]
+            .iter()
+            .any(|end| known == format!("x-upwork-{end}"))
+            || ["x-forwarded-user", "x-request-id", "x-upwarden-secret", "x-original-url", "x-rewrite-url"]
+                .contains(&known.as_str());
+        assert!(!ours, "{name} goes on");
+        match name {
+            name if name == TE => assert_eq!(value, "trailers"),
+            name if name == CONNECTION => assert!(value == "TE" || value == "upgrade", "{value:?}"),
+            name if name == UPGRADE => assert!(client.get_all(UPGRADE).iter().any(|asked| asked == value)),
+            name => {
+                let hop = ["keep-alive", "proxy-connection", "proxy-authorization", "transfer-encoding"];
+                assert!(!hop.contains(&name.as_str()), "{name} goes on");
+                assert!(name == HOST || name == TRAILER || !named.contains(name.as_str()), "{name} was named away");
+                assert!(name == COOKIE || client.get_all(name).iter().any(|sent| sent == value), "{name} is new");
+            }
+        }
+    }
+    assert!(pairs(app.as_map()).all(|(name, _)| !owns(name)), "a cookie of ours goes on");
+    let agent = HeaderValue::from_static("agent");
+    let api = ApiHeaders::from_caller(&client, &agent, None);
+    assert!(!api.as_map().contains_key(AUTHORIZATION) && !api.as_map().contains_key(COOKIE));
+    assert!(api.as_map().keys().all(|name| name != HOST && name != CONNECTION && !name.as_str().contains("forwarded")));
+}
+
+/// What a stranger claims about addresses never reaches anybody; what a trusted proxy claims never breaks anything.
+pub(crate) fn forwarded(bytes: &[u8]) {
+    let client = fields(bytes);
+    let trusted = ["10.0.0.0/8".parse().expect("a network")];
+    let peers: [(IpAddr, bool); 2] = [([192, 0, 2, 7].into(), false), ([10, 0, 0, 1].into(), true)];
+    for (peer, believed) in peers {
+        let origin = Origin::find(Some(peer), true, &client, &trusted);
+        assert_eq!(origin.trusted, believed);
+        let mut told = AppHeaders::from_client(client.clone(), |_| false);
+        origin.tell(&mut told, &Claims::read(&client));
+        let via = told.as_map().get_all("via").iter().count();
+        assert_eq!((told.as_map().get_all("x-forwarded-proto").iter().count(), via), (1, 1));
+        if believed {
+            continue;
+        }
+        assert_eq!((origin.client, origin.https), (Some(peer), true));
+        assert_eq!(told.as_map().get("x-forwarded-for").expect("ours"), "192.0.2.7");
+        let ours = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded"];
+        for (name, value) in told.as_map() {
+            let folded = folded(name.as_str());
+            let claim = folded.starts_with("x-forwarded-") || folded == "forwarded" || folded == "x-real-ip";
+            assert!(!claim || ours.contains(&name.as_str()), "{name}: {value:?} is a stranger's");
+        }
+    }
+}
+
+/// The path as the most careless chain of readers could take it: decoded to the end, backslashes as slashes, parameters
+/// dropped, empty and dot segments resolved, in lower case.
+pub(crate) fn careless(path: &str) -> String {
+    let mut reading = path.to_owned();
+    for _ in 0..10 {
+        let next = percent_decoded(&reading);
+        if next == reading {
+            break;
+        }
+        reading = next;
+    }
+    let mut segments: Vec<String> = Vec::new();
+    for segment in reading.replace('\\', "/").split('/') {
+        let segment = segment.split(['\0', ';']).next().unwrap_or_default().trim().to_ascii_lowercase();
+        match segment.as_str() {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut decoded = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let digits = more.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let byte = digits.filter(|digits| *first == b'%' && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        if let Some(byte) = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            decoded.push(byte);
+            rest = more.get(2..).unwrap_or_default();
+        } else {
+            decoded.push(*first);
+            rest = more;
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// A path: what the router says of it is what every reader behind us would say, or it is not ours and not public.
+pub(crate) fn route(path: &str) {
+    let public_paths = vec!["/health".to_owned(), "/assets/".to_owned()];
+    let config = router::Config { prefix: PREFIX.to_owned(), public_paths };
+    let reading = careless(path);
+    let route = router::route(&config, path);
+    match route {
+        Route::App { public: true } => {
+            assert!(!router::is_ambiguous(path), "{path:?}");
+            let stays = ["/health", "/assets"].iter().any(|public| {
+                reading.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            });
+            assert!(stays, "{path:?} is public and may be read as {reading:?}");
+        }
+        Route::Api(rest) => {
+            assert_eq!(format!("{PREFIX}{rest}"), path);
+            assert!(!router::is_ambiguous(path) && reading.starts_with("/upwork/api"), "{path:?}");
+        }
+        Route::Graphql | Route::Auth(_) => assert!(path.starts_with("/upwork/") || path == "/upwork/auth"),
+        Route::Unknown | Route::Ambiguous | Route::App { public: false } => {}
+    }
+    if let Ok(target) = ApiTarget::parse(route, Some("q=%2e"), "/graphql") {
+        let expected =
+            if route == Route::Graphql { "/graphql" } else { path.strip_prefix(PREFIX).expect("the prefix") };
+        assert_eq!(target.path_and_query().as_str(), format!("{expected}?q=%2e"));
+        assert!(!reading.split('/').any(|segment| segment.starts_with("oauth")), "{path:?} reaches {reading:?}");
+    }
+}
+
+/// A configuration file: read or refused, and the secret beside it is in no word of either.
+pub(crate) fn config(file: &std::path::Path, text: &[u8], set: &str) {
+    std::fs::write(file, text).expect("a temporary file");
+    let env = vec![("UPWARDEN_UPWORK__CLIENT_SECRET".to_owned(), TOKEN.to_owned())];
+    let sources =
+        Sources { file: Some(file.to_owned()), env, sets: vec![set.to_owned()], terminal: set.len().is_multiple_of(2) };
+    let told = match config::load(&sources) {
+        Ok(config) => format!("{config:?}"),
+        Err(problems) => {
+            assert!(!problems.0.is_empty());
+            format!("{problems} {problems:?}")
+        }
+    };
+    assert!(!told.contains(TOKEN), "a secret is told");
+}
+
+/// A token endpoint's answer: tokens or an error, and no error repeats a token.
+pub(crate) fn token_answer(status: u16, body: &[u8]) {
+    let Ok(status) = StatusCode::from_u16(status) else { return };
+    match token::read(status, None, body, Timestamp::from_seconds(1000), None) {
+        Ok(tokens) => {
+            assert!(status.is_success());
+            assert!(tokens.expires_at >= tokens.issued_at && tokens.due_at() <= tokens.expires_at);
+            assert!(HeaderValue::from_str(&format!("Bearer {}", tokens.access.expose())).is_ok());
+            assert!(!format!("{tokens:?}").contains(TOKEN));
+        }
+        Err(error) => {
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains(TOKEN) && told.len() < 2000, "{told}");
+            assert!(!matches!(error, TokenError::InvalidGrant(_)) || status.is_client_error());
+        }
+    }
+}

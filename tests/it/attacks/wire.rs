@@ -1,0 +1,175 @@
+//! What must hold of any bytes on a connection: the strict reader says the same however they arrive in pieces, and hyper
+//! behind it reads the very messages it let through.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use upwarden::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
+
+/// A message as far as its head goes: where the head stands, and how its body is framed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    head: Vec<u8>,
+    body: BodyLength,
+    /// Bytes of the body's framing and data, and whether it ended.
+    length: u64,
+    ended: bool,
+}
+
+/// What a reader made of some bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    messages: Vec<Message>,
+    refusal: Option<Refusal>,
+    /// Bytes that were said to be something.
+    passed: usize,
+}
+
+/// Shows `bytes` to `step` in pieces whose lengths `pieces` gives by turns (0 is 1), as a socket would.
+fn read<H: Copy>(
+    bytes: &[u8],
+    pieces: &[u8],
+    mut step: impl FnMut(&[u8]) -> Result<Step<H>, Refusal>,
+    body_of: impl Fn(H) -> BodyLength,
+) -> Reading {
+    let mut reading = Reading { messages: Vec::new(), refusal: None, passed: 0 };
+    let mut shown = 0;
+    let mut lengths = pieces.iter().cycle();
+    loop {
+        match step(&bytes[reading.passed..shown]) {
+            Ok(Step::Head { len, head }) => {
+                assert!(len > 0 && reading.passed + len <= shown, "a head of what was shown");
+                let body = body_of(head);
+                let head = bytes[reading.passed..reading.passed + len].to_vec();
+                reading.messages.push(Message { head, body, length: 0, ended: body == BodyLength::None });
+                reading.passed += len;
+            }
+            Ok(Step::Body { len, end }) => {
+                assert!(len > 0 && reading.passed + len <= shown, "a piece of what was shown");
+                let message = reading.messages.last_mut().expect("a body has a head");
+                assert!(!message.ended, "a body after its end");
+                message.length += len as u64;
+                message.ended = end;
+                reading.passed += len;
+            }
+            Ok(Step::More) if shown == bytes.len() => return reading,
+            Ok(Step::More) => {
+                let more = lengths.next().map_or(bytes.len(), |length| usize::from(*length).max(1));
+                shown = (shown + more).min(bytes.len());
+            }
+            Ok(Step::Opaque) => return reading,
+            Err(refusal) => {
+                reading.refusal = Some(refusal);
+                assert_eq!(step(&bytes[reading.passed..shown]).err(), Some(refusal), "a refusal stays");
+                return reading;
+            }
+        }
+    }
+}
+
+fn read_requests(bytes: &[u8], pieces: &[u8]) -> Reading {
+    let mut reader = RequestReader::new(Limits::default());
+    read(bytes, pieces, |bytes| reader.step(bytes), |head| head.body)
+}
+
+/// Requests: whole or in pieces, the same messages and the same verdict.
+pub(crate) fn requests(bytes: &[u8], pieces: &[u8]) -> Reading {
+    let whole = read_requests(bytes, &[]);
+    let split = read_requests(bytes, pieces);
+    assert_eq!(whole.messages.len(), split.messages.len(), "{whole:?}\n{split:?}");
+    let heads = whole.messages.iter().zip(&split.messages);
+    assert!(heads.into_iter().all(|(one, other)| one.head == other.head && one.body == other.body));
+    // In pieces a refusal may come with less of the body passed before it, never with more.
+    assert_eq!(whole.refusal, split.refusal, "{whole:?}\n{split:?}");
+    assert_eq!(whole.passed, split.passed);
+    for message in &whole.messages {
+        if let (BodyLength::Exact(length), true) = (message.body, message.ended) {
+            assert_eq!(message.length, length);
+        }
+    }
+    whole
+}
+
+/// Responses to `asked`, in the same way.
+pub(crate) fn responses(bytes: &[u8], pieces: &[u8], head: bool, upgrade: bool) {
+    let method = if head { Method::Head } else { Method::Other };
+    let reading = |pieces: &[u8]| {
+        let mut reader = ResponseReader::new(Limits::default());
+        reader.asked(method, upgrade);
+        read(bytes, pieces, |bytes| reader.step(bytes), |head| head.body)
+    };
+    let (whole, split) = (reading(&[]), reading(pieces));
+    assert_eq!(whole.refusal, split.refusal, "{whole:?}\n{split:?}");
+    assert_eq!(whole.passed, split.passed);
+    let finals = whole.messages.iter().filter(|message| !message.head.starts_with(b"HTTP/1.1 1"));
+    assert!(finals.count() <= 1, "one answer to one request");
+}
+
+/// A request as hyper read it.
+#[derive(Clone, Debug)]
+struct Seen {
+    method: String,
+    target: String,
+    /// Bytes of the body; `None` where it broke off.
+    body: Option<u64>,
+}
+
+/// Everything the strict reader lets through, as hyper reads it: the same requests in the same order, with bodies of the
+/// same length; hyper may stop earlier, and never sees one more.
+pub(crate) fn agrees_with_hyper(bytes: &[u8], pieces: &[u8]) {
+    let reading = requests(bytes, pieces);
+    // What an upgrade switches to is no HTTP, and HTTP/1.0 ends after one.
+    let seen = hyper_reads(bytes.get(..reading.passed).unwrap_or_default());
+    assert!(seen.len() <= reading.messages.len(), "{seen:?}\n{reading:?}");
+    for (seen, message) in seen.iter().zip(&reading.messages) {
+        let text = String::from_utf8_lossy(&message.head);
+        let mut line = text.trim_start_matches("\r\n").split("\r\n").next().unwrap_or_default().splitn(3, ' ');
+        let (method, target) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
+        assert_eq!(seen.method, method, "{reading:?}");
+        assert!(!target.starts_with('/') || seen.target == target, "{} is not {target}", seen.target);
+        match (message.body, message.ended) {
+            (BodyLength::Exact(length), true) => assert_eq!(seen.body, Some(length), "{text}"),
+            (BodyLength::None, _) => assert_eq!(seen.body, Some(0), "{text}"),
+            (BodyLength::Chunked, true) => {
+                assert!(seen.body.is_some_and(|body| body < message.length), "{seen:?} {message:?}");
+            }
+            (_, _) => assert_eq!(seen.body, None, "a cut body is never whole: {text}"),
+        }
+    }
+}
+
+fn hyper_reads(bytes: &[u8]) -> Vec<Seen> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (near, far) = tokio::io::duplex(bytes.len().max(1));
+        let service = service_fn(|request: Request<Incoming>| {
+            let seen = seen.clone();
+            async move {
+                let (method, target) = (request.method().to_string(), request.uri().to_string());
+                let body = request.into_body().collect().await.ok().map(|body| body.to_bytes().len() as u64);
+                seen.lock().expect("no panic before").push(Seen { method, target, body });
+                Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
+            }
+        });
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        let connection =
+            builder.max_headers(Limits::default().head_fields).serve_connection(TokioIo::new(far), service);
+        let (mut answers, mut questions) = tokio::io::split(near);
+        let client = async {
+            questions.write_all(bytes).await.ok();
+            questions.shutdown().await.ok();
+            let mut rest = Vec::new();
+            answers.read_to_end(&mut rest).await.ok();
+        };
+        // How hyper ends the connection is its own affair.
+        let _ = tokio::join!(connection, client);
+    });
+    let seen = seen.lock().expect("no panic before").clone();
+    seen
+}
