@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use upwarden::broker::ApiTarget;
 use upwarden::clock::Timestamp;
 use upwarden::config::{self, Sources};
-use upwarden::oauth::callback::{Brought, Callback, CallbackError};
+use upwarden::oauth::callback::{Brought, Browser, Callback, CallbackError};
 use upwarden::oauth::login::{Login, LoginJars, State};
 use upwarden::oauth::token::{self, TokenError};
 use upwarden::proxy::forwarded::{Claims, Origin};
@@ -124,10 +124,11 @@ pub(crate) fn callback(text: &str) {
     let now = Timestamp::from_seconds(1001);
     let under_way = LoginJars::new("upwarden", false).open(&RING, cookies, now);
     assert_eq!(under_way.len(), 1);
+    let browser = Browser { under_way, cookies: true };
     let verify = |text: &str| {
         let callback = Callback::parse(text)?;
         let state = callback.state(&RING);
-        callback.verify(state.as_ref(), &under_way, true, None, now).map(|verified| verified.brought)
+        callback.verify(state.as_ref(), &browser, None, now).map(|verified| verified.brought)
     };
     if let Ok(parsed) = Callback::parse(text) {
         assert!(!format!("{parsed:?}").contains("code:"), "no code is shown");

@@ -81,7 +81,7 @@ impl Client {
         Self { jar: Arc::new(Mutex::new(self.jar().clone())), ..self.clone() }
     }
 
-    fn jar(&self) -> std::sync::MutexGuard<'_, Jar> {
+    pub(crate) fn jar(&self) -> std::sync::MutexGuard<'_, Jar> {
         self.jar.lock().unwrap()
     }
 

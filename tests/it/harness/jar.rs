@@ -4,13 +4,13 @@ use cookie::Cookie;
 
 /// One browser's cookies of one host.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Jar {
+pub(crate) struct Jar {
     cookies: Vec<(String, String)>,
 }
 
 impl Jar {
     /// Takes a `Set-Cookie` line, as RFC 6265bis section 5.7 has it: what is over 4,096 bytes is dropped without a word.
-    pub(super) fn take(&mut self, line: &str) {
+    pub(crate) fn take(&mut self, line: &str) {
         let Ok(cookie) = Cookie::parse(line.to_owned()) else { return };
         let (name, value) = (cookie.name().to_owned(), cookie.value().to_owned());
         if name.len() + value.len() > 4096 {
@@ -24,18 +24,18 @@ impl Jar {
     }
 
     /// The `Cookie` field; `None` without cookies.
-    pub(super) fn field(&self) -> Option<String> {
+    pub(crate) fn field(&self) -> Option<String> {
         let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
     /// A cookie's value.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.cookies.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The names, in the order they were set.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.cookies.iter().map(|(name, _)| name.clone()).collect()
     }
 }
