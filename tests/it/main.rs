@@ -8,3 +8,4 @@ mod main_job; // the main job at the public door, with a client that hides nothi
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets
+mod upstream; // the app and the API behind the sidecar, on real sockets
