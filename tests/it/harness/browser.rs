@@ -1,7 +1,7 @@
 //! A real browser: Debian's Chromium, driven by WebDriver.
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use thirtyfour::error::{WebDriverError, WebDriverResult};
 use thirtyfour::session::http::{Body, HttpClient};
 use thirtyfour::{By, ChromiumLikeCapabilities, DesiredCapabilities, WebDriver};
 use tokio::net::TcpStream;
@@ -36,6 +37,7 @@ const FLAGS: [&str; 12] = [
 pub(crate) struct Browser {
     driver: WebDriver,
     child: Child,
+    port: u16,
     _profile: tempfile::TempDir,
 }
 
@@ -58,7 +60,7 @@ impl Browser {
         let driver = WebDriver::builder(server, wanted).client(Http).connect().await.expect("Chromium starts");
         driver.set_page_load_timeout(PATIENCE).await.unwrap();
         driver.set_script_timeout(PATIENCE).await.unwrap();
-        Some(Self { driver, child, _profile: profile })
+        Some(Self { driver, child, port, _profile: profile })
     }
 
     /// Opens an address.
@@ -162,11 +164,27 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // After a failed test: the driver ends its Chromium when it is asked to end.
+        // After a failed test: the driver ends its Chromium when the session is ended, and not when it is killed itself.
         if matches!(self.child.try_wait(), Ok(None)) {
-            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+            let _ = self.end_session();
+            let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+impl Browser {
+    /// Ends the session without a runtime, for there may be none any more.
+    fn end_session(&self) -> std::io::Result<()> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "DELETE /session/{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            self.driver.session_id()
+        )?;
+        // It answers when Chromium has ended, and keeps the connection.
+        stream.read(&mut [0; 512]).map(|_| ())
     }
 }
 
@@ -194,13 +212,13 @@ impl HttpClient for Http {
     fn send<'a, 'b, 'out>(
         &'a self,
         request: Request<Body<'b>>,
-    ) -> Pin<Box<dyn Future<Output = thirtyfour::error::WebDriverResult<Response<Bytes>>> + Send + 'out>>
+    ) -> Pin<Box<dyn Future<Output = WebDriverResult<Response<Bytes>>> + Send + 'out>>
     where
         'a: 'out,
         'b: 'out,
         Self: 'out,
     {
-        Box::pin(async move { Ok(send(request).await) })
+        Box::pin(async move { send(request).await.map_err(|error| WebDriverError::HttpError(error.to_string())) })
     }
 
     fn new<'a, 'out>(&'a self) -> Pin<Box<dyn Future<Output = Arc<dyn HttpClient>> + Send + 'out>>
@@ -212,19 +230,18 @@ impl HttpClient for Http {
     }
 }
 
-async fn send(request: Request<Body<'_>>) -> Response<Bytes> {
+async fn send(request: Request<Body<'_>>) -> Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>> {
     let (mut head, body) = request.into_parts();
-    let authority = head.uri.authority().unwrap().clone();
-    head.uri = head.uri.path_and_query().unwrap().as_str().parse().unwrap();
-    head.headers.insert("host", authority.as_str().parse().unwrap());
+    let authority = head.uri.authority().ok_or("no host")?.clone();
+    head.uri = head.uri.path_and_query().ok_or("no path")?.as_str().parse()?;
+    head.headers.insert("host", authority.as_str().parse()?);
     let body = match body {
         Body::Empty => Bytes::new(),
         Body::Json(json) => Bytes::from(json.to_string()),
     };
-    let stream = TcpStream::connect(authority.as_str()).await.expect("chromedriver listens");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let stream = TcpStream::connect(authority.as_str()).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let answer = sender.send_request(Request::from_parts(head, Full::new(body))).await.unwrap();
-    let (head, body) = answer.into_parts();
-    Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+    let (head, body) = sender.send_request(Request::from_parts(head, Full::new(body))).await?.into_parts();
+    Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }

@@ -299,6 +299,11 @@ impl World {
         format!("http://{}{target}", self.public)
     }
 
+    /// The neighbour door's address and a target.
+    pub(crate) fn neighbour_url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.neighbour)
+    }
+
     /// A browser in which this account has signed in.
     pub(crate) async fn sign_in(&self, account: &str) -> Client {
         let client = self.client();

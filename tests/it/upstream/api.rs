@@ -1,0 +1,193 @@
+//! The broker: what goes to Upwork, what comes back, what stays behind.
+
+use http::Method;
+use serde_json::json;
+use upwarden::sandbox::Seen;
+
+use crate::harness::{AGENCY, FREELANCER, TOKEN, World};
+
+/// The last call that reached the API.
+fn last(world: &World) -> Seen {
+    world.upwork.sandbox.requests().pop().expect("the API was asked")
+}
+
+fn field<'a>(seen: &'a Seen, name: &str) -> Vec<&'a str> {
+    seen.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+}
+
+#[tokio::test]
+async fn graphql_and_rest_answer_with_the_users_bearer() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let body = json!({ "query": "{ user { nid } }" }).to_string();
+    for path in ["/upwork/graphql", "/upwork/api/graphql"] {
+        let answer = client.post(path, body.clone()).header("content-type", "application/json").await;
+        assert_eq!(answer.json()["data"]["user"]["nid"], "foofreelancer", "{path}");
+        assert_eq!(last(&world).target, "/graphql");
+    }
+    for path in ["/upwork/api/hr/v2/users/me.json", "/upwork/api/auth/v1/info.json?x=a%2Fb"] {
+        let answer = client.get(path).await;
+        assert_eq!(answer.json()["auth_user"]["first_name"], "Foo", "{path}");
+        assert_eq!(last(&world).target, path.strip_prefix("/upwork").unwrap());
+        assert!(!answer.text().contains(TOKEN));
+    }
+    assert!(world.app.seen().is_empty());
+}
+
+#[tokio::test]
+async fn only_listed_fields_go_to_upwork() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let answer = client
+        .graphql("{ __typename }")
+        .header("authorization", "Bearer the-callers-own")
+        .header("x-upwork-user-id", "1")
+        .header("x-forwarded-for", "203.0.113.9")
+        .header("x-own", "1")
+        .header("referer", "https://tools.example.com/secret")
+        .header("accept-encoding", "gzip, br")
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let seen = last(&world);
+    assert_eq!(field(&seen, "authorization"), ["present"], "one, and ours: the answer was no 401");
+    for gone in ["cookie", "x-upwork-user-id", "x-forwarded-for", "x-own", "referer", "origin", "sec-fetch-site", "via"] {
+        assert!(field(&seen, gone).is_empty(), "{gone}: {seen:?}");
+    }
+    assert_eq!(field(&seen, "host"), [world.upwork.address.to_string()]);
+    assert_eq!(field(&seen, "accept-encoding"), ["gzip, br"], "{seen:?}");
+    assert!(field(&seen, "user-agent")[0].starts_with("upwarden/"), "{seen:?}");
+    client.graphql("{ __typename }").header("user-agent", "reports/2").await;
+    assert_eq!(field(&last(&world), "user-agent"), ["reports/2"]);
+}
+
+#[tokio::test]
+async fn the_tenant_is_the_callers_else_the_configured_one() {
+    const QUERY: &str = "{ organization { id } }";
+    const OF_AGENCY: &str = "1282032950044702664";
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    assert_eq!(client.graphql(QUERY).await.json()["data"]["organization"]["id"], "1181921839933591553");
+    assert!(field(&last(&world), "x-upwork-api-tenantid").is_empty());
+    let answer = client.graphql(QUERY).header("x-upwork-api-tenantid", OF_AGENCY).await;
+    assert_eq!(answer.json()["data"]["organization"]["id"], OF_AGENCY);
+
+    let world = World::new().set("upwork.organization", OF_AGENCY).start();
+    let client = world.sign_in(AGENCY).await;
+    client.graphql(QUERY).await;
+    assert_eq!(field(&last(&world), "x-upwork-api-tenantid"), [OF_AGENCY]);
+    client.graphql(QUERY).header("x-upwork-api-tenantid", "1").await;
+    assert_eq!(field(&last(&world), "x-upwork-api-tenantid"), ["1"]);
+}
+
+#[tokio::test]
+async fn upworks_own_errors_pass_and_its_cookies_stay_behind() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let answer = client.get("/upwork/api/nothing/v1/here.json").await;
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.json()["error"]["code"], 404);
+    assert!(!answer.header("x-upwork-error-code").is_empty() && !answer.header("x-upwork-error-message").is_empty());
+    for gone in ["set-cookie", "strict-transport-security", "alt-svc", "clear-site-data"] {
+        assert_eq!(answer.header(gone), "", "{gone}");
+    }
+    let direct = crate::harness::Client::at(world.upwork.address).get("/api/nothing/v1/here.json").await;
+    for sent in ["set-cookie", "strict-transport-security", "alt-svc"] {
+        assert_ne!(direct.header(sent), "", "the sandbox does send {sent}");
+    }
+    let invalid = client.graphql("{ nothing }").await;
+    assert_eq!((invalid.status.as_u16(), invalid.json()["errors"].is_array()), (200, true));
+    world.fault(&json!({ "api": { "429": 7 } }));
+    let slow_down = client.graphql("{ __typename }").await;
+    assert_eq!((slow_down.status.as_u16(), slow_down.header("retry-after")), (429, "7"));
+    world.fault(&json!({ "api": "html" }));
+    let wall = client.graphql("{ __typename }").await;
+    assert_eq!((wall.status.as_u16(), wall.header("content-type").starts_with("text/html")), (403, true));
+    world.fault(&json!({ "api": "cut" }));
+    assert!(client.graphql("{ user { id nid } }").await.broken, "a cut answer is cut");
+}
+
+#[tokio::test]
+async fn the_token_endpoint_is_not_reachable_in_any_spelling() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let before = world.counters().token;
+    for path in [
+        "/api/v3/oauth2/token", "/api/v3/oauth2/token/revoke", "/api/v3/OAuth2/Token", "/api/v3/oauth2/", "/api/v3/oauth2",
+        "/api/auth/v1/oauth/token/access", "/api/auth/v1/oauth", "/api/v3/%6fauth2/token", "/api/v3/%256fauth2/token",
+        "/api/v3/oauth2;x/token", "/api/v3/oauth2/token?x", "/api/v3/oauth2/token;a=b", "/api/x/oauth2/token",
+        "/api/v3/./oauth2/token", "/api/v3/x/../oauth2/token", "/api//v3/oauth2/token", "/api/v3//oauth2/token",
+        "/api/v3/%2e/oauth2/token", "/api/v3%2foauth2%2ftoken", "/api/v3\\oauth2\\token", "/api/v3/oauth2%00/token",
+        "/api/%2e%2e/ab/account-security/oauth2/authorize", "/api/../ab/account-security/oauth2/authorize",
+        "/api/v3/oauth2/%74oken", "/api/v3/ oauth2/token", "/graphql/../api/v3/oauth2/token", "/api/v3/oauth2/token/",
+    ] {
+        for door in [client.clone(), world.neighbour()] {
+            let form = "grant_type=client_credentials&client_id=0123456789abcdef0123456789abcdef&client_secret=x";
+            let request = format!(
+                "POST /upwork{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: upwarden={}\r\nConnection: close\r\n\
+                 Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
+                door.cookie("upwarden"),
+                form.len()
+            );
+            let answer = String::from_utf8_lossy(&door.raw(request.as_bytes()).await).into_owned();
+            let status = answer.get(9..12).unwrap_or_default().to_owned();
+            assert!(["400", "403"].contains(&status.as_str()), "{path}: {answer}");
+        }
+    }
+    let after = world.counters();
+    assert!(after.api.keys().all(|path| !path.to_lowercase().contains("oauth")), "{:?}", after.api);
+    assert_eq!(after.token, before, "and no token was asked for");
+}
+
+#[tokio::test]
+async fn another_sites_page_cannot_use_the_api_with_a_cookie() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let ours = world.url("");
+    let navigate = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-fetch-site", "cross-site")];
+    let embed = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe"), ("sec-fetch-site", "cross-site")];
+    let fetch = |site: &'static str| vec![("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", site)];
+    let table: Vec<(&str, Method, Vec<(&str, &str)>, bool)> = vec![
+        ("curl", Method::GET, vec![], true),
+        ("curl that posts", Method::POST, vec![], true),
+        ("our page", Method::POST, fetch("same-origin"), true),
+        ("the address bar", Method::GET, fetch("none"), true),
+        ("another site", Method::GET, fetch("cross-site"), false),
+        ("another site that posts", Method::POST, fetch("cross-site"), false),
+        ("a sibling of the site", Method::POST, fetch("same-site"), false),
+        ("an unknown word", Method::POST, fetch("sideways"), false),
+        ("back from Upwork", Method::GET, navigate.to_vec(), true),
+        ("a form of another site", Method::POST, navigate.to_vec(), false),
+        ("a frame of another site", Method::GET, embed.to_vec(), false),
+        ("an old browser, our page", Method::POST, vec![("origin", ours.as_str())], true),
+        ("an old browser, another site", Method::POST, vec![("origin", "https://evil.example")], false),
+        ("an old browser, sandboxed", Method::POST, vec![("origin", "null")], false),
+        ("origin ours, site not", Method::POST, [fetch("cross-site"), vec![("origin", ours.as_str())]].concat(), false),
+    ];
+    for (what, method, fields, passes) in table {
+        let before: u64 = world.counters().api.values().sum();
+        let target = if method == Method::GET { "/upwork/api/hr/v2/users/me.json" } else { "/upwork/graphql" };
+        let answer = client.post(target, "{\"query\":\"{ __typename }\"}");
+        let answer = if method == Method::GET { client.get(target) } else { answer }.headers(&fields).await;
+        let after: u64 = world.counters().api.values().sum();
+        assert_eq!((answer.status == 200, after - before), (passes, u64::from(passes)), "{what}: {answer:?}");
+        if !passes {
+            assert_eq!(answer.status, 403, "{what}");
+        }
+    }
+    let answer = client.post("/upwork/graphql", "{}").header("origin", "https://evil.example").await;
+    assert_eq!(answer.problem(), "cross-site");
+}
+
+#[tokio::test]
+async fn answers_stream_and_nothing_is_held_back() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let mut answer = client.get("/upwork/api/sandbox/stream").open().await;
+    let first = answer.text().await;
+    assert!(!first.is_empty());
+    // Only now is the sandbox told to go on.
+    world.upwork.sandbox.release();
+    assert!(!answer.text().await.is_empty());
+    let large = client.get("/upwork/api/sandbox/bytes?n=2000000").await;
+    assert_eq!((large.status.as_u16(), large.broken), (200, false), "{:?}", large.headers);
+}
