@@ -137,8 +137,10 @@ fn has_two_readings(path: &[u8]) -> bool {
         || path.split(|byte| *byte == b'/').any(is_dot_segment)
 }
 
+/// With a parameter or blanks around it too: some readers drop them first.
 fn is_dot_segment(segment: &[u8]) -> bool {
-    matches!(segment, b"." | b".." | [b'.', b';', ..] | [b'.', b'.', b';', ..])
+    let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
+    name.contains(&b'.') && matches!(String::from_utf8_lossy(name).trim(), "." | "..")
 }
 
 /// True where an escape is broken, stands for a byte that separates or ends a path, or is no UTF-8 once decoded.
@@ -290,6 +292,9 @@ mod tests {
             "/%25c0%25af",
             "/..%3b/x",
             "/..%253bx/x",
+            "/%20../x",
+            "/..%20;x",
+            "/%c2%a0../x",
             "/%2525252525252541",
         ];
         for tail in tails {

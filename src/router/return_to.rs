@@ -36,7 +36,8 @@ impl ReturnTo {
         if !stays || there.path().starts_with("//") {
             return None;
         }
-        let ours = there.path().strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        // As the router reads it: what it would refuse there is no place to return to either.
+        let ours = super::below(prefix, there.path()).is_some();
         if ours && there.path() != format!("{prefix}/auth/") {
             return None;
         }
@@ -99,6 +100,8 @@ mod tests {
             "/upwork/auth/callback",
             "/upwork",
             "/x/../upwork/auth/logout",
+            "/upwork%2fauth%2flogout",
+            "/upwork;/auth/logout",
         ];
         for text in table {
             assert_eq!(ReturnTo::parse(text, "/upwork"), None, "{text:?}");

@@ -3,127 +3,39 @@
 use super::super::harness::{FREELANCER, World};
 use super::properties;
 
-/// The token endpoint and its relatives, below `/upwork`.
-const OAUTH: [&str; 40] = [
-    "/api/v3/oauth2/token",
-    "/api/v3/oauth2/token/",
-    "/api/v3/oauth2/token/revoke",
-    "/api/v3/oauth2",
-    "/api/v3/OAUTH2/token",
-    "/api/v3/oauth2/token.json",
-    "/api/v3/oauth2;x/token",
-    "/api/v3;x=y/oauth2/token",
-    "/api/;/v3/oauth2/token",
-    "/api/v3/%6fauth2/token",
-    "/api/v3/%6Fauth2/token",
-    "/api/v3/o%61uth2/token",
-    "/api/v3/oauth%32/token",
-    "/api/v3/%256fauth2/token",
-    "/api/v3/%25256fauth2/token",
-    "/api/v3/%2525256fauth2/token",
-    "/api/v3/%252525256fauth2/token",
-    "/api/v3/./oauth2/token",
-    "/api/v3/x/../oauth2/token",
-    "/api/x/..;/v3/oauth2/token",
-    "/api/v3//oauth2/token",
-    "//api/v3/oauth2/token",
-    "/api/v3\\oauth2\\token",
-    "/api\\v3/oauth2/token",
-    "/api/v3%2foauth2%2ftoken",
-    "/api/v3%5coauth2%5ctoken",
-    "/api/v3/oauth2%2ftoken",
-    "/api/v3/%2e/oauth2/token",
-    "/api/v3/%2e%2e/v3/oauth2/token",
-    "/api/v3/oauth2/%2e/token",
-    "/api/v3/%20oauth2/token",
-    "/api/v3/oauth2%00/token",
-    "/api/%76%33/%6f%61%75%74%68%32/token",
-    "/api/v3/oauth2/authorize",
-    "/api/auth/v1/oauth/token/access",
-    "/api/auth/v1/oauth/token/request",
-    "/api/auth/v1/OAuth/x",
-    "/api/auth/v1/%6fauth/token/access",
-    "/api/auth/v1/oauth;a/token/access",
-    "/api/graphql/../v3/oauth2/token",
-];
+/// The token endpoint and its relatives, below `/upwork`; `¦` stands between two.
+const OAUTH: &str = "/api/v3/oauth2/token¦/api/v3/oauth2/token/¦/api/v3/oauth2/token/revoke¦/api/v3/oauth2¦/api/v3/OAUTH2/token¦\
+    /api/v3/oauth2/token.json¦/api/v3/oauth2;x/token¦/api/v3;x=y/oauth2/token¦/api/;/v3/oauth2/token¦\
+    /api/v3/%6fauth2/token¦/api/v3/%6Fauth2/token¦/api/v3/o%61uth2/token¦/api/v3/oauth%32/token¦\
+    /api/v3/%256fauth2/token¦/api/v3/%25256fauth2/token¦/api/v3/%2525256fauth2/token¦\
+    /api/v3/%252525256fauth2/token¦/api/v3/./oauth2/token¦/api/v3/x/../oauth2/token¦/api/x/..;/v3/oauth2/token¦\
+    /api/v3//oauth2/token¦//api/v3/oauth2/token¦/api/v3\\oauth2\\token¦/api\\v3/oauth2/token¦\
+    /api/v3%2foauth2%2ftoken¦/api/v3%5coauth2%5ctoken¦/api/v3/oauth2%2ftoken¦/api/v3/%2e/oauth2/token¦\
+    /api/v3/%2e%2e/v3/oauth2/token¦/api/v3/oauth2/%2e/token¦/api/v3/%20oauth2/token¦/api/v3/oauth2%00/token¦\
+    /api/%76%33/%6f%61%75%74%68%32/token¦/api/v3/oauth2/authorize¦/api/auth/v1/oauth/token/access¦\
+    /api/auth/v1/oauth/token/request¦/api/auth/v1/OAuth/x¦/api/auth/v1/%6fauth/token/access¦\
+    /api/auth/v1/oauth;a/token/access¦/api/graphql/../v3/oauth2/token";
 
 /// Our own endpoints below `/upwork`, misspelt: each is 400 or 404 and does nothing.
-const OWN: [&str; 26] = [
-    "/auth//logout",
-    "/auth/./logout",
-    "/auth/x/../logout",
-    "/auth/..;/auth/logout",
-    "/auth/%6cogout",
-    "/auth/logout/",
-    "/auth/logout;x",
-    "/auth/LOGOUT",
-    "/Auth/logout",
-    "/auth%2flogout",
-    "/auth%2Flogout",
-    "/auth\\logout",
-    "%2fauth/logout",
-    "\\auth\\logout",
-    ";/auth/logout",
-    ";x=y/auth/logout",
-    "//auth/logout",
-    "/./auth/logout",
-    "/auth/logout%00",
-    "/auth/logout%20",
-    "/auth/%2e%2e/auth/logout",
-    "/auth/%252e%252e/auth/logout",
-    "/auth/logout%23",
-    "/auth/logout%3f",
-    "/auth/verify/",
-    "/auth/",
-];
+const OWN: &str = "/auth//logout¦/auth/./logout¦/auth/x/../logout¦/auth/..;/auth/logout¦/auth/%6cogout¦/auth/logout/¦\
+    /auth/logout;x¦/auth/LOGOUT¦/Auth/logout¦/auth%2flogout¦/auth%2Flogout¦/auth\\logout¦%2fauth/logout¦\
+    \\auth\\logout¦;/auth/logout¦;x=y/auth/logout¦//auth/logout¦/./auth/logout¦/auth/logout%00¦/auth/logout%20¦\
+    /auth/%2e%2e/auth/logout¦/auth/%252e%252e/auth/logout¦/auth/logout%23¦/auth/logout%3f¦/auth/verify/¦/auth/";
 
 /// Spellings that a reader behind us may take for something that is not public, after each public path.
-const AFTER_PUBLIC: [&str; 30] = [
-    "/..",
-    "/../admin",
-    "/../../admin",
-    "/./../admin",
-    "/..;/admin",
-    "/..;x=y/admin",
-    "/.;/../admin",
-    "/%2e%2e/admin",
-    "/%2E%2e/admin",
-    "/.%2e/admin",
-    "/..%2fadmin",
-    "/..%5cadmin",
-    "/..\\admin",
-    "\\..\\admin",
-    "/%5c../admin",
-    "//../admin",
-    "//admin",
-    "/%252e%252e/admin",
-    "/%25%32%65%25%32%65/admin",
-    "/..%3b/admin",
-    "/..%253b/admin",
-    "/%c0%ae%c0%ae/admin",
-    "/%e0%80%ae/x",
-    "/%ff/../admin",
-    "/%00/admin",
-    "/x%00",
-    "/%0d%0ax",
-    "/%",
-    "/%2",
-    "/%zz",
-];
+const AFTER_PUBLIC: &str = "/..¦/../admin¦/../../admin¦/./../admin¦/..;/admin¦/..;x=y/admin¦/.;/../admin¦/%2e%2e/admin¦/%2E%2e/admin¦\
+    /.%2e/admin¦/..%2fadmin¦/..%5cadmin¦/..\\admin¦\\..\\admin¦/%5c../admin¦//../admin¦//admin¦\
+    /%252e%252e/admin¦/%25%32%65%25%32%65/admin¦/..%3b/admin¦/..%253b/admin¦/%c0%ae%c0%ae/admin¦/%e0%80%ae/x¦\
+    /%ff/../admin¦/%00/admin¦/x%00¦/%0d%0ax¦/%¦/%2¦/%zz";
 
-async fn status(
-    world: &World,
-    door: &super::super::harness::Client,
-    host: &str,
-    method: &str,
-    path: &str,
-    cookie: &str,
-) -> u16 {
-    let _ = world;
+/// The status of a request with these very bytes for a path, made by a page of the app.
+async fn status(world: &World, method: &str, path: &str, cookie: &str) -> u16 {
+    let host = world.url("").replace("http://", "");
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nSec-Fetch-Site: same-origin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nSec-Fetch-Site: same-origin\r\n\
+         Content-Length: 0\r\nConnection: close\r\n\r\n"
     );
-    let answer = String::from_utf8_lossy(&door.raw(text.as_bytes()).await).into_owned();
+    let answer = String::from_utf8_lossy(&world.client().raw(text.as_bytes()).await).into_owned();
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| unreachable!("{answer}"))
 }
 
@@ -132,12 +44,11 @@ async fn the_token_endpoint_is_out_of_reach_in_every_spelling() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     let cookie = format!("upwarden={}", client.jar().get("upwarden").expect("a session"));
-    let host = world.url("").replace("http://", "");
     let before = (world.counters(), world.app.seen().len());
-    for path in OAUTH {
+    for path in OAUTH.split('¦') {
         for method in ["POST", "GET"] {
             let path = format!("/upwork{path}");
-            let refused = status(&world, &world.client(), &host, method, &path, &cookie).await;
+            let refused = status(&world, method, &path, &cookie).await;
             assert!(matches!(refused, 400 | 403 | 404), "{method} {path}: {refused}");
             let neighbour = format!(
                 "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -158,11 +69,10 @@ async fn a_misspelt_endpoint_of_ours_is_nobodys() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     let cookie = format!("upwarden={}", client.jar().get("upwarden").expect("a session"));
-    let host = world.url("").replace("http://", "");
     let (revoked, asked) = (world.counters().revoke, world.app.seen().len());
-    for path in OWN {
+    for path in OWN.split('¦') {
         let path = format!("/upwork{path}");
-        let refused = status(&world, &world.client(), &host, "POST", &path, &cookie).await;
+        let refused = status(&world, "POST", &path, &cookie).await;
         assert!(matches!(refused, 400 | 404 | 405), "{path}: {refused}");
         properties::route(&path);
     }
@@ -170,9 +80,9 @@ async fn a_misspelt_endpoint_of_ours_is_nobodys() {
     for path in
         ["//upwork/auth/logout", "/x/../upwork/auth/logout", "/%75pwork/auth/logout", "/UPWORK/auth/logout", "/upworkx"]
     {
-        assert_eq!(status(&world, &world.client(), &host, "POST", path, &cookie).await, 200, "{path}");
+        assert_eq!(status(&world, "POST", path, &cookie).await, 200, "{path}");
         assert_eq!(world.app.last().target, path);
-        assert_eq!(status(&world, &world.client(), &host, "POST", path, "a=b").await, 401, "{path}");
+        assert_eq!(status(&world, "POST", path, "a=b").await, 401, "{path}");
     }
     assert_eq!(world.counters().revoke, revoked, "nobody signed out");
     assert_eq!(world.app.seen().len(), asked + 5);
@@ -181,19 +91,18 @@ async fn a_misspelt_endpoint_of_ours_is_nobodys() {
 #[tokio::test]
 async fn nothing_but_a_public_path_is_public() {
     let world = World::new().set("app.public_paths", "/health,/assets/").set("app.preflight", "pass").start();
-    let host = world.url("").replace("http://", "");
     for public in ["/health", "/assets", "/assets/x"] {
-        for tail in AFTER_PUBLIC {
+        for tail in AFTER_PUBLIC.split('¦') {
             let path = format!("{public}{tail}");
             for method in ["GET", "POST", "OPTIONS"] {
-                assert_eq!(status(&world, &world.client(), &host, method, &path, "a=b").await, 401, "{method} {path}");
+                assert_eq!(status(&world, method, &path, "a=b").await, 401, "{method} {path}");
             }
             properties::route(&path);
         }
     }
     for path in ["/healthy", "/health;x", "/health%2f", "/HEALTH", "/assets", "/asset", "/", "/x/health", "/%2fhealth"]
     {
-        assert_eq!(status(&world, &world.client(), &host, "GET", path, "a=b").await, 401, "{path}");
+        assert_eq!(status(&world, "GET", path, "a=b").await, 401, "{path}");
     }
     // A preflight passes, and only for a path of one reading.
     let preflight = |path: &str| {
@@ -204,7 +113,7 @@ async fn nothing_but_a_public_path_is_public() {
     assert_eq!(preflight("/admin").await.status, 200);
     assert_eq!(preflight("/x/../admin").await.status, 401);
     for path in ["/health", "/health/live", "/assets/", "/assets/a%20b.css", "/assets/100%25", "/assets/a;v=1"] {
-        assert_eq!(status(&world, &world.client(), &host, "GET", path, "a=b").await, 200, "{path}");
+        assert_eq!(status(&world, "GET", path, "a=b").await, 200, "{path}");
         assert_eq!(world.app.last().target, path);
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn cookie_round_trip(length: usize, others: &str) {
     let jar = Jar::new("__Host-upwarden", true);
     let value: String = ('a'..='z').cycle().take(length).collect();
     let others: String = others.chars().filter(|c| !c.is_control() && *c != '_').collect();
-    let Ok(lines) = jar.set(&value, Duration::from_secs(60), &HeaderMap::new()) else {
+    let Ok(lines) = jar.set(&value, Duration::from_mins(1), &HeaderMap::new()) else {
         assert!(length > 19_000, "{length} bytes are refused");
         return;
     };
@@ -130,8 +130,7 @@ pub(crate) fn callback(text: &str) {
         let state = callback.state(&RING);
         callback.verify(state.as_ref(), &browser, None, now).map(|verified| verified.brought)
     };
-    if let Ok(parsed) = Callback::parse(text) {
-        assert!(!format!("{parsed:?}").contains("code:"), "no code is shown");
+    if Callback::parse(text).is_ok() {
         assert!(!text.contains(state.as_str()), "guessed");
         assert!(matches!(verify(text), Err(CallbackError::BadState(_))), "{text:?} is no sign-in of this browser");
     }
@@ -171,7 +170,7 @@ pub(crate) fn stays(text: &str, there: &Url) {
     assert_eq!(there.origin().ascii_serialization(), "https://tools.example.com", "{text:?}");
     let config = router::Config { prefix: PREFIX.to_owned(), public_paths: Vec::new() };
     let route = router::route(&config, there.path());
-    let harmless = matches!(route, Route::App { .. } | Route::Ambiguous | Route::Auth(AuthPath::Account));
+    let harmless = matches!(route, Route::App { .. } | Route::Auth(AuthPath::Account));
     assert!(harmless, "{text:?} → {there} is {route:?}");
 }
 

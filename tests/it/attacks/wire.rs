@@ -30,6 +30,10 @@ pub(crate) struct Reading {
     passed: usize,
 }
 
+fn part(bytes: &[u8], from: usize, to: usize) -> &[u8] {
+    bytes.get(from..to).expect("a part of what is there")
+}
+
 /// Shows `bytes` to `step` in pieces whose lengths `pieces` gives by turns (0 is 1), as a socket would.
 fn read<H: Copy>(
     bytes: &[u8],
@@ -41,11 +45,11 @@ fn read<H: Copy>(
     let mut shown = 0;
     let mut lengths = pieces.iter().cycle();
     loop {
-        match step(&bytes[reading.passed..shown]) {
+        match step(part(bytes, reading.passed, shown)) {
             Ok(Step::Head { len, head }) => {
                 assert!(len > 0 && reading.passed + len <= shown, "a head of what was shown");
                 let body = body_of(head);
-                let head = bytes[reading.passed..reading.passed + len].to_vec();
+                let head = part(bytes, reading.passed, reading.passed + len).to_vec();
                 reading.messages.push(Message { head, body, length: 0, ended: body == BodyLength::None });
                 reading.passed += len;
             }
@@ -65,7 +69,7 @@ fn read<H: Copy>(
             Ok(Step::Opaque) => return reading,
             Err(refusal) => {
                 reading.refusal = Some(refusal);
-                assert_eq!(step(&bytes[reading.passed..shown]).err(), Some(refusal), "a refusal stays");
+                assert_eq!(step(part(bytes, reading.passed, shown)).err(), Some(refusal), "a refusal stays");
                 return reading;
             }
         }
@@ -170,6 +174,5 @@ fn hyper_reads(bytes: &[u8]) -> Vec<Seen> {
         // How hyper ends the connection is its own affair.
         let _ = tokio::join!(connection, client);
     });
-    let seen = seen.lock().expect("no panic before").clone();
-    seen
+    seen.lock().expect("no panic before").clone()
 }

@@ -1,0 +1,8 @@
+//! The callback's query.
+#![no_main]
+
+#[path = "../../tests/it/attacks/properties.rs"]
+#[allow(dead_code)] // each target calls its own part
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|text: &str| properties::callback(text));
