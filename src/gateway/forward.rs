@@ -45,7 +45,8 @@ impl Gateway {
         }
         origin.tell(&mut headers, &claims);
         match &shared.app.host {
-            HostPolicy::Keep => {}
+            // HTTP/1.0 knows no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
+            HostPolicy::Keep => headers.set_where_missing(HOST, || ascii_value(&shared.app.upstream.authority())),
             HostPolicy::App => headers.set(HOST, ascii_value(&shared.app.upstream.authority())),
             HostPolicy::Fixed(host) => headers.set(HOST, ascii_value(host)),
         }
