@@ -3,10 +3,12 @@
 //! In: a request that may pass, and whose it is. Out: the upstream's answer, or the fault that stood in for it. Identity is
 //! told to the app in fields that no client can set; a token is told to nobody.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared};
@@ -57,7 +59,7 @@ impl Gateway {
         let upgrades = Upgrades {
             tracker: peer.tracker.clone(),
             drain: peer.drain.clone(),
-            session_end: held.as_ref().filter(|_| upgrade).map(|held| shared.ends.watch(&held.session.id)),
+            session_end: held.as_ref().filter(|_| upgrade).map(|held| shared.session_end(held)),
             idle: shared.upgrade_idle,
             metrics: shared.metrics.clone(),
         };
@@ -110,7 +112,36 @@ impl Gateway {
     }
 }
 
+/// How often it is looked whether a session with upgraded connections still lives.
+const LOOK: Duration = Duration::from_secs(15);
+
 impl Shared {
+    /// Cancelled when the session is over, however that comes: signed out here or at another replica, run out, or taken
+    /// back by the access rules. A socket ends when its session does.
+    fn session_end(self: &Arc<Self>, held: &Held) -> Arc<CancellationToken> {
+        let (token, fresh) = self.ends.watch(&held.session.id);
+        if fresh {
+            tokio::spawn(self.clone().look_after(held.clone(), Arc::downgrade(&token)));
+        }
+        token
+    }
+
+    async fn look_after(self: Arc<Self>, held: Held, watched: Weak<CancellationToken>) {
+        let session = &held.session;
+        let ends_at = session.ends_at(self.session.lifetime);
+        while watched.strong_count() > 0 {
+            let (now, access) = (self.clock.now(), self.access.load_full());
+            let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
+            let admitted =
+                access.admits(&session.user.id, organization) && !access.ended(&session.user.id, session.began_at);
+            // A store that cannot be asked has not said that the session is over.
+            if now >= ends_at || !admitted || matches!(self.store.alive(&held).await, Ok(false)) {
+                return self.ends.end(&session.id);
+            }
+            self.clock.sleep_until(ends_at.min(now.plus(LOOK))).await;
+        }
+    }
+
     /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
     /// ends it, an outage does not (CONTRACT "A session").
     /// `None` where it is over.

@@ -54,16 +54,17 @@ impl SignIns {
 pub(super) struct SessionEnds(Mutex<HashMap<String, Weak<CancellationToken>>>);
 
 impl SessionEnds {
-    /// The token of a session's upgrades; it lives as long as one of them.
-    pub(super) fn watch(&self, session: &str) -> Arc<CancellationToken> {
+    /// The token of a session's upgrades; it lives as long as one of them. True where it was made just now, so that
+    /// somebody has to look after it.
+    pub(super) fn watch(&self, session: &str) -> (Arc<CancellationToken>, bool) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(token) = known.get(session).and_then(Weak::upgrade) {
-            return token;
+            return (token, false);
         }
         known.retain(|_, token| token.strong_count() > 0);
         let token = Arc::new(CancellationToken::new());
         known.insert(session.to_owned(), Arc::downgrade(&token));
-        token
+        (token, true)
     }
 
     /// The session is over.
@@ -93,7 +94,8 @@ mod tests {
     #[test]
     fn the_end_of_a_session_reaches_its_upgrades() {
         let ends = SessionEnds::default();
-        let (one, same, other) = (ends.watch("a"), ends.watch("a"), ends.watch("b"));
+        let ((one, first), (same, again), (other, _)) = (ends.watch("a"), ends.watch("a"), ends.watch("b"));
+        assert!(first && !again, "one looks after all of a session");
         ends.end("a");
         assert!(one.is_cancelled() && same.is_cancelled() && !other.is_cancelled());
         drop(other);

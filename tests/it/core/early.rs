@@ -174,6 +174,7 @@ async fn events_pass_one_by_one() {
         assert_eq!(got.text().await, format!("data: {number}\n\n"));
         events.send(format!("data: {}\n\n", number + 1).into()).await.unwrap();
     }
+    drop(events);
 }
 
 #[tokio::test]
