@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared};
 use crate::body::Body;
 use crate::broker::{ApiTarget, CallError, Caller, TargetError};
-use crate::listener::{Peer, Refused};
+use crate::listener::{BodyWatch, Peer, Refused};
 use crate::oauth::Grant;
 use crate::oauth::refresh::{Need, RefreshError};
 use crate::policy::Target;
@@ -37,6 +37,7 @@ impl Gateway {
             return shared.refuse(&ask, decision, None).change(SessionChange::End);
         };
         let Ask { id, origin, looking, site, head } = ask;
+        let watch = head.extensions.get::<BodyWatch>().cloned();
         let (mut client, kept) = split(head);
         let claims = Claims::read(&client.headers);
         let own_token = shared.app.drop_authorization || is_our_token(&client.headers);
@@ -66,7 +67,7 @@ impl Gateway {
         let onward = Onward { client, headers, upgrades };
         let answer = match proxy::to_app(&self.app, onward, body, |name| shared.owns(name)).await {
             Ok(response) => response.into(),
-            Err(error) => shared.fault(&Ask { id, origin, looking, site, head: kept }, &app_fault(&error)),
+            Err(error) => shared.fault(&Ask { id, origin, looking, site, head: kept }, &blame(watch.as_ref(), app_fault(&error))),
         };
         let answer = Answer { change, ..answer };
         match &held {
@@ -94,6 +95,7 @@ impl Gateway {
             Err(TargetError::NotApi) => return shared.fault(&ask, &Fault::NotFound),
         };
         let service = matches!(caller, Caller::Service(_));
+        let watch = ask.head.extensions.get::<BodyWatch>().cloned();
         let (head, kept) = split(ask.head);
         ask.head = kept;
         let outcome = self.broker.call(head, body, &target, caller).await;
@@ -106,7 +108,7 @@ impl Gateway {
                 let decision = shared.decide(&ask, Target::Api, None);
                 shared.refuse(&ask, decision, None)
             }
-            Err(error) => shared.fault(&ask, &api_fault(error, service)),
+            Err(error) => shared.fault(&ask, &blame(watch.as_ref(), api_fault(error, service))),
         };
         answer.change(outcome.change)
     }
@@ -212,6 +214,11 @@ fn causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// A body that was refused in the middle is what went wrong, whatever the upstream made of its end.
+fn blame(watch: Option<&BodyWatch>, fault: Fault) -> Fault {
+    watch.and_then(BodyWatch::refused).map_or(fault, Fault::Refused)
 }
 
 fn client_fault(error: &proxy::Error) -> Fault {
