@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared};
 use crate::body::Body;
 use crate::broker::{ApiTarget, CallError, Caller, TargetError};
-use crate::listener::{Peer, Refused};
+use crate::listener::{BodyWatch, Peer, Refused};
 use crate::oauth::Grant;
 use crate::oauth::refresh::{Need, RefreshError};
 use crate::policy::Target;
@@ -29,9 +29,6 @@ use crate::session::Session;
 use crate::store::{Held, SessionChange};
 use crate::telemetry::Side;
 
-/// How often a long-lived connection's session is looked at.
-const LOOK: Duration = Duration::from_secs(30);
-
 impl Gateway {
     /// On to the app. The app needs no fresh token; only one that ended long ago is renewed first.
     pub(super) async fn forward(&self, ask: Ask, body: Body, held: Option<Held>, peer: &Peer) -> Answer {
@@ -41,6 +38,7 @@ impl Gateway {
             return shared.refuse(&ask, decision, None).change(SessionChange::End);
         };
         let Ask { id, origin, looking, site, head } = ask;
+        let watch = head.extensions.get::<BodyWatch>().cloned();
         let (mut client, kept) = split(head);
         let claims = Claims::read(&client.headers);
         let own_token = shared.app.drop_authorization || is_our_token(&client.headers);
@@ -51,7 +49,8 @@ impl Gateway {
         }
         origin.tell(&mut headers, &claims);
         match &shared.app.host {
-            HostPolicy::Keep => {}
+            // HTTP/1.0 knows no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
+            HostPolicy::Keep => headers.set_where_missing(HOST, || ascii_value(&shared.app.upstream.authority())),
             HostPolicy::App => headers.set(HOST, ascii_value(&shared.app.upstream.authority())),
             HostPolicy::Fixed(host) => headers.set(HOST, ascii_value(host)),
         }
@@ -69,7 +68,9 @@ impl Gateway {
         let onward = Onward { client, headers, upgrades };
         let answer = match proxy::to_app(&self.app, onward, body, |name| shared.owns(name)).await {
             Ok(response) => response.into(),
-            Err(error) => shared.fault(&Ask { id, origin, looking, site, head: kept }, &app_fault(&error)),
+            Err(error) => {
+                shared.fault(&Ask { id, origin, looking, site, head: kept }, &blame(watch.as_ref(), app_fault(&error)))
+            }
         };
         let answer = Answer { change, ..answer };
         match &held {
@@ -97,6 +98,7 @@ impl Gateway {
             Err(TargetError::NotApi) => return shared.fault(&ask, &Fault::NotFound),
         };
         let service = matches!(caller, Caller::Service(_));
+        let watch = ask.head.extensions.get::<BodyWatch>().cloned();
         let (head, kept) = split(ask.head);
         ask.head = kept;
         let outcome = self.broker.call(head, body, &target, caller).await;
@@ -114,11 +116,14 @@ impl Gateway {
                 let decision = shared.decide(&ask, Target::Api, None);
                 shared.refuse(&ask, decision, None)
             }
-            Err(error) => shared.fault(&ask, &api_fault(error, service)),
+            Err(error) => shared.fault(&ask, &blame(watch.as_ref(), api_fault(error, service))),
         };
         answer.change(outcome.change)
     }
 }
+
+/// How often it is looked whether a session with upgraded connections still lives.
+const LOOK: Duration = Duration::from_secs(15);
 
 impl Shared {
     /// What ends an upgraded connection with its session: a sign-out here at once, one on another replica at the next look,
@@ -135,18 +140,26 @@ impl Shared {
     async fn look_after(self: Arc<Self>, mut held: Held) {
         let id = held.session.id.clone();
         while let Some(ends_at) = self.ends.ends_at(&id) {
-            self.clock.sleep_until(ends_at.min(self.clock.now().plus(LOOK))).await;
+            let now = self.clock.now();
+            if now >= ends_at || !self.still_admitted(&held.session) {
+                return self.ends.end(&id);
+            }
+            self.clock.sleep_until(ends_at.min(now.plus(LOOK))).await;
             match self.store.reload(&held).await {
                 Ok(Some(fresh)) => held = fresh,
                 Ok(None) => return self.ends.end(&id),
-                // A store that is down ends nothing.
+                // A store that cannot be asked has not said that the session is over.
                 Err(_) => {}
             }
             self.ends.extend(&id, held.session.ends_at(self.session.lifetime));
-            if self.ends.ends_at(&id).is_some_and(|ends_at| ends_at <= self.clock.now()) {
-                return self.ends.end(&id);
-            }
         }
+    }
+
+    /// The access rules of now, which a reload may have changed.
+    fn still_admitted(&self, session: &Session) -> bool {
+        let access = self.access.load();
+        let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
+        access.admits(&session.user.id, organization) && !access.ended(&session.user.id, session.began_at)
     }
 
     /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
@@ -224,6 +237,11 @@ fn causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// A body that was refused in the middle is what went wrong, whatever the upstream made of its end.
+fn blame(watch: Option<&BodyWatch>, fault: Fault) -> Fault {
+    watch.and_then(BodyWatch::refused).map_or(fault, Fault::Refused)
 }
 
 fn client_fault(error: &proxy::Error) -> Fault {

@@ -111,7 +111,7 @@ async fn run<S>(
             biased;
             served = connection.as_mut() => {
                 if let Err(error) = served {
-                    tracing::debug!(%error, "connection ended");
+                    ended(&error, streams);
                 }
                 return;
             }
@@ -138,6 +138,18 @@ async fn run<S>(
     connection.as_mut().graceful_shutdown();
     // Whether the peer listens to the end is its own affair.
     let _ = tokio::time::timeout(PARTING, connection).await;
+}
+
+/// What h2 itself ended the connection for, broken frames and floods alike, is counted; what the peer or the socket did is
+/// not.
+fn ended(error: &hyper::Error, streams: &Streams) {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    let Some(reason) = cause.filter(|cause| cause.is_library()).and_then(h2::Error::reason) else {
+        tracing::debug!(%error, "connection ended");
+        return;
+    };
+    streams.metrics.refused(streams.door, metrics::Refusal::Http2Abuse);
+    tracing::info!(door = streams.door.as_str(), reason = %reason, rule = "RFC 9113 5.4.1", "refused");
 }
 
 fn inbound(request: Request<Incoming>, limits: &Limits, streams: &Arc<Streams>) -> Request<Body> {

@@ -117,6 +117,11 @@ impl AppHeaders {
         self.0.insert(name, value);
     }
 
+    /// Sets a field that the client did not send.
+    pub fn set_where_missing(&mut self, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
+        self.0.entry(name).or_insert_with(value);
+    }
+
     /// Drops the client's `Authorization`.
     pub fn drop_authorization(&mut self) {
         strip(&mut self.0, &AUTHORIZATION);

@@ -3,6 +3,7 @@
 //! In: a checked configuration, bound listeners, a clock, a shutdown future. Out: a server that has run its course. Nothing
 //! below knows how it is put together, and nothing here decides about a request.
 
+mod descriptors;
 mod ledger;
 mod reload;
 
@@ -269,6 +270,7 @@ fn door_specs(
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
 ) -> Vec<DoorSpec> {
     let limits = &config.server.limits;
+    let limits = &Limits { connections: descriptors::connections(limits.connections), ..limits.clone() };
     let mut specs = vec![DoorSpec {
         door: Door::Public,
         bound: public,

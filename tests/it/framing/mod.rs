@@ -5,6 +5,7 @@ mod properties;
 mod requests;
 mod responses;
 
+pub(crate) use properties::messages as messages_of_requests;
 use upwarden::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
 
 /// Reads pieces as they come, as the guard does, and writes down what was said: `none`, `exact 5`, `chunked` for a head,

@@ -112,7 +112,7 @@ impl App {
     }
 
     /// Serves until the runtime ends; `neighbour` is for the sample app.
-    pub(super) async fn serve(mut self, listener: TcpListener, neighbour: String) {
+    pub(crate) async fn serve(mut self, listener: TcpListener, neighbour: String) {
         if matches!(self.script, Script::Sample) {
             let sample =
                 SampleApp::new(sample_app::Config { prefix: "/upwork".to_owned(), neighbour: Some(neighbour) });

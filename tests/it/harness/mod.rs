@@ -32,7 +32,7 @@ pub(crate) use client::{Client, feed};
 pub(crate) use logs::logs;
 pub(crate) use process::Upwarden;
 pub(crate) use tap::Tap;
-pub(crate) use world::{Upwork, World};
+pub(crate) use world::{Plan, Upwork, World};
 
 /// The sandbox's people.
 pub(crate) const FREELANCER: &str = "1181921839933591552";

@@ -31,7 +31,8 @@ async fn a_bearer_or_a_cookie_of_the_callers_changes_nothing() {
     let world = World::new().start();
     let user = world.sign_in(FREELANCER).await;
     let cookie = format!("upwarden={}", user.cookie("upwarden"));
-    let answer = world.neighbour().post("/upwork/graphql", ME).header("authorization", "Bearer x").header("cookie", &cookie);
+    let answer =
+        world.neighbour().post("/upwork/graphql", ME).header("authorization", "Bearer x").header("cookie", &cookie);
     assert_eq!(answer.await.json()["data"]["user"]["nid"], "corgeservice");
 }
 
@@ -49,7 +50,8 @@ async fn whatever_a_browser_sends_is_refused() {
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "neighbour-browser"), "{name}: {value}");
     }
     assert_eq!(door.post("/upwork/graphql", ME).header("sec-fetch-site", "none").await.status, 200);
-    for host in ["evil.example", "127.0.0.1.evil.example", "tools.example.com:4181", "[::2]", "localhost.:1", "0.0.0.0"] {
+    for host in ["evil.example", "127.0.0.1.evil.example", "tools.example.com:4181", "[::2]", "localhost.:1", "0.0.0.0"]
+    {
         let answer = door.named(host).post("/upwork/graphql", ME).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "neighbour-host"), "{host}");
     }

@@ -1,0 +1,216 @@
+//! Answers that begin before the request has ended, `Expect: 100-continue`, trailers, and what must pass untouched.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use upwarden::body::Body;
+
+use super::{Raw, door, head, open};
+use crate::harness::{App, feed};
+
+/// An app that reads the head, says this, and counts what comes after it until the connection ends.
+fn blunt(answer: &'static [u8]) -> (App, Arc<AtomicUsize>) {
+    let after = Arc::new(AtomicUsize::new(0));
+    let counted = after.clone();
+    let app = App::raw(move |mut stream| {
+        let after = after.clone();
+        async move {
+            if head(&mut stream).await.is_none() {
+                return;
+            }
+            stream.write_all(answer).await.unwrap();
+            let mut space = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut space).await {
+                after.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+    });
+    (app, counted)
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_upload_ends_reaches_the_client() {
+    for (answer, status) in [
+        (&b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig"[..], 413),
+        (&b"HTTP/1.1 401 No\r\nconnection: close\r\ncontent-length: 3\r\n\r\nwho"[..], 401),
+    ] {
+        let (app, _) = blunt(answer);
+        let world = open(app).start();
+        let (pieces, body) = feed();
+        pieces.send("the first of many".into()).await.unwrap();
+        let call = world.client().call(http::Method::POST, "/up").body(body).open();
+        // The upload never ends, and the answer is there all the same.
+        let got = call.await;
+        assert_eq!(got.status, status);
+        assert_eq!(got.whole().await.body.len(), 3);
+        drop(pieces);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_expected_sends_only_when_the_app_says_so() {
+    let ask = "POST /up HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    for status in ["413 Too Large", "417 Expectation Failed"] {
+        let answer: &'static [u8] = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").leak().as_bytes();
+        let (app, after) = blunt(answer);
+        let world = open(app).start();
+        let mut client = Raw::to(door(&world)).await;
+        client.send(ask).await;
+        let got = client.until("\r\n\r\n").await;
+        assert!(got.starts_with(&format!("HTTP/1.1 {}", &status[..3])), "no 100 comes first: {got}");
+        drop(client);
+        drop(world);
+        assert_eq!(after.load(Ordering::Relaxed), 0, "the body was not sent");
+    }
+}
+
+#[tokio::test]
+async fn the_apps_100_lets_the_body_flow() {
+    let app = App::raw(|mut stream| async move {
+        let head = head(&mut stream).await.unwrap();
+        assert!(head.to_ascii_lowercase().contains("expect: 100-continue"), "{head}");
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        let mut body = [0; 5];
+        stream.read_exact(&mut body).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await.unwrap();
+        stream.write_all(&body).await.unwrap();
+    });
+    let world = open(app).start();
+    let mut client = Raw::to(door(&world)).await;
+    let begun = Instant::now();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    assert_eq!(client.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("hello").await;
+    assert!(client.until("hello").await.starts_with("HTTP/1.1 200"));
+    assert!(begun.elapsed() < Duration::from_millis(900), "nobody waited for a time-out");
+}
+
+#[tokio::test]
+async fn an_app_that_says_no_100_gets_the_body_after_a_second() {
+    let app = App::raw(|mut stream| async move {
+        head(&mut stream).await.unwrap();
+        let mut body = [0; 5];
+        stream.read_exact(&mut body).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await.unwrap();
+        stream.write_all(&body).await.unwrap();
+    });
+    let world = open(app).start();
+    let mut client = Raw::to(door(&world)).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    client.until("HTTP/1.1 100 Continue\r\n\r\n").await;
+    client.send("hello").await;
+    assert!(client.until("hello").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn trailers_go_both_ways_where_both_sides_asked() {
+    let app = App::new(|request| async {
+        let te = request.headers().get("te").cloned();
+        let announced = request.headers().get("trailer").cloned();
+        let sent = request.into_body().into_data_stream_and_trailers().await;
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", HeaderValue::from_static("42"));
+        let frames = [Ok::<_, std::convert::Infallible>(Frame::data("body".into())), Ok(Frame::trailers(trailers))];
+        let body = StreamBody::new(futures_util::stream::iter(frames)).map_err(|never| match never {});
+        let mut response = Response::new(Body::wrap(body));
+        response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
+        let told = format!("te {te:?} trailer {announced:?} sent {sent:?}");
+        response.headers_mut().insert("x-told", HeaderValue::from_str(&told.replace('"', "'")).unwrap());
+        response
+    });
+    let world = open(app).start();
+    let mut client = Raw::to(door(&world)).await;
+    client
+        .send(
+            "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\nTrailer: X-Up\r\n\
+             Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Up: 7\r\n\r\n",
+        )
+        .await;
+    let got = client.rest().await;
+    assert!(got.contains("te Some('trailers') trailer Some('X-Up') sent Some('7')"), "{got}");
+    assert!(got.ends_with("4\r\nbody\r\n0\r\nx-sum: 42\r\n\r\n"), "{got}");
+    let mut plain = Raw::to(door(&world)).await;
+    plain.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let got = plain.rest().await;
+    assert!(got.contains("te None") && got.ends_with("4\r\nbody\r\n0\r\n\r\n"), "nobody asked: {got}");
+}
+
+/// The trailers that a body ends with.
+trait Trailers {
+    async fn into_data_stream_and_trailers(self) -> Option<String>;
+}
+
+impl Trailers for Body {
+    async fn into_data_stream_and_trailers(self) -> Option<String> {
+        let trailers = BodyExt::collect(self).await.ok()?.trailers().cloned()?;
+        Some(trailers.get("x-up")?.to_str().ok()?.to_owned())
+    }
+}
+
+#[tokio::test]
+async fn events_pass_one_by_one() {
+    let (events, body) = feed();
+    let body = Arc::new(std::sync::Mutex::new(Some(body)));
+    let app = App::new(move |_| {
+        let body = body.lock().unwrap().take().unwrap_or_else(Body::empty);
+        async move {
+            let mut response = Response::new(body);
+            response.headers_mut().insert("content-type", HeaderValue::from_static("text/event-stream"));
+            response
+        }
+    });
+    let world = open(app).start();
+    let opening = tokio::spawn(world.client().get("/events").open());
+    events.send("data: 0\n\n".into()).await.unwrap();
+    let mut got = opening.await.unwrap();
+    assert_eq!(got.headers["content-type"], "text/event-stream");
+    for number in 0..20 {
+        // Each is read before the next is written.
+        assert_eq!(got.text().await, format!("data: {number}\n\n"));
+        events.send(format!("data: {}\n\n", number + 1).into()).await.unwrap();
+    }
+    drop(events);
+}
+
+#[tokio::test]
+async fn ranges_conditions_and_codings_pass_untouched() {
+    let app = App::new(|request| async move {
+        let mut response = Response::new(Body::full(&b"\x1f\x8b\x08\x00raw"[..]));
+        *response.status_mut() = http::StatusCode::PARTIAL_CONTENT;
+        for (name, value) in [
+            ("content-range", "bytes 0-6/100"),
+            ("content-encoding", "gzip"),
+            ("etag", "W/\"x\""),
+            ("vary", "accept-encoding"),
+            ("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT"),
+        ] {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        if request.headers().contains_key("if-none-match") {
+            *response.status_mut() = http::StatusCode::NOT_MODIFIED;
+            *response.body_mut() = Body::empty();
+        }
+        response
+    });
+    let world = open(app).start();
+    let asked = [
+        ("range", "bytes=0-6"),
+        ("if-range", "W/\"x\""),
+        ("accept-encoding", "zstd, br;q=0.5"),
+        ("if-modified-since", "Tue, 24 Nov 2026 00:00:00 GMT"),
+    ];
+    let got = world.client().get("/file").headers(&asked).await;
+    assert_eq!((got.status.as_u16(), &got.body[..]), (206, &b"\x1f\x8b\x08\x00raw"[..]));
+    assert_eq!((got.header("content-range"), got.header("content-encoding")), ("bytes 0-6/100", "gzip"));
+    assert_eq!((got.header("etag"), got.header("content-length")), ("W/\"x\"", "7"));
+    for (name, value) in asked {
+        assert_eq!(world.app.last().header(name), value);
+    }
+    let unchanged = world.client().get("/file").header("if-none-match", "W/\"x\"").await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.header("etag"), unchanged.body.len()), (304, "W/\"x\"", 0));
+}

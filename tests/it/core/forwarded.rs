@@ -1,0 +1,67 @@
+//! What the app is told of the client: nothing that a stranger made up, everything that a trusted proxy knows.
+
+use super::open;
+use crate::harness::App;
+
+const CLAIMS: [(&str, &str); 6] = [
+    ("x-forwarded-for", "203.0.113.7"),
+    ("x-forwarded-proto", "https"),
+    ("x-forwarded-host", "shown.example:8443"),
+    ("x-forwarded-port", "1"),
+    ("forwarded", "for=203.0.113.7;proto=https"),
+    ("via", "1.0 edge"),
+];
+
+#[tokio::test]
+async fn a_strangers_claims_are_replaced() {
+    let world = open(App::default()).start();
+    world.client().get("/").headers(&CLAIMS).header("x-real-ip", "203.0.113.7").await;
+    let seen = world.app.last();
+    let host = seen.header("host").to_owned();
+    let port = host.rsplit(':').next().unwrap().to_owned();
+    assert_eq!(seen.header("x-forwarded-for"), "127.0.0.1");
+    assert_eq!(seen.header("x-forwarded-proto"), "http");
+    assert_eq!((seen.header("x-forwarded-host"), seen.header("x-forwarded-port")), (host.as_str(), port.as_str()));
+    assert_eq!(seen.header("forwarded"), format!("for=127.0.0.1;host=\"{host}\";proto=http"));
+    assert_eq!((seen.header("via"), seen.header("x-real-ip")), ("1.0 edge, 1.1 upwarden", ""));
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_claims_are_extended() {
+    let world = open(App::default()).set("public.trusted_proxies", "127.0.0.0/8").start();
+    world.client().get("/").headers(&CLAIMS).await;
+    let seen = world.app.last();
+    assert_eq!(seen.header("x-forwarded-for"), "203.0.113.7, 127.0.0.1");
+    assert_eq!((seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")), ("https", "8443"));
+    assert_eq!(seen.header("x-forwarded-host"), "shown.example:8443");
+    assert_eq!(
+        seen.header("forwarded"),
+        "for=203.0.113.7;proto=https, for=127.0.0.1;host=\"shown.example:8443\";proto=https"
+    );
+}
+
+#[tokio::test]
+async fn the_app_gets_the_host_that_its_setting_says() {
+    for (setting, host) in [("keep", "asked.example"), ("inner.example", "inner.example")] {
+        let world = open(App::default()).set("app.host", setting).start();
+        world.client().named("asked.example").get("/").await;
+        assert_eq!(world.app.last().header("host"), host);
+        assert_eq!(world.app.last().header("x-forwarded-host"), "asked.example");
+    }
+    let world = open(App::default()).set("app.host", "app").start();
+    world.client().get("/").await;
+    let (asked, seen) = (crate::core::door(&world).to_string(), world.app.last());
+    assert!(seen.header("host").starts_with("127.0.0.1:") && seen.header("host") != asked);
+}
+
+#[tokio::test]
+async fn hop_by_hop_fields_end_here_every_line_of_them() {
+    let world = open(App::default()).start();
+    let call = world.client().get("/").header("connection", "x-one").also("connection", "x-two, close");
+    let fields = [("x-one", "1"), ("x-two", "2"), ("x-three", "3"), ("keep-alive", "timeout=9"), ("te", "gzip")];
+    call.headers(&fields).header("proxy-connection", "close").await;
+    let seen = world.app.last();
+    let kept =
+        ["x-one", "x-two", "x-three", "keep-alive", "te", "proxy-connection"].map(|name| seen.header(name).to_owned());
+    assert_eq!(kept, ["", "", "3", "", "", ""]);
+}

@@ -1,0 +1,163 @@
+//! Each limit and time-out through the whole sidecar: what is answered, and what is counted.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::process::Start;
+use super::{Raw, door, head, open};
+use crate::harness::{App, World, until, within};
+
+async fn refused(world: &World, reason: &str) {
+    let name = format!("upwarden_refused_total{{door=\"public\",reason=\"{reason}\"}}");
+    until(reason, async || (world.metric(&name).await > 0.5).then_some(())).await;
+}
+
+/// Sends all of it and reads to the end.
+async fn talk(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+    let mut client = Raw::to(address).await;
+    let _ = client.0.write_all(bytes.as_ref()).await;
+    client.rest().await
+}
+
+#[tokio::test]
+async fn heads_and_bodies_have_their_limits() {
+    let world = open(App::default())
+        .set("public.limits.head_bytes", "16KiB")
+        .set("public.limits.head_fields", 20)
+        .set("public.limits.body_bytes", "1KiB")
+        .start();
+    let at = door(&world);
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "y".repeat(17 << 10));
+    assert!(talk(at, long).await.starts_with("HTTP/1.1 431 "));
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "x: y\r\n".repeat(20));
+    assert!(talk(at, many).await.starts_with("HTTP/1.1 431 "));
+    refused(&world, "head_too_large").await;
+    let told = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n";
+    assert!(talk(at, told).await.starts_with("HTTP/1.1 413 "));
+    let untold = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+        format!("100\r\n{}\r\n", "z".repeat(256)).repeat(5)
+    );
+    let answer = talk(at, untold).await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close"), "{answer}");
+    refused(&world, "body_too_large").await;
+    assert!(world.app.seen().iter().all(|seen| seen.method != "GET"), "no refused head reached the app");
+}
+
+#[tokio::test]
+async fn what_a_client_leaves_hanging_times_out() {
+    let world =
+        open(App::default()).set("public.timeouts.head", "300ms").set("public.timeouts.body_idle", "300ms").start();
+    let at = door(&world);
+    assert!(talk(at, "GET / HTTP/1.1\r\nHo").await.starts_with("HTTP/1.1 408 "));
+    refused(&world, "head_timeout").await;
+    let answer = talk(at, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf").await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    refused(&world, "body_timeout").await;
+    // The deadline of a head is counted from its first byte: a connection that only waits is not slow.
+    let mut idle = Raw::to(at).await;
+    let mut space = [0];
+    assert!(tokio::time::timeout(Duration::from_millis(600), idle.0.read(&mut space)).await.is_err());
+    idle.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    idle.until("GET /late\n").await;
+}
+
+#[tokio::test]
+async fn an_app_that_does_not_answer_is_a_504_and_one_that_stops_a_cut() {
+    let app = App::raw(|mut stream| async move {
+        let asked = head(&mut stream).await.unwrap_or_default();
+        if asked.starts_with("GET /half") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+        }
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let world = open(app).set("app.timeouts.first_byte", "300ms").set("app.timeouts.idle", "300ms").start();
+    let slow = world.client().get("/silent").await;
+    assert_eq!((slow.status.as_u16(), slow.problem().as_str()), (504, "app-slow"));
+    let half = world.client().get("/half").await;
+    assert_eq!((half.status.as_u16(), &half.body[..], half.broken), (200, &b"half"[..], true));
+    assert!(world.metric("upwarden_upstream_errors_total{side=\"app\"}").await > 0.5);
+}
+
+#[tokio::test]
+async fn a_full_door_says_so_and_the_admin_door_answers() {
+    let world = open(App::default()).set("public.limits.connections", 3).start();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut client = Raw::to(door(&world)).await;
+        client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.until("GET /held\n").await;
+        held.push(client);
+    }
+    let answer = talk(door(&world), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
+    refused(&world, "connections").await;
+    assert_eq!(world.admin().get("/readyz").await.status, 200);
+    held.pop();
+    until("room", async || {
+        let mut client = Raw::to(door(&world)).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.until("\r\n\r\n").await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_and_a_trusted_proxy_more() {
+    for (trusted, status) in [("", "503"), ("127.0.0.0/8", "200")] {
+        let world = open(App::default())
+            .set("public.limits.connections_per_address", 2)
+            .set("public.trusted_proxies", trusted)
+            .start();
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut client = Raw::to(door(&world)).await;
+            client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            client.until("GET /held\n").await;
+            held.push(client);
+        }
+        let mut third = Raw::to(door(&world)).await;
+        third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(third.until("\r\n\r\n").await.starts_with(&format!("HTTP/1.1 {status}")), "trusted: {trusted:?}");
+    }
+}
+
+#[tokio::test]
+async fn few_descriptors_lower_the_limit_and_leave_the_admin_door_some() {
+    let sidecar = Start::with(App::default()).after("ulimit -n 100").set("workers", 1).start();
+    let mut crowd = Vec::new();
+    for _ in 0..60 {
+        let mut client = Raw::to(sidecar.public).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        crowd.push((client.until("\r\n\r\n").await, client));
+    }
+    let turned_away = crowd.iter().filter(|(answer, _)| answer.starts_with("HTTP/1.1 503")).count();
+    assert_eq!(turned_away, 60 - 37);
+    assert_eq!(sidecar.admin().get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn running_out_of_descriptors_is_survived() {
+    // So few that what is kept for other things is not enough.
+    let sidecar = Start::with(App::default()).after("ulimit -n 26").set("workers", 1).start();
+    assert_eq!(sidecar.client().get("/before").await.text(), "GET /before\n");
+    let mut crowd = Vec::new();
+    for _ in 0..30 {
+        let mut client = Raw::to(sidecar.public).await;
+        let _ = client.0.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        crowd.push(client);
+    }
+    // When some have gone, everybody is served again.
+    drop(crowd);
+    until("recovery", async || {
+        let answer = within(sidecar.client().get("/after").attempt()).await.ok()?.whole().await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    let told = sidecar.admin().get("/metrics").await.text();
+    let accept = "upwarden_refused_total{door=\"public\",reason=\"accept\"} ";
+    assert!(told.contains(accept), "{told}");
+}

@@ -1,0 +1,127 @@
+//! What bodies cost: a bounded buffer, whatever their length and however slow their reader. Measured on a process of its
+//! own. `UPWARDEN_TESTS_FULL=1` moves a GiB each way instead of 256 MiB.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{Method, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use upwarden::body::Body;
+
+use super::process::{Sidecar, Start};
+use super::{Raw, full};
+use crate::harness::{App, within};
+
+const MIB: u64 = 1 << 20;
+const PIECE: Bytes = Bytes::from_static(&[b'x'; 64 << 10]);
+
+fn size() -> u64 {
+    if full() { 1024 * MIB } else { 256 * MIB }
+}
+
+/// A body of `length` bytes.
+fn long(length: u64) -> Body {
+    let pieces = futures_util::stream::iter(0..length / PIECE.len() as u64);
+    let frames = pieces.map(|_| Ok::<_, Infallible>(Frame::data(PIECE)));
+    Body::wrap(StreamBody::new(frames).map_err(|never| match never {}))
+}
+
+/// `/down/N` answers N bytes; `/up` tells how many came.
+fn app() -> App {
+    App::new(|request| async move {
+        if let Some(length) = request.uri().path().strip_prefix("/down/") {
+            return Response::new(long(length.parse().unwrap()));
+        }
+        let (mut body, mut count) = (request.into_body(), 0);
+        while let Some(Ok(frame)) = body.frame().await {
+            count += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        Response::new(Body::full(count.to_string()))
+    })
+}
+
+/// After this, what a first request costs has been paid.
+async fn warm(sidecar: &Sidecar) -> u64 {
+    for _ in 0..20 {
+        assert_eq!(sidecar.client().get("/down/65536").await.body.len(), 65_536);
+    }
+    sidecar.memory()
+}
+
+#[tokio::test]
+async fn long_bodies_pass_both_ways_in_bounded_memory() {
+    let sidecar = Start::with(app()).start();
+    let before = warm(&sidecar).await;
+    let mut most = before;
+    let mut down = sidecar.client().get(&format!("/down/{}", size())).open().await;
+    let (mut count, mut next) = (0, 0);
+    while let Some(piece) = down.piece().await {
+        count += piece.unwrap().len() as u64;
+        if count >= next {
+            (most, next) = (most.max(sidecar.memory()), next + 16 * MIB);
+        }
+    }
+    assert_eq!(count, size());
+    let up = sidecar.client().call(Method::POST, "/up").body(long(size())).open().await;
+    most = most.max(sidecar.memory());
+    assert_eq!(up.whole().await.text(), size().to_string());
+    assert!(most - before < 32 * MIB, "it grew by {} KiB", (most - before) >> 10);
+}
+
+#[tokio::test]
+async fn a_slow_reader_costs_a_bounded_buffer() {
+    let sidecar = Start::with(app()).start();
+    let before = warm(&sidecar).await;
+    let mut slow = Raw::to(sidecar.public).await;
+    slow.send(format!("GET /down/{} HTTP/1.1\r\nHost: a\r\n\r\n", 200 * MIB)).await;
+    let mut taken = 0;
+    let mut space = vec![0; 64 << 10];
+    // It takes a little and then no more: whatever the sidecar would buffer, it has all the time to.
+    while taken < 8 * MIB {
+        taken += within(slow.0.read(&mut space)).await.unwrap() as u64;
+    }
+    for _ in 0..20 {
+        assert_eq!(sidecar.client().get("/down/65536").await.body.len(), 65_536, "others are served meanwhile");
+    }
+    let grown = sidecar.memory().saturating_sub(before);
+    assert!(grown < 8 * MIB, "it grew by {} KiB", grown >> 10);
+    // And it goes on where it was.
+    while taken < 12 * MIB {
+        taken += within(slow.0.read(&mut space)).await.unwrap() as u64;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_app_holds_the_client_back() {
+    let app = App::raw(|mut stream| async move {
+        super::head(&mut stream).await.unwrap();
+        // It never reads the body.
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let sidecar = Start::with(app).set("app.timeouts.first_byte", "2s").start();
+    let before = sidecar.memory();
+    let mut client = Raw::to(sidecar.public).await;
+    client.send(format!("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 200 * MIB)).await;
+    let mut sent = 0;
+    let piece = vec![b'x'; 64 << 10];
+    let (mut reader, mut writer) = client.0.split();
+    let mut answer = [0; 12];
+    let upload = async {
+        while let Ok(count) = writer.write(&piece).await {
+            sent += count as u64;
+        }
+        std::future::pending::<()>().await;
+    };
+    // The app's time-out comes, since nothing moved: the upload was held back, not taken in.
+    tokio::select! {
+        read = within(reader.read_exact(&mut answer)) => drop(read.unwrap()),
+        () = upload => {}
+    }
+    assert_eq!(&answer, b"HTTP/1.1 504");
+    let grown = sidecar.memory().saturating_sub(before);
+    assert!(sent < 32 * MIB && grown < 8 * MIB, "{} KiB were taken, it grew by {} KiB", sent >> 10, grown >> 10);
+}
