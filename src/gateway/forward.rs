@@ -137,16 +137,23 @@ impl Shared {
         while let Some(ends_at) = self.ends.ends_at(&id) {
             self.clock.sleep_until(ends_at.min(self.clock.now().plus(LOOK))).await;
             match self.store.reload(&held).await {
-                Ok(Some(fresh)) => held = fresh,
-                Ok(None) => return self.ends.end(&id),
-                // A store that is down ends nothing.
-                Err(_) => {}
+                Ok(Some(fresh)) if self.may_stay(&fresh) => held = fresh,
+                // A store that is down ends nothing, the access rules do.
+                Err(_) if self.may_stay(&held) => {}
+                Ok(Some(_) | None) | Err(_) => return self.ends.end(&id),
             }
             self.ends.extend(&id, held.session.ends_at(self.session.lifetime));
             if self.ends.ends_at(&id).is_some_and(|ends_at| ends_at <= self.clock.now()) {
                 return self.ends.end(&id);
             }
         }
+    }
+
+    /// Whether the access rules, which may have changed, still let this session in.
+    fn may_stay(&self, held: &Held) -> bool {
+        let (access, session) = (self.access.load(), &held.session);
+        let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
+        access.admits(&session.user.id, organization) && !access.ended(&session.user.id, session.began_at)
     }
 
     /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
