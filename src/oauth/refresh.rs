@@ -22,7 +22,7 @@ use super::failures::{Failure, Failures};
 use super::token::{TokenError, TokenGrant};
 use super::upwork::Upwork;
 use crate::clock::SharedClock;
-use crate::session::tokens::RefreshToken;
+use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Session, Tokens};
 use crate::store::{Held, Store, StoreError};
 use crate::telemetry::metrics::{self, Metrics};
@@ -88,6 +88,16 @@ pub struct Keeping {
     pub lifetime: Duration,
 }
 
+impl Flight {
+    /// Whether it is still kept, and brings something else than `access`. Where Upwork kept the refresh token, the flight
+    /// that brought this very token is found under it again, and is of no more use.
+    fn serves(&self, access: &AccessToken) -> bool {
+        let same = |held: &Held| held.session.tokens.access.expose() == access.expose();
+        let spent = matches!(&*self.answer.borrow(), Some(Ok(held)) if same(held));
+        !spent && self.until > Instant::now()
+    }
+}
+
 /// Refreshes sessions.
 #[derive(Debug)]
 pub struct Refresher {
@@ -130,7 +140,7 @@ impl Refresher {
             let tokens = &current.session.tokens;
             let now = self.clock.now();
             let refused = rejected.as_ref().is_some_and(|token| token.expose() == tokens.access.expose());
-            let known = tokens.refresh.as_ref().and_then(|token| self.known(token));
+            let known = tokens.refresh.as_ref().and_then(|token| self.known(token, &tokens.access));
             if known.is_none() && !refused && now < tokens.due_at() {
                 return Ok(current);
             }
@@ -147,10 +157,10 @@ impl Refresher {
         Ok(current)
     }
 
-    /// A flight that landed well, or is still in the air.
-    fn known(&self, token: &RefreshToken) -> Option<()> {
+    /// A flight that landed well, with something else than `access`, or is still in the air.
+    fn known(&self, token: &RefreshToken, access: &AccessToken) -> Option<()> {
         let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let flight = flights.get(&key(token)).filter(|flight| flight.until > Instant::now())?;
+        let flight = flights.get(&key(token)).filter(|flight| flight.serves(access))?;
         (!matches!(*flight.answer.borrow(), Some(Err(_)))).then_some(())
     }
 
@@ -172,7 +182,7 @@ impl Refresher {
     fn flight(self: &Arc<Self>, key: [u8; 32], held: &Held) -> watch::Receiver<Option<Answer>> {
         let now = Instant::now();
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(&key).filter(|flight| flight.until > now) {
+        if let Some(flight) = flights.get(&key).filter(|flight| flight.serves(&held.session.tokens.access)) {
             return flight.answer.clone();
         }
         flights.retain(|_, flight| flight.until > now);

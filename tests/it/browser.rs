@@ -1,15 +1,206 @@
 //! The main job in Chromium: what a person sees, and what their browser may hold.
 
-use super::harness::{App, Browser, FREELANCER, World};
+use super::harness::{AGENCY, App, Browser, FREELANCER, TOKEN, World, logs, within};
+
+const DEEP: &str = "/deep/page?tab=2&q=a%20b";
+
+/// Opens `target` as somebody who says yes at Upwork, and waits for the app's page.
+async fn sign_in(browser: &Browser, world: &World, target: &str) {
+    browser.open(&world.url(target)).await;
+    browser.consent(FREELANCER, "accept").await;
+    assert_eq!(browser.text_where("#user", |text| text != "nobody").await, "Foo Bar");
+}
 
 #[tokio::test]
-async fn the_app_opens_after_consent_at_the_page_first_asked_for() {
+async fn the_app_opens_after_consent_at_the_page_first_asked_for_and_no_token_is_seen_anywhere() {
     let Some(browser) = Browser::start().await else { return };
     let world = World::new().app(App::sample()).tapped().start();
-    browser.open(&world.url("/deep/page?tab=2&q=a%20b")).await;
+    sign_in(&browser, &world, DEEP).await;
+    assert_eq!(browser.url().await, world.url(DEEP));
+    assert_eq!(browser.text("#path").await, DEEP);
+    assert_eq!(browser.text("#nid").await, "foofreelancer");
+    assert_eq!(browser.text("#user-id").await, FREELANCER);
+
+    // The page's own script asked the API.
+    let graphql = browser.text_where("#graphql", |text| text.contains("\"data\"")).await;
+    assert!(graphql.contains(FREELANCER) && graphql.contains("Foo Bar"), "{graphql}");
+    browser.text_where("#jobs", |text| !text.contains("asking")).await;
+    // What stays open works behind the gate.
+    assert_eq!(browser.text_where("#echo", |text| text.starts_with("hello")).await, "hello, Foo Bar");
+    let event = browser.text_where("#events", |text| text.ends_with('Z')).await;
+    browser.text_where("#events", |text| text.ends_with('Z') && text != event).await;
+    // A posted form and the app's server work, too.
+    browser.write("#text", "milk & bread").await;
+    browser.click("form[action='/notes'] button").await;
+    browser.text_where("#notes", |text| text.contains("Foo Bar milk & bread")).await;
+    browser.click("button[data-ask=as-service]").await;
+    browser.text_where("#as-service", |text| text.contains("corgeservice")).await;
+    browser.open(&world.url("/headers")).await;
+    let headers = browser.source().await;
+    assert!(headers.contains("x-upwork-user-id") && !headers.contains("cookie") && !headers.contains("authorization"));
+    browser.open(&world.url("/upwork/auth/")).await;
+    assert_eq!(browser.text("h1").await, "Signed in as Foo Bar");
+    browser.open(&world.url("/upwork/auth/session")).await;
+    browser.open(&world.url("/upwork/api/hr/v2/users/me.json")).await;
+    assert!(browser.source().await.contains("foo@example.com"));
+
+    // The cookie is out of every script's reach, and sealed.
+    assert_eq!(browser.run("return document.cookie").await, "");
+    let cookies = browser.cookies().await;
+    let ours = cookies.iter().find(|cookie| cookie.name == "upwarden").expect("the session's cookie");
+    assert_eq!(ours.http_only, Some(true));
+
+    // No token in anything that the browser or the app saw, nor in a log line.
+    let tap = world.tap.clone().expect("the plan says so");
+    let places = [
+        ("between browser and sidecar", tap.wire.text()),
+        ("what the app received", world.app.received.text()),
+        ("what the app answered", world.app.answered.text()),
+        ("the log", logs()),
+    ];
+    for (place, text) in places {
+        assert!(text.len() > 1000, "something was written down: {place}");
+        let found = text.find(TOKEN).map(|at| text[at.saturating_sub(200)..].chars().take(300).collect::<String>());
+        assert_eq!(found, None, "{place}");
+    }
+    assert!(!world.app.received.text().contains("upwarden="), "the app sees no cookie of ours");
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn declining_shows_its_page_and_the_way_back_in() {
+    let Some(browser) = Browser::start().await else { return };
+    let world = World::new().app(App::sample()).start();
+    browser.open(&world.url(DEEP)).await;
+    browser.consent(FREELANCER, "decline").await;
+    assert_eq!(browser.text("h1").await, "You said no at Upwork");
+    assert_eq!(browser.cookies().await.len(), 0);
+    browser.click("a.button").await;
+    browser.consent(AGENCY, "accept").await;
+    assert_eq!(browser.text("#user").await, "Baz Quux");
+    assert_eq!(browser.url().await, world.url(DEEP));
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn a_second_tab_is_signed_in_and_parallel_tabs_all_finish() {
+    let Some(browser) = Browser::start().await else { return };
+    let world = World::new().app(App::sample()).start();
+    // Three tabs stand at Upwork before the first says yes.
+    let mut tabs = vec![browser.here().await];
+    browser.open(&world.url("/tab/0")).await;
+    for tab in 1..3 {
+        tabs.push(browser.tab().await);
+        browser.open(&world.url(&format!("/tab/{tab}"))).await;
+    }
+    for (tab, handle) in tabs.iter().enumerate().rev() {
+        browser.front(handle).await;
+        browser.consent(FREELANCER, "accept").await;
+        assert_eq!(browser.text("#user").await, "Foo Bar");
+        assert_eq!(browser.url().await, world.url(&format!("/tab/{tab}")));
+    }
+    browser.tab().await;
+    browser.open(&world.url("/another")).await;
+    assert_eq!(browser.text("#user").await, "Foo Bar");
+    assert_eq!(browser.cookies().await.len(), 1, "no sign-in is left half done");
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn signing_out_by_the_page_ends_it_and_back_shows_nothing() {
+    let Some(browser) = Browser::start().await else { return };
+    let world = World::new().app(App::sample()).start();
+    sign_in(&browser, &world, "/").await;
+    browser.click("#account").await;
+    assert_eq!(browser.text("h1").await, "Signed in as Foo Bar");
+    let page = browser.text("main").await;
+    for part in ["foofreelancer", FREELANCER, "Signed in until", "curl "] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    browser.click("form[action='/upwork/auth/logout'] button").await;
+    browser.text_where("h1", |text| text == "You are signed out").await;
+    assert_eq!(browser.cookies().await.len(), 0);
+    assert!(world.counters().revoke >= 1);
+
+    for _ in 0..2 {
+        browser.back().await;
+        let source = browser.source().await;
+        assert!(!source.contains("foofreelancer") && !source.contains(FREELANCER) && !source.contains("Foo Bar,"));
+    }
+    // Upwork forgot the grant, so consent is asked for again.
+    browser.open(&world.url("/")).await;
+    browser.text("button[name=decision][value=accept]").await;
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn signing_out_by_the_apps_own_link_asks_first() {
+    let Some(browser) = Browser::start().await else { return };
+    let world = World::new().app(App::sample()).start();
+    sign_in(&browser, &world, "/").await;
+    browser.click("#sign-out").await;
+    assert_eq!(browser.text("h1").await, "Sign out?");
+    browser.click("form button").await;
+    browser.text_where("h1", |text| text == "You are signed out").await;
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn another_name_of_the_host_ends_at_the_public_url_signed_in() {
+    let Some(browser) = Browser::start().await else { return };
+    let world = World::new().app(App::sample()).start();
+    browser.open(&world.url(DEEP).replace("127.0.0.1", "localhost")).await;
     browser.consent(FREELANCER, "accept").await;
     assert_eq!(browser.text("#user").await, "Foo Bar");
-    assert_eq!(browser.url().await, world.url("/deep/page?tab=2&q=a%20b"));
-    browser.text_where("#graphql", |text| text.contains("foofreelancer")).await;
+    assert_eq!(browser.url().await, world.url(DEEP));
     browser.quit().await;
+}
+
+#[tokio::test]
+async fn a_form_posted_after_the_session_ended_gets_a_page_that_loses_nothing() {
+    let Some(browser) = Browser::start().await else { return };
+    let world = World::new().app(App::sample()).start();
+    sign_in(&browser, &world, "/").await;
+    browser.write("#text", "typed for an hour").await;
+    world.turn(std::time::Duration::from_secs(15 * 86_400));
+    browser.click("form[action='/notes'] button").await;
+    browser.text_where("h1", |text| text == "Sign in, then send again").await;
+    // As the page says: sign in in another tab, come back, press Back, send again.
+    let before = browser.here().await;
+    browser.tab().await;
+    browser.open(&world.url("/")).await;
+    assert_eq!(browser.text("#user").await, "Foo Bar", "consent was given before");
+    browser.front(&before).await;
+    browser.back().await;
+    browser.text_where("#user", |text| text == "Foo Bar").await;
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_use_the_api_with_the_browsers_cookie() {
+    let Some(browser) = Browser::start().await else { return };
+    let evil = App::new(|_| async {
+        let page = "<!doctype html><title>evil</title><p id=said>waiting</p>";
+        http::Response::builder()
+            .header("content-type", "text/html")
+            .body(upwarden::body::Body::full(page))
+            .expect("a page")
+    });
+    let world = World::new().app(App::sample()).start();
+    let elsewhere = World::new().app(evil).set("app.public_paths", "/").start();
+    sign_in(&browser, &world, "/").await;
+    // Another port is another origin, but the same site: the cookie goes along, and Sec-Fetch-Site says so.
+    browser.open(&elsewhere.url("/")).await;
+    let script = format!(
+        "fetch('{}', {{method: 'POST', credentials: 'include', mode: 'no-cors', body: '{{}}'}})
+            .finally(() => document.getElementById('said').textContent = 'done')",
+        world.url("/upwork/graphql")
+    );
+    let before = world.counters().api;
+    browser.run(&script).await;
+    browser.text_where("#said", |text| text == "done").await;
+    assert_eq!(world.counters().api, before, "the API was not asked");
+    let refused = logs().lines().any(|line| line.contains("\"fault\":\"cross-site\""));
+    assert!(refused, "and it was the guard");
+    within(browser.quit()).await;
 }

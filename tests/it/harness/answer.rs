@@ -40,6 +40,13 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The text of HTML, its escapes of ASCII undone.
+    pub(crate) fn html(&self) -> String {
+        let escapes =
+            [("&#x2f;", "/"), ("&#x27;", "'"), ("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
+        escapes.iter().fold(self.text(), |text, (escape, letter)| text.replace(escape, letter))
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| {
             let (status, text) = (self.status, self.text());

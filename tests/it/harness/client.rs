@@ -86,9 +86,23 @@ impl Client {
         Self { jar: Arc::new(Mutex::new(self.jar().clone())), ..self.clone() }
     }
 
-    /// The cookies.
-    pub(crate) fn jar(&self) -> std::sync::MutexGuard<'_, Jar> {
+    fn jar(&self) -> std::sync::MutexGuard<'_, Jar> {
         self.jar.lock().unwrap()
+    }
+
+    /// A cookie's value; empty where there is none.
+    pub(crate) fn cookie(&self, name: &str) -> String {
+        self.jar().get(name).unwrap_or_default().to_owned()
+    }
+
+    /// The names of its cookies, in the order they were set.
+    pub(crate) fn cookies(&self) -> Vec<String> {
+        self.jar().names()
+    }
+
+    /// Puts a cookie in, whoever made it.
+    pub(crate) fn plant(&self, name: &str, value: &str) {
+        self.jar().take(&format!("{name}={value}; Path=/"));
     }
 
     /// A request as curl would send it: `Accept: */*`, and the cookies.

@@ -4,7 +4,7 @@ use cookie::Cookie;
 
 /// One browser's cookies of one host.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Jar {
+pub(super) struct Jar {
     cookies: Vec<(String, String)>,
 }
 
@@ -29,18 +29,13 @@ impl Jar {
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
-    /// Puts a cookie in, whoever made it.
-    pub(crate) fn put(&mut self, name: &str, value: &str) {
-        self.take(&format!("{name}={value}; Path=/"));
-    }
-
     /// A cookie's value.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.cookies.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// The names, in the order they were set.
-    pub(crate) fn names(&self) -> Vec<&str> {
-        self.cookies.iter().map(|(name, _)| name.as_str()).collect()
+    pub(super) fn names(&self) -> Vec<String> {
+        self.cookies.iter().map(|(name, _)| name.clone()).collect()
     }
 }

@@ -1,0 +1,235 @@
+//! What Upwork sends the browser back with, and what is made of it.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::harness::{AGENCY, Client, FREELANCER, World};
+
+/// Nothing was redeemed.
+fn untouched(world: &World) {
+    assert_eq!(world.counters().token.authorization_code, 0, "no code was redeemed");
+}
+
+fn part(url: &str, name: &str) -> String {
+    let url = url::Url::parse(url).unwrap();
+    url.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned()).unwrap()
+}
+
+#[tokio::test]
+async fn the_authorize_request_has_state_and_pkce_and_no_scope() {
+    let world = World::new().start();
+    let location = world.client().navigate("/x").await.location();
+    let url = url::Url::parse(&location).unwrap();
+    let names: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    let wanted = ["response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method"];
+    assert_eq!(names, wanted);
+    assert_eq!(part(&location, "code_challenge_method"), "S256");
+    assert_eq!(part(&location, "code_challenge").len(), 43);
+    assert_eq!(part(&location, "redirect_uri"), world.url("/upwork/auth/callback"));
+    let again = world.client().navigate("/x").await.location();
+    assert_ne!(part(&again, "state"), part(&location, "state"));
+    assert_ne!(part(&again, "code_challenge"), part(&location, "code_challenge"));
+}
+
+#[tokio::test]
+async fn a_state_that_is_not_ours_redeems_nothing() {
+    let world = World::new().start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    let state = part(&back, "state");
+    let mut bent = state.clone().into_bytes();
+    let middle = bent.len() / 2;
+    bent[middle] = if bent[middle] == b'A' { b'B' } else { b'A' };
+    let bent = String::from_utf8(bent).unwrap();
+    let login = client.cookie(&client.cookies()[0]);
+    for wrong in ["", "x", "state", bent.as_str(), login.as_str(), &state[..state.len() - 1]] {
+        let answer = client.navigate(&back.replace(&state, wrong)).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.page().as_str()),
+            (400, "This sign-in did not begin here"),
+            "{wrong}"
+        );
+        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+    }
+    let curl = client.get(&back.replace(&state, "x")).await;
+    assert_eq!(curl.problem(), "bad-state");
+    untouched(&world);
+    // The real one still works after all that.
+    assert_eq!(client.navigate(&back).await.location(), "/x");
+}
+
+#[tokio::test]
+async fn contradictory_callbacks_are_refused() {
+    let world = World::new().start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    for more in ["&error=access_denied", "&code=again", "&state=again", "&error=a&error=b"] {
+        let answer = client.navigate(&format!("{back}{more}")).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.page().as_str()),
+            (400, "This sign-in did not begin here"),
+            "{more}"
+        );
+    }
+    let state = part(&back, "state");
+    let neither = client.twin().navigate(&format!("/upwork/auth/callback?state={state}")).await;
+    assert_eq!(neither.status, 400, "neither a code nor an error");
+    untouched(&world);
+}
+
+#[tokio::test]
+async fn head_redeems_nothing_and_other_methods_are_refused() {
+    let world = World::new().start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    for method in [Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS] {
+        let answer = client.call(method.clone(), &back).await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET"), "{method}");
+    }
+    untouched(&world);
+    assert_eq!(client.navigate(&back).await.location(), "/x");
+}
+
+#[tokio::test]
+async fn declining_is_told_and_leaves_nobody_signed_in() {
+    let world = World::new().start();
+    let client = world.client();
+    let asked = client.navigate("/x").await;
+    let back = world.upwork.decline(&asked.location()).await;
+    let answer = client.navigate(&back).await;
+    assert_eq!((answer.status.as_u16(), answer.page().as_str()), (403, "You said no at Upwork"));
+    assert!(answer.html().contains("/upwork/auth/login?return_to=%2Fx"), "the way back in is there");
+    untouched(&world);
+    assert!(client.cookies().is_empty(), "the sign-in's own cookie is gone");
+    assert!(world.metric("upwarden_sign_ins_total{outcome=\"declined\"}").await > 0.0);
+}
+
+#[tokio::test]
+async fn a_code_works_once_and_only_for_the_sign_in_it_was_given_to() {
+    let world = World::new().start();
+    let client = world.client();
+    let one = world.callback(&client, "/one").await;
+    let other = world.callback(&client, "/other").await;
+    let (code, other_state) = (part(&one, "code"), part(&other, "state"));
+    // Injected into another sign-in of the same browser: PKCE says no.
+    let mixed = client.twin().navigate(&format!("/upwork/auth/callback?code={code}&state={other_state}")).await;
+    assert_eq!((mixed.status.as_u16(), mixed.page().as_str()), (400, "This sign-in was used already"));
+    assert_eq!(world.counters().token.authorization_code, 1);
+
+    // Replayed by whoever kept the cookies.
+    let thief = client.twin();
+    assert_eq!(client.navigate(&other).await.location(), "/other");
+    let replayed = thief.navigate(&other).await;
+    assert_eq!((replayed.status.as_u16(), replayed.page().as_str()), (400, "This sign-in was used already"));
+    assert!(!thief.cookies().contains(&"upwarden".to_owned()), "no session");
+    // Reloaded in the browser itself: it is signed in, and stays so.
+    let reloaded = client.navigate(&other).await;
+    assert_eq!((reloaded.status.as_u16(), reloaded.location().as_str()), (303, "/"));
+    assert_eq!(client.get("/upwork/auth/session").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stale_callback_starts_one_fresh_sign_in_that_leads_where_the_first_would_have() {
+    let world = World::new().start();
+    let client = world.client();
+    let back = world.callback(&client, "/deep?x=1").await;
+    world.turn(Duration::from_secs(601));
+    let answer = client.navigate(&back).await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    untouched(&world);
+    let back = world.upwork.consent(&answer.location(), FREELANCER).await;
+    assert_eq!(client.navigate(&back).await.location(), "/deep?x=1");
+}
+
+#[tokio::test]
+async fn a_browser_that_keeps_no_cookie_is_stopped_at_the_third_sign_in() {
+    let world = World::new().start();
+    // Each step as another browser, which is what one without cookies looks like.
+    let mut asked = world.client().navigate("/x").await;
+    for _ in 0..2 {
+        let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+        asked = world.client().navigate(&back).await;
+        assert_eq!(asked.status, 303, "{}", asked.text());
+    }
+    let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+    let page = world.client().navigate(&back).await;
+    assert_eq!(page.status, 400);
+    assert!(page.page().len() > 5 && page.text().to_lowercase().contains("cookie"), "{}", page.text());
+    assert_eq!(world.client().get(&back).await.problem(), "sign-in-loop");
+    untouched(&world);
+    assert!(world.metric("upwarden_sign_ins_total{outcome=\"looping\"}").await > 0.0);
+}
+
+#[tokio::test]
+async fn a_state_of_another_browser_signs_nobody_in() {
+    let world = World::new().start();
+    let attacker = world.client();
+    let back = world.callback(&attacker, "/x").await;
+    let victim = world.client();
+    let answer = victim.navigate(&back).await;
+    assert_eq!(answer.status, 303, "a fresh sign-in of the victim's own");
+    assert!(answer.location().contains("/oauth2/authorize"));
+    untouched(&world);
+    assert!(!victim.cookies().contains(&"upwarden".to_owned()));
+}
+
+#[tokio::test]
+async fn with_a_live_session_a_bad_state_leaves_it_alone() {
+    let world = World::new().start();
+    let attacker = world.client();
+    let back = world.upwork.consent(&attacker.navigate("/x").await.location(), AGENCY).await;
+    let client = world.sign_in(FREELANCER).await;
+    for bad in [back.clone(), "/upwork/auth/callback?code=1&state=x".to_owned(), "/upwork/auth/callback".to_owned()] {
+        let answer = client.navigate(&bad).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/"), "{bad}");
+        assert!(answer.set_cookies().is_empty());
+    }
+    assert_eq!(client.get("/upwork/auth/session").await.json()["user"]["id"], FREELANCER);
+    assert_eq!(world.counters().token.authorization_code, 1, "only the client's own");
+}
+
+#[tokio::test]
+async fn a_good_state_makes_a_new_session_of_whoever_came() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let before = client.cookie("upwarden");
+    let answer = world.sign_in_with(&client, AGENCY, "/upwork/auth/login?return_to=/y").await;
+    assert_eq!(answer.location(), "/y");
+    assert_ne!(client.cookie("upwarden"), before);
+    assert_eq!(client.get("/upwork/auth/session").await.json()["user"]["id"], AGENCY);
+}
+
+#[tokio::test]
+async fn parallel_tabs_all_finish_in_any_order() {
+    let world = World::new().start();
+    let client = world.client();
+    let mut tabs = Vec::new();
+    for tab in 0..8 {
+        tabs.push((tab, world.callback(&client, &format!("/tab/{tab}")).await));
+    }
+    for (tab, back) in tabs.iter().rev() {
+        assert_eq!(client.navigate(back).await.location(), format!("/tab/{tab}"));
+    }
+    assert_eq!(client.cookies(), ["upwarden"]);
+}
+
+#[tokio::test]
+async fn return_addresses_lead_nowhere_but_here() {
+    let world = World::new().start();
+    for (asked, led) in [
+        ("/x", "/x"),
+        ("%2Fx%3Fa%3D1", "/x?a=1"),
+        ("https://evil.example/", "/"),
+        ("//evil.example/", "/"),
+        ("%2F%5Cevil.example", "/"),
+        ("%2F%09%2Fevil.example", "/"),
+        ("x", "/"),
+        ("%2Fupwork%2Fauth%2Fcallback", "/"),
+        ("%2Fupwork%2Fauth%2Flogout", "/"),
+    ] {
+        let client: Client = world.client();
+        let answer = world.sign_in_with(&client, FREELANCER, &format!("/upwork/auth/login?return_to={asked}")).await;
+        assert_eq!(answer.location(), led, "{asked}");
+    }
+}

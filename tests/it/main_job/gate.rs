@@ -1,0 +1,276 @@
+//! Who gets what without a session, our own endpoints, other hosts.
+
+use http::Method;
+
+use crate::harness::{App, FREELANCER, World};
+
+#[tokio::test]
+async fn a_sign_in_leads_back_and_the_app_learns_who_it_is() {
+    let world = World::new().start();
+    let client = world.client();
+    let answer = world.sign_in_with(&client, FREELANCER, "/deep/page?tab=2").await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/deep/page?tab=2"));
+    assert_eq!((answer.header("cache-control"), answer.header("referrer-policy")), ("no-store", "no-referrer"));
+
+    assert_eq!(client.navigate("/deep/page?tab=2").await.text(), "GET /deep/page?tab=2\n");
+    let seen = world.app.last();
+    for (name, value) in [
+        ("x-upwork-user-id", FREELANCER),
+        ("x-upwork-user", "foofreelancer"),
+        ("x-upwork-user-name", "Foo Bar"),
+        ("x-upwork-organization-id", "1181921839933591553"),
+        ("x-forwarded-user", "foofreelancer"),
+        ("cookie", ""),
+        ("authorization", ""),
+    ] {
+        assert_eq!(seen.header(name), value, "{name}");
+    }
+    assert_eq!(world.app.seen().len(), 1, "the app saw nothing before");
+}
+
+#[tokio::test]
+async fn curl_without_a_cookie_gets_a_401_problem() {
+    let world = World::new().start();
+    let answer = world.client().get("/reports/2026?x=1&y=a%20b").await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.problem(), "sign-in-required");
+    let problem = answer.json();
+    assert_eq!(problem["title"], "Sign in to continue");
+    assert_eq!(problem["login_url"], "/upwork/auth/login?return_to=%2Freports%2F2026%3Fx%3D1%26y%3Da%2520b");
+    let mut fields: Vec<&String> = problem.as_object().unwrap().keys().collect();
+    fields.sort();
+    assert_eq!(fields, ["detail", "login_url", "request_id", "status", "title", "type"]);
+    assert!(answer.header("www-authenticate").starts_with("Bearer "), "{answer:?}");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert!(answer.set_cookies().is_empty());
+    assert!(world.app.seen().is_empty(), "the app was not asked");
+
+    // The address in it does what it says.
+    let login = problem["login_url"].as_str().unwrap().to_owned();
+    let client = world.client();
+    let answer = world.sign_in_with(&client, FREELANCER, &login).await;
+    assert_eq!(answer.header("location"), "/reports/2026?x=1&y=a%20b");
+}
+
+/// What somebody without a session is given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Gets {
+    Upwork,
+    Page,
+    Problem,
+}
+
+#[tokio::test]
+async fn only_a_navigation_is_sent_to_upwork() {
+    let world = World::new().start();
+    let html = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let navigate = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("accept", html)];
+    let frame = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe"), ("accept", html)];
+    let ahead = [navigate[0], navigate[1], navigate[2], ("sec-purpose", "prefetch;prerender")];
+    let fetch = [("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "*/*")];
+    let events = [("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "text/event-stream")];
+    let image = [("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image"), ("accept", "image/*,*/*;q=0.8")];
+    let socket = [("upgrade", "websocket"), ("connection", "upgrade"), ("sec-fetch-mode", "websocket")];
+    let old = [("accept", html)];
+    let xhr = [("accept", html), ("x-requested-with", "XMLHttpRequest")];
+    let json = [("accept", "application/json")];
+    let form = [navigate[0], navigate[1], navigate[2], ("sec-fetch-site", "same-origin")];
+    let preflight = [("origin", "https://other.example"), ("access-control-request-method", "PUT")];
+    let table: &[(&str, Method, &[(&str, &str)], Gets)] = &[
+        ("navigation", Method::GET, &navigate, Gets::Upwork),
+        ("its head", Method::HEAD, &navigate, Gets::Upwork),
+        ("without fetch metadata", Method::GET, &old, Gets::Upwork),
+        ("posted form", Method::POST, &form, Gets::Page),
+        ("posted by an old browser", Method::POST, &old, Gets::Page),
+        ("iframe", Method::GET, &frame, Gets::Page),
+        ("prefetch", Method::GET, &ahead, Gets::Page),
+        ("fetch", Method::GET, &fetch, Gets::Problem),
+        ("fetch that posts", Method::POST, &fetch, Gets::Problem),
+        ("XMLHttpRequest", Method::GET, &xhr, Gets::Problem),
+        ("EventSource", Method::GET, &events, Gets::Problem),
+        ("image", Method::GET, &image, Gets::Problem),
+        ("WebSocket", Method::GET, &socket, Gets::Problem),
+        ("JSON wanted", Method::GET, &json, Gets::Problem),
+        ("curl", Method::GET, &[], Gets::Problem),
+        ("DELETE", Method::DELETE, &[], Gets::Problem),
+        ("preflight", Method::OPTIONS, &preflight, Gets::Problem),
+    ];
+    for target in ["/x", "/upwork/graphql", "/upwork/api/profiles/v1/x.json", "/upwork/auth/", "/a%2fb//c"] {
+        for (what, method, fields, gets) in table {
+            if target == "/upwork/auth/" && !["GET", "HEAD"].contains(&method.as_str()) {
+                continue;
+            }
+            let answer = world.client().call(method.clone(), target).headers(fields).await;
+            let what = format!("{what} of {target}: {answer:?}");
+            let head = *method == Method::HEAD;
+            match gets {
+                Gets::Upwork => {
+                    assert_eq!(answer.status, 303, "{what}");
+                    assert!(answer.location().contains("/oauth2/authorize?response_type=code&"), "{what}");
+                    assert_eq!(answer.set_cookies().len(), 1, "{what}");
+                }
+                Gets::Page | Gets::Problem => {
+                    assert_eq!(answer.status, 401, "{what}");
+                    assert!(answer.header("www-authenticate").starts_with("Bearer"), "{what}");
+                    assert!(answer.set_cookies().is_empty(), "{what}");
+                }
+            }
+            match gets {
+                Gets::Page if *method == Method::POST => {
+                    assert_eq!(answer.page(), "Sign in, then send again", "{what}")
+                }
+                Gets::Page => assert_eq!(answer.page(), "Sign in to continue", "{what}"),
+                Gets::Problem => assert_eq!(answer.problem(), "sign-in-required", "{what}"),
+                Gets::Upwork => assert!(head || answer.body.is_empty(), "{what}"),
+            }
+            assert_eq!(answer.header("cache-control"), "no-store", "{what}");
+        }
+    }
+    assert!(world.app.seen().is_empty() && world.counters().api.is_empty(), "nothing went on");
+}
+
+#[tokio::test]
+async fn preflights_pass_to_the_app_where_the_configuration_says_so() {
+    let preflight = [("origin", "https://other.example"), ("access-control-request-method", "PUT")];
+    let world = World::new().set("app.preflight", "pass").start();
+    let ask = |target: &'static str| world.client().call(Method::OPTIONS, target).headers(&preflight);
+    assert_eq!(ask("/x").await.text(), "OPTIONS /x\n");
+    assert_eq!(world.app.last().header("x-upwork-user-id"), "");
+    assert_eq!(ask("/upwork/graphql").await.status, 401, "the API is not the app");
+    let plain = world.client().call(Method::OPTIONS, "/x").await;
+    assert_eq!(plain.status, 401, "no preflight without its fields");
+}
+
+#[tokio::test]
+async fn public_paths_are_open_on_whole_segments_of_one_spelling() {
+    let world = World::new().set("app.public_paths", "/health,/assets/").start();
+    for open in ["/health", "/health/x", "/health?x=1", "/assets/app.css", "/assets/a/b"] {
+        let answer = world.client().get(open).header("x-upwork-user-id", "1").await;
+        assert_eq!((answer.status.as_u16(), answer.text()), (200, format!("GET {open}\n")));
+        assert_eq!(world.app.last().header("x-upwork-user-id"), "", "nobody is nobody");
+    }
+    for shut in [
+        "/healthy",
+        "/Health",
+        "/health.json",
+        "/assets",
+        "/health/../x",
+        "/health/%2e%2e/x",
+        "/health%2fx",
+        "//health",
+        "/health//x",
+        "/health/..;/x",
+        "/health/%2E./x",
+        "/health/%00",
+        "/health/%5cx",
+        "/health;x",
+        "/x/health",
+    ] {
+        let answer = world.client().get(shut).await;
+        assert_eq!(answer.status, 401, "{shut}: {}", answer.text());
+    }
+    let client = world.sign_in(FREELANCER).await;
+    client.get("/health").await;
+    assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER, "who is there is told");
+}
+
+#[tokio::test]
+async fn what_is_under_the_prefix_is_ours_and_ambiguous_spellings_are_refused() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    for (target, status, name) in [
+        ("/upwork/nothing", 404, "not-found"),
+        ("/upwork/auth/nothing", 404, "not-found"),
+        ("/upwork/auth/..%2f..%2fx", 400, "ambiguous-path"),
+        ("/upwork//graphql", 400, "ambiguous-path"),
+        ("/upwork/%67raphql/../x", 400, "ambiguous-path"),
+        ("/upwork/auth/%2e%2e/", 400, "ambiguous-path"),
+    ] {
+        let answer = client.get(target).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (status, name), "{target}");
+    }
+    assert!(world.app.seen().is_empty());
+    // Elsewhere the same bytes go on, byte for byte.
+    for target in ["/a%2fb", "/x//y", "/a/%2e%2e/b", "/..;/b", "/%5C"] {
+        assert_eq!(client.get(target).await.text(), format!("GET {target}\n"));
+    }
+}
+
+#[tokio::test]
+async fn verify_says_204_with_the_identity_or_401() {
+    let world = World::new().start();
+    let nobody = world.client().navigate("/upwork/auth/verify").await;
+    assert_eq!(nobody.status, 401, "never a redirect");
+    assert!(nobody.header("www-authenticate").starts_with("Bearer") && nobody.set_cookies().is_empty());
+    let client = world.sign_in(FREELANCER).await;
+    for method in [Method::GET, Method::HEAD, Method::POST] {
+        let answer = client.call(method, "/upwork/auth/verify").await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-upwork-user-id")), (204, FREELANCER));
+        assert_eq!(answer.header("x-forwarded-user"), "foofreelancer");
+        assert!(answer.set_cookies().is_empty() && answer.body.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_session_is_told_as_json_without_a_token() {
+    let world = World::new().start();
+    assert_eq!(world.client().get("/upwork/auth/session").await.problem(), "sign-in-required");
+    assert_eq!(world.client().navigate("/upwork/auth/session").await.status, 401, "JSON never redirects");
+    let client = world.sign_in(FREELANCER).await;
+    let answer = client.get("/upwork/auth/session").await;
+    assert_eq!(
+        answer.json(),
+        serde_json::json!({
+            "user": { "id": FREELANCER, "nid": "foofreelancer", "name": "Foo Bar" },
+            "organization": { "id": "1181921839933591553", "name": "Foo Bar" },
+            "grant": "code",
+            "token_expires_at": "2026-11-25T02:00:00Z",
+            "expires_at": "2026-12-08T02:00:00Z",
+        })
+    );
+    assert_eq!(answer.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn another_host_is_sent_to_the_public_url_before_any_cookie_is_set() {
+    let world = World::new().start();
+    let port = world.url("").rsplit(':').next().unwrap().to_owned();
+    let elsewhere = world.client().named(&format!("localhost:{port}"));
+    let first = elsewhere.navigate("/x?a=b").await;
+    assert_eq!(first.status, 303);
+    assert!(first.set_cookies().is_empty());
+    assert_eq!(first.location(), world.url("/x?a=b&upwarden_host=1"));
+    // There, the mark goes again and the sign-in leads to where it should.
+    let client = world.client();
+    let cleaned = client.navigate(&first.location()).await;
+    assert_eq!((cleaned.status.as_u16(), cleaned.location().as_str()), (303, "/x?a=b"));
+    let answer = world.sign_in_with(&client, FREELANCER, &cleaned.location()).await;
+    assert_eq!(answer.location(), "/x?a=b");
+
+    // Where a proxy hides the name, the second in a row says what is wrong.
+    let second = elsewhere.navigate("/x?a=b&upwarden_host=1").await;
+    assert_eq!(second.status, 421);
+    assert!(second.page().len() > 5 && second.text().contains("trusted_proxies"), "{}", second.text());
+    assert!(second.set_cookies().is_empty());
+}
+
+#[tokio::test]
+async fn an_app_that_is_down_is_named_and_the_session_stays() {
+    let world = World::new().without_app().start();
+    let client = world.sign_in(FREELANCER).await;
+    let page = client.navigate("/").await;
+    assert_eq!((page.status.as_u16(), page.page().as_str()), (502, "The app is not answering"));
+    let problem = client.get("/").await;
+    assert_eq!((problem.status.as_u16(), problem.problem().as_str()), (502, "app-down"));
+    assert!(problem.set_cookies().is_empty());
+    assert_eq!(client.get("/upwork/auth/session").await.status, 200);
+    assert!(world.metric("upwarden_upstream_errors_total{side=\"app\"}").await >= 2.0);
+}
+
+#[tokio::test]
+async fn a_name_beyond_ascii_comes_to_the_app_percent_encoded() {
+    let world = World::new().app(App::default()).start();
+    let client = world.sign_in(crate::harness::CLIENT).await;
+    client.get("/").await;
+    assert_eq!(world.app.last().header("x-upwork-user-name"), "Zo%C3%AB%20%C5%BB%C3%B3%C5%82w");
+}

@@ -1,0 +1,146 @@
+//! Sign-ins that do not come about: Upwork fails, refuses our key, or the person may not enter.
+
+use serde_json::json;
+use upwarden::sandbox;
+use upwarden::secret::Secret;
+
+use crate::harness::{AGENCY, FREELANCER, World, until, within};
+
+#[tokio::test]
+async fn each_failure_of_upwork_is_a_page_and_a_problem_and_no_session() {
+    let world = World::new().start();
+    for (fault, name, title) in [
+        ("500", "upwork-nonsense", "Upwork's answer made no sense"),
+        ("502", "upwork-nonsense", "Upwork's answer made no sense"),
+        ("html", "upwork-nonsense", "Upwork's answer made no sense"),
+        ("garbage", "upwork-nonsense", "Upwork's answer made no sense"),
+        ("cut", "upwork-unreachable", "Upwork cannot be reached"),
+        ("429", "upwork-nonsense", "Upwork's answer made no sense"),
+    ] {
+        for target in ["token", "api"] {
+            let client = world.client();
+            let back = world.callback(&client, "/x").await;
+            world.fault(&json!({ target: fault }));
+            let page = client.navigate(&back).await;
+            assert_eq!((page.status.as_u16(), page.page().as_str()), (502, title), "{fault} at {target}");
+            assert!(page.html().contains("/upwork/auth/login?return_to=%2Fx"), "{}", page.html());
+            assert_eq!(page.header("referrer-policy"), "no-referrer");
+            assert!(client.cookies().is_empty(), "no session, and the sign-in is over: {fault} at {target}");
+
+            let client = world.client();
+            let back = world.callback(&client, "/x").await;
+            world.fault(&json!({ target: fault }));
+            assert_eq!(client.get(&back).await.problem(), name, "{fault} at {target}");
+        }
+    }
+    assert!(world.metric("upwarden_sign_ins_total{outcome=\"failed\"}").await >= 24.0);
+    // It was Upwork's fault alone.
+    world.sign_in(FREELANCER).await;
+}
+
+#[tokio::test]
+async fn a_slow_token_endpoint_is_waited_for() {
+    let world = World::new().start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    world.fault(&json!({ "token": "slow" }));
+    let answer = tokio::spawn({
+        let client = client.clone();
+        async move { client.navigate(&back).await }
+    });
+    within(world.upwork.sandbox.held(1)).await;
+    // Meanwhile the door goes on serving.
+    assert_eq!(world.client().get("/x").await.status, 401);
+    world.upwork.sandbox.release();
+    assert_eq!(answer.await.expect("it is answered").location(), "/x");
+}
+
+#[tokio::test]
+async fn an_unreachable_upwork_is_named() {
+    // Bound and not listened to by anybody who answers: closed at once.
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
+    let world = World::new().set("upwork.token_url", format!("http://{nowhere}/token")).start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    let answer = client.navigate(&back).await;
+    assert_eq!((answer.status.as_u16(), answer.page().as_str()), (502, "Upwork cannot be reached"));
+}
+
+#[tokio::test]
+async fn a_key_that_upwork_refuses_is_the_operators_business() {
+    let world = World::new();
+    // The redirect is any on loopback for as long as no client is named, so the port has to be known first.
+    let redirect = "http://127.0.0.1:1/upwork/auth/callback";
+    let client = sandbox::Client {
+        id: "0123456789abcdef0123456789abcdef".to_owned(),
+        secret: Secret::new("another secret"),
+        redirect_uri: redirect.to_owned(),
+    };
+    let world = world
+        .upwork(sandbox::Config { clients: vec![client], ..sandbox::Config::default() })
+        .set("public_url", "http://127.0.0.1:1")
+        .start();
+    let client = world.client().named("127.0.0.1:1");
+    let back = world.callback(&client, "/x").await;
+    let answer = client.navigate(&back).await;
+    assert_eq!((answer.status.as_u16(), answer.page().as_str()), (502, "Upwork refuses this site's key"));
+    assert!(!answer.text().contains("fedcba9876543210"));
+}
+
+#[tokio::test]
+async fn who_is_not_admitted_gets_a_page_and_no_session_and_the_grant_goes_back() {
+    let world = World::new().set("access.anyone", "").set("access.users", AGENCY).start();
+    let client = world.client();
+    let answer = world.sign_in_with(&client, FREELANCER, "/x").await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.page().len() > 5 && answer.text().contains(FREELANCER), "the id to ask for is there");
+    assert!(client.cookies().is_empty());
+    assert!(world.counters().revoke >= 1);
+    assert!(world.metric("upwarden_sign_ins_total{outcome=\"refused\"}").await > 0.0);
+    let answer = world.sign_in_with(&client, AGENCY, "/x").await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/x"));
+}
+
+#[tokio::test]
+async fn access_rules_that_change_hold_for_sessions_that_exist() {
+    let rules = |user: &str| format!("[access]\nusers = [\"{user}\"]\n");
+    let world = World::new().set("access.anyone", "").file(&rules(FREELANCER)).start();
+    let client = world.sign_in(FREELANCER).await;
+    assert_eq!(client.get("/x").await.status, 200);
+    world.rewrite(&rules(&format!("{AGENCY}\", \"{CLIENT_TOO}")));
+    let refused = until("the new rules", || async {
+        let answer = client.get("/x").await;
+        (answer.status == 403).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.problem(), "not-admitted");
+    assert_eq!(client.navigate("/x").await.status, 403, "a page, not a loop through Upwork");
+    assert_eq!(client.graphql("{ __typename }").await.status, 403);
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 401);
+    world.rewrite(&rules(FREELANCER));
+    until("the old rules", || async { (client.get("/x").await.status == 200).then_some(()) }).await;
+}
+
+const CLIENT_TOO: &str = crate::harness::CLIENT;
+
+#[tokio::test]
+async fn organizations_are_admitted_too() {
+    let world = World::new().set("access.anyone", "").set("access.organizations", "1181921839933591553").start();
+    world.sign_in(FREELANCER).await;
+    let answer = world.sign_in_with(&world.client(), AGENCY, "/x").await;
+    assert_eq!(answer.status, 403);
+}
+
+#[tokio::test]
+async fn sign_ins_of_one_address_are_limited() {
+    let world = World::new().set("public.limits.sign_ins_per_address", 5).start();
+    let mut statuses = Vec::new();
+    for _ in 0..7 {
+        statuses.push(world.client().navigate("/x").await.status.as_u16());
+    }
+    assert_eq!(statuses, [303, 303, 303, 303, 303, 429, 429]);
+    let answer = world.client().navigate("/x").await;
+    assert_eq!((answer.page().as_str(), answer.header("retry-after")), ("Too many sign-ins from your network", "60"));
+    world.turn(std::time::Duration::from_secs(61));
+    assert_eq!(world.client().navigate("/x").await.status, 303);
+}
