@@ -210,7 +210,8 @@ impl Broker {
             Ok(found) => found,
             // Without anything to refresh with, the API's own word is the best there is.
             Err(RefreshError::Revoked) => return Outcome { response: Ok(response), change: SessionChange::End },
-            Err(_) => return Outcome { response: Ok(response), change },
+            // The caller is not to take Upwork's 401 for the end of the session.
+            Err(error) => return Outcome { response: Err(error.into()), change },
         };
         let change = if matches!(later, SessionChange::Keep) { change } else { later };
         let response = match record.again() {

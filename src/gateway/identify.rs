@@ -28,7 +28,7 @@ impl Shared {
 
     /// Whether a cookie of this name is ours, and so nobody else's business.
     pub(super) fn owns(&self, name: &str) -> bool {
-        self.jar.owns(name) || self.logins.owns(name)
+        self.jar.owns(name) || self.logins.owns(name) || self.tries.owns(name)
     }
 
     /// The `Cookie` fields as far as they are ours: what an answer that sets or clears has to know.

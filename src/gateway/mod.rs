@@ -9,6 +9,7 @@ pub mod fault;
 mod forward;
 mod identify;
 mod limits;
+mod loops;
 mod neighbour;
 mod own;
 mod sign_in;
@@ -42,7 +43,7 @@ use crate::session;
 use crate::session::cookie::Jar;
 use crate::store::{Held, SessionChange, Store};
 use crate::telemetry::access::Line;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, SignIn};
 use crate::telemetry::{Door, RequestId, RouteKind};
 use answer::Style;
 use facts::Looking;
@@ -85,6 +86,7 @@ pub struct Shared {
     graphql_path: String,
     jar: Jar,
     logins: LoginJars,
+    tries: Jar,
     ring: Ring,
     store: Store,
     access: Arc<ArcSwap<Access>>,
@@ -137,6 +139,7 @@ impl Shared {
         Arc::new(Self {
             jar: Jar::new(&parts.session.cookie, parts.session.secure),
             logins: LoginJars::new(&parts.session.cookie, parts.session.secure),
+            tries: loops::jar(&parts.session.cookie, parts.session.secure),
             sign_ins: SignIns::new(parts.config.sign_ins_per_address),
             ends: SessionEnds::default(),
             turn: AtomicUsize::new(0),
@@ -336,6 +339,10 @@ impl Shared {
     fn refuse(&self, ask: &Ask, decision: Decision, held: Option<&Held>) -> Answer {
         match decision {
             Decision::SignIn => {
+                if let Some(cause) = self.going_round(ask, held) {
+                    self.metrics.sign_in(SignIn::Looping);
+                    return self.fault(ask, &Fault::Looped(cause));
+                }
                 let place = ask.return_to(&self.router.prefix).unwrap_or_else(ReturnTo::home);
                 self.begin_sign_in(ask, &place, 0)
             }

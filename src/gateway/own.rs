@@ -18,7 +18,7 @@ use crate::pages::curl::Neighbour;
 use crate::pages::{self, AccountView, ConfirmView, Frame, LastRefresh, RefreshOutcome, Revocation, SignedOutView};
 use crate::policy::{Decision, Site, Target};
 use crate::router::{AuthPath, ReturnTo};
-use crate::session::Tokens;
+use crate::session::{Session, Tokens};
 use crate::store::{Held, SessionChange, StoreError};
 
 /// Bytes of a sign-out's form that are read.
@@ -70,7 +70,6 @@ impl Gateway {
         let (shared, quota) = (&self.shared, self.broker.quota());
         let id = ask.id.to_string();
         let session = &held.session;
-        let outcome = |worked| if worked { RefreshOutcome::Renewed } else { RefreshOutcome::Unavailable };
         let neighbour = shared
             .config
             .neighbour_address
@@ -88,7 +87,7 @@ impl Gateway {
             grant: grant(session.grant),
             signed_in_until: session.ends_at(shared.session.lifetime),
             token_expires_at: session.tokens.expires_at,
-            last_refresh: session.refreshed.map(|last| LastRefresh { at: last.at, outcome: outcome(last.worked) }),
+            last_refresh: shared.last_refresh(session),
             everywhere: shared.store.keeps_records(),
             quota: Some(pages::Quota {
                 left: quota.remaining,
@@ -104,6 +103,16 @@ impl Gateway {
 }
 
 impl Shared {
+    /// The last refresh that failed since one worked, else the last that worked.
+    fn last_refresh(&self, session: &Session) -> Option<LastRefresh> {
+        let failed = self.refresher.failure(&session.id).filter(|failed| Some(failed.at) >= session.refreshed);
+        let failed = failed.map(|failed| LastRefresh {
+            at: failed.at,
+            outcome: if failed.misconfigured { RefreshOutcome::Misconfigured } else { RefreshOutcome::Unavailable },
+        });
+        failed.or(session.refreshed.map(|at| LastRefresh { at, outcome: RefreshOutcome::Renewed }))
+    }
+
     /// Begins a sign-in, whoever asks: only a script's request is told to open it in the address bar instead.
     fn login(&self, ask: &Ask) -> Answer {
         let scripted = ask.head.headers.contains_key("sec-fetch-mode") && !ask.looking.navigation;
@@ -225,7 +234,7 @@ impl Shared {
     fn clear_all(&self, seen: &HeaderMap) -> Vec<HeaderValue> {
         let mut lines = self.jar.clear(seen);
         let shown: Vec<_> = crate::session::cookie::pairs(seen).map(|(name, _)| name.to_owned()).collect();
-        for jar in self.logins.all().iter().filter(|jar| shown.iter().any(|name| jar.owns(name))) {
+        for jar in self.logins.all().iter().chain([&self.tries]).filter(|jar| shown.iter().any(|name| jar.owns(name))) {
             lines.extend(jar.clear(seen));
         }
         lines

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use http::Method;
-use http::header::{HOST, HeaderMap, SET_COOKIE};
+use http::header::{HOST, HeaderMap, HeaderValue, SET_COOKIE};
 
 use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared, answer, shown_as};
@@ -18,7 +18,6 @@ use crate::oauth::callback::{Brought, Browser, Callback, CallbackError, StateFau
 use crate::oauth::login::{LIFETIME, Login, MOST_FAILURES, State};
 use crate::oauth::token::{TokenError, TokenGrant};
 use crate::oauth::upwork::WhoError;
-use crate::pages::texts::Loop;
 use crate::pages::{self, Frame};
 use crate::policy::Site;
 use crate::router::ReturnTo;
@@ -99,19 +98,6 @@ impl Shared {
         let (scheme, ours) = self.config.public_url.split_once("://")?;
         same_authority(host, ours, scheme).then(|| answer::see_other(&at(&self.config.public_url, clean)).into())
     }
-
-    /// What is measured of a sign-in that does not hold (CONTRACT "the third stops at a page").
-    fn loop_cause(&self, ask: &Ask, fault: Option<StateFault>) -> Loop {
-        let bytes: usize = ask.head.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::len).sum();
-        let secure = self.session.secure;
-        match fault {
-            Some(StateFault::NoCookie) if secure && !ask.origin.https && ask.origin.trusted => Loop::PlainHttp,
-            Some(StateFault::NoCookie) => Loop::CookieLost,
-            Some(StateFault::OtherCookie) if bytes > 16 << 10 => Loop::CookieTooBig(bytes),
-            Some(StateFault::OtherCookie) => Loop::KeyChanged,
-            Some(StateFault::Stale) | None => Loop::Unknown,
-        }
-    }
 }
 
 /// `target` on our host. Always the whole address: `//evil.example` or `/\evil.example` alone would be another host's.
@@ -121,7 +107,7 @@ fn at(public_url: &str, target: &str) -> String {
 }
 
 /// Hosts alike, whatever their case, with the scheme's own port or without.
-fn same_authority(asked: &str, ours: &str, scheme: &str) -> bool {
+pub(super) fn same_authority(asked: &str, ours: &str, scheme: &str) -> bool {
     let default = if scheme == "https" { ":443" } else { ":80" };
     let bare = |host: &str| host.strip_suffix(default).unwrap_or(host).to_ascii_lowercase();
     bare(asked) == bare(ours)
@@ -170,12 +156,11 @@ impl Gateway {
             Ok(None) => {}
             Err(error) => return shared.fault(ask, &Fault::StoreDown(error.to_string())),
         }
-        // What is not sealed by us cannot be counted, so it begins nothing by itself.
-        let Some(state) = state else { return shared.bad_state(ask) };
+        let Some(state) = state else { return shared.sealed_by_others(ask) };
         let failures = state.failures.saturating_add(1);
         if failures >= MOST_FAILURES {
             shared.metrics.sign_in(SignIn::Looping);
-            return shared.fault(ask, &Fault::Looped(shared.loop_cause(ask, fault)));
+            return shared.fault(ask, &Fault::Looped(shared.loop_cause(ask, &state, fault)));
         }
         let place = state.return_to(&shared.router.prefix).unwrap_or_else(ReturnTo::home);
         shared.begin_sign_in(ask, &place, failures)
@@ -242,17 +227,23 @@ impl Gateway {
     /// A good state always makes a new session; the one before is forgotten.
     async fn enter(&self, ask: &Ask, session: Session, login: &Login) -> Answer {
         let shared = &self.shared;
-        if let Ok(Some(before)) = shared.identify(&ask.head.headers).await {
+        let before = shared.identify(&ask.head.headers).await;
+        let fresh = !matches!(before, Ok(Some(_)));
+        if let Ok(Some(before)) = before {
             shared.ends.end(&before.session.id);
             // A store that is down now shows itself at the next line that needs it.
             let _ = shared.store.end(&before).await;
         }
         let held = Held::new(session);
         // Told now rather than lost later: a session that fits no cookie would loop for ever.
-        let lines = match shared.session_cookies(&held, &ask.head.headers).await {
+        let mut lines = match shared.session_cookies(&held, &ask.head.headers).await {
             Ok(lines) => lines,
             Err(fault) => return shared.fault_of_sign_in(ask, &fault, login),
         };
+        if fresh {
+            let bytes = lines.iter().map(HeaderValue::len).sum();
+            lines.extend(shared.count_try(ask, bytes));
+        }
         shared.metrics.sign_in(SignIn::Completed);
         tracing::info!(request_id = %ask.id, user = held.session.user.id, "signed in");
         let mut response = answer::see_other(login.return_to(&shared.router.prefix).as_str());
@@ -264,7 +255,7 @@ impl Gateway {
 }
 
 impl Shared {
-    fn bad_state(&self, ask: &Ask) -> Answer {
+    pub(super) fn bad_state(&self, ask: &Ask) -> Answer {
         self.metrics.sign_in(SignIn::BadState);
         self.fault_at(ask, &Fault::BadState, None)
     }
@@ -281,7 +272,7 @@ impl Shared {
             self.metrics.upstream_error(told.side);
         }
         let mut response = answer::fault(fault, style, place);
-        response.headers_mut().insert(http::header::REFERRER_POLICY, http::HeaderValue::from_static("no-referrer"));
+        response.headers_mut().insert(http::header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         Answer { fault: Some(told.name), ..response.into() }
     }
 

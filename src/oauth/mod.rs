@@ -4,6 +4,7 @@
 //! It writes no cookie and answers no request: the gateway does.
 
 pub mod callback;
+mod failures;
 pub mod login;
 pub mod refresh;
 pub mod service;
@@ -18,6 +19,7 @@ use url::Url;
 use crate::secret::Secret;
 
 pub use crate::session::Grant;
+pub use failures::Failure;
 
 /// Our client at Upwork, and where Upwork is: CONTRACT "upwork".
 #[derive(Clone, Debug)]

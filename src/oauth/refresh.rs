@@ -18,11 +18,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::TOKEN_TIMEOUT;
+use super::failures::{Failure, Failures};
 use super::token::{TokenError, TokenGrant};
 use super::upwork::Upwork;
 use crate::clock::SharedClock;
 use crate::session::tokens::{AccessToken, RefreshToken};
-use crate::session::{Refreshed, Session, Tokens};
+use crate::session::{Session, Tokens};
 use crate::store::{Held, Store, StoreError};
 use crate::telemetry::metrics::{self, Metrics};
 
@@ -33,6 +34,8 @@ const FAILURE_GRACE: Duration = Duration::from_secs(1);
 /// A flight that takes longer is given up: the token endpoint's time, and the store's: 8 s for its lock, then reading and
 /// writing.
 const DEADLINE: Duration = Duration::from_secs(TOKEN_TIMEOUT.as_secs() + 30);
+/// A token that is still good is not kept waiting for its successor longer than this.
+const COURTESY: Duration = Duration::from_secs(2);
 /// Tries to write what Upwork gave, and the pauses between them.
 const WRITE_PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::ZERO];
 /// What could not be written is remembered so long, as Upwork lets a replaced refresh token live.
@@ -76,6 +79,15 @@ struct Flight {
     until: Instant,
 }
 
+/// Where sessions are kept, and for how long.
+#[derive(Clone, Debug)]
+pub struct Keeping {
+    /// The store.
+    pub store: Store,
+    /// `session.lifetime`, after the last refresh.
+    pub lifetime: Duration,
+}
+
 impl Flight {
     /// Whether it is still kept, and brings something else than `access`. Where Upwork kept the refresh token, the flight
     /// that brought this very token is found under it again, and is of no more use.
@@ -84,15 +96,6 @@ impl Flight {
         let spent = matches!(&*self.answer.borrow(), Some(Ok(held)) if same(held));
         !spent && self.until > Instant::now()
     }
-}
-
-/// Where sessions are kept, and for how long.
-#[derive(Clone, Debug)]
-pub struct Keeping {
-    /// The store.
-    pub store: Store,
-    /// `session.lifetime`, after the last refresh.
-    pub lifetime: Duration,
 }
 
 /// Refreshes sessions.
@@ -106,6 +109,7 @@ pub struct Refresher {
     flights: Mutex<HashMap<[u8; 32], Flight>>,
     /// Tokens that the store did not take yet, by the refresh token they replace.
     unwritten: Mutex<HashMap<[u8; 32], (Tokens, Instant)>>,
+    failures: Failures,
 }
 
 impl Refresher {
@@ -118,11 +122,17 @@ impl Refresher {
         control: Handle,
     ) -> Arc<Self> {
         let (flights, unwritten) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { upwork, keeping, clock, metrics, control, flights, unwritten })
+        let failures = Failures::default();
+        Arc::new(Self { upwork, keeping, clock, metrics, control, flights, unwritten, failures })
+    }
+
+    /// The refresh of this session that failed since the last one that worked, as far as this process knows.
+    pub fn failure(&self, session: &str) -> Option<Failure> {
+        self.failures.of(session)
     }
 
     /// A session whose token will do: the same one, or a successor. A token that is only near its end still serves while
-    /// Upwork cannot be asked.
+    /// Upwork cannot be asked, or takes long: the flight goes on, and who asks later finds its answer.
     pub async fn fresh(self: &Arc<Self>, held: Held, need: Need) -> Answer {
         let rejected = (need == Need::Rejected).then(|| held.session.tokens.access.clone());
         let mut current = held;
@@ -138,7 +148,7 @@ impl Refresher {
             let Some(refresh) = tokens.refresh.clone() else {
                 return if alive { Ok(current) } else { Err(RefreshError::Revoked) };
             };
-            match self.join(&refresh, &current).await {
+            match self.join(&refresh, &current, alive.then_some(COURTESY)).await {
                 Ok(successor) => current = successor,
                 Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) if alive => return Ok(current),
                 Err(error) => return Err(error),
@@ -155,9 +165,17 @@ impl Refresher {
     }
 
     /// The flight of this token: the one in the air, the one that landed lately, or a new one.
-    async fn join(self: &Arc<Self>, token: &RefreshToken, held: &Held) -> Answer {
+    async fn join(self: &Arc<Self>, token: &RefreshToken, held: &Held, patience: Option<Duration>) -> Answer {
         let mut answer = self.flight(key(token), held);
-        let landed = answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+        let landing = answer.wait_for(Option::is_some);
+        let landed = match patience {
+            None => landing.await,
+            Some(patience) => match tokio::time::timeout(patience, landing).await {
+                Ok(landed) => landed,
+                Err(_) => return Err(unavailable("the refresh is still under way")),
+            },
+        };
+        let landed = landed.ok().and_then(|answer| answer.clone());
         landed.unwrap_or_else(|| Err(unavailable("the refresh was given up, since upwarden is stopping")))
     }
 
@@ -176,13 +194,19 @@ impl Refresher {
                 Ok(result) => result,
                 Err(_) => Err(unavailable("the refresh took too long")),
             };
-            this.land(&key, &result);
+            this.land(&key, &held.session.id, &result);
             landing.send_replace(Some(result));
         });
         answer
     }
 
-    fn land(&self, key: &[u8; 32], result: &Answer) {
+    fn land(&self, key: &[u8; 32], session: &str, result: &Answer) {
+        let at = self.clock.now();
+        match result {
+            Ok(_) | Err(RefreshError::Revoked) => self.failures.forget(session),
+            Err(RefreshError::Misconfigured(_)) => self.failures.note(session, Failure { at, misconfigured: true }),
+            Err(RefreshError::Unavailable { .. }) => self.failures.note(session, Failure { at, misconfigured: false }),
+        }
         let kept = match result {
             Ok(_) | Err(RefreshError::Revoked) => GRACE,
             Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) => FAILURE_GRACE,
@@ -223,7 +247,7 @@ impl Refresher {
                 }
             },
         };
-        let refreshed = Some(Refreshed { at: self.clock.now(), worked: true });
+        let refreshed = Some(self.clock.now());
         let successor = current.with(Session { tokens: tokens.clone(), refreshed, ..Session::clone(before) });
         self.write(key(token), tokens, &successor).await
     }

@@ -185,7 +185,7 @@ pub enum Loop {
     PlainHttp,
     /// The cookies together were bigger than browsers or a proxy in front take; bytes.
     CookieTooBig(usize),
-    /// The clocks of this site and of Upwork differ; seconds.
+    /// Clocks differ, so that each session is over as it begins; seconds.
     Clock(i64),
     /// It was asked for at this host, and the cookie is for another.
     WrongHost(String),
@@ -211,8 +211,9 @@ pub fn looped(cause: &Loop) -> Text {
             "Delete this site’s cookies and sign in again.\nIf you run it: a store (`store.kind`) keeps the cookie small.",
         ),
         Loop::Clock(seconds) => (
-            format!("This site’s clock and Upwork’s differ by {seconds} seconds, so each session is over as it begins.").into(),
-            "Tell whoever runs this site to set its clock; `upwarden doctor` measures it.",
+            format!("Clocks of this site differ by {seconds} seconds, so that each sign-in is over as it begins.").into(),
+            "Tell whoever runs this site to set the clocks of its machines (`upwarden doctor` measures them), and to look \
+             whether `access.not_before` lies ahead.",
         ),
         Loop::WrongHost(host) => (
             format!("The site was opened as {host}, and its cookie belongs to another name.").into(),

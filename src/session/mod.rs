@@ -87,17 +87,6 @@ impl Tokens {
     }
 }
 
-/// How the last refresh went, for the account page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refreshed {
-    /// When.
-    #[serde(rename = "t")]
-    pub at: Timestamp,
-    /// Whether new tokens came.
-    #[serde(rename = "k")]
-    pub worked: bool,
-}
-
 /// A session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
@@ -119,9 +108,9 @@ pub struct Session {
     /// When the person signed in; `access.not_before` is held against it.
     #[serde(rename = "b")]
     pub began_at: Timestamp,
-    /// The last try at a refresh.
+    /// When its tokens were last refreshed.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
-    pub refreshed: Option<Refreshed>,
+    pub refreshed: Option<Timestamp>,
 }
 
 impl Session {

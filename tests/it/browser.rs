@@ -44,7 +44,8 @@ async fn the_app_opens_after_consent_at_the_page_first_asked_for_and_no_token_is
     browser.open(&world.url("/upwork/api/hr/v2/users/me.json")).await;
     assert!(browser.source().await.contains("foo@example.com"));
 
-    // The cookie is out of every script's reach, and sealed.
+    // The cookie is out of every script's reach, and sealed. (An answer of the API is sandboxed and has no cookies at all.)
+    browser.open(&world.url("/")).await;
     assert_eq!(browser.run("return document.cookie").await, "");
     let cookies = browser.cookies().await;
     let ours = cookies.iter().find(|cookie| cookie.name == "upwarden").expect("the session's cookie");

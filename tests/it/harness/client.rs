@@ -76,6 +76,11 @@ impl Client {
         Self { host: host.to_owned(), ..self.clone() }
     }
 
+    /// The same browser at another address, which answers to the same name.
+    pub(crate) fn through(&self, address: SocketAddr) -> Self {
+        Self { door: Door::Tcp(address), ..self.clone() }
+    }
+
     /// Another browser that has the same cookies by now.
     pub(crate) fn twin(&self) -> Self {
         Self { jar: Arc::new(Mutex::new(self.jar().clone())), ..self.clone() }

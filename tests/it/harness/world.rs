@@ -39,6 +39,9 @@ pub(crate) struct Plan {
     app: Option<App>,
     begin: Timestamp,
     tapped: bool,
+    replicas: usize,
+    /// Seconds that Upwork's clock is ahead of ours.
+    ahead: i64,
 }
 
 /// Upwork, as the world sees it.
@@ -52,11 +55,13 @@ pub(crate) struct Upwork {
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) upwork: Upwork,
+    upwork_clock: Arc<ManualClock>,
     /// The scripted app.
     pub(crate) app: App,
     /// What went between browser and sidecar, where the plan said so.
     pub(crate) tap: Option<Tap>,
     public: SocketAddr,
+    others: Vec<SocketAddr>,
     neighbour: SocketAddr,
     admin: SocketAddr,
     file: Option<PathBuf>,
@@ -89,6 +94,8 @@ impl World {
             app: Some(App::default()),
             begin: BEGIN,
             tapped: false,
+            replicas: 1,
+            ahead: 0,
         }
     }
 }
@@ -125,6 +132,16 @@ impl Plan {
         Self { begin, ..self }
     }
 
+    /// With so many sidecars, which share the configuration but for their ports ([`World::replica`]).
+    pub(crate) fn replicas(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// With Upwork's clock so many seconds ahead of ours; behind where negative.
+    pub(crate) fn upwork_ahead(self, ahead: i64) -> Self {
+        Self { ahead, ..self }
+    }
+
     /// With all that goes between browser and sidecar written down.
     pub(crate) fn tapped(self) -> Self {
         Self { tapped: true, ..self }
@@ -158,7 +175,11 @@ impl Plan {
         });
         let sources = Sources { sets: over(settings, self.settings), file: file.clone(), ..Sources::default() };
 
-        let sandbox = Sandbox::new(self.upwork, clock.clone());
+        let upwork_clock = match self.ahead {
+            0 => clock.clone(),
+            ahead => ManualClock::at(Timestamp::from_seconds(self.begin.seconds() + ahead)),
+        };
+        let sandbox = Sandbox::new(self.upwork, upwork_clock.clone());
         let around = Around {
             sandbox: sandbox.clone(),
             sockets: (upwork, control),
@@ -168,13 +189,22 @@ impl Plan {
         };
         let doors =
             Doors { public: Bound::from(public), neighbour: Some(Bound::from(neighbour)), admin: Bound::from(admin) };
-        let threads = vec![sidecar(sources, doors, clock.clone()), around.start()];
+        let mut threads = vec![sidecar(sources.clone(), doors, clock.clone())];
+        let mut others = vec![public_at];
+        for _ in 1..self.replicas {
+            let (address, thread) = replica(&sources, clock.clone());
+            others.push(address);
+            threads.push(thread);
+        }
+        threads.push(around.start());
         World {
             clock,
+            upwork_clock,
             upwork: Upwork { sandbox, address: upwork_at },
             app: self.app.unwrap_or_default(),
             tap,
             public: shown,
+            others,
             neighbour: neighbour_at,
             admin: admin_at,
             file,
@@ -220,7 +250,9 @@ fn watch_panics() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
-            if name.starts_with("worker-") || ["sidecar", "around"].contains(&name.as_str()) {
+            // Other themes have workers too, and one of them lets a handler panic on purpose.
+            let wanted = info.to_string().contains("as this test wants it");
+            if !wanted && (name.starts_with("worker-") || ["sidecar", "around"].contains(&name.as_str())) {
                 PANICS.lock().unwrap().push(format!("{name}: {info}"));
             }
             before(info);
@@ -250,6 +282,19 @@ fn sidecar(sources: Sources, doors: Doors, clock: Arc<ManualClock>) -> Thread {
         let running = server::run(config, doors, clock, Some(sources), told.cancelled_owned());
         running.await.map_err(|error| error.to_string())
     })
+}
+
+/// One more sidecar of the same configuration, at its own ports.
+fn replica(sources: &Sources, clock: Arc<ManualClock>) -> (SocketAddr, Thread) {
+    let (public, admin) = (listener(), listener());
+    let at = |listener: &std::net::TcpListener| listener.local_addr().unwrap().to_string();
+    let own = [("public.listen=", at(&public)), ("neighbour.listen=", String::new()), ("admin.listen=", at(&admin))];
+    let mut sets = sources.sets.clone();
+    sets.retain(|line| !own.iter().any(|(key, _)| line.starts_with(key)));
+    sets.extend(own.iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}{value}")));
+    let address = public.local_addr().unwrap();
+    let doors = Doors { public: Bound::from(public), neighbour: None, admin: Bound::from(admin) };
+    (address, sidecar(Sources { sets, ..sources.clone() }, doors, clock))
 }
 
 /// What is around the sidecar, on a thread of its own.
@@ -282,6 +327,11 @@ impl World {
     /// A browser without cookies, at the public door.
     pub(crate) fn client(&self) -> Client {
         Client::at(self.public)
+    }
+
+    /// The same browser, whose next requests go to this replica, as a load balancer would send them.
+    pub(crate) fn replica(&self, client: &Client, number: usize) -> Client {
+        client.through(self.others[number])
     }
 
     /// A program next door.
@@ -339,6 +389,9 @@ impl World {
     /// Turns the clock.
     pub(crate) fn turn(&self, by: Duration) {
         self.clock.advance(by);
+        if !Arc::ptr_eq(&self.clock, &self.upwork_clock) {
+            self.upwork_clock.advance(by);
+        }
     }
 
     /// Changes the configuration file; the sidecar looks at it now and then.

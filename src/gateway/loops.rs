@@ -1,0 +1,176 @@
+//! Sign-ins that go round in circles: counted, stopped, and their cause measured.
+//!
+//! In: a navigation that shows no session; a callback that cannot be used. Out: the cause, once three in a row did not hold.
+//! Failed callbacks are counted inside the sealed state, which comes back even when cookies do not. Sign-ins that went well
+//! and left no session behind (a cookie too big, a key that only one replica has) are counted in a cookie of their own,
+//! which lives a minute and is no secret: whoever changes it stops nobody but himself.
+
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
+
+use super::sign_in::same_authority;
+use super::{Answer, Ask, Shared};
+use crate::clock::Timestamp;
+use crate::oauth::callback::StateFault;
+use crate::oauth::login::{MOST_FAILURES, State};
+use crate::pages::texts::Loop;
+use crate::router::ReturnTo;
+use crate::seal::Purpose;
+use crate::session::cookie::{Jar, pairs};
+use crate::store::Held;
+
+use super::fault::Fault;
+use crate::telemetry::metrics::SignIn;
+
+/// Sign-ins further apart are not in a row.
+const IN_A_ROW: Duration = Duration::from_secs(60);
+/// Bytes of cookies that some browser or proxy does not take.
+const BIG: usize = 4096;
+/// Bytes of `Cookie` that some proxy does not take.
+const BIG_FIELD: usize = 16 << 10;
+/// Clocks that differ by less end no session as it begins.
+const CLOSE: u64 = 60;
+
+/// The cookie that counts: `NAME-tries`.
+pub(super) fn jar(session_cookie: &str, secure: bool) -> Jar {
+    Jar::new(format!("{session_cookie}-tries"), secure)
+}
+
+/// Sign-ins in a row that left no session behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tries {
+    count: u8,
+    /// Bytes of the session's `Set-Cookie` lines at the last.
+    bytes: usize,
+    at: Timestamp,
+}
+
+impl Tries {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (count, bytes, at) = (parts.next()?, parts.next()?, parts.next()?);
+        let at = Timestamp::from_seconds(at.parse().ok()?);
+        Some(Self { count: count.parse().ok()?, bytes: bytes.parse().ok()?, at })
+    }
+
+    fn text(self) -> String {
+        format!("{}-{}-{}", self.count, self.bytes, self.at.seconds())
+    }
+}
+
+impl Shared {
+    fn tries(&self, headers: &HeaderMap) -> Option<Tries> {
+        let now = self.clock.now();
+        let found = self.tries.candidates(headers).iter().filter_map(|text| Tries::parse(text)).max_by_key(|t| t.at);
+        found.filter(|tries| now.since(tries.at) <= IN_A_ROW)
+    }
+
+    /// One more, for a browser that showed no session.
+    pub(super) fn count_try(&self, ask: &Ask, bytes: usize) -> Vec<HeaderValue> {
+        let count = self.tries(&ask.head.headers).map_or(1, |tries| tries.count.saturating_add(1));
+        let tries = Tries { count, bytes, at: self.clock.now() };
+        // So short a value always fits.
+        self.tries.set(&tries.text(), IN_A_ROW, &ask.head.headers).unwrap_or_default()
+    }
+
+    /// Why this browser is not sent to sign in once more, where the last three did not hold.
+    pub(super) fn going_round(&self, ask: &Ask, held: Option<&Held>) -> Option<Loop> {
+        let tries = self.tries(&ask.head.headers).filter(|tries| tries.count >= MOST_FAILURES)?;
+        Some(self.wrong_place(ask).unwrap_or_else(|| self.lost(ask, held, tries)))
+    }
+
+    /// What became of the session that was given.
+    fn lost(&self, ask: &Ask, held: Option<&Held>, tries: Tries) -> Loop {
+        let (headers, now) = (&ask.head.headers, self.clock.now());
+        if let Some(held) = held {
+            let user = &held.session.user.id;
+            let ahead = self.access.load().not_before.get(user).map_or(0, |moment| moment.since(now).as_secs());
+            return clock(ahead);
+        }
+        let shown = pairs(headers).any(|(name, _)| self.jar.owns(name));
+        let values = self.jar.candidates(headers);
+        if values.is_empty() {
+            // Pieces without the others were dropped on the way.
+            return if shown || tries.bytes > BIG { Loop::CookieTooBig(tries.bytes) } else { Loop::CookieLost };
+        }
+        let ring = self.ring.now();
+        let opened = values.iter().find_map(|value| ring.open(Purpose::Session, value));
+        match opened.map(|opened| crate::session::Session::from_bytes(&opened.bytes)) {
+            None => Loop::KeyChanged,
+            Some(Some(session)) => {
+                let issued_at = session.tokens.issued_at;
+                clock(now.since(issued_at).max(issued_at.since(now)).as_secs())
+            }
+            Some(None) => Loop::Unknown,
+        }
+    }
+
+    /// What is measured of a callback that no sign-in of the browser fits (CONTRACT "the third stops at a page").
+    pub(super) fn loop_cause(&self, ask: &Ask, state: &State, fault: Option<StateFault>) -> Loop {
+        if let Some(cause) = self.wrong_place(ask) {
+            return cause;
+        }
+        let (headers, now) = (&ask.head.headers, self.clock.now());
+        let bytes: usize = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::len).sum();
+        match fault {
+            Some(StateFault::NoCookie) => Loop::CookieLost,
+            Some(StateFault::OtherCookie) if bytes > BIG_FIELD => Loop::CookieTooBig(bytes),
+            Some(StateFault::OtherCookie) if self.logins.open(&self.ring.now(), headers, now).is_empty() => {
+                Loop::KeyChanged
+            }
+            // Nobody is that slow three times.
+            Some(StateFault::Stale) => clock(now.since(state.began_at()).as_secs()),
+            Some(StateFault::OtherCookie) | None => Loop::Unknown,
+        }
+    }
+
+    /// The browser came by a name or a scheme for which our cookies are not.
+    fn wrong_place(&self, ask: &Ask) -> Option<Loop> {
+        let (scheme, ours) = self.config.public_url.split_once("://")?;
+        let asked = ask.origin.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(ours);
+        if !same_authority(asked, ours, scheme) {
+            return Some(Loop::WrongHost(asked.to_owned()));
+        }
+        (self.session.secure && !ask.origin.https && ask.origin.trusted).then_some(Loop::PlainHttp)
+    }
+
+    /// A callback whose state does not open here. Where the browser has a sign-in under way that does not open either, the
+    /// key was changed meanwhile: it begins again by itself (LESSONS 6), counted. What nobody of us sealed begins nothing.
+    pub(super) fn sealed_by_others(&self, ask: &Ask) -> Answer {
+        let headers = &ask.head.headers;
+        let open = self.logins.open(&self.ring.now(), headers, self.clock.now());
+        if !self.logins.any(headers) || !open.is_empty() {
+            return self.bad_state(ask);
+        }
+        let lines = self.count_try(ask, 0);
+        let mut answer = if self.tries(headers).is_some_and(|tries| tries.count.saturating_add(1) >= MOST_FAILURES) {
+            self.metrics.sign_in(SignIn::Looping);
+            self.fault(ask, &Fault::Looped(Loop::KeyChanged))
+        } else {
+            self.begin_sign_in(ask, &ReturnTo::home(), 0)
+        };
+        for line in lines {
+            answer.response.headers_mut().append(SET_COOKIE, line);
+        }
+        answer
+    }
+}
+
+fn clock(seconds: u64) -> Loop {
+    if seconds < CLOSE { Loop::Unknown } else { Loop::Clock(i64::try_from(seconds).unwrap_or(i64::MAX)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_comes_back_and_nonsense_counts_nothing() {
+        let tries = Tries { count: 2, bytes: 700, at: Timestamp::from_seconds(1000) };
+        assert_eq!(Tries::parse(&tries.text()), Some(tries));
+        for text in ["", "2", "2-700", "x-700-1000", "-1-2-3", "256-1-1"] {
+            assert_eq!(Tries::parse(text), None, "{text}");
+        }
+    }
+}
