@@ -4,6 +4,7 @@
 //! the only room that writes `Set-Cookie`, and the only one that knows both a session and a request.
 
 mod answer;
+mod credential;
 mod facts;
 pub mod fault;
 mod forward;
@@ -11,7 +12,9 @@ mod identify;
 mod limits;
 mod neighbour;
 mod own;
+mod reading;
 mod sign_in;
+mod tickets;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -48,6 +51,7 @@ use answer::Style;
 use facts::Looking;
 use fault::Fault;
 use limits::{SessionEnds, SignIns};
+use tickets::Tickets;
 
 /// What the gate itself needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -95,6 +99,7 @@ pub struct Shared {
     clock: SharedClock,
     sign_ins: SignIns,
     ends: SessionEnds,
+    tickets: Tickets,
     turn: AtomicUsize,
 }
 
@@ -139,6 +144,7 @@ impl Shared {
             logins: LoginJars::new(&parts.session.cookie, parts.session.secure),
             sign_ins: SignIns::new(parts.config.sign_ins_per_address),
             ends: SessionEnds::default(),
+            tickets: Tickets::default(),
             turn: AtomicUsize::new(0),
             config: parts.config,
             router: parts.router,

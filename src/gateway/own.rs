@@ -183,6 +183,7 @@ impl Shared {
         let mut query = "";
         if let Some(held) = &held {
             self.ends.end(&held.session.id);
+            self.tickets.end(&held.session.id, self.clock.now());
             if let Err(error) = self.store.end(held).await {
                 return self.fault(&ask, &Fault::StoreDown(error.to_string()));
             }

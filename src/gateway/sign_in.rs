@@ -234,6 +234,7 @@ impl Gateway {
         let shared = &self.shared;
         if let Ok(Some(before)) = shared.identify(&ask.head.headers).await {
             shared.ends.end(&before.session.id);
+            shared.tickets.end(&before.session.id, shared.clock.now());
             // A store that is down now shows itself at the next line that needs it.
             let _ = shared.store.end(&before).await;
         }

@@ -21,6 +21,10 @@ impl CookieStore {
         Self { ring }
     }
 
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     pub(super) fn open(&self, value: &str) -> Option<Held> {
         let opened = self.ring.now().open(Purpose::Session, value)?;
         let session = Session::from_bytes(&opened.bytes)?;

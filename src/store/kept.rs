@@ -115,7 +115,7 @@ impl<S: SessionStore> Kept<S> {
     }
 
     /// The record of this id, where this key opens it and its time has not come.
-    async fn find(&self, id: &str, key: Secret) -> Result<Option<Held>, StoreError> {
+    pub(super) async fn find(&self, id: &str, key: Secret) -> Result<Option<Held>, StoreError> {
         let Some(text) = self.store.load(id).await? else { return Ok(None) };
         let session = keyring(&key)
             .and_then(|ring| ring.open(Purpose::Session, &text))

@@ -15,6 +15,7 @@ mod embedded;
 mod kept;
 mod lock;
 mod records;
+mod ticket;
 mod valkey;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use crate::session::Session;
 
 pub use lock::Lock;
 pub use records::{Expect, NewRecord, Record, Version};
+pub use ticket::OpenedTicket;
 pub use valkey::check_url;
 
 /// Which store, and where: CONTRACT "store".
