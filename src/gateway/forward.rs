@@ -133,13 +133,10 @@ impl Gateway {
                 response.headers_mut().extend(self.broker.quota().headers());
                 response.into()
             }
-            Err(CallError::Token(RefreshError::Revoked)) if !service => match over {
-                Some(over) => shared.fault(&ask, &over),
-                None => {
-                    let decision = shared.decide(&ask, Target::Api, None);
-                    shared.refuse(&ask, decision, None)
-                }
-            },
+            Err(CallError::Token(RefreshError::Revoked)) if !service => {
+                let no_session = || shared.refuse(&ask, shared.decide(&ask, Target::Api, None), None);
+                over.map_or_else(no_session, |over| shared.fault(&ask, &over))
+            }
             Err(error) => shared.fault(&ask, &api_fault(error, service)),
         };
         answer.change(outcome.change)

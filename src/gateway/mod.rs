@@ -15,6 +15,7 @@ mod own;
 mod reading;
 mod sign_in;
 mod tickets;
+mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -295,7 +296,7 @@ impl Gateway {
             Route::Unknown => shared.fault(&ask, &Fault::NotFound),
             Route::Ambiguous => shared.fault(&ask, &Fault::AmbiguousPath),
             Route::App { public } => self.gate(ask, body, Gated { route, target: Target::App { public } }, peer).await,
-            Route::Api(_) | Route::Graphql => self.gate(ask, body, Gated { route, target: Target::Api }, peer).await,
+            Route::Api(_) | Route::Graphql => self.api(ask, body, route, peer).await,
         };
         (route.kind(), answer)
     }

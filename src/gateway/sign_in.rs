@@ -238,7 +238,10 @@ impl Gateway {
             // A store that is down now shows itself at the next line that needs it.
             let _ = shared.store.end(&before).await;
         }
-        let held = Held::new(session);
+        let held = match shared.share_with_tokens(Held::new(session)).await {
+            Ok(held) => held,
+            Err(fault) => return shared.fault_of_sign_in(ask, &fault, login),
+        };
         // Told now rather than lost later: a session that fits no cookie would loop for ever.
         let lines = match shared.session_cookies(&held, &ask.head.headers).await {
             Ok(lines) => lines,

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Held, Store, StoreError};
+use super::{Held, Place, Store, StoreError};
 use crate::clock::Timestamp;
 use crate::seal::{Purpose, Ring};
 use crate::secret::Secret;
@@ -54,10 +54,10 @@ impl Store {
                 let tokens = Tokens { refresh: None, ..held.session.tokens.clone() };
                 Whom::Session(Box::new(Session { tokens, ..Session::clone(&held.session) }))
             }
-            (Self::Embedded(_) | Self::Valkey(_), Some(place)) => {
-                Whom::Place(held.session.id.as_str().into(), place.key.expose().into())
+            (Self::Embedded(_) | Self::Valkey(_), Some(Place { key: Some(key), .. })) => {
+                Whom::Place(held.session.id.as_str().into(), key.expose().into())
             }
-            (Self::Embedded(_) | Self::Valkey(_), None) => return Ok(None),
+            (Self::Embedded(_) | Self::Valkey(_), _) => return Ok(None),
         };
         // Texts and numbers always serialize.
         let bytes = serde_json::to_vec(&Inside { ends_at, whom }).map(Zeroizing::new).unwrap_or_default();

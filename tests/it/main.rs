@@ -7,10 +7,14 @@
 )]
 
 mod architecture; // the floors of src/lib.rs, held against the code
+mod browser; // the main job in Chromium
+mod callers; // callers without a browser: neighbour door, tickets, personal access tokens, service identity
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
 mod framing; // where messages end, as a strict reader says: tables and properties
 mod habits; // what people read and deploy with says what is so
+mod harness; // a whole world in this process: sandbox, app, sidecar, client, browser
 mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/2, drain
+mod main_job; // the main job at the public door, with a client that hides nothing
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets

@@ -1,0 +1,100 @@
+//! The real binary, as somebody would run it.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use super::PATIENCE;
+
+/// A running `upwarden`; it is killed when this is dropped, if it still runs.
+pub(crate) struct Upwarden {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it said on stdout so far.
+    pub(crate) said: String,
+    log: Option<std::thread::JoinHandle<String>>,
+}
+
+/// The binary with these arguments and an environment that says nothing of upwarden.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_upwarden"));
+    let known: BTreeSet<String> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+    for name in known.iter().filter(|name| name.starts_with("UPWARDEN_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+impl Upwarden {
+    /// Starts it.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (told, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if told.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let log = std::thread::spawn(move || {
+            let mut text = String::new();
+            // What is not text is not looked for.
+            let _ = err.read_to_string(&mut text);
+            text
+        });
+        Self { child, lines, said: String::new(), log: Some(log) }
+    }
+
+    /// Reads stdout until a line has `part` in it; gives that line.
+    pub(crate) fn line_with(&mut self, part: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| {
+                let _ = self.child.kill();
+                let log = self.log.take().map(|log| log.join().unwrap()).unwrap_or_default();
+                unreachable!("no line with {part:?}:\n{}\n{log}", self.said)
+            });
+            self.said.push_str(&line);
+            self.said.push('\n');
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends it a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let done = Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
+        assert!(done.success(), "kill -{name} {pid}");
+    }
+
+    /// Waits for its end: how it ended, and what it logged.
+    pub(crate) fn ended(mut self) -> (ExitStatus, String) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, self.log.take().unwrap().join().unwrap());
+            }
+            assert!(Instant::now() < end, "it does not end");
+            // Between two looks, not for luck.
+            std::thread::sleep(std::time::Duration::from_millis(15));
+        }
+    }
+}
+
+impl Drop for Upwarden {
+    fn drop(&mut self) {
+        // Only while it has not been waited for: its number may be somebody else's afterwards.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
