@@ -77,6 +77,7 @@ fn configuration(sockets: &Sockets) -> Result<Config, Failure> {
         ("admin.listen", address(&sockets.admin)?.to_string()),
         ("app.url", format!("http://{}", address(&sockets.app)?)),
         ("app.public_paths", "/health".to_owned()),
+        ("app.tickets", "true".to_owned()),
         ("upwork.client_id", id),
         ("upwork.client_secret", secret),
         ("upwork.authorize_url", format!("{sandbox}{}", sandbox::AUTHORIZE_PATH)),

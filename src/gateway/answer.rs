@@ -95,7 +95,11 @@ pub(super) fn fault(fault: &Fault, style: Style<'_>, return_to: Option<&ReturnTo
         if style.person { person(fault, &told, style, &login) } else { program(fault, &told, style, &login) };
     let headers = response.headers_mut();
     if told.status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"upwarden\""));
+        let shown = matches!(fault, Fault::Ticket(_) | Fault::Token(_));
+        // RFC 6750 section 3.1: a token that was shown and is not good is named so.
+        let challenge =
+            if shown { "Bearer realm=\"upwarden\", error=\"invalid_token\"" } else { "Bearer realm=\"upwarden\"" };
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if let Some(seconds) = told.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -11,7 +11,7 @@ use http::{HeaderMap, Response};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
-use super::{Answer, Ask, Gateway, Shared};
+use super::{Answer, Ask, Gateway, Shared, reading};
 use crate::body::Body;
 use crate::broker::{ApiTarget, CallError, Caller, TargetError};
 use crate::listener::{BodyWatch, Peer, Refused};
@@ -20,7 +20,7 @@ use crate::oauth::refresh::{Need, RefreshError};
 use crate::policy::Target;
 use crate::proxy::forwarded::Claims;
 use crate::proxy::headers::{
-    FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
+    FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, TICKET, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
 };
 use crate::proxy::upgrade::Upgrades;
 use crate::proxy::{self, AppHeaders, HostPolicy, Onward};
@@ -28,6 +28,22 @@ use crate::router::Route;
 use crate::session::Session;
 use crate::store::{Held, SessionChange};
 use crate::telemetry::Side;
+
+/// How long the app waits for a fresh token that only its ticket needs.
+const TICKET_WAIT: Duration = Duration::from_secs(2);
+
+/// A call of the API: where, as whom, and what is special about it.
+#[derive(Debug)]
+pub(super) struct Calling<'a> {
+    /// Its path.
+    pub(super) route: Route<'a>,
+    /// Whose token it uses.
+    pub(super) caller: Caller,
+    /// It may only read.
+    pub(super) read_only: bool,
+    /// What is said where Upwork has ended the grant; `None` asks for a sign-in.
+    pub(super) over: Option<Fault>,
+}
 
 impl Gateway {
     /// On to the app. The app needs no fresh token; only one that ended long ago is renewed first.
@@ -58,6 +74,9 @@ impl Gateway {
         if let Some(held) = held.as_ref().filter(|held| shared.identity_may_be_told(&held.session)) {
             tell_identity(&mut headers, &held.session);
         }
+        if let Some(ticket) = held.as_ref().and_then(|held| shared.ticket(held)) {
+            headers.set(TICKET, ticket);
+        }
         let upgrades = Upgrades {
             tracker: peer.tracker.clone(),
             drain: peer.drain.clone(),
@@ -82,20 +101,34 @@ impl Gateway {
     /// On to the API, as the session's user.
     pub(super) async fn call(&self, ask: Ask, body: Body, route: Route<'_>, held: Held) -> Answer {
         let reseal = held.reseal.then(|| held.clone());
-        let answer = self.broker_call(ask, body, route, Caller::Session(held.clone())).await.user(&held);
+        let calling = Calling {
+            route,
+            caller: Caller::Session(held.clone()),
+            read_only: self.shared.config.public_read_only,
+            over: None,
+        };
+        let answer = self.broker_call(ask, body, calling).await.user(&held);
         match (&answer.change, reseal) {
             (SessionChange::Keep, Some(held)) => answer.change(SessionChange::Replace(held)),
             _ => answer,
         }
     }
 
-    /// On to the API, as `caller`.
-    pub(super) async fn broker_call(&self, mut ask: Ask, body: Body, route: Route<'_>, caller: Caller) -> Answer {
-        let shared = &self.shared;
+    /// On to the API.
+    pub(super) async fn broker_call(&self, mut ask: Ask, body: Body, calling: Calling<'_>) -> Answer {
+        let (shared, Calling { route, caller, read_only, over }) = (&self.shared, calling);
         let target = match ApiTarget::parse(route, ask.head.uri.query(), &shared.graphql_path) {
             Ok(target) => target,
             Err(TargetError::Forbidden) => return shared.fault(&ask, &Fault::ForbiddenTarget),
             Err(TargetError::NotApi) => return shared.fault(&ask, &Fault::NotFound),
+        };
+        let body = if read_only {
+            match reading::only_reads(&mut ask.head, body, route).await {
+                Ok(body) => body,
+                Err(fault) => return shared.fault(&ask, &fault),
+            }
+        } else {
+            body
         };
         let service = matches!(caller, Caller::Service(_));
         let watch = ask.head.extensions.get::<BodyWatch>().cloned();
@@ -113,8 +146,8 @@ impl Gateway {
                 Answer { fault: wall.then_some("cdn-wall"), ..response.into() }
             }
             Err(CallError::Token(RefreshError::Revoked)) if !service => {
-                let decision = shared.decide(&ask, Target::Api, None);
-                shared.refuse(&ask, decision, None)
+                let no_session = || shared.refuse(&ask, shared.decide(&ask, Target::Api, None), None);
+                over.map_or_else(no_session, |over| shared.fault(&ask, &over))
             }
             Err(error) => shared.fault(&ask, &blame(watch.as_ref(), api_fault(error, service))),
         };
@@ -168,15 +201,32 @@ impl Shared {
     async fn recheck(&self, held: Option<Held>) -> Option<(Option<Held>, SessionChange)> {
         let Some(held) = held else { return Some((None, SessionChange::Keep)) };
         let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
-        if !held.session.needs_recheck(self.clock.now(), self.session.recheck) {
+        let needed = held.session.needs_recheck(self.clock.now(), self.session.recheck);
+        if !needed && !self.needs_token_for_ticket(&held.session) {
             return Some((Some(held), change));
         }
-        match self.refresher.fresh(held.clone(), Need::Due).await {
+        let fresh = self.refresher.fresh(held.clone(), Need::Due);
+        let fresh = if needed {
+            fresh.await
+        } else {
+            // The refresh goes on; the next request finds what came of it.
+            match tokio::time::timeout(TICKET_WAIT, fresh).await {
+                Ok(fresh) => fresh,
+                Err(_) => return Some((Some(held), change)),
+            }
+        };
+        match fresh {
             Ok(fresh) if Arc::ptr_eq(&fresh.session, &held.session) => Some((Some(held), change)),
             Ok(fresh) => Some((Some(fresh.clone()), SessionChange::Replace(fresh))),
             Err(RefreshError::Revoked) => None,
             Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) => Some((Some(held), change)),
         }
+    }
+
+    /// With the cookie store a ticket holds the access token itself, so one that ends soon would be of no use to the app.
+    fn needs_token_for_ticket(&self, session: &Session) -> bool {
+        let holds_token = self.config.tickets && !self.store.keeps_records();
+        holds_token && session.tokens.refresh.is_some() && self.clock.now() >= session.tokens.due_at()
     }
 
     /// A token of the implicit grant may have been issued to somebody else's application (token substitution): identity

@@ -4,6 +4,7 @@
 //! the only room that writes `Set-Cookie`, and the only one that knows both a session and a request.
 
 mod answer;
+mod credential;
 mod facts;
 pub mod fault;
 mod forward;
@@ -12,7 +13,10 @@ mod limits;
 mod loops;
 mod neighbour;
 mod own;
+mod reading;
 mod sign_in;
+mod tickets;
+mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -49,6 +53,7 @@ use answer::Style;
 use facts::Looking;
 use fault::Fault;
 use limits::{SessionEnds, SignIns};
+use tickets::Tickets;
 
 /// What the gate itself needs to know of the configuration.
 #[derive(Clone, Debug)]
@@ -97,6 +102,7 @@ pub struct Shared {
     clock: SharedClock,
     sign_ins: SignIns,
     ends: SessionEnds,
+    tickets: Tickets,
     turn: AtomicUsize,
 }
 
@@ -142,6 +148,7 @@ impl Shared {
             tries: loops::jar(&parts.session.cookie, parts.session.secure),
             sign_ins: SignIns::new(parts.config.sign_ins_per_address),
             ends: SessionEnds::default(),
+            tickets: Tickets::default(),
             turn: AtomicUsize::new(0),
             config: parts.config,
             router: parts.router,
@@ -292,7 +299,7 @@ impl Gateway {
             Route::Unknown => shared.fault(&ask, &Fault::NotFound),
             Route::Ambiguous => shared.fault(&ask, &Fault::AmbiguousPath),
             Route::App { public } => self.gate(ask, body, Gated { route, target: Target::App { public } }, peer).await,
-            Route::Api(_) | Route::Graphql => self.gate(ask, body, Gated { route, target: Target::Api }, peer).await,
+            Route::Api(_) | Route::Graphql => self.api(ask, body, route, peer).await,
         };
         (route.kind(), answer)
     }

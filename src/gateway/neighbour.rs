@@ -1,17 +1,19 @@
 //! The neighbour door: the API for processes next door, without a cookie and without a browser.
 //!
-//! In: a request from loopback or a Unix socket. Out: Upwork's answer, called as the service identity. What a browser sends
-//! is refused, and so is a host name that is not the door's own (DNS rebinding, LESSONS 21). It never sets a cookie.
+//! In: a request from loopback or a Unix socket. Out: Upwork's answer, called as the user whose ticket is shown, else as the
+//! service identity; a bad ticket is never a reason to call as the latter. What a browser sends is refused, and so is a host name that is not the door's own (DNS rebinding, LESSONS 21). It never sets a cookie.
 
 use http::header::{HOST, HeaderValue};
 
-use super::fault::Fault;
+use super::credential::{Shown, shown};
+use super::fault::{Fault, TicketFault, TokenFault};
+use super::forward::Calling;
 use super::{Answer, Ask, Gateway, Shared, facts};
 use crate::body::Body;
 use crate::broker::Caller;
 use crate::proxy::headers::SECRET;
 use crate::router::{self, Route};
-use crate::store::SessionChange;
+use crate::store::{Held, SessionChange};
 use crate::telemetry::RouteKind;
 
 impl Gateway {
@@ -25,19 +27,47 @@ impl Gateway {
         if let Err(fault) = shared.may_knock(&ask) {
             return (kind, shared.fault(&ask, &fault));
         }
-        let answer = match (route, &shared.service) {
-            (Route::Ambiguous, _) => shared.fault(&ask, &Fault::AmbiguousPath),
-            (Route::Auth(_) | Route::Unknown | Route::App { .. }, _) => shared.fault(&ask, &Fault::NeighbourPath),
-            (Route::Api(_) | Route::Graphql, None) => shared.fault(&ask, &Fault::NoServiceIdentity),
-            (Route::Api(_) | Route::Graphql, Some(service)) => {
-                self.broker_call(ask, body, route, Caller::Service(service.clone())).await.change(SessionChange::Keep)
-            }
+        let answer = match route {
+            Route::Ambiguous => shared.fault(&ask, &Fault::AmbiguousPath),
+            Route::Auth(_) | Route::Unknown | Route::App { .. } => shared.fault(&ask, &Fault::NeighbourPath),
+            Route::Api(_) | Route::Graphql => self.call_from_next_door(ask, body, route).await,
         };
-        (kind, answer)
+        // Whatever became of a session: there is no browser here to be told.
+        (kind, answer.change(SessionChange::Keep))
+    }
+
+    async fn call_from_next_door(&self, ask: Ask, body: Body, route: Route<'_>) -> Answer {
+        let (shared, read_only) = (&self.shared, self.shared.config.neighbour_read_only);
+        let held = match shared.next_door(&ask).await {
+            Ok(held) => held,
+            Err(fault) => return shared.fault(&ask, &fault),
+        };
+        match (held, &shared.service) {
+            (Some(held), _) => {
+                let over = Some(Fault::Ticket(TicketFault::Over));
+                let calling = Calling { route, caller: Caller::Session(held.clone()), read_only, over };
+                self.broker_call(ask, body, calling).await.user(&held)
+            }
+            (None, Some(service)) => {
+                let calling = Calling { route, caller: Caller::Service(service.clone()), read_only, over: None };
+                self.broker_call(ask, body, calling).await
+            }
+            (None, None) => shared.fault(&ask, &Fault::NoServiceIdentity),
+        }
     }
 }
 
 impl Shared {
+    /// Whom a ticket names; none where there is no ticket.
+    async fn next_door(&self, ask: &Ask) -> Result<Option<Held>, Fault> {
+        match shown(&ask.head.headers) {
+            Shown::Nothing => Ok(None),
+            Shown::Ticket(ticket) => self.ticket_holder(ask, &ticket).await.map(Some),
+            Shown::BadTicket => Err(Fault::Ticket(TicketFault::Bad)),
+            Shown::Token(_) | Shown::BadToken => Err(Fault::Token(TokenFault::Elsewhere)),
+        }
+    }
+
     fn may_knock(&self, ask: &Ask) -> Result<(), Fault> {
         let headers = &ask.head.headers;
         if facts::from_browser(headers) {

@@ -15,11 +15,15 @@ use crate::body::Body;
 use crate::oauth::Grant;
 use crate::oauth::upwork::Upwork;
 use crate::pages::curl::Neighbour;
-use crate::pages::{self, AccountView, ConfirmView, Frame, LastRefresh, RefreshOutcome, Revocation, SignedOutView};
+use crate::pages::{
+    self, AccountView, ConfirmView, Frame, LastRefresh, NewToken, RefreshOutcome, Revocation, SignedOutView, TokenRow,
+    TokensView,
+};
 use crate::policy::{Decision, Site, Target};
 use crate::router::{AuthPath, ReturnTo};
+use crate::secret::Secret;
 use crate::session::{Session, Tokens};
-use crate::store::{Held, SessionChange, StoreError};
+use crate::store::{Held, SessionChange, StoreError, TokenRecord};
 
 /// Bytes of a sign-out's form that are read.
 const FORM: usize = 4 << 10;
@@ -36,7 +40,7 @@ impl Gateway {
             (AuthPath::Logout, &Method::POST) => shared.sign_out(ask, body).await,
             (AuthPath::Logout, &Method::GET | &Method::HEAD) => shared.sign_out_page(ask).await,
             (AuthPath::Logout, _) => shared.fault(&ask, &Fault::MethodNotAllowed("GET, HEAD, POST")),
-            (AuthPath::Tokens(_), _) => shared.fault(&ask, &Fault::NotFound),
+            (AuthPath::Tokens(id), _) => self.tokens(ask, body, id).await,
             (_, method) if !matches!(*method, Method::GET | Method::HEAD) => {
                 shared.fault(&ask, &Fault::MethodNotAllowed("GET, HEAD"))
             }
@@ -54,8 +58,11 @@ impl Gateway {
         };
         match (shared.decide(&ask, Target::Own, held.as_ref()), held) {
             (Decision::Allow, Some(held)) => {
-                let answer =
-                    if endpoint == AuthPath::Session { shared.session_json(&held) } else { self.account(&ask, &held) };
+                let answer = if endpoint == AuthPath::Session {
+                    shared.session_json(&held)
+                } else {
+                    self.account(&ask, &held).await
+                };
                 let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
                 answer.user(&held).change(change)
             }
@@ -66,8 +73,18 @@ impl Gateway {
         }
     }
 
-    fn account(&self, ask: &Ask, held: &Held) -> Answer {
+    async fn account(&self, ask: &Ask, held: &Held) -> Answer {
+        self.account_with(ask, held, None).await
+    }
+
+    /// The page, with a token that was made a moment ago where there is one.
+    pub(super) async fn account_with(&self, ask: &Ask, held: &Held, new: Option<(&TokenRecord, &Secret)>) -> Answer {
         let (shared, quota) = (&self.shared, self.broker.quota());
+        let tokens = match shared.tokens_of(held).await {
+            Ok(tokens) => tokens,
+            Err(fault) => return shared.fault(ask, &fault),
+        };
+        let rows: Option<Vec<_>> = tokens.as_ref().map(|tokens| tokens.iter().map(token_row).collect());
         let id = ask.id.to_string();
         let session = &held.session;
         let neighbour = shared
@@ -95,8 +112,8 @@ impl Gateway {
                 resets_at: shared.clock.now().plus(quota.resets_in),
             }),
             neighbour: neighbour.map(|door| (door, shared.config.neighbour_secret.is_some())),
-            tokens: None,
-            new_token: None,
+            tokens: rows.as_deref().map(|rows| TokensView { rows }),
+            new_token: new.map(|(record, token)| NewToken { name: &record.name, token }),
         };
         answer::page(StatusCode::OK, pages::account(&view), "same-origin").into()
     }
@@ -177,6 +194,7 @@ impl Shared {
                 let revocation = match done {
                     "done=revoked" => Revocation::Revoked,
                     "done=failed" => Revocation::Failed,
+                    "done=kept" => Revocation::KeptForTokens,
                     _ => Revocation::NoSession,
                 };
                 pages::signed_out(&SignedOutView { frame, revocation, everywhere })
@@ -201,6 +219,7 @@ impl Shared {
         let mut query = "";
         if let Some(held) = &held {
             self.ends.end(&held.session.id);
+            self.tickets.end(&held.session.id, self.clock.now());
             if let Err(error) = self.store.end(held).await {
                 return self.fault(&ask, &Fault::StoreDown(error.to_string()));
             }
@@ -212,7 +231,13 @@ impl Shared {
                     error => Fault::StoreDown(error.to_string()),
                 });
             }
-            query = if revoke(self.upwork.clone(), held.session.tokens.clone()).await {
+            let kept = match self.kept_for_tokens(held).await {
+                Ok(kept) => kept,
+                Err(fault) => return self.fault(&ask, &fault),
+            };
+            query = if kept {
+                "?done=kept"
+            } else if revoke(self.upwork.clone(), held.session.tokens.clone()).await {
                 "?done=revoked"
             } else {
                 "?done=failed"
@@ -250,6 +275,17 @@ async fn revoke(upwork: Arc<Upwork>, tokens: Tokens) -> bool {
             false
         }
         Err(_) => false,
+    }
+}
+
+fn token_row(record: &TokenRecord) -> TokenRow<'_> {
+    TokenRow {
+        id: &record.id,
+        name: &record.name,
+        created_at: record.created_at,
+        expires_at: record.expires_at,
+        last_used_at: record.last_used_at,
+        read_only: record.read_only,
     }
 }
 

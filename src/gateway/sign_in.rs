@@ -231,10 +231,14 @@ impl Gateway {
         let fresh = !matches!(before, Ok(Some(_)));
         if let Ok(Some(before)) = before {
             shared.ends.end(&before.session.id);
+            shared.tickets.end(&before.session.id, shared.clock.now());
             // A store that is down now shows itself at the next line that needs it.
             let _ = shared.store.end(&before).await;
         }
-        let held = Held::new(session);
+        let held = match shared.share_with_tokens(Held::new(session)).await {
+            Ok(held) => held,
+            Err(fault) => return shared.fault_of_sign_in(ask, &fault, login),
+        };
         // Told now rather than lost later: a session that fits no cookie would loop for ever.
         let mut lines = match shared.session_cookies(&held, &ask.head.headers).await {
             Ok(lines) => lines,

@@ -140,7 +140,7 @@ impl Refresher {
             let tokens = &current.session.tokens;
             let now = self.clock.now();
             let refused = rejected.as_ref().is_some_and(|token| token.expose() == tokens.access.expose());
-            let known = tokens.refresh.as_ref().and_then(|token| self.known(token, &tokens.access));
+            let known = tokens.refresh.as_ref().and_then(|token| self.known(token, &current));
             if known.is_none() && !refused && now < tokens.due_at() {
                 return Ok(current);
             }
@@ -157,16 +157,17 @@ impl Refresher {
         Ok(current)
     }
 
-    /// A flight that landed well, with something else than `access`, or is still in the air.
-    fn known(&self, token: &RefreshToken, access: &AccessToken) -> Option<()> {
+    /// A flight that landed well, with something else than what is at hand, or is still in the air.
+    fn known(&self, token: &RefreshToken, held: &Held) -> Option<()> {
         let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        let flight = flights.get(&key(token)).filter(|flight| flight.serves(access))?;
+        let flight =
+            flights.get(&flight_key(token, held)).filter(|flight| flight.serves(&held.session.tokens.access))?;
         (!matches!(*flight.answer.borrow(), Some(Err(_)))).then_some(())
     }
 
     /// The flight of this token: the one in the air, the one that landed lately, or a new one.
     async fn join(self: &Arc<Self>, token: &RefreshToken, held: &Held, patience: Option<Duration>) -> Answer {
-        let mut answer = self.flight(key(token), held);
+        let mut answer = self.flight(flight_key(token, held), held);
         let landing = answer.wait_for(Option::is_some);
         let landed = match patience {
             None => landing.await,
@@ -220,14 +221,29 @@ impl Refresher {
     /// Refreshes, alone among all replicas.
     async fn refresh(&self, held: &Held) -> Answer {
         let busy = || unavailable("another replica has been refreshing this session for too long");
-        let lock = self.keeping.store.lock(&held.session.id).await?.ok_or_else(busy)?;
-        let answer = self.refresh_locked(held).await;
-        lock.release().await;
-        answer
+        let mut name = held.lock_name();
+        // Its tokens may have been moved into a shared grant meanwhile, which has a lock of its own.
+        for _ in 0..MOST_STEPS {
+            let lock = self.keeping.store.lock(&name).await?.ok_or_else(busy)?;
+            let current = self.keeping.store.reload(held).await;
+            let moved = current.as_ref().ok().and_then(Option::as_ref).map(Held::lock_name).filter(|now| *now != name);
+            if let Some(now) = moved {
+                lock.release().await;
+                name = now;
+                continue;
+            }
+            let answer = match current {
+                Ok(Some(current)) => self.refresh_locked(held, current).await,
+                Ok(None) => Err(RefreshError::Revoked),
+                Err(error) => Err(error.into()),
+            };
+            lock.release().await;
+            return answer;
+        }
+        Err(busy())
     }
 
-    async fn refresh_locked(&self, held: &Held) -> Answer {
-        let Some(current) = self.keeping.store.reload(held).await? else { return Err(RefreshError::Revoked) };
+    async fn refresh_locked(&self, held: &Held, current: Held) -> Answer {
         if current.session.tokens.access.expose() != held.session.tokens.access.expose() {
             // Another replica was here first.
             return Ok(current);
@@ -265,7 +281,8 @@ impl Refresher {
 
     /// Upwork's word ends the session on every replica at once.
     async fn revoked(&self, held: &Held) {
-        if let Err(error) = self.keeping.store.end(held).await {
+        let shared = self.keeping.store.end_shared(held).await;
+        if let Err(error) = self.keeping.store.end(held).await.and(shared) {
             tracing::warn!(%error, "a session that Upwork ended stays in the store until its own end");
         }
     }
@@ -324,7 +341,13 @@ fn unavailable(why: &str) -> RefreshError {
     RefreshError::Unavailable { why: why.to_owned(), retry_after: None }
 }
 
-/// What a flight is known by, without keeping the token.
+/// What a flight is known by: whoever shares a grant with others gets an answer of their own, and never another session.
+fn flight_key(token: &RefreshToken, held: &Held) -> [u8; 32] {
+    let text = zeroize::Zeroizing::new(format!("{} {}", held.session.id, token.expose()));
+    digest(&SHA256, text.as_bytes()).as_ref().try_into().unwrap_or_default()
+}
+
+/// What a token is known by, without keeping it.
 fn key(token: &RefreshToken) -> [u8; 32] {
     digest(&SHA256, token.expose().as_bytes()).as_ref().try_into().unwrap_or_default()
 }

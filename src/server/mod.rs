@@ -4,6 +4,7 @@
 //! below knows how it is put together, and nothing here decides about a request.
 
 mod descriptors;
+mod identity;
 mod ledger;
 mod reload;
 
@@ -24,7 +25,7 @@ use crate::config::{self, Config, Sources};
 use crate::gateway::{Gateway, Needs, Shared};
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
 use crate::oauth::refresh::{Keeping, Refresher};
-use crate::oauth::service::Service;
+use crate::oauth::service::{Parts, Service};
 use crate::oauth::upwork::Upwork;
 use crate::proxy::Client;
 use crate::proxy::client::Timeouts;
@@ -134,6 +135,9 @@ pub async fn run(
     if house.store.keeps_records() {
         tokio::spawn(ledger::watch(house.store.clone(), house.pacer.clone(), life.clone(), ended.clone()));
     }
+    if let Some(service) = house.service.clone() {
+        tokio::spawn(identity::watch(service, house.clock.clone(), life.clone(), ended.clone()));
+    }
     let admin_handler = Admin::new(life.clone(), house.metrics.handle(), drain_asked);
     let admin = admin.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
     admin.set_nonblocking(true).map_err(Error::Doors)?;
@@ -185,6 +189,8 @@ struct House {
     metrics: Arc<Metrics>,
     store: Store,
     pacer: Arc<Pacer>,
+    service: Option<Arc<Service>>,
+    clock: SharedClock,
 }
 
 impl House {
@@ -201,8 +207,14 @@ impl House {
             metrics.clone(),
             control.clone(),
         );
-        let service =
-            config.service.clone().map(|service| Service::new(service, upwork.clone(), clock.clone(), control.clone()));
+        let parts = Parts {
+            upwork: upwork.clone(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            control: control.clone(),
+        };
+        let service = config.service.clone().map(|service| Service::new(service, parts));
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
         let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
         let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone())?;
@@ -218,11 +230,11 @@ impl House {
             access: access.clone(),
             upwork,
             refresher,
-            service,
+            service: service.clone(),
             metrics: metrics.clone(),
-            clock,
+            clock: clock.clone(),
         });
-        Ok(Self { shared, app: app_client(config)?, broker, ring, access, metrics, store, pacer })
+        Ok(Self { shared, app: app_client(config)?, broker, ring, access, metrics, store, pacer, service, clock })
     }
 }
 

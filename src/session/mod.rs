@@ -3,6 +3,7 @@
 //! In: what the sign-in found out. Out: bytes to be sealed and back; cookie lines. It never prints a token.
 
 pub mod cookie;
+pub mod personal;
 pub mod tokens;
 
 use std::time::Duration;

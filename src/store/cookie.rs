@@ -60,6 +60,10 @@ impl CookieStore {
         Self { ring, opened: Arc::default() }
     }
 
+    pub(super) fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     pub(super) fn open(&self, value: &str) -> Option<Held> {
         let (ring, now) = (self.ring.now(), Instant::now());
         if let Some(held) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).find(&ring, value, now) {

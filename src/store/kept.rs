@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 use super::records::{Expect, Version};
+use super::shared::{SharedGrant, without_tokens};
 use super::{Held, Place, StoreError};
 use crate::clock::{SharedClock, Timestamp};
 use crate::seal::{Key, Keyring, NoRandomness, Purpose, Ring};
@@ -109,46 +110,58 @@ impl<S: SessionStore> Kept<S> {
 
     pub(super) async fn reload(&self, held: &Held) -> Result<Option<Held>, StoreError> {
         match &held.place {
-            Some(place) => self.find(&held.session.id, place.key.clone()).await,
-            None => Ok(Some(held.clone())),
+            Some(Place { key: Some(key), .. }) => self.find(&held.session.id, key.clone()).await,
+            Some(Place { shared: Some(shared), .. }) => self.open_grant(shared.name()).await,
+            Some(_) | None => Ok(Some(held.clone())),
         }
     }
 
     /// The record of this id, where this key opens it and its time has not come.
-    async fn find(&self, id: &str, key: Secret) -> Result<Option<Held>, StoreError> {
+    pub(super) async fn find(&self, id: &str, key: Secret) -> Result<Option<Held>, StoreError> {
         let Some(text) = self.store.load(id).await? else { return Ok(None) };
-        let session = keyring(&key)
+        let found = keyring(&key)
             .and_then(|ring| ring.open(Purpose::Session, &text))
             .and_then(|opened| read_record(&opened.bytes, self.clock.now()))
-            .filter(|session| session.id == id);
-        Ok(session.map(|session| {
-            let place = Some(Place { key, stored: true });
-            Held { session: session.into(), reseal: false, place }
-        }))
+            .filter(|(session, _)| session.id == id);
+        match found {
+            None => Ok(None),
+            Some((session, Some(grant))) => self.attach(session, key, &grant).await,
+            Some((session, None)) => {
+                let place = Some(Place { key: Some(key), stored: true, shared: None });
+                Ok(Some(Held { session: session.into(), reseal: false, place }))
+            }
+        }
     }
 
     pub(super) async fn save(&self, held: &Held, ends_at: Timestamp) -> Result<String, StoreError> {
         let kept = self.keep(held, ends_at).await?;
-        let place = kept.place.ok_or(NoRandomness)?;
-        let reference = Reference { id: &kept.session.id, key: place.key.expose() };
+        let key = kept.place.and_then(|place| place.key).ok_or(NoRandomness)?;
+        let reference = Reference { id: &kept.session.id, key: key.expose() };
         let bytes = Zeroizing::new(serde_json::to_vec(&reference).map_err(|_| NoRandomness)?);
         Ok(self.ring.now().seal(Purpose::Session, &bytes)?)
     }
 
     pub(super) async fn keep(&self, held: &Held, ends_at: Timestamp) -> Result<Held, StoreError> {
+        let held = self.keep_grant(held).await?;
         let (key, new) = match &held.place {
-            Some(place) if place.stored => return Ok(held.clone()),
-            Some(place) => (place.key.clone(), false),
-            None => (Key::generate()?, true),
+            Some(place) if place.stored || place.key.is_none() => return Ok(held),
+            Some(Place { key: Some(key), .. }) => (key.clone(), false),
+            Some(_) | None => (Key::generate()?, true),
         };
-        let bytes = write_record(&held.session, ends_at).ok_or(NoRandomness)?;
+        let shared = held.place.and_then(|place| place.shared);
+        let grant = shared.as_ref().map(SharedGrant::name);
+        let bytes = write_record(&held.session, grant, ends_at).ok_or(NoRandomness)?;
         let text = keyring(&key).ok_or(NoRandomness)?.seal(Purpose::Session, &bytes)?;
         let owner = owner(&held.session.user.id);
         let record = SessionRecord { id: held.session.id.clone(), owner, text, ends_at, new };
         if !self.store.save(record).await? {
             return Err(StoreError::Ended);
         }
-        Ok(Held { session: held.session.clone(), reseal: false, place: Some(Place { key, stored: true }) })
+        Ok(Held {
+            session: held.session.clone(),
+            reseal: false,
+            place: Some(Place { key: Some(key), stored: true, shared }),
+        })
     }
 
     pub(super) async fn alive(&self, held: &Held) -> Result<bool, StoreError> {
@@ -179,19 +192,42 @@ fn owner(user_id: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
 }
 
-/// `ends_at` in milliseconds, big-endian, and the session.
-fn write_record(session: &Session, ends_at: Timestamp) -> Option<Zeroizing<Vec<u8>>> {
-    let session = session.to_bytes().ok()?;
+/// The session, and the name of the grant that has its tokens.
+#[derive(Serialize)]
+struct Referring<'a> {
+    #[serde(flatten)]
+    session: &'a Session,
+    #[serde(rename = "x")]
+    grant: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Reading {
+    #[serde(rename = "x")]
+    grant: Option<String>,
+}
+
+/// `ends_at` in milliseconds, big-endian, and the session: with its tokens, or with the name of the grant that has them.
+fn write_record(session: &Session, grant: Option<&str>, ends_at: Timestamp) -> Option<Zeroizing<Vec<u8>>> {
+    let session = match grant {
+        None => session.to_bytes().ok()?,
+        Some(grant) => {
+            let session = without_tokens(session)?;
+            serde_json::to_vec(&Referring { session: &session, grant }).ok().map(Zeroizing::new)?
+        }
+    };
     let mut bytes = Zeroizing::new(Vec::with_capacity(8 + session.len()));
     bytes.extend_from_slice(&ends_at.millis().to_be_bytes());
     bytes.extend_from_slice(&session);
     Some(bytes)
 }
 
-fn read_record(bytes: &[u8], now: Timestamp) -> Option<Session> {
-    let (ends_at, session) = bytes.split_first_chunk()?;
+fn read_record(bytes: &[u8], now: Timestamp) -> Option<(Session, Option<String>)> {
+    let (ends_at, text) = bytes.split_first_chunk()?;
     let ends_at = Timestamp::from_millis(i64::from_be_bytes(*ends_at));
-    if now < ends_at { Session::from_bytes(session) } else { None }
+    let session = Session::from_bytes(text).filter(|_| now < ends_at)?;
+    let grant = serde_json::from_slice::<Reading>(text).ok()?.grant;
+    Some((session, grant))
 }
 
 #[cfg(test)]
@@ -201,10 +237,18 @@ mod tests {
 
     #[test]
     fn a_record_ends_inside_its_seal() {
-        let bytes = write_record(&session(true), Timestamp::from_seconds(10)).unwrap();
+        let bytes = write_record(&session(true), None, Timestamp::from_seconds(10)).unwrap();
         assert!(read_record(&bytes, Timestamp::from_seconds(9)).is_some());
         assert!(read_record(&bytes, Timestamp::from_seconds(10)).is_none());
         assert!(read_record(&bytes[..7], Timestamp::from_seconds(9)).is_none());
+    }
+
+    #[test]
+    fn a_session_that_refers_to_a_grant_keeps_no_token_of_its_own() {
+        let bytes = write_record(&session(true), Some("user-1"), Timestamp::from_seconds(10)).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("oauth2v2_"));
+        let (found, grant) = read_record(&bytes, Timestamp::from_seconds(9)).unwrap();
+        assert_eq!((found.user, grant.as_deref()), (session(true).user, Some("user-1")));
     }
 
     #[test]

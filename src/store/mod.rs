@@ -14,7 +14,10 @@ pub mod cookie;
 mod embedded;
 mod kept;
 mod lock;
+mod personal;
 mod records;
+mod shared;
+mod ticket;
 mod valkey;
 
 use std::path::PathBuf;
@@ -28,7 +31,9 @@ use crate::secret::Secret;
 use crate::session::Session;
 
 pub use lock::Lock;
+pub use personal::{NewTokenRecord, TokenRecord};
 pub use records::{Expect, NewRecord, Record, Version};
+pub use ticket::OpenedTicket;
 pub use valkey::check_url;
 
 /// Which store, and where: CONTRACT "store".
@@ -64,10 +69,12 @@ pub struct Held {
 /// Where a session's record is.
 #[derive(Clone, Debug)]
 struct Place {
-    /// What the record is sealed with. Nobody but the cookie keeps it.
-    key: Secret,
+    /// What the record is sealed with. Nobody but the cookie keeps it. None where a grant is used without a session.
+    key: Option<Secret>,
     /// The record holds this very session.
     stored: bool,
+    /// The grant that the session refers to.
+    shared: Option<shared::SharedGrant>,
 }
 
 impl Held {
@@ -79,7 +86,11 @@ impl Held {
     /// The same place, another session in it.
     #[must_use]
     pub fn with(&self, session: Session) -> Self {
-        let place = self.place.clone().map(|place| Place { stored: false, ..place });
+        let renewed = session.tokens.access.expose() != self.session.tokens.access.expose();
+        let place = self.place.clone().map(|place| {
+            let shared = place.shared.map(|shared| shared.and(renewed));
+            Place { stored: false, shared, ..place }
+        });
         Self { session: Arc::new(session), reseal: false, place }
     }
 }

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::seal::{NoRandomness, Purpose, random};
 
 /// The namespace of grants.
-const GRANTS: &str = "grant";
+pub(super) const GRANTS: &str = "grant";
 
 /// One writing of a record; another one each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl Store {
 }
 
 impl<S: SessionStore> Kept<S> {
-    async fn put(
+    pub(super) async fn put(
         &self,
         namespace: &str,
         name: &str,
@@ -159,7 +159,7 @@ impl<S: SessionStore> Kept<S> {
         Ok(self.store.put(namespace, name, sealed, expect).await?.then_some(version))
     }
 
-    async fn get(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
+    pub(super) async fn get(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
         let Some(sealed) = self.store.get(namespace, name).await? else { return Ok(None) };
         let Some((record, reseal)) = self.read(namespace, name, sealed) else { return Ok(None) };
         if self.over(&record) {

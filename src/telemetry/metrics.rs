@@ -267,6 +267,12 @@ impl Metrics {
     pub fn pace_quota_left(&self, calls: u64) {
         self.pace_quota_left.set(calls as f64);
     }
+
+    /// How long the service identity's refresh token lives on if it is not used; zero once it is dead.
+    pub fn service_refresh_token_left(&self, left: Duration) {
+        let gauge = key("upwarden_service_refresh_token_seconds_left", &[]);
+        self.recorder.register_gauge(&gauge, &METADATA).set(left.as_secs_f64());
+    }
 }
 
 impl Default for Metrics {
@@ -299,6 +305,11 @@ fn describe(recorder: &PrometheusRecorder) {
         "Time that calls waited for their turn under Upwork's limits.".into(),
     );
     recorder.describe_gauge("upwarden_pace_quota_left".into(), None, "Calls to Upwork left today (UTC).".into());
+    recorder.describe_gauge(
+        "upwarden_service_refresh_token_seconds_left".into(),
+        Some(metrics::Unit::Seconds),
+        "How long the service identity's refresh token lives on unused; 0 once it is dead.".into(),
+    );
     recorder.describe_gauge("upwarden_connections".into(), None, "Live connections, by door.".into());
     recorder.describe_gauge("upwarden_upgrades".into(), None, "Live upgraded connections.".into());
     recorder.describe_gauge("upwarden_build_info".into(), None, "Always 1; the labels tell the build.".into());

@@ -9,6 +9,7 @@
 mod architecture; // the floors of src/lib.rs, held against the code
 mod attacks; // what an attacker would try: headers, paths, return addresses, cookies, any input at the parsers
 mod browser; // the main job in Chromium
+mod callers; // callers without a browser: neighbour door, tickets, personal access tokens, service identity
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
 mod core; // the path every byte goes through: framing, streaming, limits, faults, drain, on real sockets
 mod framing; // where messages end, as a strict reader says: tables and properties

@@ -3,6 +3,7 @@
 //! In: a [`Fault`]. Out: a page for a person, a problem document (RFC 9457) for a program, a level for the log. Its types
 //! are stable and listed in `docs/faults.md`; its texts name no secret.
 
+mod credential;
 mod neighbour;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use crate::broker::pacing::Late;
 use crate::listener::Refused;
 use crate::pages::texts::{self, Loop, Text};
 use crate::telemetry::Side;
+pub use credential::{NoTokens, TicketFault, TokenFault};
 
 /// What went wrong.
 #[derive(Clone, Debug)]
@@ -107,6 +109,19 @@ pub enum Fault {
     NoServiceIdentity,
     /// The neighbour door: the service identity has no token.
     ServiceDead(String),
+    /// A ticket that is of no use.
+    Ticket(TicketFault),
+    /// A personal access token that is of no use.
+    Token(TokenFault),
+    /// No personal access token can be made.
+    NoTokens(NoTokens),
+    /// The caller may only read.
+    ReadOnly {
+        /// What was refused.
+        why: String,
+        /// The body is longer than is looked through.
+        too_long: bool,
+    },
     /// A message that the listener would not pass on.
     Refused(Refused),
     /// The client broke off.
@@ -188,6 +203,7 @@ impl Fault {
             | Self::NeighbourPath
             | Self::NoServiceIdentity
             | Self::ServiceDead(_) => self.by_neighbour(),
+            Self::Ticket(_) | Self::Token(_) | Self::NoTokens(_) | Self::ReadOnly { .. } => self.by_credential(),
             Self::StoreDown(why) => {
                 Told::new(Side::Ours, StatusCode::SERVICE_UNAVAILABLE, "store-down", texts::STORE_DOWN)
                     .retry(5)

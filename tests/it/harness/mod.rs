@@ -28,7 +28,7 @@ use std::time::Duration;
 pub(crate) use answer::{Answer, Streaming};
 pub(crate) use app::{App, Received};
 pub(crate) use browser::Browser;
-pub(crate) use client::{Client, feed};
+pub(crate) use client::{Call, Client, feed};
 pub(crate) use logs::logs;
 pub(crate) use process::Upwarden;
 pub(crate) use tap::Tap;

@@ -1,0 +1,143 @@
+//! The neighbour door: who may knock, what is there, and what it refuses.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::super::harness::{Client, FREELANCER, World, logs};
+use super::{MUTATION, WHO, ask, whom};
+
+#[tokio::test]
+async fn curl_with_nothing_but_the_address_gets_the_apis_answer_as_the_service_identity() {
+    let world = World::new().start();
+    let service = whom(&ask(&world.neighbour(), WHO).await);
+    assert!(!service.is_empty());
+    let rest = world.neighbour().get("/upwork/api/auth/v1/info.json").await;
+    assert_eq!(rest.status, 200, "{}", rest.text());
+    assert!(rest.header("ratelimit-policy").contains("w=86400"));
+    assert!(rest.set_cookies().is_empty());
+}
+
+#[tokio::test]
+async fn a_host_name_that_is_not_the_doors_own_is_refused() {
+    let world = World::new().start();
+    for host in ["evil.example", "evil.example:4181", "127.0.0.1.evil.example", "localhost.evil.example", "[::2]"] {
+        let answer = ask(&world.neighbour().named(host), WHO).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "neighbour-host"), "{host}");
+    }
+    for host in ["localhost", "LOCALHOST", "[::1]", "127.0.0.1", "localhost:4181"] {
+        assert_eq!(ask(&world.neighbour().named(host), WHO).await.status, 200, "{host}");
+    }
+    let renamed = World::new().set("neighbour.hosts", "upwarden.internal").start();
+    assert_eq!(ask(&renamed.neighbour().named("upwarden.internal:9"), WHO).await.status, 200);
+    assert_eq!(ask(&renamed.neighbour().named("localhost"), WHO).await.problem(), "neighbour-host");
+}
+
+#[tokio::test]
+async fn what_a_browser_sends_is_refused() {
+    let world = World::new().start();
+    for (name, value) in [
+        ("origin", "http://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-origin"),
+    ] {
+        let answer = ask(&world.neighbour(), WHO).header(name, value).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "neighbour-browser"), "{name}: {value}");
+    }
+    assert_eq!(world.counters().api.len(), 0, "nothing went on to Upwork");
+}
+
+#[tokio::test]
+async fn beyond_loopback_only_who_shows_the_secret_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let world = World::new().set("neighbour.secret_file", file.display()).start();
+    for shown in [None, Some("s3cre"), Some("s3creT"), Some("s3cret "), Some("")] {
+        let call = ask(&world.neighbour(), WHO);
+        let call = match shown {
+            Some(text) => call.header("x-upwarden-secret", text),
+            None => call,
+        };
+        let answer = call.await;
+        // White space around a field value is no part of it (RFC 9110 section 5.5).
+        let expected = if shown == Some("s3cret ") { 200 } else { 403 };
+        assert_eq!(answer.status, expected, "{shown:?}");
+    }
+    assert_eq!(ask(&world.neighbour(), WHO).header("x-upwarden-secret", "s3cret").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_read_only_door_lets_queries_through_and_nothing_else() {
+    let world = World::new().set("neighbour.read_only", "true").start();
+    let next_door = world.neighbour();
+    assert_eq!(ask(&next_door, WHO).await.status, 200);
+    assert_eq!(next_door.get("/upwork/api/auth/v1/info.json").await.status, 200);
+    let hidden = [
+        MUTATION.to_owned(),
+        format!("query A {WHO} {}", MUTATION.replace("mutation", "mutation B")),
+        "fragment F on Mutation { createProposalNote(input: {}) { id } } mutation { ...F }".to_owned(),
+        "mutation { user: createProposalNote(input: {}) { id } }".to_owned(),
+        "subscription { user { id } }".to_owned(),
+        "{ user { id }".to_owned(),
+    ];
+    for query in hidden {
+        let answer = ask(&next_door, &query).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "read-only"), "{query}");
+    }
+    let batch = format!("[{{\"query\":\"{WHO}\"}},{{\"query\":\"mutation {{ a }}\"}}]");
+    let batch = next_door.post("/upwork/graphql", batch).header("content-type", "application/json").await;
+    assert_eq!(batch.problem(), "read-only");
+    for call in [
+        next_door.post("/upwork/api/auth/v1/info.json", "{}"),
+        next_door.get("/upwork/api/auth/v1/info.json?http_method=delete"),
+        next_door.get("/upwork/api/auth/v1/info.json?%68ttp_method=put"),
+    ] {
+        assert_eq!(call.await.problem(), "read-only");
+    }
+    let long = serde_json::json!({ "query": format!("{WHO}{}", " ".repeat(1 << 20)) }).to_string();
+    let long = next_door.post("/upwork/graphql", long).header("content-type", "application/json").await;
+    assert_eq!((long.status.as_u16(), long.problem().as_str()), (413, "read-only"));
+    assert_eq!(world.counters().api.values().sum::<u64>(), 2, "what was refused did not go on");
+    assert_eq!(world.counters().graphql_mutations, 0);
+}
+
+#[tokio::test]
+async fn a_public_door_may_be_read_only_too() {
+    let world = World::new().set("public.read_only", "true").start();
+    let browser = world.sign_in(FREELANCER).await;
+    assert_eq!(whom(&browser.graphql(WHO).await), FREELANCER);
+    assert_eq!(browser.graphql(MUTATION).await.problem(), "read-only");
+}
+
+#[tokio::test]
+async fn the_unix_socket_has_its_mode_and_its_callers_are_named_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("neighbour.sock");
+    let world = World::new().neighbour_at(&socket).set("neighbour.mode", "0600").start();
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let client = Client::unix(&socket);
+    let answer = ask(&client, WHO).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let id = answer.header("x-request-id");
+    let lines = logs();
+    let line = lines.lines().find(|line| line.contains(id) && line.contains("\"request\"")).expect("an access line");
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(line["peer_pid"], std::process::id(), "{line}");
+    assert!(line["peer_uid"].is_u64() && line["door"] == "neighbour", "{line}");
+    drop(world);
+}
+
+#[tokio::test]
+async fn only_the_api_is_there() {
+    let world = World::new().start();
+    for path in ["/", "/upwork/auth/", "/upwork/auth/session", "/upwork/auth/tokens", "/upwork/nothing", "/app"] {
+        assert_eq!(world.neighbour().get(path).await.problem(), "not-found", "{path}");
+    }
+    assert_eq!(world.neighbour().get("/upwork/api/../auth/").await.problem(), "ambiguous-path");
+    assert_eq!(world.neighbour().post("/upwork/api/v3/oauth2/token", "").await.problem(), "forbidden-target");
+    let without = World::new().set("service.grant", "").start();
+    let answer = ask(&without.neighbour(), WHO).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (401, "no-service-identity"));
+    assert!(answer.header("www-authenticate").starts_with("Bearer"));
+}
