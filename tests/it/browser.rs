@@ -181,7 +181,10 @@ async fn a_page_of_another_site_cannot_use_the_api_with_the_browsers_cookie() {
     let Some(browser) = Browser::start().await else { return };
     let evil = App::new(|_| async {
         let page = "<!doctype html><title>evil</title><p id=said>waiting</p>";
-        http::Response::builder().header("content-type", "text/html").body(upwarden::body::Body::full(page)).expect("a page")
+        http::Response::builder()
+            .header("content-type", "text/html")
+            .body(upwarden::body::Body::full(page))
+            .expect("a page")
     });
     let world = World::new().app(App::sample()).start();
     let elsewhere = World::new().app(evil).set("app.public_paths", "/").start();

@@ -50,7 +50,8 @@ async fn only_listed_fields_go_to_upwork() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let seen = last(&world);
     assert_eq!(field(&seen, "authorization"), ["present"], "one, and ours: the answer was no 401");
-    for gone in ["cookie", "x-upwork-user-id", "x-forwarded-for", "x-own", "referer", "origin", "sec-fetch-site", "via"] {
+    for gone in ["cookie", "x-upwork-user-id", "x-forwarded-for", "x-own", "referer", "origin", "sec-fetch-site", "via"]
+    {
         assert!(field(&seen, gone).is_empty(), "{gone}: {seen:?}");
     }
     assert_eq!(field(&seen, "host"), [world.upwork.address.to_string()]);
@@ -112,13 +113,33 @@ async fn the_token_endpoint_is_not_reachable_in_any_spelling() {
     let client = world.sign_in(FREELANCER).await;
     let before = world.counters().token;
     for path in [
-        "/api/v3/oauth2/token", "/api/v3/oauth2/token/revoke", "/api/v3/OAuth2/Token", "/api/v3/oauth2/", "/api/v3/oauth2",
-        "/api/auth/v1/oauth/token/access", "/api/auth/v1/oauth", "/api/v3/%6fauth2/token", "/api/v3/%256fauth2/token",
-        "/api/v3/oauth2;x/token", "/api/v3/oauth2/token?x", "/api/v3/oauth2/token;a=b", "/api/x/oauth2/token",
-        "/api/v3/./oauth2/token", "/api/v3/x/../oauth2/token", "/api//v3/oauth2/token", "/api/v3//oauth2/token",
-        "/api/v3/%2e/oauth2/token", "/api/v3%2foauth2%2ftoken", "/api/v3\\oauth2\\token", "/api/v3/oauth2%00/token",
-        "/api/%2e%2e/ab/account-security/oauth2/authorize", "/api/../ab/account-security/oauth2/authorize",
-        "/api/v3/oauth2/%74oken", "/api/v3/ oauth2/token", "/graphql/../api/v3/oauth2/token", "/api/v3/oauth2/token/",
+        "/api/v3/oauth2/token",
+        "/api/v3/oauth2/token/revoke",
+        "/api/v3/OAuth2/Token",
+        "/api/v3/oauth2/",
+        "/api/v3/oauth2",
+        "/api/auth/v1/oauth/token/access",
+        "/api/auth/v1/oauth",
+        "/api/v3/%6fauth2/token",
+        "/api/v3/%256fauth2/token",
+        "/api/v3/oauth2;x/token",
+        "/api/v3/oauth2/token?x",
+        "/api/v3/oauth2/token;a=b",
+        "/api/x/oauth2/token",
+        "/api/v3/./oauth2/token",
+        "/api/v3/x/../oauth2/token",
+        "/api//v3/oauth2/token",
+        "/api/v3//oauth2/token",
+        "/api/v3/%2e/oauth2/token",
+        "/api/v3%2foauth2%2ftoken",
+        "/api/v3\\oauth2\\token",
+        "/api/v3/oauth2%00/token",
+        "/api/%2e%2e/ab/account-security/oauth2/authorize",
+        "/api/../ab/account-security/oauth2/authorize",
+        "/api/v3/oauth2/%74oken",
+        "/api/v3/ oauth2/token",
+        "/graphql/../api/v3/oauth2/token",
+        "/api/v3/oauth2/token/",
     ] {
         for door in [client.clone(), world.neighbour()] {
             let form = "grant_type=client_credentials&client_id=0123456789abcdef0123456789abcdef&client_secret=x";
@@ -145,7 +166,8 @@ async fn another_sites_page_cannot_use_the_api_with_a_cookie() {
     let ours = world.url("");
     let navigate = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("sec-fetch-site", "cross-site")];
     let embed = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe"), ("sec-fetch-site", "cross-site")];
-    let fetch = |site: &'static str| vec![("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", site)];
+    let fetch =
+        |site: &'static str| vec![("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", site)];
     let table: Vec<(&str, Method, Vec<(&str, &str)>, bool)> = vec![
         ("curl", Method::GET, vec![], true),
         ("curl that posts", Method::POST, vec![], true),
