@@ -12,6 +12,7 @@ mod browser; // the main job in Chromium
 mod callers; // callers without a browser: neighbour door, tickets, personal access tokens, service identity
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
 mod core; // the path every byte goes through: framing, streaming, limits, faults, drain, on real sockets
+mod demo; // the real binary: `demo` as a newcomer runs it, and how it ends
 mod framing; // where messages end, as a strict reader says: tables and properties
 mod habits; // what people read and deploy with says what is so
 mod harness; // a whole world in this process: sandbox, app, sidecar, client, browser
@@ -21,5 +22,6 @@ mod pacing; // Upwork's limits, held against the sandbox that enforces them
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets
+mod sdk; // programs that know nothing of upwarden: Upwork's own SDK, and curl
 mod stores; // where sessions are kept: one contract over every store, and what only one has
 mod upstream; // the app and the API behind the sidecar, on real sockets

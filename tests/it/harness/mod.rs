@@ -30,7 +30,7 @@ pub(crate) use app::{App, Received};
 pub(crate) use browser::Browser;
 pub(crate) use client::{Call, Client, feed};
 pub(crate) use logs::logs;
-pub(crate) use process::Upwarden;
+pub(crate) use process::{Upwarden, command};
 pub(crate) use tap::Tap;
 pub(crate) use world::{Plan, Upwork, World};
 

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::harness::{Client, FREELANCER, TOKEN, World};
+use crate::harness::{FREELANCER, TOKEN, World};
 
 const ME: &str = "{\"query\":\"{ user { nid } }\"}";
 
@@ -89,19 +89,4 @@ async fn a_service_identity_that_upwork_refuses_is_a_503() {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "service-unavailable"));
     let ready = world.admin().get("/readyz").await;
     assert_eq!(ready.status, 200, "the sidecar itself is well: {}", ready.text());
-}
-
-#[tokio::test]
-async fn it_can_be_reached_by_curl_alone() {
-    let Some(curl) = crate::harness::program("curl").filter(|curl| crate::harness::has(curl.is_file(), "curl")) else {
-        return;
-    };
-    let world = World::new().start();
-    let address = world.neighbour_url("/upwork/graphql");
-    let out = tokio::task::spawn_blocking(move || {
-        std::process::Command::new(curl).args(["-sS", "--max-time", "20", "--json", ME, &address]).output()
-    });
-    let out = out.await.unwrap().unwrap();
-    assert!(String::from_utf8_lossy(&out.stdout).contains("corgeservice"), "{out:?}");
-    let _: Client = world.neighbour();
 }

@@ -1,0 +1,137 @@
+//! The real binary: `demo` as a newcomer runs it, and how it ends.
+
+use std::process::Command;
+
+use super::harness::{Client, FREELANCER, Upwarden, command, has, program};
+
+/// `upwarden demo` on free ports, its greeting read.
+fn demo() -> Upwarden {
+    let free = "127.0.0.1:0";
+    let mut demo =
+        Upwarden::start(&["demo", "--public", free, "--neighbour", free, "--admin", free, "--sandbox", free]);
+    demo.line_with("Ctrl-C ends it");
+    demo
+}
+
+/// The first address on the line that says `part`.
+fn address(demo: &Upwarden, part: &str) -> String {
+    let line = demo.said.lines().find(|line| line.contains(part)).expect("the greeting says it");
+    let address = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
+    address.trim_end_matches(['/', '…', ',']).trim_end_matches("/upwork").trim_end_matches("/readyz").to_owned()
+}
+
+/// The curl lines of the greeting, continued lines and all.
+fn curl_lines(demo: &Upwarden) -> Vec<String> {
+    demo.said.split("\n\n").filter(|part| part.starts_with("curl ")).map(str::to_owned).collect()
+}
+
+/// A client at one of the demo's doors.
+fn client(demo: &Upwarden, part: &str) -> Client {
+    Client::at(address(demo, part).trim_start_matches("http://").parse().expect("an address"))
+}
+
+/// A browser in which the freelancer has signed in.
+async fn sign_in(demo: &Upwarden) -> Client {
+    let browser = client(demo, "sample app");
+    let asked = browser.navigate("/deep?x=1").await.location();
+    let form = format!("account={FREELANCER}&decision=accept");
+    let said = client(demo, "sandbox").post(&asked, form).header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(browser.navigate(&said.await.location()).await.location(), "/deep?x=1");
+    browser
+}
+
+#[test]
+fn the_demos_curl_lines_answer_when_pasted_and_sigterm_ends_it_well() {
+    if !has(program("curl").is_some(), "curl") {
+        return;
+    }
+    let demo = demo();
+    let lines = curl_lines(&demo);
+    assert_eq!(lines.len(), 2, "{}", demo.said);
+    for line in &lines {
+        let pasted = Command::new("sh").args(["-c", line]).output().expect("sh starts");
+        let text = String::from_utf8_lossy(&pasted.stdout).into_owned();
+        assert!(pasted.status.success() && text.contains("orge"), "{line}: {pasted:?}");
+        assert!(!text.contains("oauth2v2_"));
+    }
+    let admin = address(&demo, "health and metrics");
+    let admin = admin.trim_start_matches("http://");
+    let health = command(&["health", "--admin", admin]).output().expect("it starts");
+    assert_eq!(health.status.code(), Some(0), "{health:?}");
+
+    demo.signal("TERM");
+    let (status, log) = demo.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("oauth2v2_"), "{log}");
+    let health = command(&["health", "--admin", admin]).output().expect("it starts");
+    assert_eq!(health.status.code(), Some(1), "nobody is there any more: {health:?}");
+}
+
+#[tokio::test]
+async fn the_demo_signs_in_and_asks_the_api() {
+    let demo = demo();
+    let client = sign_in(&demo).await;
+    let page = client.navigate("/deep?x=1").await.text();
+    assert!(page.contains("<span id=\"user\">Foo Bar</span>"), "{page}");
+    assert_eq!(client.graphql("{ user { nid } }").await.json()["data"]["user"]["nid"], "foofreelancer");
+    let server = client.get("/as-service").await;
+    assert_eq!(server.json()["data"]["user"]["nid"], "corgeservice");
+    assert_eq!(client.get("/health").await.text(), "ok\n");
+    demo.signal("INT");
+    let (status, log) = demo.ended();
+    assert_eq!(status.code(), Some(0), "Ctrl-C ends it well: {log}");
+    for secret in [client.cookie("upwarden"), "oauth2v2_".to_owned()] {
+        assert!(!log.contains(&secret), "{log}");
+    }
+}
+
+#[test]
+fn a_taken_port_means_the_next_free_one_and_is_said() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let wish = taken.local_addr().expect("it is bound").to_string();
+    let free = "127.0.0.1:0";
+    let mut demo =
+        Upwarden::start(&["demo", "--public", &wish, "--neighbour", free, "--admin", free, "--sandbox", free]);
+    demo.line_with("Ctrl-C ends it");
+    let moved = format!("{wish} is taken, so the sample app is at ");
+    assert!(demo.said.contains(&moved), "{}", demo.said);
+    assert_ne!(address(&demo, "sample app, behind"), format!("http://{wish}"));
+    demo.signal("TERM");
+    assert_eq!(demo.ended().0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let demo = demo();
+    let browser = sign_in(&demo).await;
+    // Something is in flight that holds the drain: a form that does not go on.
+    let (pieces, body) = super::harness::feed();
+    let call = browser.call(http::Method::POST, "/notes").body(body);
+    let held = tokio::spawn(async move { call.attempt().await.map(drop) });
+    for _ in 0..2 {
+        // The second is taken when the first has gone on its way.
+        pieces.send(bytes::Bytes::from_static(b"text=")).await.expect("it is taken");
+    }
+    let admin = client(&demo, "health and metrics");
+    demo.signal("TERM");
+    super::harness::until("it leaves", || async {
+        let ready = admin.get("/readyz").await;
+        (ready.status != 200).then_some(())
+    })
+    .await;
+    demo.signal("TERM");
+    let (status, log) = demo.ended();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("second signal"), "{log}");
+    drop(pieces);
+    held.abort();
+}
+
+#[test]
+fn serving_without_a_key_says_how_to_make_one() {
+    let served = command(&["serve", "--set", "public_url=http://127.0.0.1:1"]).output().expect("it starts");
+    let said = String::from_utf8_lossy(&served.stderr).into_owned();
+    assert_eq!(served.status.code(), Some(78), "{said}");
+    assert!(said.contains("upwarden key"), "{said}");
+    assert!(said.contains("session.key"), "{said}");
+}
