@@ -150,7 +150,7 @@ impl Shared {
     }
 
     /// Whether the access rules, which may have changed, still let this session in.
-    fn may_stay(&self, held: &Held) -> bool {
+    pub(super) fn may_stay(&self, held: &Held) -> bool {
         let (access, session) = (self.access.load(), &held.session);
         let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
         access.admits(&session.user.id, organization) && !access.ended(&session.user.id, session.began_at)

@@ -126,12 +126,13 @@ impl Shared {
         self.begin_sign_in(ask, &place.unwrap_or_else(ReturnTo::home), 0)
     }
 
-    /// 204 with the identity, or 401; nothing else ever.
+    /// 204 with the identity, or 401; nothing else ever. A session that has to be looked at again is a 401: the web server
+    /// hands the request itself to the gate then, which refreshes and forwards.
     async fn verify(&self, ask: &Ask) -> Answer {
         let held = self.identify(&ask.head.headers).await.ok().flatten();
         let allowed = held.filter(|held| {
-            let held = Some(held);
-            self.decide(ask, Target::App { public: false }, held) == Decision::Allow
+            let due = held.session.needs_recheck(self.clock.now(), self.session.recheck);
+            !due && self.decide(ask, Target::App { public: false }, Some(held)) == Decision::Allow
         });
         let Some(held) = allowed else {
             let mut response = answer::bare(StatusCode::UNAUTHORIZED);

@@ -18,4 +18,5 @@ mod pacing; // Upwork's limits, held against the sandbox that enforces them
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets
+mod sessions; // sessions that never lose a user: refresh, implicit grant, tabs, stores, sign-out
 mod stores; // where sessions are kept: one contract over every store, and what only one has
