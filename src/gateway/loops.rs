@@ -155,9 +155,7 @@ impl Shared {
         match fault {
             Some(StateFault::NoCookie) => Loop::CookieLost,
             Some(StateFault::OtherCookie) if bytes > BIG_FIELD => Loop::CookieTooBig(bytes),
-            Some(StateFault::OtherCookie) if self.logins.open(&self.ring.now(), headers, now).is_empty() => {
-                Loop::KeyChanged
-            }
+            Some(StateFault::OtherCookie) if self.logins.foreign(&self.ring.now(), headers) => Loop::KeyChanged,
             // Nobody is that slow three times.
             Some(StateFault::Stale) => clock(now.since(state.began_at()).as_secs()),
             Some(StateFault::OtherCookie) | None => Loop::Unknown,
@@ -175,11 +173,10 @@ impl Shared {
     }
 
     /// A callback whose state does not open here. Where the browser has a sign-in under way that does not open either, the
-    /// key was changed meanwhile: it begins again by itself (LESSONS 6), counted. What nobody of us sealed begins nothing.
+    /// key was changed meanwhile, or replicas have different ones: it begins again by itself (LESSONS 6), counted. What nobody of us sealed begins nothing.
     pub(super) fn sealed_by_others(&self, ask: &Ask) -> Answer {
         let headers = &ask.head.headers;
-        let open = self.logins.open(&self.ring.now(), headers, self.clock.now());
-        if !self.logins.any(headers) || !open.is_empty() {
+        if !self.logins.foreign(&self.ring.now(), headers) {
             return self.bad_state(ask);
         }
         let count = self.tries(headers).map_or(1, |tries| tries.count.saturating_add(1));

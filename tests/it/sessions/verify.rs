@@ -72,7 +72,7 @@ fn caddy(world: &World, at: SocketAddr) -> Option<Front> {
     let site = put(&site, "127.0.0.1:3000", &world.app_address().to_string());
     let site = put(&site, "tools.example.com {", &format!("http://{at} {{"));
     let file = folder.path().join("Caddyfile");
-    std::fs::write(&file, format!("{{\n\tadmin off\n\tpersist_config off\n}}\n{site}")).unwrap();
+    std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{site}")).unwrap();
     let mut command = Command::new(caddy?);
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
     command.env("HOME", folder.path()).env("XDG_DATA_HOME", folder.path()).env("XDG_CONFIG_HOME", folder.path());
