@@ -174,7 +174,7 @@ impl Shared {
         let id = held.session.id.clone();
         while let Some(ends_at) = self.ends.ends_at(&id) {
             let now = self.clock.now();
-            if now >= ends_at || !self.still_admitted(&held.session) {
+            if now >= ends_at || !self.may_stay(&held) {
                 return self.ends.end(&id);
             }
             self.clock.sleep_until(ends_at.min(now.plus(LOOK))).await;
@@ -188,9 +188,9 @@ impl Shared {
         }
     }
 
-    /// The access rules of now, which a reload may have changed.
-    fn still_admitted(&self, session: &Session) -> bool {
-        let access = self.access.load();
+    /// Whether the access rules, which may have changed, still let this session in.
+    pub(super) fn may_stay(&self, held: &Held) -> bool {
+        let (access, session) = (self.access.load(), &held.session);
         let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
         access.admits(&session.user.id, organization) && !access.ended(&session.user.id, session.began_at)
     }

@@ -3,8 +3,12 @@
 //! In: a navigation that shows no session; a callback that cannot be used. Out: the cause, once three in a row did not hold.
 //! Failed callbacks are counted inside the sealed state, which comes back even when cookies do not. Sign-ins that went well
 //! and left no session behind (a cookie too big, a key that only one replica has) are counted in a cookie of their own,
-//! which lives a minute and is no secret: whoever changes it stops nobody but himself.
+//! which lives a minute and is no secret: whoever changes it stops nobody but himself. It is set from the second on, as
+//! far as this process remembers the first.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
@@ -31,6 +35,33 @@ const BIG: usize = 4096;
 const BIG_FIELD: usize = 16 << 10;
 /// Clocks that differ by less end no session as it begins.
 const CLOSE: u64 = 60;
+
+/// Sign-ins remembered at the most.
+const MOST_REMEMBERED: usize = 10_000;
+
+/// Who signed in lately: address and `User-Agent`, as a hash. A neighbour with the same browser is taken for the same, which
+/// does no more than give him the counting cookie.
+#[derive(Debug, Default)]
+pub(super) struct Entered {
+    hasher: RandomState,
+    known: Mutex<HashMap<u64, Timestamp>>,
+}
+
+impl Entered {
+    /// Notes a sign-in; whether there was another one just before.
+    fn again(&self, ask: &Ask, now: Timestamp) -> bool {
+        let agent = ask.head.headers.get(http::header::USER_AGENT);
+        let key = self.hasher.hash_one((ask.origin.client, agent));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_REMEMBERED {
+            known.retain(|_, at| now.since(*at) <= IN_A_ROW);
+            if known.len() >= MOST_REMEMBERED {
+                known.clear();
+            }
+        }
+        known.insert(key, now).is_some_and(|before| now.since(before) <= IN_A_ROW)
+    }
+}
 
 /// The cookie that counts: `NAME-tries`.
 pub(super) fn jar(session_cookie: &str, secure: bool) -> Jar {
@@ -63,12 +94,20 @@ impl Shared {
     fn tries(&self, headers: &HeaderMap) -> Option<Tries> {
         let now = self.clock.now();
         let found = self.tries.candidates(headers).iter().filter_map(|text| Tries::parse(text)).max_by_key(|t| t.at);
-        found.filter(|tries| now.since(tries.at) <= IN_A_ROW)
+        found.filter(|tries| now.since(tries.at).max(tries.at.since(now)) <= IN_A_ROW)
     }
 
-    /// One more, for a browser that showed no session.
-    pub(super) fn count_try(&self, ask: &Ask, bytes: usize) -> Vec<HeaderValue> {
-        let count = self.tries(&ask.head.headers).map_or(1, |tries| tries.count.saturating_add(1));
+    /// A sign-in that went well, of a browser that showed no session.
+    pub(super) fn count_entry(&self, ask: &Ask, bytes: usize) -> Vec<HeaderValue> {
+        let again = self.entered.again(ask, self.clock.now());
+        match self.tries(&ask.head.headers) {
+            Some(tries) => self.count(ask, tries.count.saturating_add(1), bytes),
+            None if again => self.count(ask, 2, bytes),
+            None => Vec::new(),
+        }
+    }
+
+    fn count(&self, ask: &Ask, count: u8, bytes: usize) -> Vec<HeaderValue> {
         let tries = Tries { count, bytes, at: self.clock.now() };
         // So short a value always fits.
         self.tries.set(&tries.text(), IN_A_ROW, &ask.head.headers).unwrap_or_default()
@@ -116,9 +155,7 @@ impl Shared {
         match fault {
             Some(StateFault::NoCookie) => Loop::CookieLost,
             Some(StateFault::OtherCookie) if bytes > BIG_FIELD => Loop::CookieTooBig(bytes),
-            Some(StateFault::OtherCookie) if self.logins.open(&self.ring.now(), headers, now).is_empty() => {
-                Loop::KeyChanged
-            }
+            Some(StateFault::OtherCookie) if self.logins.foreign(&self.ring.now(), headers) => Loop::KeyChanged,
             // Nobody is that slow three times.
             Some(StateFault::Stale) => clock(now.since(state.began_at()).as_secs()),
             Some(StateFault::OtherCookie) | None => Loop::Unknown,
@@ -136,15 +173,15 @@ impl Shared {
     }
 
     /// A callback whose state does not open here. Where the browser has a sign-in under way that does not open either, the
-    /// key was changed meanwhile: it begins again by itself (LESSONS 6), counted. What nobody of us sealed begins nothing.
+    /// key was changed meanwhile, or replicas have different ones: it begins again by itself (LESSONS 6), counted. What nobody of us sealed begins nothing.
     pub(super) fn sealed_by_others(&self, ask: &Ask) -> Answer {
         let headers = &ask.head.headers;
-        let open = self.logins.open(&self.ring.now(), headers, self.clock.now());
-        if !self.logins.any(headers) || !open.is_empty() {
+        if !self.logins.foreign(&self.ring.now(), headers) {
             return self.bad_state(ask);
         }
-        let lines = self.count_try(ask, 0);
-        let mut answer = if self.tries(headers).is_some_and(|tries| tries.count.saturating_add(1) >= MOST_FAILURES) {
+        let count = self.tries(headers).map_or(1, |tries| tries.count.saturating_add(1));
+        let lines = self.count(ask, count, 0);
+        let mut answer = if count >= MOST_FAILURES {
             self.metrics.sign_in(SignIn::Looping);
             self.fault(ask, &Fault::Looped(Loop::KeyChanged))
         } else {

@@ -228,7 +228,7 @@ impl Gateway {
     async fn enter(&self, ask: &Ask, session: Session, login: &Login) -> Answer {
         let shared = &self.shared;
         let before = shared.identify(&ask.head.headers).await;
-        let fresh = !matches!(before, Ok(Some(_)));
+        let fresh = !matches!(&before, Ok(Some(before)) if shared.may_stay(before));
         if let Ok(Some(before)) = before {
             shared.ends.end(&before.session.id);
             shared.tickets.end(&before.session.id, shared.clock.now());
@@ -246,7 +246,7 @@ impl Gateway {
         };
         if fresh {
             let bytes = lines.iter().map(HeaderValue::len).sum();
-            lines.extend(shared.count_try(ask, bytes));
+            lines.extend(shared.count_entry(ask, bytes));
         }
         shared.metrics.sign_in(SignIn::Completed);
         tracing::info!(request_id = %ask.id, user = held.session.user.id, "signed in");

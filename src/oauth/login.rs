@@ -189,6 +189,12 @@ impl LoginJars {
             .collect()
     }
 
+    /// Whether the request shows a sign-in that was sealed with a key we do not have.
+    pub fn foreign(&self, ring: &Keyring, headers: &HeaderMap) -> bool {
+        let mut values = self.jars.iter().flat_map(|jar| jar.candidates(headers));
+        values.any(|value| ring.open(Purpose::Login, &value).is_none())
+    }
+
     /// Whether the request shows any cookie of these, opened or not.
     pub fn any(&self, headers: &HeaderMap) -> bool {
         crate::session::cookie::pairs(headers).any(|(name, _)| self.owns(name))

@@ -50,7 +50,14 @@ pub(super) async fn call(inner: &Inner, request: Request<Body>, peer: SocketAddr
             return answers::too_many_requests(None);
         }
         match holder(inner, request.headers(), now) {
-            None => answers::authentication_failed(),
+            None => {
+                // Read first, as a real server does: closing on an unread body would reset the answer, too.
+                let length = http_body::Body::size_hint(request.body()).exact();
+                if length.is_some_and(|length| length <= LONGEST_QUERY as u64) {
+                    let _ = request.into_body().collect(LONGEST_QUERY).await;
+                }
+                answers::authentication_failed()
+            }
             Some(account) => route(inner, request, account, again).await,
         }
     };

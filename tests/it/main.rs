@@ -23,5 +23,6 @@ mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets
 mod sdk; // programs that know nothing of upwarden: Upwork's own SDK, and curl
+mod sessions; // sessions that never lose a user: refresh, implicit grant, tabs, stores, sign-out
 mod stores; // where sessions are kept: one contract over every store, and what only one has
 mod upstream; // the app and the API behind the sidecar, on real sockets

@@ -75,6 +75,12 @@ impl Upwarden {
         assert!(done.success(), "kill -{name} {pid}");
     }
 
+    /// SIGKILL, and its end.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for its end: how it ended, and what it logged.
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let end = Instant::now() + PATIENCE;

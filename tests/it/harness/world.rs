@@ -63,6 +63,8 @@ pub(crate) struct World {
     pub(crate) tap: Option<Tap>,
     public: SocketAddr,
     others: Vec<SocketAddr>,
+    app_address: SocketAddr,
+    settings: Vec<String>,
     neighbour: SocketAddr,
     admin: SocketAddr,
     file: Option<PathBuf>,
@@ -78,7 +80,7 @@ struct Thread {
 }
 
 /// A socket on a free port, for a runtime that does not exist yet.
-pub(super) fn listener() -> std::net::TcpListener {
+pub(crate) fn listener() -> std::net::TcpListener {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).unwrap();
     listener
@@ -203,6 +205,7 @@ impl Plan {
         };
         let neighbour = self.socket.map_or_else(|| Bound::from(neighbour), at_socket);
         let doors = Doors { public: Bound::from(public), neighbour: Some(neighbour), admin: Bound::from(admin) };
+        let app_address = around.app.as_ref().map_or(public_at, |(_, listener)| at(listener));
         let mut threads = vec![sidecar(sources.clone(), doors, clock.clone())];
         let mut others = vec![public_at];
         for _ in 1..self.replicas {
@@ -219,6 +222,8 @@ impl Plan {
             tap,
             public: shown,
             others,
+            app_address,
+            settings: sources.sets.clone(),
             neighbour: neighbour_at,
             admin: admin_at,
             file,
@@ -406,6 +411,27 @@ impl World {
         if !Arc::ptr_eq(&self.clock, &self.upwork_clock) {
             self.upwork_clock.advance(by);
         }
+    }
+
+    /// Turns Upwork's clock alone, where the plan gave it one of its own.
+    pub(crate) fn turn_upwork(&self, by: Duration) {
+        assert!(!Arc::ptr_eq(&self.clock, &self.upwork_clock), "Upwork has no clock of its own");
+        self.upwork_clock.advance(by);
+    }
+
+    /// Where a replica listens; the first is the world's own.
+    pub(crate) fn address(&self, number: usize) -> SocketAddr {
+        self.others[number]
+    }
+
+    /// Where the app listens.
+    pub(crate) fn app_address(&self) -> SocketAddr {
+        self.app_address
+    }
+
+    /// The settings that another process needs to be one more replica, as `--set` takes them.
+    pub(crate) fn settings(&self) -> &[String] {
+        &self.settings
     }
 
     /// Changes the configuration file; the sidecar looks at it now and then.

@@ -1,0 +1,174 @@
+//! Upwork slow, broken or wrong about the time; callers that hang up; answers out of order.
+
+use std::future::IntoFuture;
+
+use serde_json::json;
+
+use super::{DAY, ME, SECOND};
+use crate::harness::{App, FREELANCER, World, until, within};
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_takes_nobodys_refresh_away() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    world.turn(DAY);
+    world.fault(&json!({ "token": "slow" }));
+    let gone = tokio::spawn(client.graphql(ME).attempt());
+    within(world.upwork.sandbox.held(1)).await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    world.upwork.sandbox.release();
+    let answer = client.graphql(ME).await;
+    assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (200, 1));
+    assert_eq!(world.counters().token.refresh_token, 1);
+}
+
+#[tokio::test]
+async fn after_an_outage_everything_goes_on_by_itself() {
+    let worlds = ["500", "html", "429", "garbage", "cut"].map(|fault| async move {
+        let world = World::new().start();
+        let client = world.sign_in(FREELANCER).await;
+        world.turn(DAY);
+        world.fault(&json!({ "token": fault }));
+        let answer = client.graphql(ME).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "refresh-unavailable"), "{fault}");
+        let page = client.navigate("/upwork/auth/").await;
+        assert!(page.text().contains("Upwork did not answer, so it is tried again"), "{fault}: {}", page.text());
+        // A failure is kept for a second, so that a crowd does not ask one by one.
+        let answer =
+            until("a fresh token", async || Some(client.graphql(ME).await).filter(|answer| answer.status != 503)).await;
+        assert_eq!((answer.status.as_u16(), client.cookies().len()), (200, 1), "{fault}");
+        assert_eq!(world.counters().token.refresh_token, 2, "{fault}");
+        let page = client.navigate("/upwork/auth/").await.text();
+        assert!(page.contains("it worked") && !page.contains("did not answer"), "{fault}: {page}");
+    });
+    futures_util::future::join_all(worlds).await;
+}
+
+#[tokio::test]
+async fn a_token_near_its_end_serves_while_upwork_fails_or_dawdles() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    world.turn(DAY - 200 * SECOND);
+    world.fault(&json!({ "token": "500" }));
+    assert_eq!(client.graphql(ME).await.status, 200, "its token is good for 200 seconds more");
+    let page = client.navigate("/upwork/auth/").await.text();
+    assert!(page.contains("Upwork did not answer"), "the page tells it all the same: {page}");
+    world.fault(&json!({ "token": "slow" }));
+    // Who finds the failure still kept asks nothing; the first one after it is held.
+    until("a refresh that is held", async || {
+        let answer = client.graphql(ME).await;
+        assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (200, 0), "nobody waits for it");
+        (world.counters().held == 1).then_some(())
+    })
+    .await;
+    world.upwork.sandbox.release();
+    let fresh = until("the successor", async || {
+        Some(client.graphql(ME).await).filter(|answer| !answer.set_cookies().is_empty())
+    })
+    .await;
+    assert_eq!((fresh.status.as_u16(), world.counters().token.refresh_token), (200, 2));
+}
+
+#[tokio::test]
+async fn a_slow_refresh_is_waited_for_where_the_token_has_ended() {
+    let world = World::new().app(App::default()).start();
+    let client = world.sign_in(FREELANCER).await;
+    world.turn(DAY);
+    world.fault(&json!({ "token": "slow" }));
+    let asked = tokio::spawn(client.graphql(ME).into_future());
+    within(world.upwork.sandbox.held(1)).await;
+    assert_eq!(client.twin().get("/x").await.status, 200, "the app is reached meanwhile");
+    world.upwork.sandbox.release();
+    assert_eq!(within(asked).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_401_that_no_refresh_can_mend_now_is_not_taken_for_a_sign_out() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    world.upwork.sandbox.expire_all();
+    world.fault(&json!({ "token": "500" }));
+    let answer = client.graphql(ME).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "refresh-unavailable"));
+    assert!(answer.set_cookies().is_empty());
+    let answer =
+        until("a mended call", async || Some(client.graphql(ME).await).filter(|answer| answer.status != 503)).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn clocks_that_are_ten_minutes_off_sign_nobody_out() {
+    for ahead in [600, -600] {
+        let world = World::new().upwork_ahead(ahead).start();
+        let client = world.sign_in(FREELANCER).await;
+        for _ in 0..3 {
+            world.turn(DAY);
+            assert_eq!(client.graphql(ME).await.status, 200, "{ahead}");
+        }
+        assert_eq!(world.counters().token.refresh_token, 3, "{ahead}");
+    }
+    // A clock that was set while the session lived: Upwork's end comes first, and its 401 is mended.
+    let world = World::new().upwork_ahead(1).start();
+    let client = world.sign_in(FREELANCER).await;
+    world.turn(DAY - 600 * SECOND);
+    world.turn_upwork(600 * SECOND);
+    let calls = world.counters().api["/graphql"];
+    assert_eq!(client.graphql(ME).await.status, 200);
+    let counters = world.counters();
+    assert_eq!((counters.token.refresh_token, counters.api["/graphql"]), (1, calls + 2));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_late_brings_no_old_session_back() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    world.turn(DAY);
+    world.fault(&json!({ "api": "slow" }));
+    let late = tokio::spawn(client.twin().graphql(ME).open());
+    within(world.upwork.sandbox.held(1)).await;
+    world.turn(DAY);
+    assert_eq!(client.graphql(ME).await.status, 200);
+    let newest = client.cookie("upwarden");
+    world.upwork.sandbox.release();
+    let answer = within(late).await.unwrap().whole().await;
+    assert_eq!((answer.status.as_u16(), world.counters().token.refresh_token), (200, 2));
+    // The browser takes the late answer's cookie, which is a refresh behind.
+    let lines = answer.set_cookies();
+    let late = lines[0].split(';').next().unwrap().strip_prefix("upwarden=").unwrap();
+    client.plant("upwarden", late);
+    let answer = client.graphql(ME).await;
+    assert_eq!((answer.status.as_u16(), world.counters().token.refresh_token), (200, 2), "it leads to the newest");
+    assert!(answer.set_cookies().len() == 1 && client.cookie("upwarden") != newest);
+}
+
+#[tokio::test]
+async fn the_margin_scales_with_the_tokens_life() {
+    let short = upwarden::sandbox::Config { token_lifetime: 60 * SECOND, ..upwarden::sandbox::Config::default() };
+    let world = World::new().upwork(short).start();
+    let client = world.sign_in(FREELANCER).await;
+    world.turn(53 * SECOND);
+    client.graphql(ME).await;
+    assert_eq!(world.counters().token.refresh_token, 0);
+    world.turn(2 * SECOND);
+    client.graphql(ME).await;
+    assert_eq!(world.counters().token.refresh_token, 1);
+}
+
+#[tokio::test]
+async fn a_body_of_64_kib_is_kept_for_the_retry_and_no_more() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let body = |length: usize| {
+        let query = json!({ "query": ME }).to_string();
+        format!("{query}{}", " ".repeat(length - query.len()))
+    };
+    let post = |length| client.post("/upwork/graphql", body(length)).header("content-type", "application/json");
+    world.upwork.sandbox.expire_all();
+    assert_eq!(post(64 << 10).await.status, 200);
+    world.upwork.sandbox.expire_all();
+    let answer = post((64 << 10) + 1).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (401, "send-again"));
+    assert_eq!(post((64 << 10) + 1).await.status, 200);
+    assert_eq!(world.counters().token.refresh_token, 2);
+}

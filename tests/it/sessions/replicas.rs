@@ -1,0 +1,52 @@
+//! Several replicas behind one address: tokens are spent once, or as often as Upwork forgives.
+
+use std::future::IntoFuture;
+
+use upwarden::sandbox::Config;
+
+use super::{DAY, ME};
+use crate::harness::{Client, FREELANCER, World};
+use crate::stores::world::{Door, Server};
+
+/// Two hundred calls at once, dealt to three replicas; each is answered well.
+async fn crowd(world: &World, client: &Client) {
+    let calls = (0..200).map(|number| world.replica(&client.twin(), number % 3).graphql(ME).into_future());
+    for answer in futures_util::future::join_all(calls).await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn three_replicas_with_cookies_make_at_most_three_token_calls_and_sign_nobody_out() {
+    let world = World::new().replicas(3).start();
+    let client = world.sign_in(FREELANCER).await;
+    world.turn(DAY);
+    crowd(&world, &client).await;
+    let calls = world.counters().token.refresh_token;
+    assert!((1..=3).contains(&calls), "{calls}");
+    // Whichever answer came last, the browser goes on with it, at any replica.
+    for number in 0..3 {
+        let twin = client.twin();
+        assert_eq!(world.replica(&twin, number).graphql(ME).await.status, 200);
+        world.turn(DAY / 4);
+        assert_eq!(world.replica(&twin, (number + 1) % 3).graphql(ME).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn three_replicas_with_valkey_make_one_token_call_even_where_a_replay_would_revoke() {
+    let Some(server) = Server::start(Door::Tcp) else { return };
+    for strict in [false, true] {
+        let upwork = Config { strict, ..Config::default() };
+        let plan = World::new().set("store.kind", "valkey").set("store.url", server.url.expose());
+        let world = plan.upwork(upwork).replicas(3).start();
+        let client = world.sign_in(FREELANCER).await;
+        let cookie = client.cookie("upwarden");
+        for day in 1..=2 {
+            world.turn(DAY);
+            crowd(&world, &client).await;
+            assert_eq!(world.counters().token.refresh_token, day, "strict: {strict}");
+        }
+        assert_eq!(client.cookie("upwarden"), cookie, "one session, under the cookie it began with");
+    }
+}

@@ -1,0 +1,201 @@
+//! The stores behind the whole server: down, back, killed in the middle, and signing out everywhere.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::net::TcpStream;
+
+use super::ME;
+use crate::harness::{AGENCY, App, Client, FREELANCER, Plan, Upwarden, World, listener, until, within};
+use crate::stores::world::{Door, Server};
+
+/// The real binary as one more replica of `world`, with some settings of its own, listening.
+pub(super) async fn serve(world: &World, own: &[(&str, &str)]) -> (Upwarden, SocketAddr) {
+    let (public, admin) = (listener().local_addr().unwrap(), listener().local_addr().unwrap());
+    serve_at(world, own, public, admin).await
+}
+
+async fn serve_at(
+    world: &World,
+    own: &[(&str, &str)],
+    public: SocketAddr,
+    admin: SocketAddr,
+) -> (Upwarden, SocketAddr) {
+    let (public_text, admin_text) = (public.to_string(), admin.to_string());
+    let doors = [("public.listen", public_text.as_str()), ("admin.listen", &admin_text), ("neighbour.listen", "")];
+    let own: Vec<_> = own.iter().copied().chain(doors).collect();
+    let usual = world.settings().iter().filter(|line| !own.iter().any(|(key, _)| line.starts_with(&format!("{key}="))));
+    let sets = usual
+        .cloned()
+        .chain(own.iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}={value}")));
+    let mut arguments = vec!["serve".to_owned()];
+    arguments.extend(sets.flat_map(|line| ["--set".to_owned(), line]));
+    let server = Upwarden::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    until("the other process listens", async || TcpStream::connect(public).await.ok()).await;
+    (server, public)
+}
+
+fn with_valkey(server: &Server) -> [(&'static str, String); 2] {
+    [("store.kind", "valkey".to_owned()), ("store.url", server.url.expose().to_owned())]
+}
+
+fn plan(server: &Server) -> Plan {
+    with_valkey(server).into_iter().fold(World::new(), |plan, (key, value)| plan.set(key, value))
+}
+
+async fn readiness(world: &World) -> u16 {
+    world.admin().get("/readyz").await.status.as_u16()
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_a_503_and_never_a_sign_in_and_afterwards_all_go_on() {
+    let Some(mut server) = Server::start(Door::Tcp) else { return };
+    let world = plan(&server).start();
+    let client = world.sign_in(FREELANCER).await;
+    until("readiness", async || (readiness(&world).await == 200).then_some(())).await;
+    server.kill();
+    until("no readiness", async || (readiness(&world).await == 503).then_some(())).await;
+    for target in ["/x", "/upwork/auth/", "/upwork/api/hr/v2/users/me.json", "/upwork/auth/logout"] {
+        let page = client.navigate(target).await;
+        assert_eq!((page.status.as_u16(), page.header("location")), (503, ""), "{target}");
+        assert!(!page.header("retry-after").is_empty() && page.set_cookies().is_empty(), "{target}: {page:?}");
+    }
+    assert_eq!(client.graphql(ME).await.problem(), "store-down");
+    assert_eq!(client.post("/upwork/auth/logout", "").await.problem(), "store-down");
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 401, "verify has two answers");
+    // Whoever comes without a cookie is sent to Upwork, and told so when they are back.
+    let stranger = world.client();
+    let back = world.callback(&stranger, "/x").await;
+    let page = stranger.navigate(&back).await;
+    assert_eq!((page.status.as_u16(), page.header("location")), (503, ""));
+    server.restart();
+    until("readiness", async || (readiness(&world).await == 200).then_some(())).await;
+    assert_eq!(client.navigate("/x").await.status, 200);
+    assert_eq!(client.graphql(ME).await.status, 200);
+    assert_eq!(world.sign_in_with(&stranger, FREELANCER, "/x").await.location(), "/x");
+}
+
+#[tokio::test]
+async fn signing_out_everywhere_ends_every_session_of_the_user_at_once_on_all_replicas() {
+    let Some(server) = Server::start(Door::Tcp) else { return };
+    let world = plan(&server).replicas(2).start();
+    let (here, there, other) =
+        (world.sign_in(FREELANCER).await, world.sign_in(FREELANCER).await, world.sign_in(AGENCY).await);
+    let there = world.replica(&there, 1);
+    assert!(here.navigate("/upwork/auth/").await.text().contains("everywhere"));
+    assert_eq!(there.get("/x").await.status, 200);
+    let out = here.post("/upwork/auth/logout", "everywhere=1").header("origin", &world.url("")).await;
+    assert_eq!(out.location(), "/upwork/auth/logout?done=revoked&everywhere=1");
+    assert_eq!(there.get("/x").await.problem(), "sign-in-required");
+    assert_eq!(other.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn with_cookies_not_before_ends_sessions_while_everything_runs() {
+    let world = World::new().app(App::sample()).file("").start();
+    let client = world.sign_in(FREELANCER).await;
+    assert!(!client.navigate("/upwork/auth/").await.text().contains("everywhere"), "there is no such button");
+    let mut socket = client.websocket("/echo").await.unwrap();
+    let other = world.sign_in(AGENCY).await;
+    world.rewrite(&format!("access.not_before = {{\"{FREELANCER}\" = \"2026-11-24T02:01:00Z\"}}\n"));
+    until("the new rule", async || (client.get("/x").await.status == 401).then_some(())).await;
+    assert_eq!(other.get("/x").await.status, 200);
+    world.turn(Duration::from_secs(61));
+    let end = within(socket.next()).await;
+    assert!(end.is_none_or(|end| end.map_or(true, |end| end.is_close())), "its WebSocket ends at the next look");
+    let again = world.sign_in(FREELANCER).await;
+    assert_eq!(again.get("/x").await.status, 200, "who signs in afterwards is in");
+}
+
+/// Signs in at `door` one after the other until it is gone; those who were told that they are in.
+async fn sign_in_until_gone(
+    world: World,
+    door: SocketAddr,
+    told: tokio::sync::watch::Sender<usize>,
+) -> (World, Vec<Client>) {
+    let mut acknowledged = Vec::new();
+    loop {
+        let client = world.client().through(door);
+        let Ok(asked) = client.navigate("/x").attempt().await else { break };
+        let location = asked.whole().await.location();
+        let back = world.upwork.consent(&location, FREELANCER).await;
+        let Ok(answer) = client.navigate(&back).attempt().await else { break };
+        if answer.status == 303 {
+            acknowledged.push(client);
+            told.send_replace(acknowledged.len());
+        }
+    }
+    (world, acknowledged)
+}
+
+/// Kills the process amid sign-ins, and gives whoever was acknowledged.
+async fn killed_amid_sign_ins(world: World, mut server: Upwarden, door: SocketAddr) -> (World, Vec<Client>) {
+    let (told, mut count) = tokio::sync::watch::channel(0);
+    let signing_in = tokio::spawn(sign_in_until_gone(world, door, told));
+    within(count.wait_for(|count| *count >= 10)).await.unwrap();
+    server.kill();
+    within(signing_in).await.unwrap()
+}
+
+#[tokio::test]
+async fn no_session_that_was_acknowledged_is_lost_when_the_process_with_the_file_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db").display().to_string();
+    let world = World::new().start();
+    let own = [("store.kind", "embedded"), ("store.path", path.as_str())];
+    let (server, door) = serve(&world, &own).await;
+    let (world, clients) = killed_amid_sign_ins(world, server, door).await;
+    let (_server, again) = serve(&world, &own).await;
+    for client in &clients {
+        assert_eq!(client.through(again).get("/x").await.status, 200, "of {}", clients.len());
+    }
+}
+
+#[tokio::test]
+async fn no_session_that_was_acknowledged_is_lost_when_a_replica_is_killed() {
+    let Some(redis) = Server::start(Door::Tcp) else { return };
+    let world = plan(&redis).start();
+    let (server, door) = serve(&world, &[]).await;
+    let (world, clients) = killed_amid_sign_ins(world, server, door).await;
+    for client in &clients {
+        assert_eq!(client.through(world.address(0)).get("/x").await.status, 200, "of {}", clients.len());
+    }
+}
+
+/// 100 sessions and 2,000 requests through the whole server; ten thousand sessions are held against the store itself, in
+/// `stores::valkey`.
+#[tokio::test]
+async fn a_restart_of_the_server_amid_traffic_loses_no_session() {
+    let Some(mut server) = Server::start(Door::Tcp) else { return };
+    let world = plan(&server).set("public.limits.sign_ins_per_address", 1000).start();
+    let clients: Vec<Client> =
+        stream::iter(0..100).map(|_| world.sign_in(FREELANCER)).buffer_unordered(8).collect().await;
+    let mut answers = stream::iter(0..2000)
+        .map(|number| {
+            let client = clients[number % clients.len()].clone();
+            async move { client.get("/x").await }
+        })
+        .buffer_unordered(32);
+    let (mut count, mut refused) = (0, 0);
+    while let Some(answer) = within(answers.next()).await {
+        match answer.status.as_u16() {
+            200 => {}
+            503 => refused += 1,
+            other => panic!("{other}: {}", answer.text()),
+        }
+        count += 1;
+        if count == 500 {
+            server.kill();
+            server.restart();
+        }
+    }
+    drop(answers);
+    assert!(refused < 500, "{refused} of {count} were refused");
+    for client in &clients {
+        assert_eq!(
+            until("the store", async || Some(client.get("/x").await).filter(|a| a.status != 503)).await.status,
+            200
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! Many tabs and sign-ins that do not hold: few cookies, and an end with its cause.
+
+use std::time::Duration;
+
+use crate::harness::{Answer, Client, FREELANCER, World};
+
+/// What the browser does with its cookies between two steps.
+type Spoil<'a> = &'a dyn Fn(&World, &Client);
+
+/// Signs in, again and again, until the site says that it goes round; how often, and the page.
+async fn go_round(world: &World, spoil: Spoil<'_>) -> (usize, Answer) {
+    let client = world.client();
+    for round in 0..6 {
+        let asked = client.navigate("/x").await;
+        if asked.status != 303 {
+            return (round, asked);
+        }
+        let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+        assert_eq!(client.navigate(&back).await.location(), "/x");
+        spoil(world, &client);
+    }
+    panic!("it went round for ever")
+}
+
+fn forget(client: &Client, names: &[&str]) {
+    for name in names {
+        client.plant(name, "; Max-Age=0");
+    }
+}
+
+#[track_caller]
+fn stopped((rounds, page): &(usize, Answer), cause: &str) {
+    assert_eq!((*rounds, page.status.as_u16(), page.page().as_str()), (3, 400, "Signing in goes round in circles"));
+    assert!(page.text().contains(cause), "{cause}: {}", page.text());
+}
+
+#[tokio::test]
+async fn two_hundred_fetches_and_thirty_navigations_leave_few_cookies() {
+    let world = World::new().start();
+    let client = world.client();
+    for number in 0..200 {
+        let answer = client.fetch(&format!("/data/{number}")).await;
+        assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (401, 0));
+    }
+    for number in 0..30 {
+        assert_eq!(client.navigate(&format!("/page/{number}")).await.status, 303);
+    }
+    assert_eq!(client.cookies().len(), 8);
+}
+
+#[tokio::test]
+async fn sign_ins_that_go_well_and_do_not_hold_stop_with_their_cause() {
+    let world = World::new().start();
+    stopped(&go_round(&world, &|_, client| forget(client, &["upwarden"])).await, "did not send back the cookie");
+    world.turn(Duration::from_secs(61));
+    let keys = |_: &World, client: &Client| client.plant("upwarden", &"A".repeat(300));
+    stopped(&go_round(&world, &keys).await, "keys changed");
+
+    let long = upwarden::sandbox::Config { token_chars: 3000, ..upwarden::sandbox::Config::default() };
+    let world = World::new().upwork(long).start();
+    let all = |_: &World, client: &Client| forget(client, &["upwarden", "upwarden-1", "upwarden-2"]);
+    stopped(&go_round(&world, &all).await, "more than browsers or the proxy in front take");
+    world.turn(Duration::from_secs(61));
+    // The browser keeps the first piece and drops another.
+    let one = |_: &World, client: &Client| forget(client, &["upwarden-1"]);
+    stopped(&go_round(&world, &one).await, "more than browsers or the proxy in front take");
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_as_it_begins_stops_with_the_clock() {
+    let ahead = format!("{{\"{FREELANCER}\" = \"2026-11-24T02:20:00Z\"}}");
+    let world = World::new().file(&format!("access.not_before = {ahead}\n")).start();
+    stopped(&go_round(&world, &|_, _| ()).await, "differ by 1200 seconds");
+    // Half an hour later it is let in.
+    world.turn(Duration::from_secs(1800));
+    let client = world.sign_in(FREELANCER).await;
+    assert_eq!(client.navigate("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_way_out_of_a_circle_is_one_more_sign_in() {
+    let world = World::new().start();
+    let client = world.client();
+    for _ in 0..3 {
+        forget(&client, &["upwarden"]);
+        let answer = world.sign_in_with(&client, FREELANCER, "/upwork/auth/login?return_to=/x").await;
+        assert_eq!(answer.location(), "/x");
+    }
+    assert_eq!(client.navigate("/x").await.status, 200, "a session that holds is not asked about circles");
+    forget(&client, &["upwarden"]);
+    assert_eq!(client.navigate("/x").await.status, 400);
+    assert!(client.navigate("/x").await.text().contains("Sign in again"));
+    let link = "/upwork/auth/login?return_to=/x";
+    assert_eq!(world.sign_in_with(&client, FREELANCER, link).await.location(), "/x");
+    assert_eq!(client.navigate("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn callbacks_that_fail_three_times_stop_with_their_cause() {
+    let world = World::new().start();
+    let mut asked = world.client().navigate("/x").await;
+    for _ in 0..2 {
+        let client = world.client();
+        let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+        world.turn(Duration::from_secs(700));
+        asked = client.navigate(&back).await;
+        assert_eq!(asked.status, 303, "{}", asked.text());
+    }
+    let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+    world.turn(Duration::from_secs(700));
+    let page = world.client().navigate(&back).await;
+    assert!(page.status == 400 && page.text().contains("differ by 700 seconds"), "{}", page.text());
+}
+
+#[tokio::test]
+async fn plain_http_where_the_cookie_needs_https_is_named() {
+    let client = upwarden::sandbox::Client {
+        id: "0123456789abcdef0123456789abcdef".to_owned(),
+        secret: upwarden::secret::Secret::new("fedcba9876543210"),
+        redirect_uri: "https://tools.example.com/upwork/auth/callback".to_owned(),
+    };
+    let upwork = upwarden::sandbox::Config { clients: vec![client], ..upwarden::sandbox::Config::default() };
+    let plan = World::new().set("public_url", "https://tools.example.com");
+    let world = plan.set("public.trusted_proxies", "127.0.0.1/32").upwork(upwork).start();
+    // A browser drops `__Host-` cookies on http, so each step is as of another one.
+    let open = async |target: &str| {
+        let client = world.client().named("tools.example.com");
+        client
+            .navigate(target.trim_start_matches("https://tools.example.com"))
+            .header("x-forwarded-proto", "http")
+            .await
+    };
+    let mut asked = open("/x").await;
+    for _ in 0..2 {
+        let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+        asked = open(&back).await;
+        assert_eq!(asked.status, 303, "{}", asked.text());
+    }
+    let page = open(&world.upwork.consent(&asked.location(), FREELANCER).await).await;
+    assert!(page.status == 400 && page.text().contains("opened over http"), "{}", page.text());
+}
+
+#[tokio::test]
+async fn another_name_of_the_site_ends_at_a_page_that_says_so() {
+    let world = World::new().start();
+    let client = world.client().named("svc.cluster.local");
+    let sent = client.navigate("/x?a=1").await;
+    assert!(sent.status == 303 && sent.location().starts_with(&world.url("/x?a=1&")) && client.cookies().is_empty());
+    let page = client.navigate(&sent.location()).await;
+    assert_eq!(page.status, 421);
+    assert!(page.text().contains("svc.cluster.local") && page.text().contains("public.trusted_proxies"));
+}
+
+#[tokio::test]
+async fn a_sign_in_begun_under_a_key_that_is_gone_begins_again_and_stops_at_the_third() {
+    let old = World::new().start();
+    let new = World::new()
+        .set("public_url", old.url(""))
+        .set("session.keys", "HxscGxoZGBcWFRQTEhEQDw4NDAsKCQgHBgUEAwIBAAA")
+        .start();
+    let client = old.client();
+    for _ in 0..2 {
+        let back = old.callback(&client, "/x").await;
+        let again = client.through(new.address(0)).navigate(&back).await;
+        assert_eq!(again.status, 303, "{}", again.text());
+        assert!(again.location().contains("/oauth2/authorize"));
+    }
+    let back = old.callback(&client, "/x").await;
+    let page = client.through(new.address(0)).navigate(&back).await;
+    assert!(page.status == 400 && page.text().contains("keys changed"), "{}", page.text());
+    // Without any sign-in of its own a browser is not sent anywhere by what nobody of us sealed.
+    let page = old.client().through(new.address(0)).navigate(&back).await;
+    assert_eq!((page.status.as_u16(), page.header("location")), (400, ""));
+}

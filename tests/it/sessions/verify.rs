@@ -1,0 +1,171 @@
+//! `/upwork/auth/verify` with the real nginx and the real Caddy in front, set up by the files under `deploy/`.
+//!
+//! Of those files only the addresses, and TLS, which the tests do without, are other ones.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tokio::net::TcpStream;
+
+use super::{DAY, ME, SECOND};
+use crate::harness::{Client, FREELANCER, World, has, listener, program, until};
+
+const NGINX: &str = include_str!("../../../deploy/nginx/upwarden.conf");
+const CADDY: &str = include_str!("../../../deploy/caddy/Caddyfile");
+
+/// A web server in front; it ends with this.
+struct Front {
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // It may have ended by itself; then the wait tells nothing new.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The text with `from` replaced, which must be there.
+fn put(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "the file under deploy/ has no {from:?} any more");
+    text.replace(from, to)
+}
+
+fn nginx(world: &World, at: SocketAddr) -> Option<Front> {
+    let found = ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].iter().map(|path| Path::new(path).to_owned());
+    let nginx = program("nginx").or_else(|| found.filter(|path| path.is_file()).next());
+    if !has(nginx.is_some(), "nginx") {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let site = put(NGINX, "127.0.0.1:4180", &world.address(0).to_string());
+    let site = put(&site, "127.0.0.1:3000", &world.app_address().to_string());
+    let site = put(&site, "listen 443 ssl;", &format!("listen {at};"));
+    let site: String =
+        site.lines().filter(|line| !line.contains("ssl_certificate")).map(|line| format!("{line}\n")).collect();
+    let own = folder.path().display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|kind| format!("{kind}_temp_path {own}/{kind};\n"))
+        .collect();
+    let whole = format!(
+        "daemon off;\nmaster_process off;\npid {own}/pid;\nerror_log {own}/error.log;\nevents {{}}\n\
+         http {{\naccess_log off;\n{temporary}{site}}}\n"
+    );
+    let file = folder.path().join("nginx.conf");
+    std::fs::write(&file, whole).unwrap();
+    let mut command = Command::new(nginx?);
+    command.arg("-p").arg(folder.path()).arg("-c").arg(&file);
+    Some(Front { child: quiet(&mut command), _folder: folder })
+}
+
+fn caddy(world: &World, at: SocketAddr) -> Option<Front> {
+    let caddy = program("caddy");
+    if !has(caddy.is_some(), "caddy") {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let site = put(CADDY, "127.0.0.1:4180", &world.address(0).to_string());
+    let site = put(&site, "127.0.0.1:3000", &world.app_address().to_string());
+    let site = put(&site, "tools.example.com {", &format!("http://{at} {{"));
+    let file = folder.path().join("Caddyfile");
+    std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{site}")).unwrap();
+    let mut command = Command::new(caddy?);
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
+    command.env("HOME", folder.path()).env("XDG_DATA_HOME", folder.path()).env("XDG_CONFIG_HOME", folder.path());
+    Some(Front { child: quiet(&mut command), _folder: folder })
+}
+
+fn quiet(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// A world whose public address is the web server's.
+async fn fronted(start: fn(&World, SocketAddr) -> Option<Front>) -> Option<(World, Front, Client)> {
+    let at = listener().local_addr().unwrap();
+    let plan = World::new().set("public_url", format!("http://{at}"));
+    let world = plan.set("public.trusted_proxies", "127.0.0.1/32").start();
+    let front = start(&world, at)?;
+    until("the web server", async || TcpStream::connect(at).await.ok()).await;
+    Some((world, front, Client::at(at)))
+}
+
+/// What holds with either of them.
+async fn the_round_trip_works_and_identity_is_upwardens_word(world: &World, client: &Client) {
+    // Nobody yet: a page goes to sign in, everything else is told.
+    assert_eq!(client.fetch("/data").await.problem(), "sign-in-required");
+    assert_eq!(client.post("/form", "typed=1").await.status, 401);
+    assert_eq!(client.graphql(ME).await.status, 401);
+    assert!(world.app.seen().is_empty(), "nothing of it reached the app");
+    let target = "/deep/page?tab=2&q=a%20b";
+    assert_eq!(world.sign_in_with(client, FREELANCER, target).await.location(), target);
+
+    // The app sees who it is, and nothing that the client says of itself.
+    let lies = [
+        ("x-upwork-user-id", "1"),
+        ("x-upwork-user-name", "Eve"),
+        ("x-upwork-ticket", "upwt_1"),
+        ("x-forwarded-user", "eve"),
+        ("x_upwork_user_id", "2"),
+        ("x_forwarded_user", "eve"),
+    ];
+    let answer = client.navigate(target).headers(&lies).await;
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, format!("GET {target}\n")));
+    let seen = world.app.last();
+    let expected =
+        [("x-upwork-user-id", FREELANCER), ("x-upwork-user", "foofreelancer"), ("x-forwarded-user", "foofreelancer")];
+    for (name, value) in expected {
+        assert_eq!(seen.headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}: {seen:?}");
+    }
+    for (name, value) in &seen.headers {
+        let known = value != "1" && value != "2" && value != "Eve" && value != "eve" && value != "upwt_1";
+        assert!(known, "{name}: {value:?}");
+    }
+    assert_eq!(client.post("/form", "typed=1").await.text(), "POST /form\ntyped=1");
+    assert_eq!(client.graphql(ME).await.json()["data"]["user"]["id"], FREELANCER);
+    assert_eq!(client.get("/upwork/auth/session").await.json()["user"]["id"], FREELANCER);
+
+    // A session that has to be looked at again is, by the gate itself.
+    world.turn(2 * DAY + SECOND);
+    assert_eq!(client.navigate("/later").await.text(), "GET /later\n");
+    assert_eq!(world.counters().token.refresh_token, 1);
+
+    // Out again, and in by the same way.
+    let ours = client.post("/upwork/auth/logout", "").header("sec-fetch-site", "same-origin").await;
+    assert_eq!(ours.location(), "/upwork/auth/logout?done=revoked");
+    assert_eq!(client.fetch("/data").await.status, 401);
+    assert_eq!(client.navigate("/x").await.status, 303);
+}
+
+#[tokio::test]
+async fn nginx_asks_and_forwards() {
+    let Some((world, _front, client)) = fronted(nginx).await else { return };
+    the_round_trip_works_and_identity_is_upwardens_word(&world, &client).await;
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 404, "only nginx itself asks there");
+}
+
+#[tokio::test]
+async fn caddy_asks_and_forwards() {
+    let Some((world, _front, client)) = fronted(caddy).await else { return };
+    the_round_trip_works_and_identity_is_upwardens_word(&world, &client).await;
+}
+
+#[tokio::test]
+async fn verify_refreshes_nothing_and_sets_no_cookie() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    world.turn(2 * DAY - SECOND);
+    let answer = client.get("/upwork/auth/verify").await;
+    assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (204, 0));
+    assert_eq!(answer.header("x-upwork-user-id"), FREELANCER);
+    world.turn(2 * SECOND);
+    let answer = client.get("/upwork/auth/verify").await;
+    assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (401, 0), "it is to be looked at again");
+    assert_eq!(world.counters().token.refresh_token, 0);
+    world.turn(14 * DAY);
+    let answer = client.navigate("/upwork/auth/verify").await;
+    assert_eq!((answer.status.as_u16(), answer.header("location"), answer.body.len()), (401, "", 0));
+}
