@@ -67,7 +67,9 @@ impl Gateway {
         let onward = Onward { client, headers, upgrades };
         let answer = match proxy::to_app(&self.app, onward, body, |name| shared.owns(name)).await {
             Ok(response) => response.into(),
-            Err(error) => shared.fault(&Ask { id, origin, looking, site, head: kept }, &blame(watch.as_ref(), app_fault(&error))),
+            Err(error) => {
+                shared.fault(&Ask { id, origin, looking, site, head: kept }, &blame(watch.as_ref(), app_fault(&error)))
+            }
         };
         let answer = Answer { change, ..answer };
         match &held {

@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn the_soft_limit_is_the_first_number() {
-        let text = "Max processes  1 2 processes\nMax open files            1024                 524288               files\n";
+        let text =
+            "Max processes  1 2 processes\nMax open files            1024                 524288               files\n";
         assert_eq!(soft_limit(text), Some(1024));
         assert_eq!(soft_limit("Max open files unlimited unlimited files"), None);
     }

@@ -18,8 +18,10 @@ fn says(answer: &'static str) -> App {
 
 #[tokio::test]
 async fn a_body_after_head_or_304_is_no_answer_to_the_next_request() {
-    let smuggled = "HTTP/1.1 200 OK\r\ncontent-length: 47\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil good!";
-    let unchanged = "HTTP/1.1 304 Not Modified\r\ncontent-length: 41\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    let smuggled =
+        "HTTP/1.1 200 OK\r\ncontent-length: 47\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil good!";
+    let unchanged =
+        "HTTP/1.1 304 Not Modified\r\ncontent-length: 41\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
     for (method, answer, status) in [("HEAD", smuggled, "200"), ("GET", unchanged, "304")] {
         let world = open(says(answer)).set("workers", 1).start();
         let mut client = Raw::to(door(&world)).await;

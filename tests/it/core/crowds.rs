@@ -26,7 +26,8 @@ fn scaled(wanted: usize, each: usize) -> usize {
     let most = descriptors() / each;
     if most < wanted {
         let mut err = std::io::stderr();
-        let _ = std::io::Write::write_fmt(&mut err, format_args!("left out: {} of {wanted}: ulimit -n\n", wanted - most));
+        let _ =
+            std::io::Write::write_fmt(&mut err, format_args!("left out: {} of {wanted}: ulimit -n\n", wanted - most));
     }
     wanted.min(most)
 }

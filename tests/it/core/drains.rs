@@ -63,8 +63,7 @@ async fn sigterm_under_load_loses_no_request_and_frees_the_port() {
     })
     .await;
     assert_eq!(sidecar.ended().await.code(), Some(0));
-    let again =
-        Start::with(App::default()).set("public.listen", public).set("admin.listen", admin).start();
+    let again = Start::with(App::default()).set("public.listen", public).set("admin.listen", admin).start();
     assert_eq!((again.public, again.client().get("/again").await.status.as_u16()), (public, 200));
 }
 

@@ -1,7 +1,7 @@
 //! Answers that begin before the request has ended, `Expect: 100-continue`, trailers, and what must pass untouched.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Response};

@@ -61,6 +61,7 @@ async fn hop_by_hop_fields_end_here_every_line_of_them() {
     let fields = [("x-one", "1"), ("x-two", "2"), ("x-three", "3"), ("keep-alive", "timeout=9"), ("te", "gzip")];
     call.headers(&fields).header("proxy-connection", "close").await;
     let seen = world.app.last();
-    let kept = ["x-one", "x-two", "x-three", "keep-alive", "te", "proxy-connection"].map(|name| seen.header(name).to_owned());
+    let kept =
+        ["x-one", "x-two", "x-three", "keep-alive", "te", "proxy-connection"].map(|name| seen.header(name).to_owned());
     assert_eq!(kept, ["", "", "3", "", "", ""]);
 }

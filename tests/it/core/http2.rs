@@ -1,8 +1,7 @@
 //! HTTP/2 from clients that misbehave, while others are served.
 
 use super::frames::{
-    CANCEL, CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, field, frame,
-    get,
+    CANCEL, CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, field, frame, get,
 };
 use super::{Raw, door, open};
 use crate::harness::{App, World, until};

@@ -48,10 +48,8 @@ async fn heads_and_bodies_have_their_limits() {
 
 #[tokio::test]
 async fn what_a_client_leaves_hanging_times_out() {
-    let world = open(App::default())
-        .set("public.timeouts.head", "300ms")
-        .set("public.timeouts.body_idle", "300ms")
-        .start();
+    let world =
+        open(App::default()).set("public.timeouts.head", "300ms").set("public.timeouts.body_idle", "300ms").start();
     let at = door(&world);
     assert!(talk(at, "GET / HTTP/1.1\r\nHo").await.starts_with("HTTP/1.1 408 "));
     refused(&world, "head_timeout").await;

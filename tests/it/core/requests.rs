@@ -89,7 +89,8 @@ fn pipelined_requests_are_answered_in_order_and_a_refused_one_ends_them() {
 #[test]
 fn the_app_gets_the_target_byte_for_byte() {
     let gauntlet = Gauntlet::new();
-    for target in ["/", "/?", "/a%20b", "/a;b=c?d=e&f", "/\u{fc}?\u{fc}", "/%c3%bc?%2F%2e%2e//", "/a?b?c", "/{a}|^[]~"] {
+    for target in ["/", "/?", "/a%20b", "/a;b=c?d=e&f", "/\u{fc}?\u{fc}", "/%c3%bc?%2F%2e%2e//", "/a?b?c", "/{a}|^[]~"]
+    {
         let message = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         let (answers, read) = gauntlet.pass(message.as_bytes());
         assert_eq!(read.len(), 1, "{answers}");

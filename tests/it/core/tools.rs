@@ -40,7 +40,8 @@ async fn curl_is_served_by_both_versions() {
     for (version, said) in [("--http1.1", "1.1"), ("--http2", "2")] {
         let ask = ["-sS", version, "--cacert", &ca, "-w", " %{http_version} %{response_code}", &url];
         assert_eq!(run(&curl, &ask).await, format!("GET /a%20b?c\n {said} 200"));
-        let send = ["-sS", version, "--cacert", &ca, "--data-binary", &upload, "-o", "/dev/null", "-w", "%{size_download}"];
+        let send =
+            ["-sS", version, "--cacert", &ca, "--data-binary", &upload, "-o", "/dev/null", "-w", "%{size_download}"];
         // The line, and the upload again; with Expect: 100-continue where curl sends it.
         let back = run(&curl, &[&send[..], &[&url]].concat()).await;
         assert_eq!(back, (("POST /a%20b?c\n".len()) + (1 << 19)).to_string());
