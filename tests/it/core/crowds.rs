@@ -1,4 +1,4 @@
-//! Many at once: WebSockets, idle connections, slow heads, aborts. Scaled down where the system allows fewer descriptors;
+//! Many at once: `WebSockets`, idle connections, slow heads, aborts. Scaled down where the system allows fewer descriptors;
 //! `UPWARDEN_TESTS_FULL=1` asks for ten thousand idle connections instead of two.
 
 use std::time::Duration;
@@ -75,7 +75,7 @@ async fn idle_connections_by_the_thousand_leave_others_served() {
     assert_eq!(sidecar.client().get("/other").await.text(), "GET /other\n");
     let metrics = sidecar.admin().get("/metrics").await.text();
     let line = metrics.lines().find(|line| line.starts_with("upwarden_connections{door=\"public\"} ")).unwrap();
-    assert!(line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as usize >= count, "{line}");
+    assert!(line.rsplit(' ').next().unwrap().parse::<usize>().unwrap() >= count, "{line}");
     assert!(each < 64 << 10, "an idle connection costs {each} bytes");
     // They still work.
     for client in idle.iter_mut().step_by(500) {

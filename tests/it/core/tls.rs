@@ -40,7 +40,7 @@ impl Pair {
 
 fn settings(pairs: &[&Pair]) -> String {
     let tables = pairs.iter().map(|pair| serde_json::json!({ "cert_file": pair.cert, "key_file": pair.key }));
-    serde_json::Value::from_iter(tables).to_string()
+    tables.collect::<serde_json::Value>().to_string()
 }
 
 fn trusting(pairs: &[&Pair], versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
