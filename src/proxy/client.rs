@@ -1,7 +1,7 @@
 //! HTTP/1.1 to one upstream: pooled, timed, and sent twice only where that can do no harm.
 //!
 //! In: a request as it shall go out. Out: the answer, its body still streaming, or an [`Error`] that says which part failed.
-//! A request whose body was begun is never sent a second time (RFC 9110 section 9.2.2).
+//! A request whose body was begun, or of whose answer a byte came, is never sent a second time (RFC 9110 section 9.2.2).
 
 use std::io;
 use std::sync::Arc;
@@ -134,6 +134,7 @@ impl Client {
             return self.exchange(lease, request, upload).await.map_err(|(error, upload)| failed(error, &upload));
         };
         let replay = Replay::of(&request);
+        let told = lease.told.clone();
         let (request, upload) = prepare(request);
         match self.exchange(lease, request, upload).await {
             Ok(response) => Ok(response),
@@ -141,7 +142,7 @@ impl Client {
                 let lease = self.connect().await?;
                 self.exchange(lease, *request, upload).await.map_err(|(error, upload)| failed(error, &upload))
             }
-            Err((error, upload)) => match replay.filter(|_| broke_off(&error)) {
+            Err((error, upload)) => match replay.filter(|_| broke_off(&error) && !told.heard()) {
                 Some(replay) => {
                     let (request, upload) = prepare(replay.request());
                     let lease = self.connect().await?;

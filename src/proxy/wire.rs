@@ -23,13 +23,20 @@ const PIECE: usize = 8 << 10;
 pub(super) struct Told {
     asked: Mutex<Option<(Method, bool)>>,
     tainted: AtomicBool,
+    heard: AtomicBool,
 }
 
 impl Told {
     /// A request goes out now; `upgrade` where it asks for one.
     pub(super) fn ask(&self, method: &http::Method, upgrade: bool) {
         let method = if *method == http::Method::HEAD { Method::Head } else { Method::Other };
+        self.heard.store(false, Ordering::Relaxed);
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((method, upgrade));
+    }
+
+    /// Bytes came since the last request went out.
+    pub(super) fn heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     /// Something was read that should not have been there.
@@ -69,6 +76,7 @@ impl<I> Wire<I> {
 
     /// How many of `bytes` may go on. The rest has to wait for more, or never goes.
     fn judge(&mut self, bytes: &[u8]) -> usize {
+        self.told.heard.store(true, Ordering::Relaxed);
         let mut judged = 0;
         while self.refused.is_none() && judged < bytes.len() {
             if self.reader.is_idle()

@@ -109,6 +109,27 @@ async fn a_get_is_sent_once_more_and_a_post_never() {
 }
 
 #[tokio::test]
+async fn a_get_of_whose_answer_a_byte_came_is_not_sent_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let app = App::raw(move |mut stream| {
+        let asked = asked.clone();
+        async move {
+            head(&mut stream).await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            if head(&mut stream).await.is_some() {
+                asked.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(b"HTTP/1.1 2").await.unwrap();
+            }
+        }
+    });
+    let world = open(app).set("workers", 1).start();
+    assert_eq!(world.client().get("/").await.text(), "ok");
+    assert_eq!(world.client().get("/").await.status, 502);
+    assert_eq!(counted.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn a_fresh_connection_that_breaks_off_is_not_tried_again() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();

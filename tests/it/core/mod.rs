@@ -13,6 +13,7 @@ mod frames;
 mod http2;
 mod limits;
 mod memory;
+mod paths;
 mod process;
 pub(super) mod requests;
 pub(super) mod responses;

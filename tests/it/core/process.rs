@@ -34,8 +34,8 @@ impl Start {
         Self { app, sets: Vec::new(), shell: None }
     }
 
-    pub(super) fn set(mut self, key: &str, value: impl ToString) -> Self {
-        self.sets.push(format!("{key}={}", value.to_string()));
+    pub(super) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.sets.push(format!("{key}={value}"));
         self
     }
 

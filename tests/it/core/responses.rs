@@ -16,10 +16,13 @@ const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
 
 static LIAR: LazyLock<Mutex<Liar>> = LazyLock::new(|| Mutex::new(Liar::new()));
 
+/// Bytes, and whether the connection is closed after them.
+type Lie = (Vec<u8>, bool);
+
 #[derive(Clone, Default)]
 struct Script {
-    /// What is answered at `/lie/N`, and whether the connection is closed after it.
-    lies: Arc<Mutex<HashMap<String, (Vec<u8>, bool)>>>,
+    /// What is answered at which target.
+    lies: Arc<Mutex<HashMap<String, Lie>>>,
     /// Requests on a connection on which there was a lie before.
     again: Arc<AtomicUsize>,
 }
