@@ -6,7 +6,7 @@ mod crash;
 mod records;
 mod refresh;
 mod valkey;
-mod world;
+pub(crate) mod world;
 
 use std::time::Duration;
 

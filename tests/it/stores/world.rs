@@ -26,7 +26,7 @@ const ACL: &str = "~upwarden:* +ping +get +set +del +exists +hget +hset +hdel +h
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_485_600);
 pub(super) const LIFETIME: Duration = Duration::from_hours(14 * 24);
 
-pub(super) async fn within<F: Future>(future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("nothing came in 30 seconds")
 }
 
@@ -145,15 +145,15 @@ fn open(config: &Config, ring: &Ring, clock: SharedClock) -> Result<Store, Store
 
 /// How a server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub(crate) enum Door {
     Socket,
     Tcp,
     Tls,
 }
 
 /// A Redis server that writes each command to its disk before it answers.
-pub(super) struct Server {
-    pub(super) url: Secret,
+pub(crate) struct Server {
+    pub(crate) url: Secret,
     pub(super) ca_file: PathBuf,
     admin: String,
     config: String,
@@ -163,7 +163,7 @@ pub(super) struct Server {
 
 impl Server {
     /// None, said on stderr, where there is no redis-server.
-    pub(super) fn start(door: Door) -> Option<Self> {
+    pub(crate) fn start(door: Door) -> Option<Self> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
             // libtest swallows what a passing test prints.
             let _ = writeln!(std::io::stderr(), "left out: the valkey store, since redis-server is not installed");
@@ -207,7 +207,7 @@ impl Server {
     }
 
     /// SIGKILL, and its end.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
