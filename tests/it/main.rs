@@ -8,6 +8,7 @@
 
 mod architecture; // the floors of src/lib.rs, held against the code
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
+mod doctor; // `doctor`: what it finds of an app, of Upwork, of a clock, of certificates
 mod framing; // where messages end, as a strict reader says: tables and properties
 mod habits; // what people read and deploy with says what is so
 mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/2, drain
