@@ -19,6 +19,7 @@ use clap::{Args, Parser, Subcommand};
   upwarden demo                         try it: no keys, no configuration
   upwarden key > session-key            make a session key
   upwarden check --config upwarden.toml see what is still missing
+  upwarden doctor                       see whether what it names is there
   upwarden serve --config upwarden.toml run it
 
 Configuration: upwarden.toml, then UPWARDEN_… variables, then --set; the later wins.
@@ -127,6 +128,24 @@ Example:
   upwarden check --config upwarden.toml"
     )]
     Check {
+        /// The configuration file [default: upwarden.toml where it exists, else the environment alone]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Sets one key over file and environment; may be repeated
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+    },
+    /// Go and look: the app, Upwork, the clock, the callback address, cookie, TLS, keys, store, doors
+    #[command(
+        after_help = "Prints a line for each thing, `ok`, `warn` or `fail`, with a remedy, and ends with 1 where one failed.
+It signs nobody in and changes nothing. Upwork is asked a few times: its token endpoint with a made-up refresh
+token, and for a token of the service identity where service.grant is client_credentials. No secret is printed.
+
+Examples:
+  upwarden doctor --config upwarden.toml
+  kubectl exec POD -c upwarden -- /usr/local/bin/upwarden doctor"
+    )]
+    Doctor {
         /// The configuration file [default: upwarden.toml where it exists, else the environment alone]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,

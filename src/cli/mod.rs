@@ -7,6 +7,7 @@ mod admin_client;
 mod args;
 mod check;
 mod demo;
+mod doctor;
 mod run;
 
 use std::ffi::OsString;
@@ -88,6 +89,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Check { config, sets } => {
             let config = config::load_from_process(file(config), checked(sets)?).map_err(Failure::Config)?;
             answer(&check::summary(&config))
+        }
+        Command::Doctor { config, sets } => {
+            let config = config::load_from_process(file(config), checked(sets)?).map_err(Failure::Config)?;
+            run::control(doctor::doctor(&config))
         }
         Command::Key { count } => {
             for _ in 0..count {

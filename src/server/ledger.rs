@@ -1,4 +1,4 @@
-//! What is shared through the store each second: whether it answers, and the day's calls to Upwork.
+//! What is shared through the store: whether it answers, the day's calls to Upwork, and with replicas its second and minute.
 //!
 //! In: the store's health, the pacer's unreported calls. Out: readiness, and the sum over all replicas. A store that is down
 //! loses no call of the count: it is told later.
@@ -18,6 +18,11 @@ const DAY: i64 = 86_400;
 
 /// Until `ended`.
 pub(super) async fn watch(store: Store, pacer: Arc<Pacer>, life: Life, ended: CancellationToken) {
+    // One process has its file for itself: only a server is other replicas' too.
+    if matches!(store, Store::Valkey(_)) {
+        let (store, pacer, ended) = (store.clone(), pacer.clone(), ended.clone());
+        tokio::spawn(async move { ended.run_until_cancelled(pacer.share(store)).await });
+    }
     loop {
         let down = (!store.healthy()).then(|| "the session store cannot be reached".to_owned());
         life.store(down);

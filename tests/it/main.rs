@@ -13,6 +13,7 @@ mod callers; // callers without a browser: neighbour door, tickets, personal acc
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
 mod core; // the path every byte goes through: framing, streaming, limits, faults, drain, on real sockets
 mod demo; // the real binary: `demo` as a newcomer runs it, and how it ends
+mod doctor; // `doctor`: what it finds of an app, of Upwork, of a clock, of certificates
 mod framing; // where messages end, as a strict reader says: tables and properties
 mod habits; // what people read and deploy with says what is so
 mod harness; // a whole world in this process: sandbox, app, sidecar, client, browser

@@ -1,6 +1,8 @@
 //! The pacer against the sandbox, which enforces Upwork's limits by itself: as configured by default, with callers that
 //! do what `Retry-After` says.
 
+mod replicas;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -12,13 +12,18 @@
 //! total = store.add_to_counter(day, calls)        failed: pacer.put_back(day, calls)
 //! pacer.set_total(day, total)                     also once before the doors open
 //! ```
+//! With [`Pacer::share`] replicas keep the second and the minute together, too.
 
 mod days;
 mod hold;
 mod line;
 mod schedule;
+mod share;
 #[cfg(test)]
 mod simulation;
+mod together;
+#[cfg(test)]
+mod together_tests;
 mod windows;
 
 use std::collections::HashMap;
@@ -34,7 +39,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::oauth::upwork;
 use crate::telemetry::metrics::{Metrics, PaceRefusal};
 pub use days::Quota;
-use schedule::{Asked, Go, Schedule};
+use schedule::{Asked, Go, LEASE_WAIT, Schedule};
 
 /// A call gives up by itself this long after its time, should nobody have told it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -102,6 +107,8 @@ pub struct Pacer {
     metrics: Arc<Metrics>,
     control: Handle,
     changed: Notify,
+    /// Somebody waits for a lease.
+    wanted: Notify,
     wait: Duration,
 }
 
@@ -119,7 +126,8 @@ impl Pacer {
     /// Turns are handed out by a task on `control`.
     pub fn new(pace: &Pace, clock: SharedClock, metrics: Arc<Metrics>, control: Handle) -> Arc<Self> {
         let state = State { schedule: Schedule::new(pace), waiting: HashMap::new(), driven: false };
-        let pacer = Self { state: Mutex::new(state), clock, metrics, control, changed: Notify::new(), wait: pace.wait };
+        let (changed, wanted) = (Notify::new(), Notify::new());
+        let pacer = Self { state: Mutex::new(state), clock, metrics, control, changed, wanted, wait: pace.wait };
         pacer.metrics.pace_quota_left(pacer.quota().remaining);
         Arc::new(pacer)
     }
@@ -159,14 +167,24 @@ impl Pacer {
         let (sender, answer) = oneshot::channel();
         state.waiting.insert(id, sender);
         let driven = std::mem::replace(&mut state.driven, true);
+        let shared = state.schedule.is_shared();
         drop(state);
+        if shared {
+            self.wanted.notify_one();
+        }
         if driven {
             // The clock may have been turned under the sleeping task.
             self.changed.notify_one();
         } else {
             self.control.spawn(self.clone().drive());
         }
-        Ok(Entered::Wait(Place { pacer: self.clone(), caller, id, answer, until: now.plus(self.wait + GRACE) }))
+        Ok(Entered::Wait(Place {
+            pacer: self.clone(),
+            caller,
+            id,
+            answer,
+            until: now.plus(self.wait.max(LEASE_WAIT) + GRACE),
+        }))
     }
 
     async fn drive(self: Arc<Self>) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::days::{Days, day_of, rest_of_day};
 use super::hold::Hold;
 use super::line::{Line, Waiting};
+use super::share::{Errand, Share};
 use super::windows::Windows;
 use super::{CallerId, Late, Reason};
 use crate::broker::Pace;
@@ -15,6 +16,8 @@ use crate::clock::Timestamp;
 
 /// Calls of one caller that wait, at the most, however long `pace.wait` is.
 const MOST_OF_ONE: usize = 2_000;
+/// With replicas a call waits for its lease, even where `pace.wait` is nothing.
+pub(super) const LEASE_WAIT: Duration = Duration::from_secs(4);
 /// Calls that wait, at the most.
 const MOST_OF_ALL: usize = 20_000;
 
@@ -52,10 +55,12 @@ pub(super) struct Step {
 #[derive(Debug)]
 pub(super) struct Schedule {
     windows: Windows,
+    /// Where other replicas share the second and the minute.
+    share: Option<Share>,
+    pace: Pace,
     line: Line,
     pub(super) days: Days,
     hold: Hold,
-    wait: Duration,
     next_id: u64,
     /// The latest moment that was told, and what is added to the clock.
     latest: Timestamp,
@@ -79,10 +84,11 @@ impl Schedule {
     pub(super) fn new(pace: &Pace) -> Self {
         Self {
             windows: Windows::new(pace.per_second, pace.per_minute),
+            share: None,
+            pace: *pace,
             line: Line::default(),
             days: Days::new(pace.per_day),
             hold: Hold::default(),
-            wait: pace.wait,
             next_id: 0,
             latest: Timestamp::from_millis(i64::MIN),
             added: Duration::ZERO,
@@ -100,9 +106,19 @@ impl Schedule {
     fn forecast(&self, moment: Moment, ahead: u64) -> Timestamp {
         let start = self.hold.until().map_or(moment.now, |until| until.max(moment.now));
         match ahead.checked_sub(self.days.left(day_of(moment.wall))) {
-            None => self.windows.forecast(start, ahead),
-            Some(tomorrow) => self.windows.forecast(start.max(moment.midnight()), tomorrow),
+            None => self.earliest(moment, start, ahead),
+            Some(tomorrow) => self.earliest(moment, start.max(moment.midnight()), tomorrow),
         }
+    }
+
+    fn earliest(&self, moment: Moment, start: Timestamp, ahead: u64) -> Timestamp {
+        let Some(share) = self.share.as_ref().filter(|share| !share.alone()) else {
+            return self.windows.forecast(start, ahead);
+        };
+        // Counters are of the clock's seconds.
+        let wall = moment.wall.plus(start.since(moment.now));
+        let leased = start.plus(share.forecast(wall, ahead).since(wall));
+        if share.careful(moment.wall) { leased.max(self.windows.forecast(start, ahead)) } else { leased }
     }
 
     fn late(&self, moment: Moment, caller: &CallerId) -> Late {
@@ -121,6 +137,9 @@ impl Schedule {
     fn go(&mut self, moment: Moment, id: u64, since: Timestamp) -> Go {
         let day = day_of(moment.wall);
         self.windows.release(id, moment.now);
+        if let Some(share) = &mut self.share {
+            share.take(moment.wall);
+        }
         self.days.add(day);
         Go { id, released: moment.now, day, waited: moment.now.since(since), left: self.days.left(day) }
     }
@@ -136,10 +155,10 @@ impl Schedule {
         if at <= moment.now && self.line.is_empty() {
             return Ok(Asked::Now(self.go(moment, id, moment.now)));
         }
-        if full || at.since(moment.now) > self.wait {
+        if full || at.since(moment.now) > self.wait() {
             return Err(self.late(moment, caller));
         }
-        let until = moment.now.plus(self.wait);
+        let until = moment.now.plus(self.wait());
         self.line.push(caller.clone(), Waiting { id, since: moment.now, until });
         Ok(Asked::Wait(id))
     }
@@ -160,6 +179,51 @@ impl Schedule {
         }
         step.again = (!self.line.is_empty()).then(|| wall.plus(next.since(moment.now)));
         step
+    }
+
+    fn wait(&self) -> Duration {
+        if self.share.is_some() { self.pace.wait.max(LEASE_WAIT) } else { self.pace.wait }
+    }
+
+    /// From now on the second and the minute are shared with other replicas.
+    pub(super) fn share(&mut self) {
+        self.share = Some(Share::new(self.pace.per_second, self.pace.per_minute));
+    }
+
+    /// Whether replicas share.
+    pub(super) fn is_shared(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// What is to be asked of the shared counters, or when to look again for it.
+    pub(super) fn errand(&mut self, wall: Timestamp) -> Result<Errand, Timestamp> {
+        let moment = self.read(wall);
+        let held = self.hold.until().is_some_and(|until| until > moment.now);
+        let free = if held { 0 } else { self.days.left(day_of(wall)) };
+        let mut waiting = free.min(self.line.len() as u64);
+        let Some(share) = &mut self.share else { return Err(wall.plus(LEASE_WAIT)) };
+        if share.careful(wall) {
+            // More than may go now would be claimed for nothing.
+            waiting = waiting.min(u64::from(self.windows.next(moment.now) <= moment.now));
+        }
+        share.errand(wall, waiting).ok_or_else(|| share.next_errand(wall, !self.line.is_empty()))
+    }
+
+    /// What came of an errand; none where the store is down. The answer is whether this replica is by itself, where that
+    /// has changed.
+    pub(super) fn told(&mut self, errand: &Errand, sums: Option<&[u64]>, wall: Timestamp) -> Option<bool> {
+        let share = self.share.as_mut()?;
+        let changed = share.told(errand, sums, wall);
+        let (per_second, per_minute) =
+            if share.careful(wall) { share.part() } else { (self.pace.per_second, self.pace.per_minute) };
+        self.windows.allow(per_second, per_minute);
+        if changed && share.alone() {
+            // What others have used lately is this replica's too, for its part.
+            let now = wall.plus(self.added);
+            let moved = |at: Timestamp| now.plus(at.since(wall)).minus(wall.since(at));
+            self.windows.replace(share.part_used(wall).map(|(at, calls)| (moved(at), calls)));
+        }
+        changed.then_some(share.alone())
     }
 
     /// A call that waited gave up.

@@ -44,13 +44,23 @@ pub(super) struct Windows {
 impl Windows {
     /// None of the two numbers is taken for less than one.
     pub(super) fn new(per_second: u32, per_minute: u32) -> Self {
+        let mut windows =
+            Self { per_second: 1, per_minute: 1, marks: VecDeque::new(), released: None, typical: Duration::ZERO };
+        windows.allow(per_second, per_minute);
+        windows
+    }
+
+    /// From now on these limits.
+    pub(super) fn allow(&mut self, per_second: u32, per_minute: u32) {
         let whole = |number: u32| usize::try_from(number.max(1)).unwrap_or(usize::MAX);
-        Self {
-            per_second: whole(per_second),
-            per_minute: whole(per_minute),
-            marks: VecDeque::new(),
-            released: None,
-            typical: Duration::ZERO,
+        (self.per_second, self.per_minute) = (whole(per_second), whole(per_minute));
+    }
+
+    /// From now on these calls are those of the last minute, by time.
+    pub(super) fn replace(&mut self, calls: impl Iterator<Item = (Timestamp, u64)>) {
+        self.marks.clear();
+        for (at, count) in calls {
+            self.marks.extend((0..count).map(|_| Mark { at, id: u64::MAX }));
         }
     }
 

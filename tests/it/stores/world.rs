@@ -26,7 +26,7 @@ const ACL: &str = "~upwarden:* +ping +get +set +del +exists +hget +hset +hdel +h
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_485_600);
 pub(super) const LIFETIME: Duration = Duration::from_hours(14 * 24);
 
-pub(super) async fn within<F: Future>(future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("nothing came in 30 seconds")
 }
 

@@ -1,0 +1,150 @@
+//! What carries a session: the keys, the cookie, the store.
+//!
+//! In: the configuration. Out: findings. It seals a made-up session to know a cookie's size, and keeps nothing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::runtime::Handle;
+
+use super::Finding;
+use crate::clock::{SharedClock, Timestamp};
+use crate::config::{self, Config};
+use crate::seal::{Key, Keyring, Purpose, Ring};
+use crate::session::cookie::Jar;
+use crate::session::tokens::{AccessToken, RefreshToken};
+use crate::session::{Grant, Organization, Session, Tokens, User};
+use crate::store;
+
+/// Bytes of `Cookie` that web servers commonly take in all, other cookies included.
+const COMFORTABLE: usize = 4096;
+
+pub(super) async fn all(config: &Config, clock: &SharedClock, control: &Handle) -> Vec<Finding> {
+    let (ring, keys) = match ring(config) {
+        Ok((ring, count)) => (Some(ring), known_keys(config, count)),
+        Err(finding) => (None, finding),
+    };
+    let mut findings = vec![keys];
+    if let Some(ring) = ring {
+        findings.push(cookie(config, &ring, clock.now()));
+        findings.push(store(config, Ring::new(ring), clock, control).await);
+    }
+    findings
+}
+
+fn ring(config: &Config) -> Result<(Keyring, usize), Finding> {
+    const WHAT: &str = "session keys";
+    const REMEDY: &str = "`upwarden key > session-key` makes one, and session.key_files names it";
+    let texts = config::session_keys(&config.keys, &config.key_files)
+        .map_err(|error| Finding::fail(WHAT, error.to_string(), REMEDY))?;
+    let keys: Result<Vec<_>, _> = texts.iter().map(Key::parse).collect();
+    let keys = keys.map_err(|error| Finding::fail(WHAT, format!("one cannot be used: {error}"), REMEDY))?;
+    let count = keys.len();
+    Keyring::new(keys).map(|ring| (ring, count)).ok_or_else(|| Finding::fail(WHAT, "there is none", REMEDY))
+}
+
+fn known_keys(config: &Config, count: usize) -> Finding {
+    let open = config
+        .key_files
+        .iter()
+        .find(|path| std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0));
+    match open {
+        Some(path) => Finding::warn(
+            "session keys",
+            format!("everybody on this machine may read {}", path.display()),
+            format!("chmod 600 {}", path.display()),
+        ),
+        None => Finding::ok("session keys", format!("{count}; the first seals, all open")),
+    }
+}
+
+fn cookie(config: &Config, ring: &Keyring, now: Timestamp) -> Finding {
+    const WHAT: &str = "cookie";
+    let jar = Jar::new(config.session.cookie.clone(), config.session.secure);
+    let value = match &config.store {
+        store::Config::Cookie => sample(now).and_then(|session| session.to_bytes().ok()),
+        // The name of a record and its key, in JSON.
+        store::Config::Embedded { .. } | store::Config::Valkey { .. } => Some(vec![b'x'; 100].into()),
+    };
+    let value = value.and_then(|bytes| ring.seal(Purpose::Session, &bytes).ok());
+    let Some(value) = value else {
+        return Finding::fail(WHAT, "no session can be sealed", "this machine gives no random bytes");
+    };
+    let Ok(lines) = jar.set(&value, config.session.lifetime, &HeaderMap::new()) else {
+        return Finding::fail(
+            WHAT,
+            "a session does not fit its cookies",
+            "set store.kind to \"embedded\" or \"valkey\"",
+        );
+    };
+    let attributes = lines.first().and_then(|line| line.to_str().ok()).and_then(|line| line.split_once("; "));
+    let attributes = attributes.map_or_else(String::new, |(_, attributes)| attributes.to_owned());
+    let bytes = value.len() + jar.name().len();
+    let text = format!(
+        "{}, {attributes}; about {bytes} of the 4096 bytes that a browser keeps, in {} piece(s)",
+        jar.name(),
+        lines.len()
+    );
+    if bytes > COMFORTABLE {
+        Finding::warn(WHAT, text, "set store.kind to \"embedded\" or \"valkey\" for a short one")
+    } else {
+        Finding::ok(WHAT, text)
+    }
+}
+
+/// A session such as people have, with tokens as long as Upwork's.
+fn sample(now: Timestamp) -> Option<Session> {
+    let token = "oauth2v2_pub_0123456789abcdef0123456789abcdef".to_owned();
+    let name = || Some("Somebody With-A-Rather-Long Name".to_owned());
+    Some(Session {
+        id: "0123456789abcdef0123456789abcdef".to_owned(),
+        user: User { id: "1181921839933591552".to_owned(), nid: "somebody_with_a_name".to_owned(), name: name() },
+        organization: Some(Organization { id: "1181921839933591553".to_owned(), name: name() }),
+        grant: Grant::Code,
+        tokens: Tokens {
+            access: AccessToken::parse(token.clone()).ok()?,
+            refresh: Some(RefreshToken::parse(token).ok()?),
+            issued_at: now,
+            expires_at: now.plus(Duration::from_secs(86_400)),
+        },
+        began_at: now,
+        refreshed: None,
+    })
+}
+
+async fn store(config: &Config, ring: Ring, clock: &SharedClock, control: &Handle) -> Finding {
+    const WHAT: &str = "store";
+    match &config.store {
+        store::Config::Cookie => return Finding::ok(WHAT, "cookie: the browser keeps the session, nothing to run"),
+        store::Config::Embedded { path } if !path.exists() => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let found = folder.is_none_or(std::path::Path::is_dir);
+            let text = format!("embedded: {} is not there yet", path.display());
+            return if found {
+                Finding::ok(WHAT, format!("{text}; the first start makes it"))
+            } else {
+                Finding::fail(WHAT, format!("{text}, nor is its folder"), "make the folder, or correct store.path")
+            };
+        }
+        store::Config::Embedded { .. } | store::Config::Valkey { .. } => {}
+    }
+    let embedded = matches!(config.store, store::Config::Embedded { .. });
+    let opened = store::open_store(&config.store, ring, clock.clone(), control.clone());
+    let asked = match opened {
+        // It is a counter of nothing, and forgotten at once.
+        Ok(store) => store.add_to_counter("doctor", 0, clock.now().plus(Duration::from_secs(1))).await,
+        Err(error) => Err(error),
+    };
+    match asked {
+        Ok(_) => Finding::ok(WHAT, if embedded { "embedded: the file opens" } else { "valkey: it answers" }),
+        Err(error) if embedded => Finding::warn(
+            WHAT,
+            format!("embedded: {error}"),
+            "where upwarden is running this is as it should be, since one process has the file at a time",
+        ),
+        Err(error) => {
+            Finding::fail(WHAT, format!("valkey: {error}"), "start it, or correct store.url and store.ca_file")
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! `upwarden doctor`, by the real binary against a sandbox and an app in this process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::DATE;
+use http::{HeaderValue, Response};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use upwarden::body::Body;
+use upwarden::clock::SystemClock;
+use upwarden::listener::plain;
+use upwarden::sandbox::{self, Client, Fault, Sandbox, Target, Times};
+use upwarden::seal::Key;
+use upwarden::secret::Secret;
+
+use crate::stores::world::{Door, Server};
+
+const ID: &str = "0123456789abcdef0123456789abcdef";
+const SECRET: &str = "73317331beefbeef";
+
+/// An app, an imitation of Upwork, and a configuration for both.
+struct World {
+    folder: TempDir,
+    sandbox: Sandbox,
+    upwork: SocketAddr,
+    settings: Vec<String>,
+    _ended: DropGuard,
+}
+
+/// What was printed, and how it ended.
+struct Told {
+    code: i32,
+    text: String,
+}
+
+impl Told {
+    fn has(&self, level: &str, what: &str, part: &str) -> bool {
+        self.text.lines().any(|line| {
+            line.split_once(" — ").is_some_and(|(head, rest)| {
+                head.split_once(' ').is_some_and(|(one, other)| one == level && other.trim() == what)
+                    && rest.contains(part)
+            })
+        })
+    }
+
+    fn failed(&self) -> usize {
+        self.text.lines().filter(|line| line.starts_with("fail")).count()
+    }
+}
+
+async fn bound() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+impl World {
+    /// Upwork's answers say this date; none: the true one.
+    async fn new(date: Option<&'static str>) -> Self {
+        let ended = CancellationToken::new();
+        let (app, app_address) = bound().await;
+        let (door, upwork) = bound().await;
+        let redirect_uri = "http://127.0.0.1:4180/upwork/auth/callback".to_owned();
+        let client = Client { id: ID.to_owned(), secret: Secret::new(SECRET), redirect_uri };
+        let config = sandbox::Config { clients: vec![client], ..sandbox::Config::default() };
+        let sandbox = Sandbox::new(config, Arc::new(SystemClock));
+        tokio::spawn(plain::serve(app, |_, _| async { Response::new(Body::full("hello")) }, ended.clone()));
+        let behind = sandbox.clone();
+        let answer = move |request, peer| {
+            let sandbox = behind.clone();
+            async move {
+                let mut answer = sandbox.handle(request, peer).await;
+                answer.headers_mut().extend(date.map(|date| (DATE, HeaderValue::from_static(date))));
+                answer
+            }
+        };
+        tokio::spawn(plain::serve(door, answer, ended.clone()));
+        let folder = tempfile::tempdir().unwrap();
+        let key = Key::generate().unwrap();
+        std::fs::write(folder.path().join("session-key"), key.expose()).unwrap();
+        private(&folder.path().join("session-key"));
+        let at = |path: &str| format!("http://{upwork}{path}");
+        let settings = [
+            ("public_url", "http://127.0.0.1:4180".to_owned()),
+            ("app.url", format!("http://{app_address}")),
+            ("upwork.client_id", ID.to_owned()),
+            ("upwork.client_secret", SECRET.to_owned()),
+            ("upwork.authorize_url", at(sandbox::AUTHORIZE_PATH)),
+            ("upwork.token_url", at(sandbox::TOKEN_PATH)),
+            ("upwork.revoke_url", at(sandbox::REVOKE_PATH)),
+            ("upwork.graphql_url", at(sandbox::GRAPHQL_PATH)),
+            ("upwork.api_url", at("")),
+            ("service.grant", "client_credentials".to_owned()),
+            ("session.key_files", "session-key".to_owned()),
+            ("access.users", "1181921839933591552".to_owned()),
+        ];
+        let settings = settings.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        Self { folder, sandbox, upwork, settings, _ended: ended.drop_guard() }
+    }
+
+    /// These settings win over the others.
+    async fn doctor(&self, more: &[&str]) -> Told {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_upwarden"));
+        command.arg("doctor").env_clear().current_dir(self.folder.path());
+        let overridden = |set: &str| more.iter().any(|other| other.split('=').next() == set.split('=').next());
+        for set in self.settings.iter().map(String::as_str).filter(|set| !overridden(set)).chain(more.iter().copied()) {
+            command.args(["--set", set]);
+        }
+        let running = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = tokio::time::timeout(Duration::from_secs(60), running).await.unwrap().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        assert!(!text.contains(SECRET) && !text.contains("oauth2v2_"), "{text}");
+        Told { code: output.status.code().unwrap(), text }
+    }
+}
+
+fn private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn where_all_is_well_every_line_says_so_and_it_ends_with_0() {
+    let world = World::new(None).await;
+    let told = world.doctor(&[]).await;
+    assert_eq!((told.code, told.failed()), (0, 0), "{}", told.text);
+    for (what, part) in [
+        ("app", "answers GET / with 200"),
+        ("token endpoint", "knows this client"),
+        ("authorize page", "answers"),
+        ("GraphQL API", "401"),
+        ("REST API", "401"),
+        ("clock", "the same as Upwork's"),
+        ("service", "gets a token"),
+        ("session keys", "1;"),
+        ("cookie", "upwarden, HttpOnly; SameSite=Lax; Path=/"),
+        ("store", "cookie"),
+        ("public door", "nobody is believed"),
+        ("admin door", "127.0.0.1:4182"),
+        ("access", "1 user(s)"),
+    ] {
+        assert!(told.has("ok", what, part), "{what}: {part} is missing in\n{}", told.text);
+    }
+    assert!(told.has("warn", "callback", "http://127.0.0.1:4180/upwork/auth/callback must"), "{}", told.text);
+    let counters = world.sandbox.counters();
+    assert_eq!(counters.rate_limited, 0);
+}
+
+#[tokio::test]
+async fn an_app_that_is_down_is_told_and_so_is_a_wrong_configuration() {
+    let world = World::new(None).await;
+    let (gone, address) = bound().await;
+    drop(gone);
+    let told = world.doctor(&[&format!("app.url=http://{address}")]).await;
+    assert_eq!((told.code, told.failed()), (1, 1), "{}", told.text);
+    assert!(told.has("fail", "app", "start the app"), "{}", told.text);
+    let told = world.doctor(&["log.level=loud", "app.url=nowhere"]).await;
+    assert_eq!(told.code, 78, "{}", told.text);
+    assert!(told.text.contains("2 problems in the configuration"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_told_by_its_name_and_not_shown() {
+    let world = World::new(None).await;
+    let told = world.doctor(&["upwork.client_secret=wr0ngwr0ng"]).await;
+    assert_eq!(told.code, 1);
+    assert!(told.has("fail", "token endpoint", "invalid_client"), "{}", told.text);
+    assert!(told.has("fail", "service", "invalid_client"), "{}", told.text);
+    assert!(!told.text.contains("wr0ng"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_told() {
+    let world = World::new(Some("Sun, 06 Nov 1994 08:49:37 GMT")).await;
+    let told = world.doctor(&[]).await;
+    assert_eq!((told.code, told.failed()), (1, 1), "{}", told.text);
+    assert!(told.has("fail", "clock", "s ahead of Upwork's; synchronize"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn a_wall_before_upwork_is_told_as_one() {
+    let world = World::new(None).await;
+    world.sandbox.fault(Target::Token, Fault::Html, Times::Always);
+    world.sandbox.fault(Target::Api, Fault::Html, Times::Always);
+    let told = world.doctor(&[]).await;
+    assert_eq!(told.code, 1);
+    for what in ["token endpoint", "GraphQL API", "REST API"] {
+        assert!(told.has("fail", what, "takes this machine for a robot"), "{what}\n{}", told.text);
+    }
+    let (gone, address) = bound().await;
+    drop(gone);
+    let told = world.doctor(&[&format!("upwork.graphql_url=http://{address}/graphql")]).await;
+    assert!(told.has("fail", "GraphQL API", "upwork.proxy"), "{}", told.text);
+    assert_ne!(world.upwork, address);
+}
+
+#[tokio::test]
+async fn certificates_are_held_against_the_name_and_the_time() {
+    let world = World::new(None).await;
+    let make = |name: &str, host: &str, until: i32| {
+        let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = parameters.self_signed(&key).unwrap();
+        std::fs::write(world.folder.path().join(format!("{name}.pem")), made.pem()).unwrap();
+        std::fs::write(world.folder.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        format!("{{ cert_file = \"{name}.pem\", key_file = \"{name}.key\" }}")
+    };
+    let config = |pairs: &[String]| {
+        let text = format!("public.tls.certificates = [{}]\n", pairs.join(", "));
+        std::fs::write(world.folder.path().join("upwarden.toml"), text).unwrap();
+    };
+    config(&[make("good", "tools.example.com", 2100)]);
+    let told = world.doctor(&["public_url=https://tools.example.com"]).await;
+    assert!(told.has("ok", "TLS", "a certificate is for tools.example.com"), "{}", told.text);
+    assert!(told.has("ok", "TLS", "two weeks and more"), "{}", told.text);
+    assert!(told.has("ok", "cookie", "__Host-upwarden, HttpOnly; SameSite=Lax; Secure; Path=/"), "{}", told.text);
+    config(&[make("old", "other.example.com", 2020)]);
+    let told = world.doctor(&["public_url=https://tools.example.com"]).await;
+    assert_eq!((told.code, told.failed()), (1, 2), "{}", told.text);
+    assert!(told.has("fail", "TLS", "no certificate is for tools.example.com"), "{}", told.text);
+    assert!(told.has("fail", "TLS", "old.pem has ended"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn an_open_door_a_loose_key_and_a_store_that_is_not_there_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new(None).await;
+    let key = world.folder.path().join("session-key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (gone, address) = bound().await;
+    drop(gone);
+    let told = world
+        .doctor(&[
+            "public_url=https://tools.example.com",
+            "public.listen=0.0.0.0:4180",
+            "access.users=",
+            "access.anyone=true",
+            "store.kind=valkey",
+            &format!("store.url=redis://user:s3cr3t@{address}"),
+        ])
+        .await;
+    assert_eq!(told.code, 1, "{}", told.text);
+    assert!(told.has("warn", "public door", "without TLS"), "{}", told.text);
+    assert!(told.has("warn", "session keys", "chmod 600"), "{}", told.text);
+    assert!(told.has("warn", "access", "anyone"), "{}", told.text);
+    assert!(told.has("fail", "store", "valkey"), "{}", told.text);
+    assert!(!told.text.contains("s3cr3t"), "{}", told.text);
+}
+
+#[tokio::test]
+async fn a_store_is_opened_and_asked() {
+    let world = World::new(None).await;
+    let told = world.doctor(&["store.kind=embedded", "store.path=sessions.db"]).await;
+    assert!(told.has("ok", "store", "the first start makes it"), "{}", told.text);
+    assert!(!world.folder.path().join("sessions.db").exists());
+    let told = world.doctor(&["store.kind=embedded", "store.path=nowhere/sessions.db"]).await;
+    assert!(told.has("fail", "store", "make the folder"), "{}", told.text);
+    let Some(server) = Server::start(Door::Tcp) else { return };
+    let told = world.doctor(&["store.kind=valkey", &format!("store.url={}", server.url.expose())]).await;
+    assert_eq!((told.code, told.failed()), (0, 0), "{}", told.text);
+    assert!(told.has("ok", "store", "it answers"), "{}", told.text);
+    assert!(!told.text.contains("s3cr3t"), "{}", told.text);
+}
