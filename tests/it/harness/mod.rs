@@ -8,7 +8,7 @@
 //! everything is told to end and joined, and whatever went wrong there fails the test. Nothing here sleeps for luck:
 //! waits are on conditions, and bounded.
 
-#![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test as a test does")]
 
 mod answer;
 mod app;
@@ -26,13 +26,13 @@ use std::io::Write;
 use std::time::Duration;
 
 pub(crate) use answer::{Answer, Streaming};
-pub(crate) use app::{App, Received};
+pub(crate) use app::App;
 pub(crate) use browser::Browser;
 pub(crate) use client::{Client, feed};
 pub(crate) use logs::logs;
 pub(crate) use process::{Upwarden, command};
 pub(crate) use tap::Tap;
-pub(crate) use world::{Upwork, World};
+pub(crate) use world::World;
 
 /// The sandbox's people.
 pub(crate) const FREELANCER: &str = "1181921839933591552";
