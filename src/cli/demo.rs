@@ -45,8 +45,11 @@ pub(super) fn demo(wishes: &Wishes) -> Result<(), Failure> {
     let sockets = Sockets::bind(wishes)?;
     let config = configuration(&sockets)?;
     telemetry::start(config.telemetry);
-    answer(&greeting(&sockets)?)?;
-    control(until_told(|shutdown| run(config, sockets, shutdown)))
+    control(until_told(|shutdown| async {
+        // Signals are heard by now: whoever reads this may send one.
+        answer(&greeting(&sockets)?)?;
+        run(config, sockets, shutdown).await
+    }))
 }
 
 async fn run(config: Config, sockets: Sockets, shutdown: CancellationToken) -> Result<(), Failure> {

@@ -59,13 +59,14 @@ pub(super) fn sandbox(config: sandbox::Config, listen: SocketAddr, door: SocketA
         let at = |listener: &tokio::net::TcpListener| {
             listener.local_addr().map_or_else(|_| "?".to_owned(), |at| at.to_string())
         };
-        super::answer(&format!(
+        let greeting = format!(
             "the sandbox of Upwork is at http://{}\nits control door is at  http://{} (GET / tells what it takes)",
             at(&listener),
             at(&control_listener)
-        ))?;
+        );
         let sandbox = Sandbox::new(config, Arc::new(SystemClock));
         until_told(|shutdown| async move {
+            super::answer(&greeting)?;
             sandbox::run(sandbox, listener, control_listener, shutdown).await;
             Ok(())
         })

@@ -163,7 +163,7 @@ async fn a_form_posted_after_the_session_ended_gets_a_page_that_loses_nothing() 
     let world = World::new().app(App::sample()).start();
     sign_in(&browser, &world, "/").await;
     browser.write("#text", "typed for an hour").await;
-    world.turn(std::time::Duration::from_secs(15 * 86_400));
+    world.turn(std::time::Duration::from_hours(15 * 24));
     browser.click("form[action='/notes'] button").await;
     browser.text_where("h1", |text| text == "Sign in, then send again").await;
     // As the page says: sign in in another tab, come back, press Back, send again.
@@ -204,4 +204,22 @@ async fn a_page_of_another_site_cannot_use_the_api_with_the_browsers_cookie() {
     let refused = logs().lines().any(|line| line.contains("\"fault\":\"cross-site\""));
     assert!(refused, "and it was the guard");
     within(browser.quit()).await;
+}
+
+#[tokio::test]
+#[ignore = "draws docs/demo.png anew: cargo test --test it the_picture -- --ignored"]
+async fn the_picture_of_the_readme() {
+    let Some(browser) = Browser::start().await else { return };
+    let world = World::new().app(App::sample()).start();
+    sign_in(&browser, &world, "/").await;
+    browser.write("#text", "The weekly report is ready.").await;
+    browser.click("form[action='/notes'] button").await;
+    browser.text_where("#notes", |text| text.contains("weekly")).await;
+    for id in ["#graphql", "#jobs", "#events", "#echo"] {
+        browser.text_where(id, |text| !text.contains("asking") && !text.contains("connecting")).await;
+    }
+    browser.run("window.scrollTo(0, 0); document.activeElement.blur()").await;
+    let picture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.png");
+    std::fs::write(picture, browser.picture().await).unwrap();
+    browser.quit().await;
 }

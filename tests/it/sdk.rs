@@ -50,7 +50,11 @@ async fn the_official_node_sdk_works_next_door_with_its_base_urls_and_a_placehol
 
 #[tokio::test]
 async fn curl_alone_is_answered_next_door() {
-    let Some(curl) = program("curl") else { return drop(has(false, "curl")) };
+    let curl = program("curl");
+    if !has(curl.is_some(), "curl") {
+        return;
+    }
+    let curl = curl.expect("it is there");
     let world = World::new().start();
     for (arguments, part) in [
         (vec!["--json", "{\"query\":\"{ user { nid } }\"}", "/upwork/graphql"], "corgeservice"),
@@ -68,7 +72,11 @@ async fn curl_alone_is_answered_next_door() {
 
 #[tokio::test]
 async fn curl_with_the_cookie_jar_is_answered_at_the_public_door() {
-    let Some(curl) = program("curl") else { return drop(has(false, "curl")) };
+    let curl = program("curl");
+    if !has(curl.is_some(), "curl") {
+        return;
+    }
+    let curl = curl.expect("it is there");
     let world = World::new().start();
     let folder = tempfile::tempdir().expect("a folder");
     let jar = folder.path().join("cookies").display().to_string();

@@ -114,15 +114,13 @@ impl Streaming {
     pub(crate) async fn whole(mut self) -> Answer {
         let (mut body, mut trailers, mut broken) = (Vec::new(), None, false);
         while let Some(frame) = within(self.body.frame()).await {
-            match frame {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) => body.extend_from_slice(&data),
-                    Err(frame) => trailers = frame.into_trailers().ok(),
-                },
-                Err(_) => {
-                    broken = true;
-                    break;
-                }
+            let Ok(frame) = frame else {
+                broken = true;
+                break;
+            };
+            match frame.into_data() {
+                Ok(data) => body.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
         Answer { status: self.status, headers: self.headers, body: body.into(), trailers, broken }

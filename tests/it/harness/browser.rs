@@ -1,4 +1,4 @@
-//! A real browser: Debian's Chromium, driven by WebDriver.
+//! A real browser: Debian's Chromium, driven over `WebDriver`.
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -103,15 +103,6 @@ impl Browser {
         self.driver.find(By::Css(css)).await.unwrap().send_keys(text).await.unwrap();
     }
 
-    /// Waits until the address bar is as wanted; gives it.
-    pub(crate) async fn url_where(&self, wanted: impl Fn(&str) -> bool) -> String {
-        until("the address", || async {
-            let url = self.driver.current_url().await.ok()?.to_string();
-            wanted(&url).then_some(url)
-        })
-        .await
-    }
-
     /// Runs a script; what it returns.
     pub(crate) async fn run(&self, script: &str) -> serde_json::Value {
         self.driver.execute(script, Vec::new()).await.unwrap().json().clone()
@@ -144,13 +135,17 @@ impl Browser {
         self.driver.back().await.unwrap();
     }
 
-    /// The cookies of the page in front, HttpOnly ones included.
+    /// The cookies of the page in front, `HttpOnly` ones included.
     pub(crate) async fn cookies(&self) -> Vec<thirtyfour::Cookie> {
         self.driver.get_all_cookies().await.unwrap()
     }
 
-    /// A picture of the window.
+    /// A picture of the whole page: the window is made as high as that takes.
     pub(crate) async fn picture(&self) -> Vec<u8> {
+        let frame = self.run("return outerHeight - innerHeight").await.as_u64().unwrap();
+        let page = self.run("return document.documentElement.offsetHeight").await.as_u64().unwrap();
+        let height = u32::try_from(frame + page).unwrap();
+        self.driver.set_window_rect(0, 0, 1280, height).await.unwrap();
         self.driver.screenshot_as_png().await.unwrap()
     }
 
@@ -205,7 +200,7 @@ fn spawn(driver: &str) -> (Child, u16) {
     (child, port)
 }
 
-/// WebDriver's own requests, on plain hyper.
+/// The requests of `WebDriver` itself, on plain hyper.
 struct Http;
 
 impl HttpClient for Http {

@@ -8,7 +8,7 @@
 //! everything is told to end and joined, and whatever went wrong there fails the test. Nothing here sleeps for luck:
 //! waits are on conditions, and bounded.
 
-#![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test as a test does")]
 
 mod answer;
 mod app;

@@ -37,7 +37,6 @@ pub(crate) struct Plan {
     file: Option<String>,
     upwork: sandbox::Config,
     app: Option<App>,
-    begin: Timestamp,
     tapped: bool,
     replicas: usize,
     /// Seconds that Upwork's clock is ahead of ours.
@@ -95,7 +94,6 @@ impl World {
             file: None,
             upwork: sandbox::Config::default(),
             app: Some(App::default()),
-            begin: BEGIN,
             tapped: false,
             replicas: 1,
             ahead: 0,
@@ -106,8 +104,8 @@ impl World {
 
 impl Plan {
     /// With this setting, as `--set` would give it; instead of the usual one of its name.
-    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
-        self.settings.push((key.to_owned(), value.to_string()));
+    pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.settings.push((key.to_owned(), format!("{value}")));
         self
     }
 
@@ -129,11 +127,6 @@ impl Plan {
     /// With nothing listening where the app should be.
     pub(crate) fn without_app(self) -> Self {
         Self { app: None, ..self }
-    }
-
-    /// Beginning at this moment.
-    pub(crate) fn at(self, begin: Timestamp) -> Self {
-        Self { begin, ..self }
     }
 
     /// With so many sidecars, which share the configuration but for their ports ([`World::replica`]).
@@ -166,7 +159,7 @@ impl Plan {
         let at = |listener: &std::net::TcpListener| listener.local_addr().unwrap();
         let (public_at, neighbour_at, admin_at, upwork_at) = (at(&public), at(&neighbour), at(&admin), at(&upwork));
         let (tap, tap_listener) = self.tapped.then(Tap::bind).unzip();
-        let clock = ManualClock::at(self.begin);
+        let clock = ManualClock::at(BEGIN);
 
         let app_url = match self.app.as_ref().and_then(App::socket) {
             Some(path) => format!("unix:{}", path.display()),
@@ -440,10 +433,10 @@ impl World {
     }
 
     /// A metric by its whole name, labels included; 0 where it is not told.
-    pub(crate) async fn metric(&self, name: &str) -> f64 {
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
         let told = self.admin().get("/metrics").await.text();
         let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.trim().parse().unwrap())
+        line.map_or(0, |value| value.trim().parse().unwrap())
     }
 }
 

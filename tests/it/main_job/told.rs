@@ -59,14 +59,14 @@ async fn metrics_count_what_happened_and_name_nobody() {
     client.get("/upwork/api/hr/v2/users/me.json").await;
     client.get("/upwork/nothing").await;
     for (name, count) in [
-        ("upwarden_sign_ins_total{outcome=\"started\"}", 1.0),
-        ("upwarden_sign_ins_total{outcome=\"completed\"}", 1.0),
-        ("upwarden_requests_total{route=\"app\",status=\"2xx\"}", 1.0),
-        ("upwarden_requests_total{route=\"app\",status=\"3xx\"}", 1.0),
-        ("upwarden_requests_total{route=\"graphql\",status=\"2xx\"}", 1.0),
-        ("upwarden_requests_total{route=\"api\",status=\"2xx\"}", 1.0),
-        ("upwarden_requests_total{route=\"auth\",status=\"3xx\"}", 1.0),
-        ("upwarden_request_duration_seconds_count{route=\"app\"}", 2.0),
+        ("upwarden_sign_ins_total{outcome=\"started\"}", 1),
+        ("upwarden_sign_ins_total{outcome=\"completed\"}", 1),
+        ("upwarden_requests_total{route=\"app\",status=\"2xx\"}", 1),
+        ("upwarden_requests_total{route=\"app\",status=\"3xx\"}", 1),
+        ("upwarden_requests_total{route=\"graphql\",status=\"2xx\"}", 1),
+        ("upwarden_requests_total{route=\"api\",status=\"2xx\"}", 1),
+        ("upwarden_requests_total{route=\"auth\",status=\"3xx\"}", 1),
+        ("upwarden_request_duration_seconds_count{route=\"app\"}", 2),
     ] {
         assert_eq!(world.metric(name).await, count, "{name}");
     }

@@ -159,6 +159,9 @@ async fn the_token_endpoint_is_not_reachable_in_any_spelling() {
     assert_eq!(after.token, before, "and no token was asked for");
 }
 
+/// A case: what it is, its method and fields, and whether it passes.
+type Case<'a> = (&'a str, Method, Vec<(&'a str, &'a str)>, bool);
+
 #[tokio::test]
 async fn another_sites_page_cannot_use_the_api_with_a_cookie() {
     let world = World::new().start();
@@ -168,7 +171,7 @@ async fn another_sites_page_cannot_use_the_api_with_a_cookie() {
     let embed = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe"), ("sec-fetch-site", "cross-site")];
     let fetch =
         |site: &'static str| vec![("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", site)];
-    let table: Vec<(&str, Method, Vec<(&str, &str)>, bool)> = vec![
+    let table: Vec<Case<'_>> = vec![
         ("curl", Method::GET, vec![], true),
         ("curl that posts", Method::POST, vec![], true),
         ("our page", Method::POST, fetch("same-origin"), true),

@@ -42,7 +42,7 @@ async fn large_bodies_come_through_whole() {
 #[tokio::test]
 async fn websockets_speak_through_the_gate_and_only_with_a_session() {
     let world = World::new().app(App::sample()).start();
-    let refused = world.client().websocket("/echo").await.err().expect("nobody is signed in");
+    let refused = world.client().websocket("/echo").await.map(drop).expect_err("nobody is signed in");
     assert!(refused.to_string().contains("401"), "{refused}");
     let client = world.sign_in(FREELANCER).await;
     let mut socket = client.websocket("/echo").await.unwrap();
@@ -50,7 +50,7 @@ async fn websockets_speak_through_the_gate_and_only_with_a_session() {
         within(socket.send(message.clone())).await.unwrap();
         assert_eq!(within(socket.next()).await.unwrap().unwrap(), message);
     }
-    assert_eq!(world.metric("upwarden_upgrades").await, 1.0);
+    assert_eq!(world.metric("upwarden_upgrades").await, 1);
     within(socket.close(None)).await.unwrap();
 }
 
@@ -146,6 +146,7 @@ async fn the_app_sees_what_it_should_and_nothing_more() {
         .header("accept-encoding", "br")
         .await;
     let seen = world.app.last();
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/x"));
     for gone in ["x_upwork_user_id", "x-upwork-ticket", "x-one", "x-two", "proxy-authorization", "te", "cookie"] {
         assert_eq!(seen.header(gone), "", "{gone}: {seen:?}");
     }
@@ -185,4 +186,16 @@ async fn an_apps_own_answers_pass_as_they_came() {
     assert_eq!((answer.status.as_u16(), answer.header("x-own")), (418, "kept"));
     assert_eq!(answer.set_cookies(), ["a=1", "b=2"]);
     assert_eq!(&answer.body[..], b"\x1f\x8b not really");
+}
+
+#[tokio::test]
+async fn trailers_come_through_to_who_asks_for_them() {
+    let app = saying(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n",
+    );
+    let world = World::new().app(app).start();
+    let client = world.sign_in(FREELANCER).await;
+    let answer = client.fetch("/").header("te", "trailers").header("connection", "te").await;
+    assert_eq!((answer.text().as_str(), answer.broken), ("abc", false));
+    assert_eq!(answer.trailers.expect("trailers")["x-sum"], "6");
 }

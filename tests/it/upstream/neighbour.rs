@@ -21,7 +21,7 @@ async fn with_nothing_at_all_the_service_identity_answers() {
     world.upwork.sandbox.expire_all();
     assert_eq!(door.post("/upwork/graphql", ME).await.status, 200, "a 401 means one refresh and one retry");
     assert_eq!(world.counters().token.client_credentials, 2);
-    world.turn(std::time::Duration::from_secs(86_400));
+    world.turn(std::time::Duration::from_hours(24));
     assert_eq!(door.post("/upwork/graphql", ME).await.status, 200);
     assert_eq!(world.counters().token.client_credentials, 3);
 }

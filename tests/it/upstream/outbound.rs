@@ -1,5 +1,7 @@
 //! A proxy on the way to Upwork, and a CA of one's own.
 
+#![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
