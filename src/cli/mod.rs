@@ -7,6 +7,7 @@ mod admin_client;
 mod args;
 mod check;
 mod demo;
+mod login;
 mod run;
 
 use std::ffi::OsString;
@@ -94,6 +95,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 answer(&fresh_key()?)?;
             }
             Ok(())
+        }
+        Command::Login { out, force, no_browser, config, sets } => {
+            let sources = Sources::of_process(file(config), checked(sets)?);
+            login::login(&sources, &login::Wish { out, force, no_browser })
         }
         Command::Health { admin, config, sets } => health(admin_door(admin, config, sets)?),
         Command::Drain { admin, config, sets } => drain(admin_door(admin, config, sets)?),

@@ -1,6 +1,8 @@
 //! Callers without a browser, over real sockets: programs next door, the app with a ticket, a person's scripts.
 
 mod door;
+mod login;
+mod service;
 mod tickets;
 mod tokens;
 

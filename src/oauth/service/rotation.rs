@@ -102,7 +102,10 @@ impl Service {
                 turn.failures = 0;
                 self.adopt(tokens);
             }
-            Err(error) => self.tell_failure(error),
+            Err(error) => {
+                self.tell_failure(error);
+                self.tell_time_left(self.parts.clock.now());
+            }
         }
         outcome
     }
