@@ -26,7 +26,6 @@ use crate::oauth::{self, Grant, ServiceGrant};
 use crate::router::ReturnTo;
 use crate::seal::{Key, Keyring};
 use crate::secret::Secret;
-use crate::session::tokens::RefreshToken;
 use way_back::{Arrival, WayBack};
 
 /// How the answer to the browser may take to leave.
@@ -134,7 +133,7 @@ async fn connect(client: oauth::Config, opens: bool, out: &std::path::Path, forc
             return fail(&mut way_back, arrival, "Upwork gave no refresh token; nothing was written").await;
         };
         let who = upwork.who_am_i(&tokens.access).await.ok().map(|(user, _)| user);
-        let written = keep(out, &refresh, force);
+        let written = file::write(out, refresh.expose(), force);
         if let Err(Failure::Other(why)) = &written {
             return fail(&mut way_back, arrival, why).await;
         }
@@ -150,10 +149,6 @@ async fn fail(way_back: &mut WayBack, arrival: Arrival, why: &str) -> Result<(),
     arrival.say(400, &format!("Not connected: {why}"));
     way_back.close().await;
     Err(Failure::Other(format!("upwarden login: {why}")))
-}
-
-fn keep(out: &std::path::Path, token: &RefreshToken, force: bool) -> Result<(), Failure> {
-    file::write(out, token.expose(), force)
 }
 
 fn invitation(location: &str, redirect_uri: &str, listens: bool) -> String {

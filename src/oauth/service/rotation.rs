@@ -226,8 +226,7 @@ impl Service {
             }
             RefreshError::Unavailable { .. } => return,
         };
-        self.trouble
-            .send_if_modified(|told| told.as_ref() != Some(&trouble) && told.replace(trouble.clone()).is_none());
+        self.tell_trouble(trouble);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use super::super::harness::{AGENCY, Client, FREELANCER, World};
-use super::{WHO, ask, whom};
+use super::{WHO, ask, settings, whom};
 
 /// The command, started, and the address it prints.
 struct Login {
@@ -16,23 +16,14 @@ struct Login {
 }
 
 fn arguments(world: &World, folder: &Path, redirect: &str) -> Vec<String> {
-    let upwork = format!("http://{}", world.upwork.address);
-    let sets = [
-        ("public_url", "http://127.0.0.1:1".to_owned()),
-        ("app.url", "http://127.0.0.1:1".to_owned()),
-        ("access.anyone", "true".to_owned()),
-        ("session.keys", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".to_owned()),
-        ("upwork.client_id", "0123456789abcdef0123456789abcdef".to_owned()),
-        ("upwork.client_secret", "fedcba9876543210".to_owned()),
-        ("upwork.authorize_url", format!("{upwork}{}", upwarden::sandbox::AUTHORIZE_PATH)),
-        ("upwork.token_url", format!("{upwork}{}", upwarden::sandbox::TOKEN_PATH)),
-        ("upwork.graphql_url", format!("{upwork}{}", upwarden::sandbox::GRAPHQL_PATH)),
-        ("store.kind", "embedded".to_owned()),
-        ("store.path", folder.join("store.redb").display().to_string()),
-        ("service.grant", "refresh_token".to_owned()),
-        ("service.redirect_uri", redirect.to_owned()),
-    ];
-    sets.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("--set={key}={value}")).collect()
+    let mut arguments = settings(world);
+    arguments.push("--set=store.kind=embedded".to_owned());
+    arguments.push(format!("--set=store.path={}", folder.join("store.redb").display()));
+    arguments.push("--set=service.grant=refresh_token".to_owned());
+    if !redirect.is_empty() {
+        arguments.push(format!("--set=service.redirect_uri={redirect}"));
+    }
+    arguments
 }
 
 fn command(arguments: &[String], out: Option<&Path>) -> Command {
