@@ -164,6 +164,32 @@ the first seals, all of them open.")]
         #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
         count: u32,
     },
+    /// Connect the service identity from a terminal: sign in once, get a file with a refresh token
+    #[command(
+        after_help = "For service.grant = \"refresh_token\". It prints an address to open in a browser, here or on
+another machine, and waits at service.redirect_uri (register http://127.0.0.1:4189/callback for the key). Over SSH the
+browser ends at a page that cannot be reached: paste that page's address into the terminal.
+
+Example:
+  upwarden login --config upwarden.toml --out /run/secrets/upwork-refresh-token"
+    )]
+    Login {
+        /// Where the refresh token goes, 0600 [default: `service.refresh_token_file`]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+        /// Open no browser, only print the address
+        #[arg(long)]
+        no_browser: bool,
+        /// The configuration file [default: upwarden.toml where it exists, else the environment alone]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Sets one key over file and environment; may be repeated
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+    },
     /// Ask a running upwarden whether it is ready: 0 or 1
     #[command(
         after_help = "Asks the admin door for /readyz and prints what it says; for images without a shell or curl.

@@ -8,6 +8,7 @@ mod args;
 mod check;
 mod demo;
 mod doctor;
+mod login;
 mod run;
 
 use std::ffi::OsString;
@@ -99,6 +100,10 @@ fn dispatch(command: Command) -> Result<(), Failure> {
                 answer(&fresh_key()?)?;
             }
             Ok(())
+        }
+        Command::Login { out, force, no_browser, config, sets } => {
+            let sources = Sources::of_process(file(config), checked(sets)?);
+            login::login(&sources, &login::Wish { out, force, no_browser })
         }
         Command::Health { admin, config, sets } => health(admin_door(admin, config, sets)?),
         Command::Drain { admin, config, sets } => drain(admin_door(admin, config, sets)?),

@@ -4,6 +4,7 @@
 //! below knows how it is put together, and nothing here decides about a request.
 
 mod descriptors;
+mod grants;
 mod identity;
 mod ledger;
 mod reload;
@@ -133,6 +134,8 @@ pub async fn run(
     let _ended = ended.clone().drop_guard();
     tokio::spawn(upkeep(house.metrics.clone(), ended.clone()));
     if house.store.keeps_records() {
+        let refresher = house.refresher.clone();
+        tokio::spawn(grants::watch(house.store.clone(), refresher, house.clock.clone(), ended.clone()));
         tokio::spawn(ledger::watch(house.store.clone(), house.pacer.clone(), life.clone(), ended.clone()));
     }
     if let Some(service) = house.service.clone() {
@@ -190,6 +193,7 @@ struct House {
     store: Store,
     pacer: Arc<Pacer>,
     service: Option<Arc<Service>>,
+    refresher: Arc<Refresher>,
     clock: SharedClock,
 }
 
@@ -229,12 +233,24 @@ impl House {
             store: store.clone(),
             access: access.clone(),
             upwork,
-            refresher,
+            refresher: refresher.clone(),
             service: service.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
         });
-        Ok(Self { shared, app: app_client(config)?, broker, ring, access, metrics, store, pacer, service, clock })
+        Ok(Self {
+            shared,
+            app: app_client(config)?,
+            broker,
+            ring,
+            access,
+            metrics,
+            store,
+            pacer,
+            service,
+            refresher,
+            clock,
+        })
     }
 }
 

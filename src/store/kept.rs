@@ -105,7 +105,7 @@ impl<S: SessionStore> Kept<S> {
         let Some(opened) = self.ring.now().open(Purpose::Session, value) else { return Ok(None) };
         let Ok(reference) = serde_json::from_slice::<Reference<'_>>(&opened.bytes) else { return Ok(None) };
         let found = self.find(reference.id, Secret::new(reference.key)).await?;
-        Ok(found.map(|held| Held { reseal: opened.reseal, ..held }))
+        Ok(found.map(|held| Held { reseal: opened.reseal || held.reseal, ..held }))
     }
 
     pub(super) async fn reload(&self, held: &Held) -> Result<Option<Held>, StoreError> {

@@ -1,6 +1,9 @@
 //! Callers without a browser, over real sockets: programs next door, the app with a ticket, a person's scripts.
 
 mod door;
+mod login;
+mod sdk;
+mod service;
 mod tickets;
 mod tokens;
 
@@ -8,8 +11,9 @@ use http::Request;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use upwarden::body::Body;
+use upwarden::sandbox;
 
-use super::harness::{Answer, Call, Client, within};
+use super::harness::{Answer, Call, Client, World, within};
 
 /// The question that the SDKs ask first.
 const WHO: &str = "{ user { id nid } }";
@@ -26,6 +30,24 @@ fn whom(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let said: Value = answer.json();
     said["data"]["user"]["id"].as_str().unwrap_or_else(|| unreachable!("nobody: {said}")).to_owned()
+}
+
+/// Settings for the real binary, with the world's sandbox as Upwork.
+fn settings(world: &World) -> Vec<String> {
+    let upwork = format!("http://{}", world.upwork.address);
+    let sets = [
+        ("public_url", "http://127.0.0.1:1".to_owned()),
+        ("app.url", "http://127.0.0.1:1".to_owned()),
+        ("access.anyone", "true".to_owned()),
+        ("session.keys", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8".to_owned()),
+        ("upwork.client_id", "0123456789abcdef0123456789abcdef".to_owned()),
+        ("upwork.client_secret", "fedcba9876543210".to_owned()),
+        ("upwork.authorize_url", format!("{upwork}{}", sandbox::AUTHORIZE_PATH)),
+        ("upwork.token_url", format!("{upwork}{}", sandbox::TOKEN_PATH)),
+        ("upwork.graphql_url", format!("{upwork}{}", sandbox::GRAPHQL_PATH)),
+        ("upwork.api_url", upwork),
+    ];
+    sets.into_iter().map(|(key, value)| format!("--set={key}={value}")).collect()
 }
 
 /// The same question many times over one connection, with a ticket; the bodies of the answers.

@@ -112,7 +112,8 @@ impl World {
         }
         let running = tokio::task::spawn_blocking(move || command.output().unwrap());
         let output = tokio::time::timeout(Duration::from_secs(60), running).await.unwrap().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
         assert!(!text.contains(SECRET) && !text.contains("oauth2v2_"), "{text}");
         Told { code: output.status.code().unwrap(), text }
     }

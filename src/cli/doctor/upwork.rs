@@ -12,8 +12,7 @@ use super::Finding;
 use super::look::{self, Seen};
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Config;
-use crate::oauth::service::Service;
-use crate::oauth::token::{TokenError, TokenGrant};
+use crate::oauth::token::{Client, TokenError, TokenGrant};
 use crate::oauth::upwork::Upwork;
 use crate::oauth::{Grant, ServiceGrant};
 use crate::session::tokens::RefreshToken;
@@ -48,7 +47,7 @@ pub(super) async fn all(config: &Config, clock: &SharedClock) -> Vec<Finding> {
         }
     };
     findings.extend([authorize, graphql, rest, time(dates.first().copied())]);
-    findings.extend(service(config, upwork, clock).await);
+    findings.extend(service(config, &upwork).await);
     findings
 }
 
@@ -155,7 +154,7 @@ fn time(off_by: Option<i64>) -> Finding {
     }
 }
 
-async fn service(config: &Config, upwork: std::sync::Arc<Upwork>, clock: &SharedClock) -> Option<Finding> {
+async fn service(config: &Config, upwork: &std::sync::Arc<Upwork>) -> Option<Finding> {
     const WHAT: &str = "service";
     let service = config.service.clone()?;
     if matches!(service.grant, ServiceGrant::RefreshToken { .. }) {
@@ -164,8 +163,8 @@ async fn service(config: &Config, upwork: std::sync::Arc<Upwork>, clock: &Shared
             "by refresh token; not tried, since each try replaces the token that a running upwarden holds",
         ));
     }
-    let service = Service::new(service, upwork, clock.clone(), Handle::current());
-    Some(match service.token(None).await {
+    let client = Client { id: &service.client_id, secret: &service.client_secret, redirect_uri: "" };
+    Some(match upwork.tokens_for(client, TokenGrant::ClientCredentials).await {
         Ok(_) => Finding::ok(WHAT, "it gets a token by client_credentials"),
         Err(error) => Finding::fail(
             WHAT,

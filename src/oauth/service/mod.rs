@@ -146,7 +146,7 @@ impl Service {
             Err(error) => {
                 tracing::warn!(%error, "the service identity got no token");
                 if let RefreshError::Misconfigured(why) = &error {
-                    self.trouble.send_if_modified(|trouble| trouble.replace(why.clone()).as_ref() != Some(why));
+                    self.tell_trouble(why.clone());
                 }
                 let alive = |tokens: &Tokens| !refused(rejected, tokens) && self.parts.clock.now() < tokens.expires_at;
                 self.current().filter(alive).map(|tokens| tokens.access).ok_or(error)
@@ -175,6 +175,14 @@ impl Service {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokens.clone());
         self.trouble.send_if_modified(|trouble| trouble.take().is_some());
         self.tell_time_left(self.parts.clock.now());
+    }
+
+    fn tell_trouble(&self, trouble: String) {
+        self.trouble.send_if_modified(|told| {
+            let news = told.as_ref() != Some(&trouble);
+            *told = Some(trouble);
+            news
+        });
     }
 
     fn tell_time_left(&self, now: Timestamp) {

@@ -102,7 +102,10 @@ impl Service {
                 turn.failures = 0;
                 self.adopt(tokens);
             }
-            Err(error) => self.tell_failure(error),
+            Err(error) => {
+                self.tell_failure(error);
+                self.tell_time_left(self.parts.clock.now());
+            }
         }
         outcome
     }
@@ -223,8 +226,7 @@ impl Service {
             }
             RefreshError::Unavailable { .. } => return,
         };
-        self.trouble
-            .send_if_modified(|told| told.as_ref() != Some(&trouble) && told.replace(trouble.clone()).is_none());
+        self.tell_trouble(trouble);
     }
 }
 

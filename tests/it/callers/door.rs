@@ -1,9 +1,12 @@
 //! The neighbour door: who may knock, what is there, and what it refuses.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command};
 
-use super::super::harness::{Client, FREELANCER, World, logs};
-use super::{MUTATION, WHO, ask, whom};
+use tokio::net::UnixStream;
+
+use super::super::harness::{Client, FREELANCER, World, until};
+use super::{MUTATION, WHO, ask, settings, whom};
 
 #[tokio::test]
 async fn curl_with_nothing_but_the_address_gets_the_apis_answer_as_the_service_identity() {
@@ -112,20 +115,47 @@ async fn a_public_door_may_be_read_only_too() {
 #[tokio::test]
 async fn the_unix_socket_has_its_mode_and_its_callers_are_named_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("neighbour.sock");
-    let world = World::new().neighbour_at(&socket).set("neighbour.mode", "0600").start();
-    let mode = std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode, 0o600);
-    let client = Client::unix(&socket);
-    let answer = ask(&client, WHO).await;
+    let (socket, log) = (folder.path().join("neighbour.sock"), folder.path().join("log"));
+    let world = World::new().start();
+    let mut arguments = settings(&world);
+    for (key, value) in [
+        ("neighbour.listen", format!("unix:{}", socket.display())),
+        ("neighbour.mode", "0600".to_owned()),
+        ("public.listen", "127.0.0.1:0".to_owned()),
+        ("admin.listen", "127.0.0.1:0".to_owned()),
+        ("service.grant", "client_credentials".to_owned()),
+        ("drain.delay", "0s".to_owned()),
+    ] {
+        arguments.push(format!("--set={key}={value}"));
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_upwarden"));
+    let command = command.env_clear().args(&arguments).stderr(std::fs::File::create(&log).unwrap());
+    let mut running = Running(command.spawn().unwrap());
+    until("the socket", || async { UnixStream::connect(&socket).await.ok() }).await;
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let answer = ask(&Client::unix(&socket), WHO).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let id = answer.header("x-request-id");
-    let lines = logs();
-    let line = lines.lines().find(|line| line.contains(id) && line.contains("\"request\"")).expect("an access line");
-    let line: serde_json::Value = serde_json::from_str(line).unwrap();
-    assert_eq!(line["peer_pid"], std::process::id(), "{line}");
-    assert!(line["peer_uid"].is_u64() && line["door"] == "neighbour", "{line}");
-    drop(world);
+    let line = until("the access line", || async {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.lines().find(|line| line.contains(id) && line.contains("peer_uid")).map(str::to_owned)
+    })
+    .await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["peer_pid"], &line["door"]), (&std::process::id().into(), &"neighbour".into()), "{line}");
+    assert!(line["peer_uid"].is_u64() && line["peer_gid"].is_u64(), "{line}");
+    running.0.kill().unwrap();
+}
+
+/// Ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[tokio::test]

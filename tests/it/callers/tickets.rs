@@ -6,7 +6,7 @@ use super::super::harness::{AGENCY, App, Client, FREELANCER, Plan, World, until,
 use super::{WHO, ask, ask_often, whom};
 
 /// The ticket that the app got with this browser's next request.
-async fn ticket(world: &World, browser: &Client) -> String {
+pub(super) async fn ticket(world: &World, browser: &Client) -> String {
     assert_eq!(browser.get("/").await.status, 200);
     let ticket = world.app.last().header("x-upwork-ticket").to_owned();
     assert!(ticket.starts_with("upwt_"), "{ticket}");

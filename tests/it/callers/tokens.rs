@@ -5,20 +5,20 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 
-use super::super::harness::{AGENCY, Call, Client, FREELANCER, Plan, World, logs};
+use super::super::harness::{AGENCY, Call, Client, FREELANCER, Plan, World, logs, until};
 use super::{MUTATION, WHO, ask, whom};
 
 const PATH: &str = "/upwork/auth/tokens";
 
 /// What outlives a world: the file of its sessions.
-struct Folder(tempfile::TempDir);
+pub(super) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn world(&self) -> Plan {
+    pub(super) fn world(&self) -> Plan {
         World::new().set("store.kind", "embedded").set("store.path", self.0.path().join("sessions.redb").display())
     }
 }
@@ -30,7 +30,7 @@ async fn make(browser: &Client, wish: &Value) -> Value {
     answer.json()
 }
 
-async fn token(browser: &Client) -> String {
+pub(super) async fn token(browser: &Client) -> String {
     let wish = serde_json::json!({ "name": "report", "expires_in": 365 * 86_400 });
     make(browser, &wish).await["token"].as_str().unwrap().to_owned()
 }
@@ -165,6 +165,23 @@ async fn a_rotation_has_one_owner_and_outlives_a_restart() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_seldom_used_is_not_lost() {
+    let folder = Folder::new();
+    let world = folder.world().start();
+    let browser = world.sign_in(FREELANCER).await;
+    let token = token(&browser).await;
+    for refreshed in 1..=8 {
+        world.turn(Duration::from_hours(24 * 6));
+        until("a refresh that nobody asked for", || async {
+            (world.counters().token.refresh_token >= refreshed).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(whom(&with(&world.client(), &token, WHO).await), FREELANCER);
+    assert_eq!(browser.get("/").await.status, 401, "the browser was not used for 48 days");
+}
+
+#[tokio::test]
 async fn tokens_keep_the_grant_over_a_sign_out_and_the_last_session_takes_it_along() {
     let folder = Folder::new();
     let world = folder.world().start();
@@ -209,10 +226,7 @@ async fn not_before_ends_the_tokens_made_before_it() {
     assert_eq!(with(&world.client(), &token, WHO).await.status, 200);
     world.turn(Duration::from_secs(60));
     world.rewrite(&file("2026-11-24T02:00:30Z"));
-    super::super::harness::until("the new rules", || async {
-        (with(&world.client(), &token, WHO).await.status == 401).then_some(())
-    })
-    .await;
+    until("the new rules", || async { (with(&world.client(), &token, WHO).await.status == 401).then_some(()) }).await;
     world.sign_in(FREELANCER).await;
     assert_eq!(refused(&world.client(), &token).await, "bad-token", "a new sign-in does not revive it");
 }

@@ -103,6 +103,15 @@ impl Browser {
         self.driver.find(By::Css(css)).await.unwrap().send_keys(text).await.unwrap();
     }
 
+    /// The address, once it is a wanted one.
+    pub(crate) async fn url_where(&self, wanted: impl Fn(&str) -> bool) -> String {
+        until("the address", || async {
+            let url = self.driver.current_url().await.ok()?.to_string();
+            wanted(&url).then_some(url)
+        })
+        .await
+    }
+
     /// Runs a script; what it returns.
     pub(crate) async fn run(&self, script: &str) -> serde_json::Value {
         self.driver.execute(script, Vec::new()).await.unwrap().json().clone()

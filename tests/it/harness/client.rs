@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, IntoFuture};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -12,8 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -45,10 +46,17 @@ static CONNECTIONS: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
+/// Where a client knocks.
+#[derive(Clone, Debug)]
+enum Knock {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
 /// Somebody who asks at one door. Clones share the cookies; [`Client::twin`] does not.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    address: SocketAddr,
+    at: Knock,
     host: String,
     jar: Arc<Mutex<Jar>>,
 }
@@ -56,7 +64,12 @@ pub(crate) struct Client {
 impl Client {
     /// At this address, without cookies.
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { address, host: address.to_string(), jar: Arc::default() }
+        Self { at: Knock::Tcp(address), host: address.to_string(), jar: Arc::default() }
+    }
+
+    /// At this socket, as `localhost`.
+    pub(crate) fn unix(path: &std::path::Path) -> Self {
+        Self { at: Knock::Unix(path.to_owned()), host: "localhost".to_owned(), jar: Arc::default() }
     }
 
     /// The same door under another name.
@@ -66,7 +79,7 @@ impl Client {
 
     /// The same browser at another address, which answers to the same name.
     pub(crate) fn through(&self, address: SocketAddr) -> Self {
-        Self { door: Door::Tcp(address), ..self.clone() }
+        Self { at: Knock::Tcp(address), ..self.clone() }
     }
 
     /// Another browser that has the same cookies by now.
@@ -131,7 +144,7 @@ impl Client {
     pub(crate) async fn websocket(
         &self,
         target: &str,
-    ) -> Result<WebSocketStream<TcpStream>, tokio_tungstenite::tungstenite::Error> {
+    ) -> Result<WebSocketStream<Box<dyn Stream>>, tokio_tungstenite::tungstenite::Error> {
         use tokio_tungstenite::tungstenite::client::IntoClientRequest;
         let mut request = format!("ws://{}{target}", self.host).into_client_request()?;
         if let Some(cookies) = self.jar().field() {
@@ -152,10 +165,17 @@ impl Client {
     }
 
     /// A connection to the door.
-    pub(crate) async fn connect(&self) -> TcpStream {
-        within(TcpStream::connect(self.address)).await.expect("the door is open")
+    pub(crate) async fn connect(&self) -> Box<dyn Stream> {
+        match &self.at {
+            Knock::Tcp(address) => Box::new(within(TcpStream::connect(address)).await.expect("the door is open")),
+            Knock::Unix(path) => Box::new(within(UnixStream::connect(path)).await.expect("the door is open")),
+        }
     }
 }
+
+/// Either kind of socket.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// A request that has not been sent; awaiting it does.
 pub(crate) struct Call {

@@ -14,7 +14,7 @@ use http::Method;
 use tokio_util::sync::CancellationToken;
 use upwarden::clock::{ManualClock, Timestamp};
 use upwarden::config::{self, Sources};
-use upwarden::listener::{Bound, bind};
+use upwarden::listener::Bound;
 use upwarden::sandbox::{self, Counters, Sandbox};
 use upwarden::server::{self, Doors};
 
@@ -41,7 +41,6 @@ pub(crate) struct Plan {
     replicas: usize,
     /// Seconds that Upwork's clock is ahead of ours.
     ahead: i64,
-    socket: Option<PathBuf>,
 }
 
 /// Upwork, as the world sees it.
@@ -97,7 +96,6 @@ impl World {
             tapped: false,
             replicas: 1,
             ahead: 0,
-            socket: None,
         }
     }
 }
@@ -139,11 +137,6 @@ impl Plan {
         Self { ahead, ..self }
     }
 
-    /// With the neighbour door at this Unix socket.
-    pub(crate) fn neighbour_at(self, socket: &std::path::Path) -> Self {
-        Self { socket: Some(socket.to_owned()), ..self }
-    }
-
     /// With all that goes between browser and sidecar written down.
     pub(crate) fn tapped(self) -> Self {
         Self { tapped: true, ..self }
@@ -168,8 +161,7 @@ impl Plan {
         let shown = tap.as_ref().map_or(public_at, |tap: &Tap| tap.address);
         let mut settings = usual(shown, upwork_at, &app_url);
         settings.push(("public.listen".to_owned(), public_at.to_string()));
-        let next_door = self.socket.as_ref().map(|path| format!("unix:{}", path.display()));
-        settings.push(("neighbour.listen".to_owned(), next_door.unwrap_or_else(|| neighbour_at.to_string())));
+        settings.push(("neighbour.listen".to_owned(), neighbour_at.to_string()));
         settings.push(("admin.listen".to_owned(), admin_at.to_string()));
         let file = self.file.map(|text| {
             let path = folder.path().join("upwarden.toml");
@@ -180,7 +172,7 @@ impl Plan {
 
         let upwork_clock = match self.ahead {
             0 => clock.clone(),
-            ahead => ManualClock::at(Timestamp::from_seconds(self.begin.seconds() + ahead)),
+            ahead => ManualClock::at(Timestamp::from_seconds(BEGIN.seconds() + ahead)),
         };
         let sandbox = Sandbox::new(self.upwork, upwork_clock.clone());
         let around = Around {
@@ -190,14 +182,8 @@ impl Plan {
             neighbour: format!("http://{neighbour_at}"),
             tap: tap.clone().zip(tap_listener).map(|(tap, listener)| (tap, listener, public_at)),
         };
-        let at_socket = |path: PathBuf| {
-            let mode = config::load(&sources).unwrap_or_else(|problems| unreachable!("{problems}")).server.neighbour;
-            let found = bind(mode.as_ref().expect("the socket is configured")).expect("the socket can be made");
-            assert!(path.exists());
-            found
-        };
-        let neighbour = self.socket.map_or_else(|| Bound::from(neighbour), at_socket);
-        let doors = Doors { public: Bound::from(public), neighbour: Some(neighbour), admin: Bound::from(admin) };
+        let doors =
+            Doors { public: Bound::from(public), neighbour: Some(Bound::from(neighbour)), admin: Bound::from(admin) };
         let app_address = around.app.as_ref().map_or(public_at, |(_, listener)| at(listener));
         let mut threads = vec![sidecar(sources.clone(), doors, clock.clone())];
         let mut others = vec![public_at];
