@@ -14,7 +14,7 @@ use http::Method;
 use tokio_util::sync::CancellationToken;
 use upwarden::clock::{ManualClock, Timestamp};
 use upwarden::config::{self, Sources};
-use upwarden::listener::Bound;
+use upwarden::listener::{Bound, bind};
 use upwarden::sandbox::{self, Counters, Sandbox};
 use upwarden::server::{self, Doors};
 
@@ -39,6 +39,7 @@ pub(crate) struct Plan {
     app: Option<App>,
     begin: Timestamp,
     tapped: bool,
+    socket: Option<PathBuf>,
 }
 
 /// Upwork, as the world sees it.
@@ -89,6 +90,7 @@ impl World {
             app: Some(App::default()),
             begin: BEGIN,
             tapped: false,
+            socket: None,
         }
     }
 }
@@ -125,6 +127,11 @@ impl Plan {
         Self { begin, ..self }
     }
 
+    /// With the neighbour door at this Unix socket.
+    pub(crate) fn neighbour_at(self, socket: &std::path::Path) -> Self {
+        Self { socket: Some(socket.to_owned()), ..self }
+    }
+
     /// With all that goes between browser and sidecar written down.
     pub(crate) fn tapped(self) -> Self {
         Self { tapped: true, ..self }
@@ -149,7 +156,8 @@ impl Plan {
         let shown = tap.as_ref().map_or(public_at, |tap: &Tap| tap.address);
         let mut settings = usual(shown, upwork_at, &app_url);
         settings.push(("public.listen".to_owned(), public_at.to_string()));
-        settings.push(("neighbour.listen".to_owned(), neighbour_at.to_string()));
+        let next_door = self.socket.as_ref().map(|path| format!("unix:{}", path.display()));
+        settings.push(("neighbour.listen".to_owned(), next_door.unwrap_or_else(|| neighbour_at.to_string())));
         settings.push(("admin.listen".to_owned(), admin_at.to_string()));
         let file = self.file.map(|text| {
             let path = folder.path().join("upwarden.toml");
@@ -166,8 +174,14 @@ impl Plan {
             neighbour: format!("http://{neighbour_at}"),
             tap: tap.clone().zip(tap_listener).map(|(tap, listener)| (tap, listener, public_at)),
         };
-        let doors =
-            Doors { public: Bound::from(public), neighbour: Some(Bound::from(neighbour)), admin: Bound::from(admin) };
+        let at_socket = |path: PathBuf| {
+            let mode = config::load(&sources).unwrap_or_else(|problems| unreachable!("{problems}")).server.neighbour;
+            let found = bind(mode.as_ref().expect("the socket is configured")).expect("the socket can be made");
+            assert!(path.exists());
+            found
+        };
+        let neighbour = self.socket.map_or_else(|| Bound::from(neighbour), at_socket);
+        let doors = Doors { public: Bound::from(public), neighbour: Some(neighbour), admin: Bound::from(admin) };
         let threads = vec![sidecar(sources, doors, clock.clone()), around.start()];
         World {
             clock,
