@@ -29,6 +29,7 @@
 //! - **Session**: who signed in and with which tokens; sealed in a cookie, or kept in a store under the cookie's key.
 //! - **Grant**: what Upwork issued (access and refresh token) for a person or for the service identity.
 //! - **Ticket**: a short-lived value with which the app calls the API at the neighbour door as its user.
+//! - **Personal access token**: a value with which its owner's scripts call the API at the public door.
 //! - **Fault**: anything we answer ourselves instead of what was asked for, with the side that caused it.
 
 pub mod body;

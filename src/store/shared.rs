@@ -104,7 +104,8 @@ impl<S: SessionStore> Kept<S> {
     async fn share(&self, held: &Held, name: String, ends_at: Timestamp) -> Result<Held, StoreError> {
         let current = self.reload(held).await?.ok_or(StoreError::Ended)?;
         let (Some(Place { key: Some(key), shared: None, .. }), session) = (&current.place, &current.session) else {
-            return Ok(current);
+            // Shared by another request meanwhile; or never stored, and then there is nothing that could refer to a grant.
+            return if current.is_shared() { Ok(current) } else { Err(StoreError::Ended) };
         };
         let there = self.get(GRANTS, &name).await?.and_then(|record| Some((read(&record)?, record.version)));
         let (tokens, version) = match there {

@@ -6,6 +6,7 @@ mod sdk;
 mod service;
 mod tickets;
 mod tokens;
+mod valkey;
 
 use http::Request;
 use hyper_util::rt::TokioIo;

@@ -155,6 +155,9 @@ async fn a_rotation_has_one_owner_and_outlives_a_restart() {
         }
         assert_eq!(world.counters().token.refresh_token, round, "one refresh for all four");
     }
+    // They shared a refresh, and never a session: the end of one is not the other's.
+    assert_eq!(second.post("/upwork/auth/logout", "").await.status, 303);
+    assert_eq!((second.get("/").await.status.as_u16(), browser.get("/").await.status.as_u16()), (401, 200));
     // The browser is signed in as long as it is used, whoever refreshed.
     for round in 0..6 {
         world.turn(Duration::from_hours(24 * 5));
