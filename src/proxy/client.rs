@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::connect::{Connector, Handshake};
+use super::early::Early;
 use super::pool::{Answer, Lease, Pool};
 use super::upload::{Progress, Upload};
 use super::wire::{Told, Wire};
@@ -274,7 +275,7 @@ impl Handshake for Http {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(2 * ANSWER_HEAD)
             .max_headers(ANSWER_FIELDS + 1)
-            .handshake(TokioIo::new(Wire::new(io, limits, told.clone())))
+            .handshake(TokioIo::new(Wire::new(Early::new(io), limits, told.clone())))
             .await
             .map_err(io::Error::other)?;
         tokio::spawn(async move {

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod connect;
+mod early;
 pub mod forwarded;
 pub mod headers;
 mod pool;
