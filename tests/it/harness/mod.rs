@@ -17,6 +17,7 @@ mod client;
 mod jar;
 mod logs;
 mod process;
+mod replicas;
 mod tap;
 mod wire;
 mod world;

@@ -18,12 +18,9 @@ use upwarden::listener::{Bound, bind};
 use upwarden::sandbox::{self, Counters, Sandbox};
 use upwarden::server::{self, Doors};
 
+use super::replicas::{over, replica, usual};
 use super::{App, Client, Tap, logs};
 
-/// The key that upwarden shows at Upwork.
-const KEY: (&str, &str) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210");
-/// Seals the sessions of every world, so that a cookie of one opens in another.
-const SEAL: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 /// When a world begins: 2026-11-24T02:00:00Z.
 const BEGIN: Timestamp = Timestamp::from_seconds(1_795_485_600);
 
@@ -38,9 +35,9 @@ pub(crate) struct Plan {
     upwork: sandbox::Config,
     app: Option<App>,
     tapped: bool,
-    replicas: usize,
+    pub(super) replicas: usize,
     /// Seconds that Upwork's clock is ahead of ours.
-    ahead: i64,
+    pub(super) ahead: i64,
 }
 
 /// Upwork, as the world sees it.
@@ -54,15 +51,15 @@ pub(crate) struct Upwork {
 pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) upwork: Upwork,
-    upwork_clock: Arc<ManualClock>,
+    pub(super) upwork_clock: Arc<ManualClock>,
     /// The scripted app.
     pub(crate) app: App,
     /// What went between browser and sidecar, where the plan said so.
     pub(crate) tap: Option<Tap>,
     public: SocketAddr,
-    others: Vec<SocketAddr>,
-    app_address: SocketAddr,
-    settings: Vec<String>,
+    pub(super) others: Vec<SocketAddr>,
+    pub(super) app_address: SocketAddr,
+    pub(super) settings: Vec<String>,
     neighbour: SocketAddr,
     admin: SocketAddr,
     file: Option<PathBuf>,
@@ -71,7 +68,7 @@ pub(crate) struct World {
     threads: Vec<Thread>,
 }
 
-struct Thread {
+pub(super) struct Thread {
     name: &'static str,
     shutdown: CancellationToken,
     handle: Option<JoinHandle<Result<(), String>>>,
@@ -127,16 +124,6 @@ impl Plan {
         Self { app: None, ..self }
     }
 
-    /// With so many sidecars, which share the configuration but for their ports ([`World::replica`]).
-    pub(crate) fn replicas(self, replicas: usize) -> Self {
-        Self { replicas, ..self }
-    }
-
-    /// With Upwork's clock so many seconds ahead of ours; behind where negative.
-    pub(crate) fn upwork_ahead(self, ahead: i64) -> Self {
-        Self { ahead, ..self }
-    }
-
     /// With all that goes between browser and sidecar written down.
     pub(crate) fn tapped(self) -> Self {
         Self { tapped: true, ..self }
@@ -185,13 +172,10 @@ impl Plan {
         let doors =
             Doors { public: Bound::from(public), neighbour: Some(Bound::from(neighbour)), admin: Bound::from(admin) };
         let app_address = around.app.as_ref().map_or(public_at, |(_, listener)| at(listener));
-        let mut threads = vec![sidecar(sources.clone(), doors, clock.clone())];
-        let mut others = vec![public_at];
-        for _ in 1..self.replicas {
-            let (address, thread) = replica(&sources, clock.clone());
-            others.push(address);
-            threads.push(thread);
-        }
+        let more = (1..self.replicas).map(|_| replica(&sources, clock.clone()));
+        let (mut others, mut threads): (Vec<_>, Vec<_>) = more.unzip();
+        others.insert(0, public_at);
+        threads.push(sidecar(sources.clone(), doors, clock.clone()));
         threads.push(around.start());
         World {
             clock,
@@ -210,37 +194,6 @@ impl Plan {
             threads,
         }
     }
-}
-
-fn usual(public: SocketAddr, upwork: SocketAddr, app_url: &str) -> Vec<(String, String)> {
-    let upwork = format!("http://{upwork}");
-    let settings = [
-        ("public_url", format!("http://{public}")),
-        ("workers", "2".to_owned()),
-        ("app.url", app_url.to_owned()),
-        ("upwork.client_id", KEY.0.to_owned()),
-        ("upwork.client_secret", KEY.1.to_owned()),
-        ("upwork.authorize_url", format!("{upwork}{}", sandbox::AUTHORIZE_PATH)),
-        ("upwork.token_url", format!("{upwork}{}", sandbox::TOKEN_PATH)),
-        ("upwork.revoke_url", format!("{upwork}{}", sandbox::REVOKE_PATH)),
-        ("upwork.graphql_url", format!("{upwork}{}", sandbox::GRAPHQL_PATH)),
-        ("upwork.api_url", upwork),
-        ("service.grant", "client_credentials".to_owned()),
-        ("session.keys", SEAL.to_owned()),
-        ("access.anyone", "true".to_owned()),
-        ("pace.per_second", "100000".to_owned()),
-        ("pace.per_minute", "100000".to_owned()),
-        ("drain.delay", "0s".to_owned()),
-        ("drain.timeout", "5s".to_owned()),
-    ];
-    settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// The usual settings, with the test's own in their place. An empty value leaves a setting out.
-fn over(usual: Vec<(String, String)>, own: Vec<(String, String)>) -> Vec<String> {
-    let said: Vec<String> = own.iter().map(|(key, _)| key.clone()).collect();
-    let kept = usual.into_iter().filter(|(key, _)| !said.contains(key));
-    kept.chain(own).filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}={value}")).collect()
 }
 
 fn watch_panics() {
@@ -274,25 +227,12 @@ where
     Thread { name, shutdown, handle: Some(handle) }
 }
 
-fn sidecar(sources: Sources, doors: Doors, clock: Arc<ManualClock>) -> Thread {
+pub(super) fn sidecar(sources: Sources, doors: Doors, clock: Arc<ManualClock>) -> Thread {
     let config = config::load(&sources).unwrap_or_else(|problems| unreachable!("{problems}"));
     thread("sidecar", async move |told| {
         let running = server::run(config, doors, clock, Some(sources), told.cancelled_owned());
         running.await.map_err(|error| error.to_string())
     })
-}
-
-/// One more sidecar of the same configuration, at its own ports.
-fn replica(sources: &Sources, clock: Arc<ManualClock>) -> (SocketAddr, Thread) {
-    let (public, admin) = (listener(), listener());
-    let at = |listener: &std::net::TcpListener| listener.local_addr().unwrap().to_string();
-    let own = [("public.listen=", at(&public)), ("neighbour.listen=", String::new()), ("admin.listen=", at(&admin))];
-    let mut sets = sources.sets.clone();
-    sets.retain(|line| !own.iter().any(|(key, _)| line.starts_with(key)));
-    sets.extend(own.iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}{value}")));
-    let address = public.local_addr().unwrap();
-    let doors = Doors { public: Bound::from(public), neighbour: None, admin: Bound::from(admin) };
-    (address, sidecar(Sources { sets, ..sources.clone() }, doors, clock))
 }
 
 /// What is around the sidecar, on a thread of its own.
@@ -325,11 +265,6 @@ impl World {
     /// A browser without cookies, at the public door.
     pub(crate) fn client(&self) -> Client {
         Client::at(self.public)
-    }
-
-    /// The same browser, whose next requests go to this replica, as a load balancer would send them.
-    pub(crate) fn replica(&self, client: &Client, number: usize) -> Client {
-        client.through(self.others[number])
     }
 
     /// A program next door.
@@ -390,27 +325,6 @@ impl World {
         if !Arc::ptr_eq(&self.clock, &self.upwork_clock) {
             self.upwork_clock.advance(by);
         }
-    }
-
-    /// Turns Upwork's clock alone, where the plan gave it one of its own.
-    pub(crate) fn turn_upwork(&self, by: Duration) {
-        assert!(!Arc::ptr_eq(&self.clock, &self.upwork_clock), "Upwork has no clock of its own");
-        self.upwork_clock.advance(by);
-    }
-
-    /// Where a replica listens; the first is the world's own.
-    pub(crate) fn address(&self, number: usize) -> SocketAddr {
-        self.others[number]
-    }
-
-    /// Where the app listens.
-    pub(crate) fn app_address(&self) -> SocketAddr {
-        self.app_address
-    }
-
-    /// The settings that another process needs to be one more replica, as `--set` takes them.
-    pub(crate) fn settings(&self) -> &[String] {
-        &self.settings
     }
 
     /// Changes the configuration file; the sidecar looks at it now and then.

@@ -78,7 +78,8 @@ async fn a_call_whose_body_was_not_kept_is_asked_to_be_sent_again() {
 async fn only_upworks_own_word_ends_a_session() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
-    for fault in ["500", "html", "429", "502"] {
+    // 429 comes last: after it the pacer holds calls back, by a clock that stands.
+    for fault in ["500", "html", "502", "429"] {
         world.fault(&json!({ "api": fault }));
         let answer = client.graphql(ME).await;
         assert!([500, 403, 429, 502].contains(&answer.status.as_u16()), "{fault} passes as it came");

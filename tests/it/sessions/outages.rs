@@ -49,7 +49,7 @@ async fn after_an_outage_everything_goes_on_by_itself() {
 async fn a_token_near_its_end_serves_while_upwork_fails_or_dawdles() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
-    world.turn(DAY - 200 * SECOND);
+    world.turn(DAY.saturating_sub(200 * SECOND));
     world.fault(&json!({ "token": "500" }));
     assert_eq!(client.graphql(ME).await.status, 200, "its token is good for 200 seconds more");
     let page = client.navigate("/upwork/auth/").await.text();
@@ -111,7 +111,7 @@ async fn clocks_that_are_ten_minutes_off_sign_nobody_out() {
     // A clock that was set while the session lived: Upwork's end comes first, and its 401 is mended.
     let world = World::new().upwork_ahead(1).start();
     let client = world.sign_in(FREELANCER).await;
-    world.turn(DAY - 600 * SECOND);
+    world.turn(DAY.saturating_sub(600 * SECOND));
     world.turn_upwork(600 * SECOND);
     let calls = world.counters().api["/graphql"];
     assert_eq!(client.graphql(ME).await.status, 200);

@@ -1,4 +1,4 @@
-//! Leaving: cookies with their attributes, Upwork's tokens, WebSockets here and elsewhere.
+//! Leaving: cookies with their attributes, Upwork's tokens, open sockets here and elsewhere.
 
 use std::time::Duration;
 

@@ -35,8 +35,8 @@ fn put(text: &str, from: &str, to: &str) -> String {
 }
 
 fn nginx(world: &World, at: SocketAddr) -> Option<Front> {
-    let found = ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].iter().map(|path| Path::new(path).to_owned());
-    let nginx = program("nginx").or_else(|| found.filter(|path| path.is_file()).next());
+    let mut found = ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].iter().map(|path| Path::new(path).to_owned());
+    let nginx = program("nginx").or_else(|| found.find(|path| path.is_file()));
     if !has(nginx.is_some(), "nginx") {
         return None;
     }
@@ -44,16 +44,14 @@ fn nginx(world: &World, at: SocketAddr) -> Option<Front> {
     let site = put(NGINX, "127.0.0.1:4180", &world.address(0).to_string());
     let site = put(&site, "127.0.0.1:3000", &world.app_address().to_string());
     let site = put(&site, "listen 443 ssl;", &format!("listen {at};"));
-    let site: String =
-        site.lines().filter(|line| !line.contains("ssl_certificate")).map(|line| format!("{line}\n")).collect();
+    let site: Vec<&str> = site.lines().filter(|line| !line.contains("ssl_certificate")).collect();
     let own = folder.path().display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|kind| format!("{kind}_temp_path {own}/{kind};\n"))
-        .collect();
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = temporary.map(|kind| format!("{kind}_temp_path {own}/{kind};")).join("\n");
+    let site = site.join("\n");
     let whole = format!(
         "daemon off;\nmaster_process off;\npid {own}/pid;\nerror_log {own}/error.log;\nevents {{}}\n\
-         http {{\naccess_log off;\n{temporary}{site}}}\n"
+         http {{\naccess_log off;\n{temporary}\n{site}\n}}\n"
     );
     let file = folder.path().join("nginx.conf");
     std::fs::write(&file, whole).unwrap();
@@ -157,7 +155,7 @@ async fn caddy_asks_and_forwards() {
 async fn verify_refreshes_nothing_and_sets_no_cookie() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
-    world.turn(2 * DAY - SECOND);
+    world.turn((2 * DAY).saturating_sub(SECOND));
     let answer = client.get("/upwork/auth/verify").await;
     assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (204, 0));
     assert_eq!(answer.header("x-upwork-user-id"), FREELANCER);

@@ -1,0 +1,105 @@
+//! The settings of a world's sidecars, and the sidecars beyond the first, which share them but for their ports.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use upwarden::clock::ManualClock;
+use upwarden::config::Sources;
+use upwarden::listener::Bound;
+use upwarden::sandbox;
+use upwarden::server::Doors;
+
+use super::world::{Thread, listener, sidecar};
+use super::{Client, Plan, World};
+
+/// The key that upwarden shows at Upwork.
+const KEY: (&str, &str) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210");
+/// Seals the sessions of every world, so that a cookie of one opens in another.
+const SEAL: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+pub(super) fn usual(public: SocketAddr, upwork: SocketAddr, app_url: &str) -> Vec<(String, String)> {
+    let upwork = format!("http://{upwork}");
+    let settings = [
+        ("public_url", format!("http://{public}")),
+        ("workers", "2".to_owned()),
+        ("app.url", app_url.to_owned()),
+        ("upwork.client_id", KEY.0.to_owned()),
+        ("upwork.client_secret", KEY.1.to_owned()),
+        ("upwork.authorize_url", format!("{upwork}{}", sandbox::AUTHORIZE_PATH)),
+        ("upwork.token_url", format!("{upwork}{}", sandbox::TOKEN_PATH)),
+        ("upwork.revoke_url", format!("{upwork}{}", sandbox::REVOKE_PATH)),
+        ("upwork.graphql_url", format!("{upwork}{}", sandbox::GRAPHQL_PATH)),
+        ("upwork.api_url", upwork),
+        ("service.grant", "client_credentials".to_owned()),
+        ("session.keys", SEAL.to_owned()),
+        ("access.anyone", "true".to_owned()),
+        ("pace.per_second", "100000".to_owned()),
+        ("pace.per_minute", "100000".to_owned()),
+        ("drain.delay", "0s".to_owned()),
+        ("drain.timeout", "5s".to_owned()),
+    ];
+    settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// The usual settings, with the test's own in their place. An empty value leaves a setting out.
+pub(super) fn over(usual: Vec<(String, String)>, own: Vec<(String, String)>) -> Vec<String> {
+    let said: Vec<String> = own.iter().map(|(key, _)| key.clone()).collect();
+    let kept = usual.into_iter().filter(|(key, _)| !said.contains(key));
+    kept.chain(own).filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+/// One more sidecar of the same configuration, at its own ports.
+pub(super) fn replica(sources: &Sources, clock: Arc<ManualClock>) -> (SocketAddr, Thread) {
+    let (public, admin) = (listener(), listener());
+    let at = |listener: &std::net::TcpListener| listener.local_addr().unwrap().to_string();
+    let own = [("public.listen=", at(&public)), ("neighbour.listen=", String::new()), ("admin.listen=", at(&admin))];
+    let mut sets = sources.sets.clone();
+    sets.retain(|line| !own.iter().any(|(key, _)| line.starts_with(key)));
+    sets.extend(own.iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}{value}")));
+    let address = public.local_addr().unwrap();
+    let doors = Doors { public: Bound::from(public), neighbour: None, admin: Bound::from(admin) };
+    (address, sidecar(Sources { sets, ..sources.clone() }, doors, clock))
+}
+
+impl Plan {
+    /// With so many sidecars, which share the configuration but for their ports ([`World::replica`]).
+    pub(crate) fn replicas(mut self, replicas: usize) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// With Upwork's clock so many seconds ahead of ours; behind where negative.
+    pub(crate) fn upwork_ahead(mut self, ahead: i64) -> Self {
+        self.ahead = ahead;
+        self
+    }
+}
+
+impl World {
+    /// The same browser, whose next requests go to this replica, as a load balancer would send them.
+    pub(crate) fn replica(&self, client: &Client, number: usize) -> Client {
+        client.through(self.others[number])
+    }
+
+    /// Turns Upwork's clock alone, where the plan gave it one of its own.
+    pub(crate) fn turn_upwork(&self, by: Duration) {
+        assert!(!Arc::ptr_eq(&self.clock, &self.upwork_clock), "Upwork has no clock of its own");
+        self.upwork_clock.advance(by);
+    }
+
+    /// Where a replica listens; the first is the world's own.
+    pub(crate) fn address(&self, number: usize) -> SocketAddr {
+        self.others[number]
+    }
+
+    /// Where the app listens.
+    pub(crate) fn app_address(&self) -> SocketAddr {
+        self.app_address
+    }
+
+    /// The settings that another process needs to be one more replica, as `--set` takes them.
+    pub(crate) fn settings(&self) -> &[String] {
+        &self.settings
+    }
+}
