@@ -27,13 +27,13 @@ use std::io::Write;
 use std::time::Duration;
 
 pub(crate) use answer::{Answer, Streaming, between};
-pub(crate) use app::{App, Received};
+pub(crate) use app::App;
 pub(crate) use browser::Browser;
 pub(crate) use client::{Call, Client, feed};
 pub(crate) use logs::logs;
 pub(crate) use process::{Upwarden, command};
 pub(crate) use tap::Tap;
-pub(crate) use world::{Plan, Upwork, World, listener};
+pub(crate) use world::{Plan, World, listener};
 
 /// The sandbox's people.
 pub(crate) const FREELANCER: &str = "1181921839933591552";

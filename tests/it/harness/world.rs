@@ -14,7 +14,7 @@ use http::Method;
 use tokio_util::sync::CancellationToken;
 use upwarden::clock::{ManualClock, Timestamp};
 use upwarden::config::{self, Sources};
-use upwarden::listener::{Bound, bind};
+use upwarden::listener::Bound;
 use upwarden::sandbox::{self, Counters, Sandbox};
 use upwarden::server::{self, Doors};
 
