@@ -1,11 +1,18 @@
 //! Upwork slow, broken or wrong about the time; callers that hang up; answers out of order.
 
 use std::future::IntoFuture;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::{Request, Response};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use upwarden::body::Body;
+use upwarden::listener::plain;
 
 use super::{DAY, ME, SECOND};
-use crate::harness::{App, FREELANCER, World, until, within};
+use crate::harness::{App, FREELANCER, World, logs, until, within};
 
 #[tokio::test]
 async fn a_caller_who_hangs_up_takes_nobodys_refresh_away() {
@@ -171,4 +178,38 @@ async fn a_body_of_64_kib_is_kept_for_the_retry_and_no_more() {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (401, "send-again"));
     assert_eq!(post((64 << 10) + 1).await.status, 200);
     assert_eq!(world.counters().token.refresh_token, 2);
+}
+
+#[tokio::test]
+async fn a_second_401_passes_as_it_came_and_ends_nothing() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let api = listener.local_addr().unwrap();
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = calls.clone();
+    let refuse = move |_: Request<Body>, _: SocketAddr| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let refused = Response::builder().status(401).body(Body::full("not for you"));
+        std::future::ready(refused.unwrap())
+    };
+    let shutdown = CancellationToken::new();
+    let _ended = shutdown.clone().drop_guard();
+    tokio::spawn(plain::serve(listener, refuse, shutdown));
+    let world = World::new().set("upwork.api_url", format!("http://{api}")).start();
+    let client = world.sign_in(FREELANCER).await;
+    let answer = client.get("/upwork/api/hr/v2/users/me.json").await;
+    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (401, "not for you"));
+    assert_eq!((calls.load(Ordering::SeqCst), world.counters().token.refresh_token), (2, 1), "one retry, one refresh");
+    assert_eq!(client.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_wall_of_the_cdn_passes_as_it_came_and_is_called_what_it_is() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    world.fault(&json!({ "api": "html" }));
+    let answer = client.graphql(ME).await;
+    assert_eq!((answer.status.as_u16(), answer.text().contains("Just a moment")), (403, true));
+    let id = answer.header("x-request-id");
+    let told = logs().lines().any(|line| line.contains(id) && line.contains("cdn-wall"));
+    assert!(told && answer.set_cookies().is_empty());
 }
