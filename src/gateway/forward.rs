@@ -196,7 +196,7 @@ impl Shared {
     }
 
     /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
-    /// ends it, an outage does not (CONTRACT "A session").
+    /// ends it, an outage does not (docs/contract.md "A session").
     /// `None` where it is over.
     async fn recheck(&self, held: Option<Held>) -> Option<(Option<Held>, SessionChange)> {
         let Some(held) = held else { return Some((None, SessionChange::Keep)) };
@@ -264,7 +264,7 @@ fn tell_identity(headers: &mut AppHeaders, session: &Session) {
     }
 }
 
-/// The identity headers of CONTRACT "Headers".
+/// The identity headers of docs/contract.md "Headers".
 pub(super) fn identity(session: &Session) -> Vec<(http::HeaderName, HeaderValue)> {
     let user = &session.user;
     let nid = ascii_value(&user.nid);

@@ -21,7 +21,7 @@ use crate::secret::Secret;
 pub use crate::session::Grant;
 pub use failures::Failure;
 
-/// Our client at Upwork, and where Upwork is: CONTRACT "upwork".
+/// Our client at Upwork, and where Upwork is: docs/contract.md "upwork".
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The key's id.
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Outbound {
     }
 }
 
-/// The service identity: CONTRACT "service".
+/// The service identity: docs/contract.md "service".
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
     /// How it gets its tokens.

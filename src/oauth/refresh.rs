@@ -1,12 +1,12 @@
 //! Fresh tokens: one call to the token endpoint however many ask, in a task that outlives them all.
 //!
 //! In: a held session, and why its token will not do. Out: a successor, or a [`RefreshError`]. Only `Revoked` ends a session.
-//! A flight's answer is kept for a while, so that a request with the cookie from before finds the successor (LESSONS 1, 2).
+//! A flight's answer is kept for a while, so that a request with the cookie from before finds the successor (docs/lessons.md 1, 2).
 //!
 //! With a store that keeps records, one replica refreshes at a time: it takes the session's lock, reads the record again,
 //! asks Upwork only where nobody else has, and **writes the record before anyone uses the new token**. A store that is gone
 //! by then does not lose what Upwork gave: it waits in memory for the next try. A process that dies between receiving and
-//! writing leaves the old refresh token in the record, which Upwork goes on accepting for 24 hours (UPWORK.md "Token").
+//! writing leaves the old refresh token in the record, which Upwork goes on accepting for 24 hours (docs/upwork.md "Token").
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -14,7 +14,7 @@ use crate::secret::Secret;
 use crate::session::Tokens;
 use crate::session::tokens::{AccessToken, RefreshToken};
 
-/// A token's life where the answer does not say (UPWORK.md: 24 h).
+/// A token's life where the answer does not say (docs/upwork.md: 24 h).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(86_400);
 /// A life that is believed at the most.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(366 * 86_400);
@@ -60,7 +60,7 @@ impl TokenError {
     }
 }
 
-/// The client that asks: credentials go in the body, always (UPWORK.md "Token").
+/// The client that asks: credentials go in the body, always (docs/upwork.md "Token").
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
     /// `client_id`
@@ -136,7 +136,7 @@ fn granted(body: &[u8], asked_at: Timestamp, kept: Option<&RefreshToken>) -> Res
     Ok(Tokens { access, refresh, issued_at: asked_at, expires_at: asked_at.plus(lifetime) })
 }
 
-/// A number, or a number in a string (UPWORK.md "Token").
+/// A number, or a number in a string (docs/upwork.md "Token").
 fn lifetime(value: Option<&serde_json::Value>) -> Option<Duration> {
     let seconds = match value {
         None | Some(serde_json::Value::Null) => return Some(DEFAULT_LIFETIME),
@@ -159,7 +159,7 @@ fn refusal(refused: &Refused) -> TokenError {
 }
 
 /// Upwork's own words for a log or a page: 200 characters, and nothing in them that could be the token, code or secret
-/// they are about (LESSONS 22): a word of 16 letters and digits or more that has a digit.
+/// they are about (docs/lessons.md 22): a word of 16 letters and digits or more that has a digit.
 pub(super) fn quoted(text: &str) -> String {
     let of_word = |c: char| c.is_ascii_alphanumeric() || "_-.~+/=".contains(c);
     let mut quote = String::new();
@@ -179,7 +179,7 @@ fn describe(status: StatusCode, body: &[u8]) -> String {
     let start = body.trim_ascii_start();
     let kind = match start.first() {
         None => "an empty body",
-        // The bot wall of the CDN in front of Upwork (UPWORK.md "Token").
+        // The bot wall of the CDN in front of Upwork (docs/upwork.md "Token").
         Some(b'<') => "an HTML page, as the CDN in front of Upwork sends when it takes us for a robot",
         Some(b'{') => "JSON without an error we know",
         Some(_) => "something that is not JSON",

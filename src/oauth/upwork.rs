@@ -94,7 +94,7 @@ impl Upwork {
     }
 
     /// Who the token's user is: the minimum first, since one refused field aborts all; names in a second question that may
-    /// fail (UPWORK.md "Who am I").
+    /// fail (docs/upwork.md "Who am I").
     pub async fn who_am_i(self: &Arc<Self>, token: &AccessToken) -> Result<(User, Option<Organization>), WhoError> {
         let data = self.ask(token, "query { user { id nid rid } organization { id } }").await?;
         let text = |path: &str| data.pointer(path).and_then(serde_json::Value::as_str).map(str::to_owned);

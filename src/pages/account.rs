@@ -53,7 +53,7 @@ pub struct AccountView<'a> {
     pub new_token: Option<NewToken<'a>>,
 }
 
-/// Who is signed in: the ids of UPWORK.md, all texts.
+/// Who is signed in: the ids of docs/upwork.md, all texts.
 #[derive(Clone, Copy, Debug)]
 pub struct User<'a> {
     /// `user.name`, where it could be read.

@@ -1,7 +1,7 @@
 //! Who the client is, and how the app is told: `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via` (RFC 9110 section 7.6.3).
 //!
 //! In: the peer's address, what it claims, and who is believed. Out: one [`Origin`], and fields for the app. A stranger's
-//! claims are dropped, never extended (LESSONS 16).
+//! claims are dropped, never extended (docs/lessons.md 16).
 
 use std::net::IpAddr;
 

@@ -2,7 +2,7 @@
 //!
 //! In: a client's or an upstream's fields. Out: [`AppHeaders`] (everything but a list), [`ApiHeaders`] (only a list), and
 //! answers without what ends here. Hop-by-hop fields are stripped first, every `Connection` line of them, and ours are set
-//! afterwards, so that no client can name ours away (LESSONS 13).
+//! afterwards, so that no client can name ours away (docs/lessons.md 13).
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
@@ -48,7 +48,7 @@ const OURS: [&str; 8] = [
 ];
 
 /// Fields that name another path than the target does, which some apps prefer to the target: what was judged is what is
-/// asked for (LESSONS 15), so nobody's go on.
+/// asked for (docs/lessons.md 15), so nobody's go on.
 const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
 /// What goes on from a caller to Upwork; nothing else does.
@@ -72,7 +72,7 @@ const TO_API: [HeaderName; 17] = [
     USER_AGENT,
 ];
 
-/// What Upwork says to its own browsers, and not to ours (LESSONS 23).
+/// What Upwork says to its own browsers, and not to ours (docs/lessons.md 23).
 const NOT_FROM_API: [&str; 12] = [
     "set-cookie",
     "strict-transport-security",

@@ -41,7 +41,7 @@ pub enum Upstream {
     Unix(PathBuf),
 }
 
-/// What `Host` the app sees: CONTRACT "app.host".
+/// What `Host` the app sees: docs/contract.md "app.host".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPolicy {
     /// The client's (`"keep"`).
@@ -52,7 +52,7 @@ pub enum HostPolicy {
     Fixed(String),
 }
 
-/// The app behind us: CONTRACT "app".
+/// The app behind us: docs/contract.md "app".
 #[derive(Clone, Debug)]
 pub struct AppConfig {
     /// Where it is.

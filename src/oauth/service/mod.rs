@@ -25,7 +25,7 @@ use crate::store::Store;
 use crate::telemetry::metrics::{self, Metrics};
 use rotation::Rotation;
 
-/// Upwork's refresh tokens live so long since their last use (UPWORK.md "Token").
+/// Upwork's refresh tokens live so long since their last use (docs/upwork.md "Token").
 const REFRESH_LIFE: Duration = Duration::from_secs(14 * 86_400);
 /// Tokens are renewed at half of the access token's life, and never later than this: a rotation that was received and not
 /// stored is then found while Upwork still takes the old token, which it does for 24 hours.
