@@ -3,7 +3,7 @@
 //! In: its client at Upwork; for a refresh token a store, and the file that `upwarden login` wrote. Out: a token that is
 //! fresh; what is the matter where there is none. It asks once however many wait, on the control runtime.
 //!
-//! With a refresh token ([`rotation`]) it also lives on by itself: [`Service::tend`] renews long before Upwork's two weeks
+//! With a refresh token (`rotation`) it also lives on by itself: [`Service::tend`] renews long before Upwork's two weeks
 //! are over, whether anybody calls or not.
 
 mod rotation;
