@@ -134,6 +134,10 @@ impl Gateway {
             _ => return shared.fault(&ask, &Fault::MethodNotAllowed(if implicit { "GET, POST" } else { "GET" })),
         };
         let Ok(callback) = Callback::parse(&text) else { return shared.bad_state(&ask) };
+        // No token in an address (RFC 9700 section 4.3.2): the fragment page posts it.
+        if ask.head.method == Method::GET && callback.brings_token() {
+            return shared.bad_state(&ask);
+        }
         let (ring, now) = (shared.ring.now(), shared.clock.now());
         let state = callback.state(&ring);
         let headers = &ask.head.headers;

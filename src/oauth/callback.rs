@@ -155,6 +155,11 @@ impl Callback {
         State::open(ring, self.state.as_deref()?)
     }
 
+    /// Whether it brings a token itself, as only the fragment page's form may.
+    pub fn brings_token(&self) -> bool {
+        self.access_token.is_some()
+    }
+
     /// Whether there is nothing in it at all: the bare address, for one that the fragment page answers.
     pub fn is_empty(&self) -> bool {
         self.code.is_none() && self.error.is_none() && self.access_token.is_none() && self.state.is_none()

@@ -55,6 +55,16 @@ async fn the_fragment_is_handed_over_with_its_state_and_the_server_sets_the_cook
 }
 
 #[tokio::test]
+async fn a_token_in_the_address_itself_signs_nobody_in() {
+    let world = World::new().set("upwork.grant", "implicit").start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    let answer = client.navigate(&back.replace('#', "?")).await;
+    assert_eq!((answer.status.as_u16(), answer.page()), (400, "This sign-in did not begin here".to_owned()));
+    assert!(!client.cookies().contains(&"upwarden".to_owned()));
+}
+
+#[tokio::test]
 async fn at_its_end_a_program_gets_401_and_a_navigation_goes_round() {
     let world = World::new().set("upwork.grant", "implicit").start();
     let client = sign_in(&world, "/x").await;
