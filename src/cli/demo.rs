@@ -93,6 +93,8 @@ fn configuration(sockets: &Sockets) -> Result<Config, Failure> {
         ("access.anyone", "true".to_owned()),
         ("log.level", "warn".to_owned()),
         ("drain.delay", "0s".to_owned()),
+        // As many as the fewest descriptors of any system allow; more would begin the demo with a warning.
+        ("public.limits.connections", "90".to_owned()),
     ];
     let sets = settings.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     let sources = Sources { sets, terminal: true, ..Sources::default() };
