@@ -27,7 +27,7 @@ use crate::proxy::{self, AppHeaders, HostPolicy, Onward};
 use crate::router::Route;
 use crate::session::Session;
 use crate::store::{Held, SessionChange};
-use crate::telemetry::Side;
+use crate::telemetry::{Side, causes};
 
 /// How long the app waits for a fresh token that only its ticket needs.
 const TICKET_WAIT: Duration = Duration::from_secs(2);
@@ -276,17 +276,6 @@ pub(super) fn identity(session: &Session) -> Vec<(http::HeaderName, HeaderValue)
         fields.push((ORGANIZATION_ID, ascii_value(&organization.id)));
     }
     fields
-}
-
-/// The chain of causes of an upstream's failure, for the log.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// A body that was refused in the middle is what went wrong, whatever the upstream made of its end.

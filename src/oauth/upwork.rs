@@ -16,6 +16,7 @@ use super::{Config, Outbound, TOKEN_TIMEOUT};
 use crate::clock::SharedClock;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Organization, Tokens, User};
+use crate::telemetry::causes;
 use crate::tls;
 
 /// Bytes of an answer that are read.
@@ -198,7 +199,7 @@ fn build_client(outbound: &Outbound) -> Result<reqwest::Client, Box<dyn std::err
 }
 
 async fn receive(request: reqwest::RequestBuilder) -> Result<Answer, String> {
-    let told = |error: reqwest::Error| reason(&error.without_url());
+    let told = |error: reqwest::Error| causes(&error.without_url());
     let mut response = request.send().await.map_err(told)?;
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();
@@ -209,17 +210,6 @@ async fn receive(request: reqwest::RequestBuilder) -> Result<Answer, String> {
         }
     }
     Ok(Answer { status, headers, body })
-}
-
-/// The chain of causes, without addresses that could hold a secret.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn owned(fields: &[(&str, &str)]) -> Vec<(String, zeroize::Zeroizing<String>)> {

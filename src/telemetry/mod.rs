@@ -130,6 +130,17 @@ impl std::fmt::Display for RequestId {
     }
 }
 
+/// An error and the chain of its causes, on one line. What an error must not show, it must not say.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -10,9 +10,9 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use url::Url;
 
 use super::Finding;
-use super::look::reason;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Config;
+use crate::telemetry::causes;
 use crate::tls::{self, CertificateFiles};
 
 /// A certificate that ends sooner is worth a word.
@@ -55,7 +55,7 @@ fn lifetime(pair: &CertificateFiles, now: Timestamp) -> Finding {
     const RENEW: &str = "renew it; a running upwarden takes the new file by itself";
     let file = pair.cert_file.display();
     if let Err(error) = tls::Certificates::load(std::slice::from_ref(pair)) {
-        return Finding::fail(WHAT, reason(&error), "name a PEM file with the chain, leaf first, and one with its key");
+        return Finding::fail(WHAT, causes(&error), "name a PEM file with the chain, leaf first, and one with its key");
     }
     let Some(leaf) = leaf(pair) else { return Finding::fail(WHAT, format!("{file} holds no certificate"), RENEW) };
     match valid(&leaf, now) {

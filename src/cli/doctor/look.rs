@@ -16,6 +16,7 @@ use crate::oauth::Outbound;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{Client, HostPolicy, Upstream};
+use crate::telemetry::causes;
 use crate::tls;
 
 /// Bytes of a body that are read; less may be enough to know it.
@@ -41,21 +42,10 @@ impl Seen {
 }
 
 async fn ask(client: Client, request: Request<Body>) -> Result<Seen, String> {
-    let response = client.send(request).await.map_err(|error| reason(&error))?;
+    let response = client.send(request).await.map_err(|error| causes(&error))?;
     let (head, body) = response.into_parts();
     let body = body.collect(LONGEST).await.map(|bytes| bytes.to_vec()).unwrap_or_default();
     Ok(Seen { status: head.status, headers: head.headers, body })
-}
-
-/// The chain of causes.
-pub(super) fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Asks one of Upwork's addresses, the way the broker does.
@@ -63,7 +53,7 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
     let host = url.host_str().ok_or("its address has no host")?.to_owned();
     let port = url.port_or_known_default().ok_or("its address has no port")?;
     let upstream = Upstream::Tcp { host, port, tls: url.scheme() == "https" };
-    let roots = Arc::new(tls::client(outbound.ca_file.as_deref()).map_err(|error| reason(&error))?);
+    let roots = Arc::new(tls::client(outbound.ca_file.as_deref()).map_err(|error| causes(&error))?);
     let client = Client::new(Connector::new(&upstream, &roots, outbound.proxy.clone()), TIMEOUTS);
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let mut request = Request::builder()
@@ -74,7 +64,7 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
     if !json.is_empty() {
         request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    let request = request.body(Body::full(json.to_owned())).map_err(|error| reason(&error))?;
+    let request = request.body(Body::full(json.to_owned())).map_err(|error| causes(&error))?;
     ask(client, request).await
 }
 
@@ -84,7 +74,7 @@ pub(super) async fn app(config: &Config) -> Finding {
     let app = &config.app;
     let roots = match tls::client(app.ca_file.as_deref()) {
         Ok(roots) => Arc::new(roots),
-        Err(error) => return Finding::fail(WHAT, reason(&error), "set app.ca_file to a PEM file with its CA"),
+        Err(error) => return Finding::fail(WHAT, causes(&error), "set app.ca_file to a PEM file with its CA"),
     };
     let path = config.router.public_paths.first().map_or("/", String::as_str);
     let host = match &app.host {
