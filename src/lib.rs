@@ -12,7 +12,7 @@
 //!  4  store     policy
 //!  3  session   proxy     pages
 //!  2  router    seal      listener
-//!  1  secret    clock     body      tls       telemetry  framing
+//!  1  secret    clock     body      tls       telemetry  framing   descriptors
 //! ```
 //!
 //! # The life of a request
@@ -34,6 +34,7 @@
 
 pub mod body;
 pub mod clock;
+pub mod descriptors;
 pub mod framing;
 pub mod secret;
 pub mod telemetry;

@@ -17,6 +17,7 @@ use http::{Response, StatusCode};
 use url::Url;
 
 use crate::body::Body;
+use crate::descriptors::Descriptors;
 use crate::oauth::Outbound;
 use crate::oauth::refresh::{Need, RefreshError, Refresher};
 use crate::oauth::service::Service;
@@ -144,24 +145,34 @@ pub enum SetupError {
 }
 
 impl Host {
-    fn new(url: &Url, outbound: &Outbound, roots: &Arc<rustls::ClientConfig>) -> Result<Self, SetupError> {
+    fn new(
+        url: &Url,
+        outbound: &Outbound,
+        roots: &Arc<rustls::ClientConfig>,
+        descriptors: &Arc<Descriptors>,
+    ) -> Result<Self, SetupError> {
         let host = url.host_str().ok_or(SetupError::Unusable("a URL without a host"))?.to_owned();
         let port = url.port_or_known_default().ok_or(SetupError::Unusable("a URL without a port"))?;
         let upstream = Upstream::Tcp { host, port, tls: url.scheme() == "https" };
         let name = HeaderValue::from_str(&upstream.authority()).map_err(|_| SetupError::Unusable("a host name"))?;
         let connector = Connector::new(&upstream, roots, outbound.proxy.clone());
-        Ok(Self { client: Client::new(connector, TIMEOUTS), name })
+        Ok(Self { client: Client::new(connector, TIMEOUTS, descriptors.clone()), name })
     }
 }
 
 impl Broker {
     /// A broker with pools of its own.
-    pub fn new(config: &Config, refresher: Arc<Refresher>, pacer: Arc<Pacer>) -> Result<Self, SetupError> {
+    pub fn new(
+        config: &Config,
+        refresher: Arc<Refresher>,
+        pacer: Arc<Pacer>,
+        descriptors: &Arc<Descriptors>,
+    ) -> Result<Self, SetupError> {
         let roots = Arc::new(tls::client(config.outbound.ca_file.as_deref())?);
         let value = |text: &str, what| HeaderValue::from_str(text).map_err(|_| SetupError::Unusable(what));
         Ok(Self {
-            api: Host::new(&config.api_url, &config.outbound, &roots)?,
-            graphql: Host::new(&config.graphql_url, &config.outbound, &roots)?,
+            api: Host::new(&config.api_url, &config.outbound, &roots, descriptors)?,
+            graphql: Host::new(&config.graphql_url, &config.outbound, &roots, descriptors)?,
             user_agent: value(&config.outbound.user_agent, "upwork.user_agent")?,
             organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
             retry_body: config.retry_body,
@@ -267,7 +278,9 @@ impl Call<'_> {
         let sent = proxy::to_api(&host.client, self.head.method.clone(), self.target.path.clone(), headers, body).await;
         match &sent {
             Ok(response) => turn.answered(response.status(), response.headers()),
-            Err(proxy::Error::Connect(_) | proxy::Error::ConnectTimeout) => turn.give_back(),
+            Err(proxy::Error::NoDescriptor | proxy::Error::Connect(_) | proxy::Error::ConnectTimeout) => {
+                turn.give_back()
+            }
             Err(_) => drop(turn),
         }
         Ok(sent?)

@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
     let config = config::load(sources).map_err(Failure::Config)?;
     telemetry::start(config.telemetry);
+    // As far as the system lets any process go; the soft limit is there for programs that call select(2).
+    let _ = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let doors = server::bind(&config).map_err(|error| failed(&error))?;
     control(async { until_told(|shutdown| run_server(config, doors, Some(sources.clone()), shutdown)).await })
 }

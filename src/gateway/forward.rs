@@ -289,6 +289,7 @@ fn client_fault(error: &proxy::Error) -> Fault {
 
 fn app_fault(error: &proxy::Error) -> Fault {
     match error {
+        proxy::Error::NoDescriptor => Fault::Overloaded,
         proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => Fault::AppDown(causes(error)),
         proxy::Error::FirstByteTimeout => Fault::AppSlow,
         proxy::Error::Client(_) => client_fault(error),
@@ -299,6 +300,7 @@ fn app_fault(error: &proxy::Error) -> Fault {
 fn api_fault(error: CallError, service: bool) -> Fault {
     match error {
         CallError::Upstream(error) => match error {
+            proxy::Error::NoDescriptor => Fault::Overloaded,
             proxy::Error::FirstByteTimeout => Fault::ApiSlow,
             proxy::Error::Client(_) => client_fault(&error),
             proxy::Error::Connect(_) | proxy::Error::ConnectTimeout | proxy::Error::Answer(_) => {

@@ -74,8 +74,8 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn new(spec: DoorSpec, desks: Vec<Desk>, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let DoorSpec { door, bound, tls, h2c, limits, exempt } = spec;
-        let permits = Permits::new(door, &limits, exempt, metrics.clone());
+        let DoorSpec { door, bound, tls, h2c, limits, exempt, descriptors } = spec;
+        let permits = Permits::new(door, &limits, exempt, metrics.clone(), descriptors);
         let room = Arc::new(Room { door, tls, h2c, limits: Arc::new(limits), metrics });
         let (socket, file) = (Socket::new(bound.socket)?, bound.file);
         Ok(Self { socket, _file: file, room, permits, desks, polite: Arc::new(Semaphore::new(POLITE)) })

@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
+use crate::descriptors::Descriptors;
 use crate::telemetry::Door;
 use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Metrics;
@@ -116,6 +117,8 @@ pub struct DoorSpec {
     pub limits: Limits,
     /// Addresses without a limit of their own: the trusted proxies.
     pub exempt: Vec<IpNet>,
+    /// What connections of all doors and to all upstreams share.
+    pub descriptors: Arc<Descriptors>,
 }
 
 /// The other end of a connection.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 
 use super::Limits;
+use crate::descriptors::{Descriptor, Descriptors};
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
 
@@ -23,6 +24,7 @@ pub(super) struct Permits {
     live: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     metrics: Arc<Metrics>,
+    descriptors: Arc<Descriptors>,
 }
 
 /// One live connection: held by its socket, upgraded or not.
@@ -31,10 +33,17 @@ pub(super) struct Permit {
     permits: Arc<Permits>,
     address: Option<IpAddr>,
     load: Option<Arc<AtomicUsize>>,
+    _descriptor: Descriptor,
 }
 
 impl Permits {
-    pub(super) fn new(door: Door, limits: &Limits, exempt: Vec<IpNet>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(
+        door: Door,
+        limits: &Limits,
+        exempt: Vec<IpNet>,
+        metrics: Arc<Metrics>,
+        descriptors: Arc<Descriptors>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             door,
             most: limits.connections,
@@ -43,6 +52,7 @@ impl Permits {
             live: AtomicUsize::new(0),
             by_address: Mutex::default(),
             metrics,
+            descriptors,
         })
     }
 
@@ -52,6 +62,7 @@ impl Permits {
         if self.live.load(Ordering::Relaxed) >= self.most {
             return Err(Refusal::Connections);
         }
+        let descriptor = self.descriptors.incoming().ok_or(Refusal::Connections)?;
         let mut counted = None;
         if let (Some(most), Some(address)) = (self.most_per_address, address)
             && !self.exempt.iter().any(|net| net.contains(&address.to_canonical()))
@@ -67,7 +78,7 @@ impl Permits {
         }
         self.live.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections(self.door).increment(1.0);
-        Ok(Permit { permits: self.clone(), address: counted, load: None })
+        Ok(Permit { permits: self.clone(), address: counted, load: None, _descriptor: descriptor })
     }
 }
 
@@ -113,7 +124,7 @@ mod tests {
 
     fn permits(most: usize, per_address: usize) -> Arc<Permits> {
         let limits = Limits { connections: most, connections_per_address: Some(per_address), ..Limits::default() };
-        Permits::new(Door::Public, &limits, vec!["10.0.0.0/8".parse().unwrap()], Arc::default())
+        Permits::new(Door::Public, &limits, vec!["10.0.0.0/8".parse().unwrap()], Arc::default(), Descriptors::new(None))
     }
 
     fn take(permits: &Arc<Permits>, address: &str) -> Result<Permit, Refusal> {

@@ -36,6 +36,13 @@ pub const SIGN_IN_NOT_SENT: Text = text(
      Send it again.",
 );
 
+/// Every file descriptor that connections may have is taken.
+pub const OVERLOADED: Text = text(
+    "Too busy just now",
+    "Everything that the system grants this proxy for connections is in use. Your request was not passed on.",
+    "Try again in a moment.\nIf it goes on, whoever runs this site can raise `ulimit -n`.",
+);
+
 /// `access_denied` (RFC 6749 4.1.2.1).
 pub const DECLINED: Text = text(
     "You said no at Upwork",

@@ -21,6 +21,7 @@ use super::pool::{Answer, Lease, Pool};
 use super::upload::{Progress, Upload};
 use super::wire::{Told, Wire};
 use crate::body::Body;
+use crate::descriptors::{Descriptor, Descriptors};
 use crate::framing::Limits;
 
 /// How long a connection lies idle where the upstream says nothing.
@@ -44,6 +45,9 @@ pub struct Timeouts {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// This process has no file descriptor left for a connection.
+    #[error("no file descriptor is left for a connection to the upstream")]
+    NoDescriptor,
     /// No connection.
     #[error("no connection to the upstream")]
     Connect(#[source] io::Error),
@@ -67,6 +71,7 @@ pub struct Client {
     connector: Arc<Connector>,
     pool: Arc<Pool>,
     timeouts: Timeouts,
+    descriptors: Arc<Descriptors>,
 }
 
 /// What was tried once, and could be tried again.
@@ -109,14 +114,14 @@ enum Failure {
 
 impl Client {
     /// A client without a connection yet.
-    pub fn new(connector: Connector, timeouts: Timeouts) -> Self {
-        Self { connector: Arc::new(connector), pool: Arc::default(), timeouts }
+    pub fn new(connector: Connector, timeouts: Timeouts, descriptors: Arc<Descriptors>) -> Self {
+        Self { connector: Arc::new(connector), pool: Arc::default(), timeouts, descriptors }
     }
 
     /// The same upstream, with connections of its own: a connection belongs to the worker that opened it.
     #[must_use]
     pub fn sibling(&self) -> Self {
-        Self { connector: self.connector.clone(), pool: Arc::default(), timeouts: self.timeouts }
+        Self { pool: Arc::default(), ..self.clone() }
     }
 
     /// Drops idle connections that have lain too long; to be called now and then.
@@ -154,8 +159,10 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Lease, Error> {
-        match tokio::time::timeout(self.timeouts.connect, self.connector.connect(Http)).await {
+        let descriptor = self.descriptors.outgoing().ok_or(Error::NoDescriptor)?;
+        match tokio::time::timeout(self.timeouts.connect, self.connector.connect(Http(descriptor))).await {
             Ok(Ok((sender, told))) => Ok(Lease { sender, told, keep: KEEP_IDLE }),
+            Ok(Err(error)) if is_out_of_descriptors(&error) => Err(Error::NoDescriptor),
             Ok(Err(error)) => Err(Error::Connect(error)),
             Err(_) => Err(Error::ConnectTimeout),
         }
@@ -264,8 +271,13 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).saturating_sub(Duration::from_secs(1)).min(KEEP_IDLE))
 }
 
+/// `ENFILE`, `EMFILE`: the system's or the process's limit, on Linux and macOS alike.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
 /// hyper's client handshake; the connection is driven by a task of its own until it ends.
-struct Http;
+struct Http(Descriptor);
 
 impl Handshake for Http {
     type Output = (SendRequest<Upload>, Arc<Told>);
@@ -276,7 +288,7 @@ impl Handshake for Http {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(2 * ANSWER_HEAD)
             .max_headers(ANSWER_FIELDS + 1)
-            .handshake(TokioIo::new(Wire::new(Early::new(io), limits, told.clone())))
+            .handshake(TokioIo::new(Wire::new(Early::new(io), limits, told.clone(), self.0)))
             .await
             .map_err(io::Error::other)?;
         tokio::spawn(async move {

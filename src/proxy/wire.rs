@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::descriptors::Descriptor;
 use crate::framing::{Limits, Method, Refusal, ResponseReader, Step};
 
 /// Bytes that are read at once while a head is held back.
@@ -59,10 +60,12 @@ pub(super) struct Wire<I> {
     judged: usize,
     refused: Option<Refusal>,
     opaque: bool,
+    /// Its own, wherever the socket goes.
+    _descriptor: Descriptor,
 }
 
 impl<I> Wire<I> {
-    pub(super) fn new(io: I, limits: Limits, told: Arc<Told>) -> Self {
+    pub(super) fn new(io: I, limits: Limits, told: Arc<Told>, descriptor: Descriptor) -> Self {
         Self {
             io,
             reader: ResponseReader::new(limits),
@@ -71,6 +74,7 @@ impl<I> Wire<I> {
             judged: 0,
             refused: None,
             opaque: false,
+            _descriptor: descriptor,
         }
     }
 
@@ -218,7 +222,8 @@ mod tests {
         let told = Arc::new(Told::default());
         told.ask(&http::Method::GET, false);
         let mut script = tokio_test_script(pieces);
-        let mut wire = Wire::new(&mut script, Limits::default(), told.clone());
+        let descriptor = crate::descriptors::Descriptors::new(None).outgoing().unwrap();
+        let mut wire = Wire::new(&mut script, Limits::default(), told.clone(), descriptor);
         let mut all = Vec::new();
         let end = wire.read_to_end(&mut all).await.map(|_| ()).map_err(|error| error.kind());
         (all, end, told.tainted())

@@ -3,7 +3,6 @@
 //! In: a checked configuration, bound listeners, a clock, a shutdown future. Out: a server that has run its course. Nothing
 //! below knows how it is put together, and nothing here decides about a request.
 
-mod descriptors;
 mod grants;
 mod identity;
 mod ledger;
@@ -23,6 +22,7 @@ use crate::admin::{Admin, Life, Phase};
 use crate::broker::{self, Broker, pacing::Pacer};
 use crate::clock::SharedClock;
 use crate::config::{self, Config, Sources};
+use crate::descriptors::Descriptors;
 use crate::gateway::{Gateway, Needs, Shared};
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
 use crate::oauth::refresh::{Keeping, Refresher};
@@ -126,7 +126,8 @@ pub async fn run(
     sources: Option<Sources>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let house = House::build(&config, clock)?;
+    let descriptors = descriptors(config.server.limits.connections);
+    let house = House::build(&config, clock, &descriptors)?;
     let Doors { public, neighbour, admin } = doors;
     let (drain_asked, mut drain_wanted) = watch::channel(false);
     let life = Life::default();
@@ -152,7 +153,8 @@ pub async fn run(
     ));
 
     let certificates = reload::certificates(&config)?;
-    let specs = door_specs(&config, public, neighbour, certificates.as_ref().map(watch::Sender::subscribe));
+    let specs =
+        door_specs(&config, public, neighbour, certificates.as_ref().map(watch::Sender::subscribe), &descriptors);
     if let Some(sources) = sources {
         let watched = reload::Watched { ring: house.ring.clone(), access: house.access.clone(), certificates };
         tokio::spawn(reload::watch(sources, config.clone(), watched, ended.clone()));
@@ -198,7 +200,7 @@ struct House {
 }
 
 impl House {
-    fn build(config: &Config, clock: SharedClock) -> Result<Self, Error> {
+    fn build(config: &Config, clock: SharedClock, descriptors: &Arc<Descriptors>) -> Result<Self, Error> {
         let control = Handle::current();
         let metrics = Arc::new(Metrics::new());
         let ring = Ring::new(keyring(&config::session_keys(&config.keys, &config.key_files)?)?);
@@ -221,7 +223,7 @@ impl House {
         let service = config.service.clone().map(|service| Service::new(service, parts));
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
         let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
-        let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone())?;
+        let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone(), descriptors)?;
         let shared = Shared::new(Needs {
             config: config.gateway.clone(),
             router: config.router.clone(),
@@ -240,7 +242,7 @@ impl House {
         });
         Ok(Self {
             shared,
-            app: app_client(config)?,
+            app: app_client(config, descriptors)?,
             broker,
             ring,
             access,
@@ -254,12 +256,12 @@ impl House {
     }
 }
 
-fn app_client(config: &Config) -> Result<Client, Error> {
+fn app_client(config: &Config, descriptors: &Arc<Descriptors>) -> Result<Client, Error> {
     let app = &config.app;
     let roots = Arc::new(tls::client(app.ca_file.as_deref())?);
     let timeouts =
         Timeouts { connect: app.connect_timeout, first_byte: app.first_byte_timeout, idle: app.idle_timeout };
-    Ok(Client::new(Connector::new(&app.upstream, &roots, None), timeouts))
+    Ok(Client::new(Connector::new(&app.upstream, &roots, None), timeouts, descriptors.clone()))
 }
 
 /// The keys, the sealing one first.
@@ -289,6 +291,21 @@ fn worker(
     }
 }
 
+/// What the system grants this process.
+fn descriptors(configured: usize) -> Arc<Descriptors> {
+    let soft = rlimit::Resource::NOFILE.get().ok().map(|(soft, _)| soft);
+    let descriptors = Descriptors::new(soft.filter(|soft| *soft != rlimit::INFINITY));
+    let most = descriptors.connections();
+    if most < configured {
+        tracing::warn!(
+            descriptors = soft,
+            connections = most,
+            "public.limits.connections is {configured}, and the system allows fewer open files: raise `ulimit -n` (systemd: LimitNOFILE)"
+        );
+    }
+    descriptors
+}
+
 type HandlerFuture = std::pin::Pin<Box<dyn Future<Output = http::Response<crate::body::Body>> + Send>>;
 
 fn door_specs(
@@ -296,9 +313,9 @@ fn door_specs(
     public: Bound,
     neighbour: Option<Bound>,
     tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    descriptors: &Arc<Descriptors>,
 ) -> Vec<DoorSpec> {
     let limits = &config.server.limits;
-    let limits = &Limits { connections: descriptors::connections(limits.connections), ..limits.clone() };
     let mut specs = vec![DoorSpec {
         door: Door::Public,
         bound: public,
@@ -306,10 +323,12 @@ fn door_specs(
         h2c: config.server.h2c,
         limits: limits.clone(),
         exempt: config.gateway.trusted_proxies.clone(),
+        descriptors: descriptors.clone(),
     }];
     if let Some(bound) = neighbour {
         let limits = Limits { connections_per_address: None, ..limits.clone() };
-        specs.push(DoorSpec { door: Door::Neighbour, bound, tls: None, h2c: false, limits, exempt: Vec::new() });
+        let (door, descriptors) = (Door::Neighbour, descriptors.clone());
+        specs.push(DoorSpec { door, bound, tls: None, h2c: false, limits, exempt: Vec::new(), descriptors });
     }
     specs
 }

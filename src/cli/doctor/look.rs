@@ -12,6 +12,7 @@ use url::Url;
 use super::Finding;
 use crate::body::Body;
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 use crate::oauth::Outbound;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
@@ -54,7 +55,8 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
     let port = url.port_or_known_default().ok_or("its address has no port")?;
     let upstream = Upstream::Tcp { host, port, tls: url.scheme() == "https" };
     let roots = Arc::new(tls::client(outbound.ca_file.as_deref()).map_err(|error| causes(&error))?);
-    let client = Client::new(Connector::new(&upstream, &roots, outbound.proxy.clone()), TIMEOUTS);
+    let client =
+        Client::new(Connector::new(&upstream, &roots, outbound.proxy.clone()), TIMEOUTS, Descriptors::new(None));
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let mut request = Request::builder()
         .method(method)
@@ -86,7 +88,7 @@ pub(super) async fn app(config: &Config) -> Finding {
     let Ok(request) = request else {
         return Finding::fail(WHAT, format!("GET {path} is no request"), "look at app.public_paths and app.host");
     };
-    let client = Client::new(Connector::new(&app.upstream, &roots, None), TIMEOUTS);
+    let client = Client::new(Connector::new(&app.upstream, &roots, None), TIMEOUTS, Descriptors::new(None));
     match ask(client, request).await {
         Ok(seen) if seen.status.is_server_error() => Finding::warn(
             WHAT,

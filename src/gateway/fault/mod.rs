@@ -126,6 +126,8 @@ pub enum Fault {
     Refused(Refused),
     /// The client broke off.
     ClientGone,
+    /// No file descriptor is left for a connection to an upstream.
+    Overloaded,
     /// A fault of this process.
     Internal(String),
 }
@@ -208,6 +210,9 @@ impl Fault {
                 Told::new(Side::Ours, StatusCode::SERVICE_UNAVAILABLE, "store-down", texts::STORE_DOWN)
                     .retry(5)
                     .seen(why)
+            }
+            Self::Overloaded => {
+                Told::new(Side::Ours, StatusCode::SERVICE_UNAVAILABLE, "overloaded", texts::OVERLOADED).retry(2)
             }
             Self::Internal(why) => Told::new(
                 Side::Ours,

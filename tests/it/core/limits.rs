@@ -1,13 +1,17 @@
 //! Each limit and time-out through the whole sidecar: what is answered, and what is counted.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::process::Start;
 use super::{Raw, door, head, open};
 use crate::harness::{App, World, until, within};
+use upwarden::body::Body;
 
 async fn refused(world: &World, reason: &str) {
     let name = format!("upwarden_refused_total{{door=\"public\",reason=\"{reason}\"}}");
@@ -126,17 +130,75 @@ async fn an_address_has_its_share_and_a_trusted_proxy_more() {
 }
 
 #[tokio::test]
-async fn few_descriptors_lower_the_limit_and_leave_the_admin_door_some() {
+async fn few_descriptors_are_shared_and_leave_the_admin_door_some() {
     let sidecar = Start::with(App::default()).after("ulimit -n 100").set("workers", 1).start();
     let mut crowd = Vec::new();
-    for _ in 0..60 {
+    for _ in 0..80 {
         let mut client = Raw::to(sidecar.public).await;
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         crowd.push((client.until("\r\n\r\n").await, client));
     }
     let turned_away = crowd.iter().filter(|(answer, _)| answer.starts_with("HTTP/1.1 503")).count();
-    assert_eq!(turned_away, 60 - 37);
+    // A quarter is kept, an eighth of the rest is for connections to the app, and one of those is open.
+    assert_eq!(turned_away, 80 - 65);
     assert_eq!(sidecar.admin().get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn those_who_are_connected_share_what_is_left_for_the_app() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let seen = asked.clone();
+    let held = App::new(move |request| {
+        let seen = seen.clone();
+        async move {
+            if request.uri().path() == "/held" {
+                seen.fetch_add(1, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            }
+            Response::new(Body::full("here"))
+        }
+    });
+    let sidecar = Start::with(held).after("ulimit -n 100").set("workers", 1).start();
+    let mut crowd = Vec::new();
+    for _ in 0..65 {
+        crowd.push(Raw::to(sidecar.public).await);
+    }
+    until("all of them", async || {
+        let metrics = sidecar.admin().get("/metrics").await.text();
+        metrics.contains("upwarden_connections{door=\"public\"} 65\n").then_some(())
+    })
+    .await;
+    // Ten descriptors are left, and as many requests have a connection to the app.
+    for client in &mut crowd[..10] {
+        client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    }
+    until("ten at the app", async || (asked.load(Ordering::Relaxed) == 10).then_some(())).await;
+    let late = &mut crowd[10];
+    late.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let told = late.until("\"request_id\"").await;
+    assert!(
+        told.starts_with("HTTP/1.1 503") && told.contains("retry-after: 2") && told.contains(":overloaded"),
+        "{told}"
+    );
+    crowd.drain(..10);
+    until("room", async || {
+        let mut client = Raw::to(sidecar.public).await;
+        client.send("GET /late HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.until("\r\n\r\n").await.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_soft_limit_of_descriptors_is_raised_as_far_as_it_goes() {
+    let sidecar = Start::with(App::default()).after("ulimit -Sn 64").set("public.limits.connections", 200).start();
+    let mut crowd = Vec::new();
+    for _ in 0..150 {
+        let mut client = Raw::to(sidecar.public).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+        crowd.push(client);
+    }
 }
 
 #[tokio::test]

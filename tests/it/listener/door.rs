@@ -60,6 +60,7 @@ impl Door {
             h2c: self.h2c,
             limits: self.limits,
             exempt: Vec::new(),
+            descriptors: upwarden::descriptors::Descriptors::new(None),
         };
         let (metrics, drain) = (Arc::new(Metrics::new()), CancellationToken::new());
         let closing = Drain { token: drain.clone(), timeout: self.drain };

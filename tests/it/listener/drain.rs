@@ -84,6 +84,7 @@ async fn a_worker_that_ends_early_ends_all() {
         h2c: false,
         limits: listener::Limits::default(),
         exempt: Vec::new(),
+        descriptors: upwarden::descriptors::Descriptors::new(None),
     };
     let drain = listener::Drain { token: tokio_util::sync::CancellationToken::new(), timeout: Duration::ZERO };
     let make = || {

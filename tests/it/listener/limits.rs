@@ -71,6 +71,7 @@ async fn a_unix_socket_tells_who_is_there_and_its_file_goes_with_it() {
         h2c: false,
         limits: Limits::default(),
         exempt: Vec::new(),
+        descriptors: upwarden::descriptors::Descriptors::new(None),
     };
     let token = CancellationToken::new();
     let drain = Drain { token: token.clone(), timeout: BOUND };
