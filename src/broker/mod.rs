@@ -279,7 +279,7 @@ impl Call<'_> {
         match &sent {
             Ok(response) => turn.answered(response.status(), response.headers()),
             Err(proxy::Error::NoDescriptor | proxy::Error::Connect(_) | proxy::Error::ConnectTimeout) => {
-                turn.give_back()
+                turn.give_back();
             }
             Err(_) => drop(turn),
         }
