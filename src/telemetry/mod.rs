@@ -4,6 +4,7 @@
 //! body or a token, so there is nothing secret for it to print.
 
 pub mod access;
+pub mod json;
 pub mod metrics;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -166,7 +167,7 @@ pub fn start(config: Config) {
     let registry = tracing_subscriber::registry().with(filter);
     // An error says that logging was started before: embedded in a test, say. Then the first one stands.
     let _ = match config.format {
-        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        Format::Json => registry.with(lines.event_format(json::Json)).try_init(),
         Format::Text => registry.with(lines.compact()).try_init(),
     };
 }

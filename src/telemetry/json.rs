@@ -1,0 +1,160 @@
+//! Log lines as JSON: one object a line, its fields flat beside time, level and message.
+//!
+//! In: an event. Out: its line. It stands here because the access line is written for every request: it goes straight
+//! into the line's buffer, without a tree or a map in between.
+
+use std::fmt::{self, Write};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// The format.
+#[derive(Clone, Copy, Debug)]
+pub struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        line.write_str("{\"timestamp\":\"")?;
+        SystemTime.format_time(&mut line)?;
+        line.write_str("\",\"level\":\"")?;
+        line.write_str(event.metadata().level().as_str())?;
+        line.write_char('"')?;
+        let mut fields = Fields { line: &mut line, outcome: Ok(()) };
+        event.record(&mut fields);
+        fields.outcome?;
+        line.write_str("}\n")
+    }
+}
+
+struct Fields<'a, 'w> {
+    line: &'a mut Writer<'w>,
+    outcome: fmt::Result,
+}
+
+impl Fields<'_, '_> {
+    /// `,"name":` and then `value`.
+    fn put(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        let line = &mut *self.line;
+        // Names are ours, and identifiers.
+        let written = line
+            .write_str(",\"")
+            .and_then(|()| line.write_str(field.name()))
+            .and_then(|()| line.write_str("\":"))
+            .and_then(|()| value(line));
+        self.outcome = self.outcome.and(written);
+    }
+
+    fn text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
+        self.put(field, |line| {
+            line.write_char('"')?;
+            Escaped(line).write_fmt(text)?;
+            line.write_char('"')
+        });
+    }
+}
+
+impl Visit for Fields<'_, '_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.text(field, format_args!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, format_args!("{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, |line| write!(line, "{value}"));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, |line| write!(line, "{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, |line| write!(line, "{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON has no other numbers (RFC 8259 section 6).
+        self.put(field, |line| if value.is_finite() { write!(line, "{value}") } else { line.write_str("null") });
+    }
+}
+
+/// The inside of a JSON string (RFC 8259 section 7).
+struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+
+impl Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(place) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            let (plain, after) = rest.split_at_checked(place).ok_or(fmt::Error)?;
+            self.0.write_str(plain)?;
+            let mut characters = after.chars();
+            match characters.next() {
+                Some(mark @ ('"' | '\\')) => {
+                    self.0.write_char('\\')?;
+                    self.0.write_char(mark)?;
+                }
+                Some('\n') => self.0.write_str("\\n")?,
+                Some(control) => write!(self.0, "\\u{:04x}", u32::from(control))?,
+                None => {}
+            }
+            rest = characters.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_object_whatever_its_values_hold() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let lines = tracing_subscriber::fmt::layer().event_format(Json).with_writer(move || writer.clone());
+        let odd = "a\"b\\c\nd\u{1}e\u{7f}é\u{2028}";
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            tracing::info!(odd, shown = %odd, debug = ?"x\ty", n = -3, u = 7_u64, no = None::<u8>, yes = true, f = 1.5, nan = f64::NAN, "said");
+            tracing::warn!("twice");
+        });
+        let written = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<serde_json::Value> =
+            written.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+        let [first, second] = lines.as_slice() else { panic!("{written}") };
+        assert_eq!((&first["message"], &first["level"]), (&"said".into(), &"INFO".into()));
+        assert_eq!((&first["odd"], &first["shown"], &first["debug"]), (&odd.into(), &odd.into(), &"\"x\\ty\"".into()));
+        assert_eq!((&first["n"], &first["u"], &first["yes"]), (&(-3).into(), &7.into(), &true.into()));
+        assert_eq!((&first["f"], &first["nan"], first.get("no")), (&1.5.into(), &serde_json::Value::Null, None));
+        assert_eq!(second["message"], "twice");
+        assert!(second["timestamp"].as_str().unwrap().ends_with('Z'), "{second}");
+    }
+}
