@@ -70,7 +70,7 @@ impl Gateway {
             HostPolicy::App => headers.set(HOST, ascii_value(&shared.app.upstream.authority())),
             HostPolicy::Fixed(host) => headers.set(HOST, ascii_value(host)),
         }
-        headers.set(REQUEST_ID, ascii_value(&id.to_string()));
+        headers.set(REQUEST_ID, id.into());
         if let Some(held) = held.as_ref().filter(|held| shared.identity_may_be_told(&held.session)) {
             tell_identity(&mut headers, &held.session);
         }

@@ -23,7 +23,6 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::header::HeaderValue;
 use http::request::Parts;
 use http::{Method, Request, Response};
 use ipnet::IpNet;
@@ -261,25 +260,24 @@ impl Gateway {
             site: facts::site(&head.headers, &shared.config.public_url),
             head,
         };
-        let (method, path) = (ask.head.method.clone(), ask.head.uri.path().to_owned());
+        let (method, uri) = (ask.head.method.clone(), ask.head.uri.clone());
         let (id, client) = (ask.id, ask.origin.client);
         let seen = shared.own_cookies(&ask.head.headers);
         let (kind, answer) = match refused {
             Some(refused) => (RouteKind::None, shared.fault(&ask, &Fault::Refused(refused))),
-            None if peer.door == Door::Neighbour => self.neighbour(ask, body).await,
+            None if peer.door == Door::Neighbour => Box::pin(self.neighbour(ask, body)).await,
             None => self.public(ask, body, &peer).await,
         };
         let Answer { mut response, change, user, fault } = answer;
         shared.write_cookies(change, &seen, response.headers_mut()).await;
-        let digits = HeaderValue::from_bytes(&id.digits()).unwrap_or_else(|_| HeaderValue::from_static("-"));
-        response.headers_mut().insert(REQUEST_ID, digits);
+        response.headers_mut().insert(REQUEST_ID, id.into());
         let (status, took) = (response.status().as_u16(), started.elapsed());
         shared.metrics.request(kind, status, took);
         let line = Line {
             door: peer.door,
             id,
             method: method.as_str(),
-            path: &path,
+            path: uri.path(),
             route: kind,
             status,
             took,
@@ -294,14 +292,15 @@ impl Gateway {
 
     async fn public(&self, ask: Ask, body: Body, peer: &Peer) -> (RouteKind, Answer) {
         let shared = &self.shared;
-        let path = ask.head.uri.path().to_owned();
-        let route = router::route(&shared.router, &path);
+        let uri = ask.head.uri.clone();
+        let route = router::route(&shared.router, uri.path());
         let answer = match route {
-            Route::Auth(endpoint) => self.own(ask, body, endpoint).await,
+            // The rarer ways are boxed, so that every request's future need not have room for them.
+            Route::Auth(endpoint) => Box::pin(self.own(ask, body, endpoint)).await,
             Route::Unknown => shared.fault(&ask, &Fault::NotFound),
             Route::Ambiguous => shared.fault(&ask, &Fault::AmbiguousPath),
             Route::App { public } => self.gate(ask, body, Gated { route, target: Target::App { public } }, peer).await,
-            Route::Api(_) | Route::Graphql => self.api(ask, body, route, peer).await,
+            Route::Api(_) | Route::Graphql => Box::pin(self.api(ask, body, route, peer)).await,
         };
         (route.kind(), answer)
     }
@@ -318,7 +317,7 @@ impl Gateway {
         }
         let decision = shared.decide(&ask, target, held.as_ref());
         match (decision, held) {
-            (Decision::Allow, Some(held)) if target == Target::Api => self.call(ask, body, route, held).await,
+            (Decision::Allow, Some(held)) if target == Target::Api => Box::pin(self.call(ask, body, route, held)).await,
             (Decision::Allow, held) => self.forward(ask, body, held, peer).await,
             (Decision::AllowAnonymous, _) => self.forward(ask, body, None, peer).await,
             (refusal, held) => shared.refuse(&ask, refusal, held.as_ref()),

@@ -327,7 +327,7 @@ pub fn strip(headers: &mut HeaderMap, name: &HeaderName) {
 pub fn ascii_value(text: &str) -> HeaderValue {
     let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'%') && text.trim() == text;
     let encoded = if plain { text.to_owned() } else { percent_encode(text) };
-    HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
+    HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn percent_encode(text: &str) -> String {

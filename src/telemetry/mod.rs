@@ -127,7 +127,13 @@ impl RequestId {
 
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}{:016x}", self.0, self.1)
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or("-"))
+    }
+}
+
+impl From<RequestId> for http::HeaderValue {
+    fn from(id: RequestId) -> Self {
+        Self::from_bytes(&id.digits()).unwrap_or_else(|_| Self::from_static("-"))
     }
 }
 
