@@ -45,7 +45,7 @@ where
         service_fn(move |request: Request<Incoming>| {
             let (traffic, drain) = (traffic.clone(), peer.drain.clone());
             let (number, refused) = traffic.called();
-            let mut request = inbound(request, &limits, &traffic);
+            let mut request = inbound(request, number, &limits, &traffic);
             if let Some(refused) = refused {
                 request.extensions_mut().insert(refused);
             }
@@ -54,7 +54,7 @@ where
                 let mut response = answer.await;
                 let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 traffic.answering(number, switched);
-                if !switched && (refused.is_some() || traffic.body_refused().is_some() || drain.is_cancelled()) {
+                if !switched && (refused.is_some() || traffic.body_refused(number).is_some() || drain.is_cancelled()) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http1(traffic))))
@@ -92,7 +92,7 @@ where
     }
 }
 
-fn inbound(request: Request<Incoming>, limits: &Limits, traffic: &Arc<Traffic>) -> Request<Body> {
+fn inbound(request: Request<Incoming>, number: u64, limits: &Limits, traffic: &Arc<Traffic>) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
     if parts.uri.authority().is_some() {
         parts.uri = origin_form(&parts.uri);
@@ -100,12 +100,12 @@ fn inbound(request: Request<Incoming>, limits: &Limits, traffic: &Arc<Traffic>) 
     if body.is_end_stream() {
         return Request::from_parts(parts, Body::empty());
     }
-    parts.extensions.insert(BodyWatch(traffic.clone()));
+    parts.extensions.insert(BodyWatch(traffic.clone(), number));
     let body = match limits.body_bytes {
         // A known length was compared by the guard.
         Some(most) if body.size_hint().exact().is_none() => {
             let traffic = traffic.clone();
-            Body::wrap(Inbound::new(body, Some(most), None, move |refused| traffic.refuse_body(refused)))
+            Body::wrap(Inbound::new(body, Some(most), None, move |refused| traffic.refuse_body_of(number, refused)))
         }
         _ => Body::from(body),
     };

@@ -22,7 +22,7 @@ pub(super) struct Traffic {
     called: AtomicU64,
     answered: AtomicU64,
     refused: OnceLock<(u64, Refused)>,
-    body: OnceLock<Refused>,
+    body: Mutex<Option<(u64, Refused)>>,
     asking: AtomicU64,
     declined: AtomicU64,
     switched: AtomicBool,
@@ -54,7 +54,7 @@ impl Traffic {
             called: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             refused: OnceLock::new(),
-            body: OnceLock::new(),
+            body: Mutex::default(),
             asking: AtomicU64::new(0),
             declined: AtomicU64::new(0),
             switched: AtomicBool::new(false),
@@ -82,15 +82,26 @@ impl Traffic {
         self.log(refused);
     }
 
-    /// A body was refused in the middle.
+    /// The body of the last head that was passed on was refused in the middle.
     pub(super) fn refuse_body(&self, refused: Refused) {
-        let _ = self.body.set(refused);
+        self.refuse_body_of(self.passed.load(Relaxed), refused);
+    }
+
+    /// The body of request `number` was refused in the middle.
+    pub(super) fn refuse_body_of(&self, number: u64, refused: Refused) {
+        let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        // The earliest is what the connection ends at.
+        if body.is_none_or(|(kept, _)| number < kept) {
+            *body = Some((number, refused));
+        }
+        drop(body);
         self.log(refused);
     }
 
-    /// Why a body was refused in the middle.
-    pub(super) fn body_refused(&self) -> Option<Refused> {
-        self.body.get().copied()
+    /// Why the body of request `number` was refused in the middle. Those before it are not touched by that.
+    pub(super) fn body_refused(&self, number: u64) -> Option<Refused> {
+        let body = *self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        body.filter(|(refused, _)| *refused == number).map(|(_, refused)| refused)
     }
 
     /// Counts something that was refused at this door.
@@ -183,11 +194,11 @@ impl Traffic {
 /// In the extensions of an HTTP/1 request that has a body: tells after the fact why that body ended early, for a handler
 /// that only knows that something upstream failed.
 #[derive(Clone, Debug)]
-pub struct BodyWatch(pub(super) Arc<Traffic>);
+pub struct BodyWatch(pub(super) Arc<Traffic>, pub(super) u64);
 
 impl BodyWatch {
     /// Why the body was refused in the middle; `None` where it was not, or not yet.
     pub fn refused(&self) -> Option<Refused> {
-        self.0.body_refused()
+        self.0.body_refused(self.1)
     }
 }

@@ -35,6 +35,21 @@ async fn pipelined_requests_are_answered_in_order_and_a_refusal_comes_last() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_refused_leaves_the_answers_before_it_alone() {
+    let door = Door::default().open(echo);
+    let bad = "POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nGET / HTTP/1.1\r\n";
+    for times in [1, 2, 5] {
+        let answer = door.talk(format!("{}{bad}", GET.repeat(times))).await;
+        let answers: Vec<_> = answer.split("HTTP/1.1 ").skip(1).collect();
+        assert_eq!(answers.len(), times + 1, "{answer}");
+        let (last, before) = answers.split_last().unwrap();
+        assert!(before.iter().all(|one| one.starts_with("200 ") && !one.contains("connection: close")), "{answer}");
+        assert!(last.contains("connection: close"), "{answer}");
+    }
+    door.close().await;
+}
+
+#[tokio::test]
 async fn what_is_refused_is_answered_and_closed() {
     let limits = Limits { head_bytes: 2000, head_fields: 5, body_bytes: Some(4), ..Limits::default() };
     let door = Door { limits, ..Door::default() }.open(echo);
