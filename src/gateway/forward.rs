@@ -56,7 +56,7 @@ impl Gateway {
         let Ask { id, origin, looking, site, head } = ask;
         let watch = head.extensions.get::<BodyWatch>().cloned();
         let (mut client, kept) = split(head);
-        let claims = Claims::read(&client.headers);
+        let claims = Claims::read(&client.headers).received(client.version);
         let own_token = shared.app.drop_authorization || is_our_token(&client.headers);
         let upgrade = requested_upgrade(&client.headers).is_some();
         let mut headers = AppHeaders::from_client(std::mem::take(&mut client.headers), |name| shared.owns(name));

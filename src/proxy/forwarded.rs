@@ -6,9 +6,12 @@
 use std::net::IpAddr;
 
 use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::{Version, uri};
 use ipnet::IpNet;
 
+use super::elements::{address, addresses, element, hops, last};
 use super::headers::{AppHeaders, begins_like, reads_as};
+use crate::framing::is_host;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -31,6 +34,8 @@ pub struct Origin {
     pub https: bool,
     /// The host the client asked for, with its port where it named one.
     pub host: Option<HeaderValue>,
+    /// The port the client asked for, where a trusted proxy told it by itself.
+    pub port: Option<u16>,
     /// The peer is one of `public.trusted_proxies`.
     pub trusted: bool,
 }
@@ -42,16 +47,21 @@ impl Origin {
         let peer = peer.map(|peer| peer.to_canonical());
         let believes = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
         let Some(address) = peer.filter(|peer| believes(*peer)) else {
-            return Self { peer, client: peer, https: tls, host, trusted: false };
+            return Self { peer, client: peer, https: tls, host, port: None, trusted: false };
         };
-        let client = claimed_addresses(headers).into_iter().rev().map_while(|claim| claim).fold(
-            (address, true),
-            // From the right: an address counts while everyone to its right is trusted.
-            |(client, on), claim| if on { (claim, believes(claim)) } else { (client, false) },
-        );
-        let https = last(headers, &PROTO).map_or(tls, |proto| proto.eq_ignore_ascii_case("https"));
-        let host = last(headers, &FORWARDED_HOST).and_then(|host| HeaderValue::from_str(host).ok()).or(host);
-        Self { peer, client: Some(client.0), https, host, trusted: true }
+        let told = if [FOR, PROTO, FORWARDED_HOST, PORT].iter().any(|name| headers.contains_key(name)) {
+            Told::by_family(headers, address, believes)
+        } else {
+            Told::by_forwarded(headers, address, believes)
+        };
+        Self {
+            peer,
+            client: Some(told.client),
+            https: told.proto.as_deref().and_then(is_secure).unwrap_or(tls),
+            host: told.host.filter(|host| is_host(host)).and_then(|host| HeaderValue::from_bytes(&host).ok()).or(host),
+            port: told.port,
+            trusted: true,
+        }
     }
 
     /// Tells the app.
@@ -82,10 +92,74 @@ impl Origin {
         headers.put(&FORWARDED, chain(&client.forwarded, Some(element)));
         headers.put(&PROTO, Some(HeaderValue::from_static(proto)));
         headers.put(&FORWARDED_HOST, self.host.clone());
-        let default = if self.https { "443" } else { "80" };
-        let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| port.bytes().all(|b| b.is_ascii_digit()));
-        headers.put(&PORT, HeaderValue::from_str(port.unwrap_or(default)).ok());
-        headers.put(&VIA, chain_via(client.via.as_deref()));
+        let named = uri::Authority::try_from(host).ok().and_then(|host| host.port_u16());
+        let port = named.or(self.port).unwrap_or(if self.https { 443 } else { 80 });
+        headers.put(&PORT, Some(HeaderValue::from(port)));
+        headers.put(&VIA, Some(client.via()));
+    }
+}
+
+/// What a trusted peer says of its client.
+struct Told {
+    client: IpAddr,
+    proto: Option<Vec<u8>>,
+    host: Option<Vec<u8>>,
+    port: Option<u16>,
+}
+
+impl Told {
+    /// By `X-Forwarded-*`. A proxy that writes one of them knows nothing of `Forwarded`, which then is a stranger's.
+    fn by_family(headers: &HeaderMap, peer: IpAddr, believes: impl Fn(IpAddr) -> bool) -> Self {
+        let claims = addresses(headers, &FOR).into_iter().map(|claim| claim.and_then(address));
+        let port = last(headers, &PORT).and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
+        Self {
+            client: nearest(peer, claims, believes).0,
+            proto: last(headers, &PROTO).map(<[u8]>::to_vec),
+            host: last(headers, &FORWARDED_HOST).map(<[u8]>::to_vec),
+            port: port.filter(|port| *port != 0),
+        }
+    }
+
+    /// By `Forwarded` (RFC 7239): each proxy tells of its own client in one element, so protocol and host are those of the
+    /// element that named the client.
+    fn by_forwarded(headers: &HeaderMap, peer: IpAddr, believes: impl Fn(IpAddr) -> bool) -> Self {
+        let mut hops = hops(headers);
+        let claims = hops.iter().map(|hop| hop.as_ref().and_then(|hop| address(hop.client.as_deref()?)));
+        let (client, at) = nearest(peer, claims, believes);
+        let hop = if at < hops.len() { hops.swap_remove(at) } else { None };
+        let (proto, host) = hop.map(|hop| (hop.proto, hop.host)).unwrap_or_default();
+        Self { client, proto, host, port: None }
+    }
+}
+
+/// The client, and which claim named it: from the right, an address counts while everyone to its right is trusted. Who
+/// cannot be read ends that, and the last one who could be is the client: what stands further left may be a stranger's
+/// own words.
+fn nearest(
+    peer: IpAddr,
+    claims: impl Iterator<Item = Option<IpAddr>>,
+    believes: impl Fn(IpAddr) -> bool,
+) -> (IpAddr, usize) {
+    let (mut client, mut at) = (peer, 0);
+    for (number, claim) in claims.enumerate() {
+        let Some(claim) = claim else { break };
+        (client, at) = (claim, number);
+        if !believes(claim) {
+            break;
+        }
+    }
+    (client, at)
+}
+
+/// A WebSocket's schemes are those of the request that opens it (RFC 6455 section 3).
+fn is_secure(proto: &[u8]) -> Option<bool> {
+    let is = |known: &str| proto.eq_ignore_ascii_case(known.as_bytes());
+    if is("https") || is("wss") {
+        Some(true)
+    } else if is("http") || is("ws") {
+        Some(false)
+    } else {
+        None
     }
 }
 
@@ -94,55 +168,50 @@ impl Origin {
 pub struct Claims {
     addresses: Option<String>,
     forwarded: Option<String>,
-    via: Option<String>,
+    via: Vec<HeaderValue>,
+    version: Version,
 }
 
 impl Claims {
-    /// Reads them.
+    /// Reads them. What is no text keeps its place in the chains, as one who is not known: an app that reads them must
+    /// not stumble over a stranger's byte, and pass by what stands behind it.
     pub fn read(headers: &HeaderMap) -> Self {
-        Self { addresses: joined(headers, &FOR), forwarded: joined(headers, &FORWARDED), via: joined(headers, &VIA) }
+        let chain = |mut known: Vec<Option<&str>>, unknown: &str| {
+            known.reverse();
+            let known: Vec<&str> = known.into_iter().map(|known| known.unwrap_or(unknown)).collect();
+            (!known.is_empty()).then(|| known.join(", "))
+        };
+        let forwarded: Vec<&HeaderValue> = headers.get_all(FORWARDED).iter().collect();
+        let forwarded = forwarded.into_iter().rev().flat_map(element).collect();
+        Self {
+            addresses: chain(addresses(headers, &FOR), "unknown"),
+            forwarded: chain(forwarded, "for=unknown"),
+            via: headers.get_all(VIA).iter().cloned().collect(),
+            version: Version::HTTP_11,
+        }
     }
-}
 
-fn chain_via(before: Option<&str>) -> Option<HeaderValue> {
-    let Some(before) = before else { return Some(HeaderValue::from_static("1.1 upwarden")) };
-    HeaderValue::from_str(&format!("{before}, 1.1 upwarden")).ok()
-}
-
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let lines: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!lines.is_empty()).then(|| lines.join(", "))
-}
-
-fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-    value.rsplit(',').next().map(str::trim).filter(|value| !value.is_empty())
-}
-
-/// Every address of `X-Forwarded-For`, or else of `Forwarded`, left to right; `None` where one cannot be read.
-fn claimed_addresses(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    if let Some(list) = joined(headers, &FOR) {
-        return list.split(',').map(|text| address(text.trim())).collect();
+    /// The version of the message they came in, for `Via`.
+    #[must_use]
+    pub fn received(self, version: Version) -> Self {
+        Self { version, ..self }
     }
-    let Some(list) = joined(headers, &FORWARDED) else { return Vec::new() };
-    list.split(',')
-        .map(|element| {
-            let pair = element.split(';').find_map(|pair| {
-                let (name, value) = pair.split_once('=')?;
-                name.trim().eq_ignore_ascii_case("for").then_some(value)
-            })?;
-            address(pair.trim().trim_matches('"'))
-        })
-        .collect()
-}
 
-/// `192.0.2.1`, `192.0.2.1:443`, `2001:db8::1`, `[2001:db8::1]:443`.
-fn address(text: &str) -> Option<IpAddr> {
-    let parsed =
-        text.parse::<IpAddr>().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()));
-    parsed
-        .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
-        .map(|address: IpAddr| address.to_canonical())
+    /// RFC 9110 section 7.6.3: what was there, and the version the message was received with. A comment may hold bytes
+    /// that are no text.
+    fn via(&self) -> HeaderValue {
+        let ours = match self.version {
+            Version::HTTP_10 => "1.0 upwarden",
+            Version::HTTP_2 => "2.0 upwarden",
+            _ => "1.1 upwarden",
+        };
+        if self.via.is_empty() {
+            return HeaderValue::from_static(ours);
+        }
+        let mut all: Vec<&[u8]> = self.via.iter().map(HeaderValue::as_bytes).collect();
+        all.push(ours.as_bytes());
+        HeaderValue::from_bytes(&all.join(&b", "[..])).unwrap_or_else(|_| HeaderValue::from_static(ours))
+    }
 }
 
 #[cfg(test)]
@@ -221,16 +290,86 @@ mod tests {
         assert!(!headers.contains_key("x_forwarded_host"));
     }
 
-    #[test]
-    fn forwarded_is_read_where_there_is_no_x_forwarded_for() {
-        let fields = [("forwarded", "for=\"[2001:db8::1]:99\";proto=https, for=10.0.0.3")];
-        let (origin, _) = told("10.0.0.1", &fields, &["10.0.0.0/8"]);
-        assert_eq!(origin.client, Some("2001:db8::1".parse().unwrap()));
+    const PROXY: &[&str] = &["10.0.0.0/8"];
+
+    fn client(fields: &[(&'static str, &str)]) -> String {
+        told("10.0.0.1", fields, PROXY).0.client.unwrap().to_string()
     }
 
     #[test]
-    fn an_unreadable_claim_ends_the_belief() {
-        let (origin, _) = told("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, nonsense, 10.0.0.5")], &["10.0.0.0/8"]);
-        assert_eq!(origin.client, Some("10.0.0.5".parse().unwrap()));
+    fn forwarded_is_read_where_there_is_no_x_forwarded_for() {
+        assert_eq!(client(&[("forwarded", "for=\"[2001:db8::1]:99\";proto=https, for=10.0.0.3")]), "2001:db8::1");
+        for (name, value) in [("x-forwarded-for", ""), ("x-forwarded-proto", "http"), ("x-forwarded-host", "a")] {
+            let fields = [(name, value), ("forwarded", "for=6.6.6.6;proto=https;host=evil")];
+            let (origin, _) = told("10.0.0.1", &fields, PROXY);
+            assert_eq!((client(&fields).as_str(), origin.https), ("10.0.0.1", false), "{name}");
+            assert!(origin.host.is_none_or(|host| host == "a"), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_claim_ends_the_belief_and_nothing_else() {
+        for (value, expected) in [
+            ("1.1.1.1, nonsense, 10.0.0.5", "10.0.0.5"),
+            ("\u{ff}, 203.0.113.9", "203.0.113.9"),
+            ("6.6.6.6, \u{ff}", "10.0.0.1"),
+            ("6.6.6.6, \u{ff}, 10.0.0.5", "10.0.0.5"),
+            (", 203.0.113.9, ,", "203.0.113.9"),
+            ("203.0.113.9:1234", "203.0.113.9"),
+        ] {
+            assert_eq!(client(&[("x-forwarded-for", value), ("forwarded", "for=6.6.6.6")]), expected, "{value}");
+        }
+        assert_eq!(client(&[("x-forwarded-for", "\u{ff}"), ("x-forwarded-for", "203.0.113.9")]), "203.0.113.9");
+        let fields = [("x-forwarded-for", "6.6.6.6, \u{ff}, , 203.0.113.9")];
+        let (_, headers) = told("10.0.0.1", &fields, PROXY);
+        assert_eq!(headers.get("x-forwarded-for").unwrap(), "6.6.6.6, unknown, 203.0.113.9, 10.0.0.1");
+    }
+
+    #[test]
+    fn forwarded_is_taken_apart_outside_of_its_quoted_strings() {
+        for (value, expected) in [
+            ("for=203.0.113.9;by=\"a,b;for=6.6.6.6\"", "203.0.113.9"),
+            ("for=6.6.6.6;x=\"\\\", for=7.7.7.7\", for=203.0.113.9", "203.0.113.9"),
+            ("for=\"x, for=203.0.113.9", "203.0.113.9"),
+            ("for=\"x, for=\"[2001:db8::1]:80\"", "2001:db8::1"),
+            ("for=203.0.113.9, for=unknown", "10.0.0.1"),
+            ("for=6.6.6.6, proto=https", "10.0.0.1"),
+            ("For=\"203.0.113.9\" ; Proto=http", "203.0.113.9"),
+        ] {
+            assert_eq!(client(&[("forwarded", value)]), expected, "{value}");
+        }
+        // A string that only one of two readers sees the end of is told to nobody.
+        for open in ["for=\"x", "for=\"x\\\"", "for=\u{ff}"] {
+            let (_, headers) = told("10.0.0.1", &[("forwarded", open), ("forwarded", "for=203.0.113.9")], PROXY);
+            let expected = "for=unknown, for=203.0.113.9, for=10.0.0.1;proto=http";
+            assert_eq!(headers.get("forwarded").unwrap(), expected, "{open}");
+        }
+    }
+
+    #[test]
+    fn protocol_host_and_port_are_believed_where_they_are_some() {
+        let seen = |fields: &[(&'static str, &str)]| {
+            let (origin, headers) = told("10.0.0.1", fields, PROXY);
+            let host = origin.host.map(|host| host.to_str().unwrap().to_owned()).unwrap_or_default();
+            format!("{} {host} {}", origin.https, headers.get("x-forwarded-port").unwrap().to_str().unwrap())
+        };
+        assert_eq!(seen(&[("x-forwarded-proto", "wss"), ("x-forwarded-host", "a")]), "true a 443");
+        assert_eq!(seen(&[("x-forwarded-proto", "ws"), ("x-forwarded-host", "a")]), "false a 80");
+        assert_eq!(seen(&[("host", "b"), ("x-forwarded-host", "a b\"c")]), "false b 80");
+        assert_eq!(seen(&[("host", "b"), ("x-forwarded-port", "8443")]), "false b 8443");
+        assert_eq!(seen(&[("host", "b:1"), ("x-forwarded-port", "8443")]), "false b:1 1");
+        assert_eq!(seen(&[("host", "b"), ("x-forwarded-port", "0x1")]), "false b 80");
+        let chain = "for=203.0.113.9;proto=https;host=\"shown:8443\", for=10.0.0.2;proto=http;host=inner";
+        assert_eq!(seen(&[("host", "b"), ("forwarded", chain)]), "true shown:8443 8443");
+        assert_eq!(seen(&[("host", "b"), ("forwarded", "proto=https;host=shown")]), "true shown 443");
+    }
+
+    #[test]
+    fn via_names_the_received_version_and_keeps_what_is_no_text() {
+        for (version, ours) in [(Version::HTTP_10, "1.0"), (Version::HTTP_11, "1.1"), (Version::HTTP_2, "2.0")] {
+            let claims = Claims::read(&map(&[("via", "1.0 edge (\u{e9})")])).received(version);
+            let expected = format!("1.0 edge (\u{e9}), {ours} upwarden");
+            assert_eq!(claims.via().as_bytes(), expected.as_bytes());
+        }
     }
 }

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod connect;
 mod early;
+mod elements;
 pub mod forwarded;
 pub mod headers;
 mod pool;

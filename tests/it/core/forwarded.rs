@@ -1,7 +1,7 @@
 //! What the app is told of the client: nothing that a stranger made up, everything that a trusted proxy knows.
 
-use super::open;
-use crate::harness::App;
+use super::{Raw, door, open};
+use crate::harness::{App, logs};
 
 const CLAIMS: [(&str, &str); 6] = [
     ("x-forwarded-for", "203.0.113.7"),
@@ -50,7 +50,7 @@ async fn the_app_gets_the_host_that_its_setting_says() {
     }
     let world = open(App::default()).set("app.host", "app").start();
     world.client().get("/").await;
-    let (asked, seen) = (crate::core::door(&world).to_string(), world.app.last());
+    let (asked, seen) = (door(&world).to_string(), world.app.last());
     assert!(seen.header("host").starts_with("127.0.0.1:") && seen.header("host") != asked);
 }
 
@@ -64,4 +64,25 @@ async fn hop_by_hop_fields_end_here_every_line_of_them() {
     let kept =
         ["x-one", "x-two", "x-three", "keep-alive", "te", "proxy-connection"].map(|name| seen.header(name).to_owned());
     assert_eq!(kept, ["", "", "3", "", "", ""]);
+}
+
+#[tokio::test]
+async fn a_byte_that_is_no_text_hides_no_address_and_lets_nobody_choose_one() {
+    let world = open(App::default()).set("public.trusted_proxies", "127.0.0.0/8").start();
+    for (claims, told) in [
+        ("\u{ff}, 203.0.113.9", "unknown, 203.0.113.9, 127.0.0.1"),
+        ("\u{ff}\r\nX-Forwarded-For: 203.0.113.9", "unknown, 203.0.113.9, 127.0.0.1"),
+        (", 203.0.113.9 ,,", "203.0.113.9, 127.0.0.1"),
+    ] {
+        let mut client = Raw::to(door(&world)).await;
+        let fields = format!("X-Forwarded-For: {claims}\r\nForwarded: for=6.6.6.6\r\nVia: 1.0 edge (\u{e9})");
+        client.send(format!("GET /whose-byte HTTP/1.0\r\nHost: a\r\n{fields}\r\n\r\n")).await;
+        assert!(client.rest().await.contains(" 200 "));
+        let seen = world.app.last();
+        assert_eq!(seen.header("x-forwarded-for"), told, "{claims}");
+        assert_eq!(seen.headers["via"].as_bytes(), "1.0 edge (\u{e9}), 1.0 upwarden".as_bytes());
+        let lines = logs();
+        let line = lines.lines().rfind(|line| line.contains("/whose-byte")).unwrap();
+        assert!(line.contains("203.0.113.9"), "{line}");
+    }
 }
