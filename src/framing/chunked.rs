@@ -82,8 +82,8 @@ impl Chunks {
     }
 }
 
-/// The size and how many bytes of extension follow it. Spaces between size and `;` are allowed by the grammar as "bad
-/// whitespace"; readers differ about them, so we refuse them.
+/// The size and how many bytes of extension follow it. "Bad whitespace" is read before an extension's `;`, as RFC 9112
+/// section 7.1.1 demands of a recipient, and nowhere else: without an extension it is no part of the grammar.
 fn size(line: &[u8]) -> Result<(u64, usize), Refusal> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, rest) = line.split_at_checked(digits).unwrap_or((line, &[]));
@@ -91,12 +91,12 @@ fn size(line: &[u8]) -> Result<(u64, usize), Refusal> {
         return Err(Refusal::ChunkSize);
     }
     let size = size.iter().fold(0_u64, |size, digit| (size << 4) | u64::from(value(*digit)));
-    match rest.first() {
+    match super::bytes::trimmed(rest).first() {
         _ if size > MOST => Err(Refusal::ChunkSize),
-        None => Ok((size, 0)),
+        None if rest.is_empty() => Ok((size, 0)),
         Some(b';') if super::bytes::bad_value_byte(rest).is_none() => Ok((size, rest.len())),
         Some(b';') => Err(Refusal::ChunkExtension),
-        Some(_) => Err(Refusal::ChunkSize),
+        None | Some(_) => Err(Refusal::ChunkSize),
     }
 }
 

@@ -6,6 +6,9 @@ use super::{BodyLength, Refusal};
 /// Lengths above this are refused: many readers keep them in a signed word.
 pub(super) const MOST: u64 = i64::MAX as u64;
 
+/// The longest field name: what the `http` crate can hold.
+const LONGEST_NAME: usize = 65_535;
+
 /// What the fields of a head say, as far as they were read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
@@ -27,6 +30,9 @@ pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let Some((name, value)) = colon.and_then(|colon| line.split_at_checked(colon)) else {
         return Err(bad_byte(line).unwrap_or(Refusal::NoColon));
     };
+    if name.len() > LONGEST_NAME {
+        return Err(Refusal::HeadTooLarge);
+    }
     if !is_token(name) {
         return Err(match name.last() {
             Some(b' ' | b'\t') => Refusal::SpaceBeforeColon,
@@ -144,9 +150,10 @@ fn coding(value: &[u8]) -> Result<(), Refusal> {
 }
 
 /// True for a field that means something only in a head: framing, routing, authentication, modifiers, content format
-/// (RFC 9110 section 6.5.1). In a trailer section it would be a second opinion, so the message is refused.
+/// (RFC 9110 section 6.5.1). In a trailer section it would be a second opinion, so the message is refused; a look-alike is
+/// one too, since many a server turns every byte of a name that is no letter or digit into `_`.
 pub fn forbidden_in_trailers(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 25] = [
+    const NAMES: [&[u8]; 29] = [
         b"age",
         b"authorization",
         b"cache-control",
@@ -170,13 +177,23 @@ pub fn forbidden_in_trailers(name: &[u8]) -> bool {
         b"transfer-encoding",
         b"upgrade",
         b"vary",
+        b"via",
         b"www-authenticate",
+        b"x-original-url",
+        b"x-real-ip",
         b"x-request-id",
+        b"x-rewrite-url",
     ];
     const PREFIXES: [&[u8]; 7] =
         [b"access-control-", b"if-", b"proxy-", b"sec-", b"x-forwarded-", b"x-upwarden-", b"x-upwork-"];
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
-        || PREFIXES
-            .iter()
-            .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
+    NAMES.iter().any(|known| reads_as(name, known))
+        || PREFIXES.iter().any(|prefix| name.get(..prefix.len()).is_some_and(|start| reads_as(start, prefix)))
+}
+
+/// Whether some server takes the field `name` for `known`, which is in lower case.
+fn reads_as(name: &[u8], known: &[u8]) -> bool {
+    let same = |(byte, known): (&u8, &u8)| {
+        byte.eq_ignore_ascii_case(known) || (*known == b'-' && !byte.is_ascii_alphanumeric())
+    };
+    name.len() == known.len() && name.iter().zip(known).all(same)
 }

@@ -132,7 +132,9 @@ fn chunks_have_one_shape() {
         ("1.0\r\nx", "refused chunk_size"),
         (" 1\r\nx", "refused chunk_size"),
         ("1 \r\nx", "refused chunk_size"),
-        ("1 ;a\r\nx", "refused chunk_size"),
+        ("1 ;a\r\nx\r\n0\t \t;b\r\n\r\n", "body 19, end"),
+        ("1 ; \r\nx", "body 7"),
+        ("1 x;a\r\nx", "refused chunk_size"),
         ("1\t\r\nx", "refused chunk_size"),
         ("1,1\r\nx", "refused chunk_size"),
         ("g\r\nx", "refused chunk_size"),
@@ -197,10 +199,21 @@ fn a_trailer_that_would_be_a_header_is_refused() {
         "Cache-Control",
         "Keep-Alive",
         "X-Request-Id",
+        "Via",
+        "X-Real-IP",
+        "X-Original-Url",
+        "x_rewrite_url",
+        "X_Upwork_User_Id",
+        "X.Upwork.User",
+        "x_forwarded_for",
+        "content_length",
+        "Transfer_Encoding",
     ] {
         table(&[(&format!("{head}{name}: 1\r\n\r\n"), "chunked, body 3, refused trailer_field")]);
     }
-    for name in ["X-Checksum", "Grpc-Status", "Server-Timing", "Digest", "Hosts", "Contents-Length"] {
+    for name in
+        ["X-Checksum", "Grpc-Status", "Server-Timing", "Digest", "Hosts", "Contents-Length", "X-Viable", "Via-X"]
+    {
         assert!(said(format!("{head}{name}: 1\r\n\r\n")).ends_with(", end"), "{name}");
     }
 }
@@ -213,6 +226,10 @@ fn limits_are_to_the_byte() {
     assert_eq!(requests(&[head], limits(head.len() - 1, 2)), ["refused head_too_large"]);
     assert_eq!(requests(&[&head[..20]], limits(19, 2)), ["refused head_too_large"]);
     assert_eq!(requests(&[head], limits(1000, 1)), ["refused too_many_fields"]);
+    // A name longer than the `http` crate holds.
+    let name = |len: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}: b\r\n\r\n", "a".repeat(len));
+    assert_eq!(requests(&[name(65_535).as_bytes()], limits(100_000, 2)), ["none"]);
+    assert_eq!(requests(&[name(65_536).as_bytes()], limits(100_000, 2)), ["refused head_too_large"]);
     assert_eq!(requests(&["\r\n".repeat(600).as_bytes()], limits(1000, 1)), ["refused head_too_large"]);
     let chunked = |body: &str| {
         let message = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
