@@ -7,7 +7,7 @@ use std::path::Path;
 /// Files that links may start from.
 const READ: [&str; 4] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
 /// Variables of ours that are no configuration.
-const NOT_CONFIG: [&str; 4] = ["UPWARDEN_TESTS_REQUIRE", "UPWARDEN_SECRET", "UPWARDEN_TOKEN", "UPWARDEN_TESTS_FULL"];
+const NOT_CONFIG: [&str; 4] = ["UPWARDEN_TESTS_REQUIRE", "UPWARDEN_SECRET", "UPWARDEN_TOKEN", "UPWARDEN_TESTS_QUICK"];
 
 #[test]
 fn the_readme_begins_with_two_commands_that_exist() {

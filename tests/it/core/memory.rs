@@ -1,5 +1,5 @@
 //! What bodies cost: a bounded buffer, whatever their length and however slow their reader. Measured on a process of its
-//! own. `UPWARDEN_TESTS_FULL=1` moves a GiB each way instead of 256 MiB.
+//! own. `UPWARDEN_TESTS_QUICK=1` moves 256 MiB each way instead of a GiB.
 
 use std::convert::Infallible;
 
