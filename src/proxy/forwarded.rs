@@ -68,34 +68,47 @@ impl Origin {
     pub fn tell(&self, headers: &mut AppHeaders, client: &Claims) {
         let proto = if self.https { "https" } else { "http" };
         let host = self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let address = self.peer.map(|peer| peer.to_string());
-        let node = match self.peer {
-            Some(IpAddr::V6(peer)) => format!("\"[{peer}]\""),
-            Some(IpAddr::V4(peer)) => peer.to_string(),
-            None => "unknown".to_owned(),
+        let address = self.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let (open, node, shut) = match self.peer {
+            Some(IpAddr::V6(_)) => ("\"[", address.as_str(), "]\""),
+            Some(IpAddr::V4(_)) => ("", address.as_str(), ""),
+            None => ("", "unknown", ""),
         };
-        let element = if host.is_empty() {
-            format!("for={node};proto={proto}")
-        } else {
-            format!("for={node};host=\"{}\";proto={proto}", host.replace(['"', '\\'], ""))
-        };
-        let chain = |before: &Option<String>, now: Option<String>| match (before.as_ref().filter(|_| self.trusted), now)
-        {
-            (Some(before), Some(now)) => HeaderValue::from_str(&format!("{before}, {now}")).ok(),
-            (Some(before), None) => HeaderValue::from_str(before).ok(),
-            (None, now) => now.and_then(|now| HeaderValue::from_str(&now).ok()),
-        };
+        let mut element = self.before(client.forwarded.as_deref(), 64 + host.len());
+        element.extend(["for=", open, node, shut]);
+        if !host.is_empty() {
+            element.push_str(";host=\"");
+            element.extend(host.chars().filter(|c| !matches!(c, '"' | '\\')));
+            element.push('"');
+        }
+        element.extend([";proto=", proto]);
+        let mut addresses = self.before(client.addresses.as_deref(), address.len());
+        addresses.push_str(&address);
+        // No address is told of a Unix socket: what a trusted proxy said of its own client stands.
+        let addresses = addresses.trim_end_matches(", ");
+        let addresses = (!addresses.is_empty()).then(|| HeaderValue::from_str(addresses).ok()).flatten();
         // A look-alike (`x_forwarded_for`) is nobody's honest field.
         let plain = |name: &str| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric());
         headers.strip_where(|name| is_claim(name) && !(self.trusted && plain(name)));
-        headers.put(&FOR, chain(&client.addresses, address));
-        headers.put(&FORWARDED, chain(&client.forwarded, Some(element)));
+        headers.put(&FOR, addresses);
+        headers.put(&FORWARDED, HeaderValue::try_from(element).ok());
         headers.put(&PROTO, Some(HeaderValue::from_static(proto)));
         headers.put(&FORWARDED_HOST, self.host.clone());
         let named = uri::Authority::try_from(host).ok().and_then(|host| host.port_u16());
         let port = named.or(self.port).unwrap_or(if self.https { 443 } else { 80 });
         headers.put(&PORT, Some(HeaderValue::from(port)));
         headers.put(&VIA, Some(client.via()));
+    }
+
+    /// The chain that a trusted peer sent, ready for one more, with room for it.
+    fn before(&self, chain: Option<&str>, room: usize) -> String {
+        let chain = chain.filter(|_| self.trusted).unwrap_or_default();
+        let mut begun = String::with_capacity(chain.len() + 2 + room);
+        begun.push_str(chain);
+        if !chain.is_empty() {
+            begun.push_str(", ");
+        }
+        begun
     }
 }
 
