@@ -7,12 +7,14 @@
   form.method = "post";
   form.action = document.getElementById("main").querySelector("[data-callback]").dataset.callback;
   form.hidden = true;
-  for (const name of ["access_token", "expires_in", "state", "error"]) {
-    if (!given.has(name)) continue;
+  const known = ["access_token", "token_type", "expires_in", "state", "iss", "error", "error_description"];
+  // Twice the same stays twice, for the callback to refuse.
+  for (const [name, value] of given) {
+    if (!known.includes(name)) continue;
     const field = document.createElement("input");
     field.type = "hidden";
     field.name = name;
-    field.value = given.get(name);
+    field.value = value;
     form.append(field);
   }
   document.body.append(form);

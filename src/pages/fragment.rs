@@ -1,9 +1,9 @@
 //! The implicit grant's page: Upwork puts the token behind a `#`, which only a script in the browser can read.
 //!
 //! In: where to hand the fragment over. Out: a page whose script wipes the fragment from the address bar and from the
-//! tab's history, then posts `access_token`, `expires_in`, `state` and `error`, those that came, as a form. The token
-//! is in no address that the script makes, and no longer in the document once it is sent. The page itself is the same
-//! for everybody and holds nothing of the user's. Send it with `Referrer-Policy: same-origin`.
+//! tab's history, then posts the parameters that the callback knows, each as often as it came, as a form. The token is in
+//! no address that the script makes, and no longer in the document once it is sent. The page itself is the same for
+//! everybody and holds nothing of the user's. Send it with `Referrer-Policy: same-origin`.
 
 use minijinja::context;
 
@@ -23,5 +23,6 @@ pub struct FragmentView<'a> {
 /// Draws the page. A visit without a fragment posts an empty form, which the callback answers as a stale one.
 pub fn fragment(view: &FragmentView<'_>) -> Page {
     let part = context! { callback_path => view.callback_path, prefix => view.frame.prefix };
-    render(&view.frame, &Shape { script: Some(SCRIPT), ..Shape::new("Signing you in", "fragment.html") }, part)
+    let shape = Shape { script: Some(SCRIPT), leaves: true, ..Shape::new("Signing you in", "fragment.html") };
+    render(&view.frame, &shape, part)
 }

@@ -37,6 +37,10 @@ pub const STYLESHEET: &str = include_str!("style.css");
 pub const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
                        frame-ancestors 'none'; base-uri 'none'";
 
+/// Chromium holds it against every redirect that follows a post, too (CSP 3, 6.4.2), so the page whose post may be answered
+/// with the way to Upwork goes without: it is the same for everybody, and no text in it could become a form.
+const FORM_ACTION: &str = " form-action 'self';";
+
 /// A page and the policy it must be sent with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Page {
@@ -84,11 +88,13 @@ struct Shape<'a> {
     /// Seconds after which the browser asks again by GET.
     refresh: Option<u32>,
     script: Option<&'static str>,
+    /// What it posts is answered with a redirect to another origin.
+    leaves: bool,
 }
 
 impl<'a> Shape<'a> {
     const fn new(title: &'a str, template: &'static str) -> Self {
-        Self { title, template, refresh: None, script: None }
+        Self { title, template, refresh: None, script: None, leaves: false }
     }
 }
 
@@ -118,6 +124,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 /// Puts a page's own part into the frame they all share.
 fn render(frame: &Frame<'_>, shape: &Shape<'_>, part: Value) -> Page {
     let csp = shape.script.map_or_else(|| CSP.to_owned(), csp_with_script);
+    let csp = if shape.leaves { csp.replace(FORM_ACTION, "") } else { csp };
     let html = body(frame, shape, part).unwrap_or_else(|_| fallback(shape.title));
     Page { html, csp }
 }

@@ -146,6 +146,8 @@ fn no_page_has_a_style_of_its_own_an_event_handler_or_another_origin() {
 #[test]
 fn the_policy_allows_exactly_the_script_that_is_there() {
     for (name, Page { html, csp }) in all("Ann") {
+        // The one page whose post may lead to another origin: Chromium would hold `form-action` against the redirect.
+        let csp = if name == "fragment" { csp.replace("data:;", "data:; form-action 'self';") } else { csp };
         assert!(csp.starts_with(pages::CSP), "{name}");
         match script(&html) {
             Some(script) => assert_eq!(csp, pages::csp_with_script(script), "{name}"),

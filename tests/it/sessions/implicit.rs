@@ -144,6 +144,29 @@ async fn in_chromium_no_token_stays_in_the_address_bar_or_in_back() {
 }
 
 #[tokio::test]
+async fn in_chromium_a_stale_fragment_begins_one_fresh_sign_in_and_what_follows_may_leave_the_origin() {
+    let Some(browser) = Browser::start().await else { return };
+    let elsewhere = World::new().set("app.public_paths", "/").start();
+    let target = elsewhere.url("/landed");
+    let app = App::new(move |_| {
+        let target = target.clone();
+        async move { http::Response::builder().status(302).header("location", target).body(Body::empty()).unwrap() }
+    });
+    let world = World::new().set("upwork.grant", "implicit").app(app).start();
+    let back = world.callback(&world.client(), "/deep?x=1").await;
+    // It was begun in another browser, too long ago.
+    world.turn(std::time::Duration::from_secs(601));
+    let before = world.counters().authorize;
+    browser.open(&back).await;
+    browser.consent(FREELANCER, "accept").await;
+    // Signed in at once; and the app's own redirect to another origin, which ends the same chain, is followed.
+    browser.url_where(|url| url == elsewhere.url("/landed")).await;
+    assert_eq!(world.counters().authorize, before + 1);
+    assert!(world.app.last().target.ends_with("/deep?x=1"), "{:?}", world.app.last());
+    browser.quit().await;
+}
+
+#[tokio::test]
 async fn a_fragment_that_was_tampered_with_signs_nobody_in() {
     let world = World::new().set("upwork.grant", "implicit").start();
     let client = world.client();
