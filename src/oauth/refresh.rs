@@ -73,6 +73,13 @@ pub enum RefreshError {
 
 type Answer = Result<Held, RefreshError>;
 
+/// Whether a flight's answer was there when it was asked for, as for a cookie from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Landed {
+    Before,
+    JustNow,
+}
+
 #[derive(Debug)]
 struct Flight {
     answer: watch::Receiver<Option<Answer>>,
@@ -133,6 +140,8 @@ impl Refresher {
 
     /// A session whose token will do: the same one, or a successor. A token that is only near its end still serves while
     /// Upwork cannot be asked, or takes long: the flight goes on, and who asks later finds its answer.
+    /// What a flight brings while somebody waits for it is used at least once, however short its life: Upwork is not asked
+    /// again for the same call.
     pub async fn fresh(self: &Arc<Self>, held: Held, need: Need) -> Answer {
         let rejected = (need == Need::Rejected).then(|| held.session.tokens.access.clone());
         let mut current = held;
@@ -149,7 +158,8 @@ impl Refresher {
                 return if alive { Ok(current) } else { Err(RefreshError::Revoked) };
             };
             match self.join(&refresh, &current, alive.then_some(COURTESY)).await {
-                Ok(successor) => current = successor,
+                Ok((successor, Landed::JustNow)) => return Ok(successor),
+                Ok((successor, Landed::Before)) => current = successor,
                 Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) if alive => return Ok(current),
                 Err(error) => return Err(error),
             }
@@ -166,8 +176,14 @@ impl Refresher {
     }
 
     /// The flight of this token: the one in the air, the one that landed lately, or a new one.
-    async fn join(self: &Arc<Self>, token: &RefreshToken, held: &Held, patience: Option<Duration>) -> Answer {
+    async fn join(
+        self: &Arc<Self>,
+        token: &RefreshToken,
+        held: &Held,
+        patience: Option<Duration>,
+    ) -> Result<(Held, Landed), RefreshError> {
         let mut answer = self.flight(flight_key(token, held), held);
+        let when = if answer.borrow().is_some() { Landed::Before } else { Landed::JustNow };
         let landing = answer.wait_for(Option::is_some);
         let landed = match patience {
             None => landing.await,
@@ -177,7 +193,8 @@ impl Refresher {
             },
         };
         let landed = landed.ok().and_then(|answer| answer.clone());
-        landed.unwrap_or_else(|| Err(unavailable("the refresh was given up, since upwarden is stopping")))
+        let stopping = || Err(unavailable("the refresh was given up, since upwarden is stopping"));
+        landed.unwrap_or_else(stopping).map(|held| (held, when))
     }
 
     fn flight(self: &Arc<Self>, key: [u8; 32], held: &Held) -> watch::Receiver<Option<Answer>> {

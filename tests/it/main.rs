@@ -19,6 +19,7 @@ mod habits; // what people read and deploy with says what is so
 mod harness; // a whole world in this process: sandbox, app, sidecar, client, browser
 mod listener; // the doors on real sockets: framing, order, times, limits, HTTP/2, drain
 mod main_job; // the main job at the public door, with a client that hides nothing
+mod other_server; // another authorization server, strict by the RFCs, in Upwork's place
 mod pacing; // Upwork's limits, held against the sandbox that enforces them
 mod pages; // what people are shown, and what it must never hold
 mod sample_app; // the app that the demo guards

@@ -123,7 +123,8 @@ impl Service {
         let now = self.parts.clock.now();
         self.tell_time_left(now);
         Some(match outcome {
-            Ok(tokens) => renew_at(&tokens),
+            // However short a life Upwork gives, it is not asked in a circle.
+            Ok(tokens) => renew_at(&tokens).max(now.plus(FIRST_PAUSE)),
             Err(error) => now.plus(turn.pause(&error)),
         })
     }

@@ -1,0 +1,1 @@
+//! Answers that are odd, and answers that are errors.
