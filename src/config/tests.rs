@@ -144,6 +144,8 @@ fn rules_across_keys_hold() {
         (&["store.kind=valkey"], "store.url"),
         (&["store.path=/x"], "store.kind"),
         (&["store.kind=valkey", "store.url=http://x"], "store.url"),
+        (&["store.kind=valkey", "store.url=redis://x/one"], "store.url"),
+        (&["store.kind=valkey", "store.url=rediss://x#insecure"], "store.url"),
         (&["service.client_id=other"], "service.grant"),
         (&["service.grant=client_credentials", "service.client_id=other"], "service.client_secret"),
         (&["service.grant=client_credentials", "service.refresh_token_file=x"], "service.refresh_token_file"),
@@ -164,6 +166,7 @@ fn rules_across_keys_hold() {
         &["upwork.grant=implicit", "access.users=[]", "access.anyone=true"],
         &["store.kind=embedded", "store.path=/x", "service.grant=refresh_token"],
         &["store.kind=valkey", "store.url=rediss://me:pw@x:6379/0"],
+        &["store.kind=valkey", "store.url=unix:///run/valkey.sock"],
         &["neighbour.listen=0.0.0.0:4181", "neighbour.secret=long enough"],
         &["public_url=http://LOCALHOST:80/"],
     ] {

@@ -183,19 +183,12 @@ pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
             }
             let url = url?;
             let key = if reader.given("store.url") { "store.url" } else { "store.url_file" };
-            if let Err(why) = valkey(url.expose()) {
-                reader.problem(key, why, "write redis://, rediss:// (TLS), valkey:// or valkeys:// and host, port");
+            // What the store itself would say when it is opened.
+            if let Err(why) = store::check_url(&url) {
+                reader.problem(key, &why, "write rediss://user:password@host:6379/0, redis:// or valkey:// without TLS, or unix:///path of its socket");
                 return None;
             }
             Some(store::Config::Valkey { url, ca_file })
         }
     }
-}
-
-fn valkey(text: &str) -> Result<(), &'static str> {
-    let url = url::Url::parse(text).map_err(|_| "the value (not shown) is not a URL")?;
-    if !matches!(url.scheme(), "redis" | "rediss" | "valkey" | "valkeys") {
-        return Err("the value (not shown) is not a URL of Valkey or Redis");
-    }
-    url.host_str().filter(|host| !host.is_empty()).map(|_| ()).ok_or("the value (not shown) names no host")
 }
