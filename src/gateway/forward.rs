@@ -219,7 +219,9 @@ impl Shared {
             Ok(fresh) if Arc::ptr_eq(&fresh.session, &held.session) => Some((Some(held), change)),
             Ok(fresh) => Some((Some(fresh.clone()), SessionChange::Replace(fresh))),
             Err(RefreshError::Revoked) => None,
-            Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) => Some((Some(held), change)),
+            Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable { .. }) => {
+                Some((Some(held), change))
+            }
         }
     }
 
@@ -307,6 +309,7 @@ fn api_fault(error: CallError, service: bool) -> Fault {
                 Fault::ApiDown(causes(&error))
             }
         },
+        CallError::Token(RefreshError::Store(why)) => Fault::StoreDown(why),
         CallError::Token(error) if service => Fault::ServiceDead(error.to_string()),
         CallError::Token(RefreshError::Unavailable { why, retry_after }) => {
             Fault::RefreshUnavailable { why, retry_after }

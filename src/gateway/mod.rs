@@ -310,6 +310,8 @@ impl Gateway {
         let (shared, Gated { route, target }) = (&self.shared, gated);
         let held = match shared.identify(&ask.head.headers).await {
             Ok(held) => held,
+            // What is for anybody needs no store: the app is told no identity.
+            Err(_) if shared.decide(&ask, target, None) == Decision::AllowAnonymous => None,
             Err(error) => return shared.fault(&ask, &Fault::StoreDown(error.to_string())),
         };
         if let Some(answer) = shared.clean_marker(&ask) {

@@ -23,7 +23,7 @@ use crate::policy::{Decision, Site, Target};
 use crate::router::{AuthPath, ReturnTo};
 use crate::secret::Secret;
 use crate::session::{Session, Tokens};
-use crate::store::{Held, SessionChange, StoreError, TokenRecord};
+use crate::store::{Held, SessionChange, TokenRecord};
 
 /// Bytes of a sign-out's form that are read.
 const FORM: usize = 4 << 10;
@@ -218,29 +218,9 @@ impl Shared {
         };
         let mut query = "";
         if let Some(held) = &held {
-            self.ends.end(&held.session.id);
-            self.tickets.end(&held.session.id, self.clock.now());
-            if let Err(error) = self.store.end(held).await {
-                return self.fault(&ask, &Fault::StoreDown(error.to_string()));
-            }
-            if everywhere && let Err(error) = self.store.end_user(&held.session.user.id).await {
-                return self.fault(&ask, &match error {
-                    StoreError::KeepsNothing => Fault::BadRequest(
-                        "This site keeps no sessions on its side, so it cannot end those of other browsers; `access.not_before` in its configuration can.",
-                    ),
-                    error => Fault::StoreDown(error.to_string()),
-                });
-            }
-            let kept = match self.kept_for_tokens(held).await {
-                Ok(kept) => kept,
+            query = match self.end_and_revoke(held, everywhere).await {
+                Ok(query) => query,
                 Err(fault) => return self.fault(&ask, &fault),
-            };
-            query = if kept {
-                "?done=kept"
-            } else if revoke(self.upwork.clone(), held.session.tokens.clone()).await {
-                "?done=revoked"
-            } else {
-                "?done=failed"
             };
         }
         let everywhere = if everywhere && held.is_some() { "&everywhere=1" } else { "" };
@@ -255,6 +235,37 @@ impl Shared {
         }
     }
 
+    /// Ends it, or all of its user's, in the store and at Upwork; what the page that follows is told. A store that fails on
+    /// the way leaves the session that asks for last, so that asking again does the rest; the grant is revoked in any case.
+    async fn end_and_revoke(&self, held: &Held, everywhere: bool) -> Result<&'static str, Fault> {
+        let session = &held.session;
+        if everywhere && !self.store.keeps_records() {
+            return Err(Fault::BadRequest(
+                "This site keeps no sessions on its side, so it cannot end those of other browsers; `access.not_before` in its configuration can.",
+            ));
+        }
+        self.ends.end(&session.id);
+        self.tickets.end(&session.id, self.clock.now());
+        let all =
+            if everywhere { self.store.end_user(&session.user.id, Some(&session.id)).await.map(drop) } else { Ok(()) };
+        let ended = match all {
+            Ok(()) => self.store.end(held).await,
+            Err(error) => Err(error),
+        };
+        // Where it cannot be told whether personal access tokens use the grant, they are not to lose it.
+        let kept = self.kept_for_tokens(held).await;
+        let revoked = match kept {
+            Ok(false) => revoke(self.upwork.clone(), session.tokens.clone()).await,
+            Ok(true) | Err(_) => false,
+        };
+        ended.map_err(|error| Fault::StoreDown(error.to_string()))?;
+        Ok(match (kept?, revoked) {
+            (true, _) => "?done=kept",
+            (false, true) => "?done=revoked",
+            (false, false) => "?done=failed",
+        })
+    }
+
     /// Every cookie of ours, with the attributes it was set with.
     fn clear_all(&self, seen: &HeaderMap) -> Vec<HeaderValue> {
         let mut lines = self.jar.clear(seen);
@@ -267,7 +278,7 @@ impl Shared {
 }
 
 /// Whether Upwork ended the grant, as far as it said so in time.
-async fn revoke(upwork: Arc<Upwork>, tokens: Tokens) -> bool {
+pub(super) async fn revoke(upwork: Arc<Upwork>, tokens: Tokens) -> bool {
     match tokio::time::timeout(REVOKE_WAIT, upwork.revoke(&tokens)).await {
         Ok(Ok(())) => true,
         Ok(Err(why)) => {

@@ -11,6 +11,7 @@ use http::Method;
 use http::header::{HOST, HeaderMap, HeaderValue, SET_COOKIE};
 
 use super::fault::Fault;
+use super::own::revoke;
 use super::{Answer, Ask, Gateway, Shared, answer, shown_as};
 use crate::body::Body;
 use crate::oauth::Grant;
@@ -40,6 +41,10 @@ impl Shared {
     pub(super) fn begin_sign_in(&self, ask: &Ask, place: &ReturnTo, failures: u8) -> Answer {
         if let Some(answer) = self.elsewhere(ask) {
             return answer;
+        }
+        // Nobody is sent to Upwork for a session that could not be kept.
+        if let Err(error) = self.store.may_sign_in() {
+            return self.fault(ask, &Fault::StoreDown(error.to_string()));
         }
         let now = self.clock.now();
         // A trusted proxy that names nobody stands for everybody behind it.
@@ -174,6 +179,10 @@ impl Gateway {
     async fn finish(&self, ask: &Ask, verified: Verified<'_>) -> Answer {
         let shared = &self.shared;
         let (place, login) = verified.login;
+        // Before the code is redeemed: the sign-in and its cookie stay, so that the same address works once the store is back.
+        if let Err(error) = shared.store.ready().await {
+            return shared.fault_of_sign_in(ask, &Fault::StoreDown(error.to_string()), login);
+        }
         let mut answer = match self.sign_in(verified.brought).await {
             Ok(session) => self.enter(ask, session, login).await,
             Err(fault) => {
@@ -239,6 +248,7 @@ impl Gateway {
             // A store that is down now shows itself at the next line that needs it.
             let _ = shared.store.end(&before).await;
         }
+        let tokens = session.tokens.clone();
         let held = match shared.share_with_tokens(Held::new(session)).await {
             Ok(held) => held,
             Err(fault) => return shared.fault_of_sign_in(ask, &fault, login),
@@ -246,7 +256,13 @@ impl Gateway {
         // Told now rather than lost later: a session that fits no cookie would loop for ever.
         let mut lines = match shared.session_cookies(&held, &ask.head.headers).await {
             Ok(lines) => lines,
-            Err(fault) => return shared.fault_of_sign_in(ask, &fault, login),
+            Err(fault) => {
+                // A grant that personal access tokens use is theirs; any other would be nobody's.
+                if !held.is_shared() {
+                    revoke(shared.upwork.clone(), tokens).await;
+                }
+                return shared.fault_of_sign_in(ask, &fault, login);
+            }
         };
         if fresh {
             let bytes = lines.iter().map(HeaderValue::len).sum();

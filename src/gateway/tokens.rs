@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::credential::{Shown, shown};
 use super::fault::{Fault, NoTokens, TicketFault, TokenFault};
 use super::forward::Calling;
+use super::own::revoke;
 use super::tickets::api_facts;
 use super::{Answer, Ask, Gated, Gateway, Shared, answer, shown_as};
 use crate::body::Body;
@@ -236,14 +237,24 @@ impl Shared {
 
     /// A person who has tokens signed in: the new sign-in is theirs too, so that they work on.
     pub(super) async fn share_with_tokens(&self, held: Held) -> Result<Held, Fault> {
-        let has = self.tokens_of(&held).await?.is_some_and(|tokens| !tokens.is_empty());
-        if !has || held.session.tokens.refresh.is_none() {
-            return Ok(held);
-        }
-        let ends_at = held.session.ends_at(self.session.lifetime);
+        let (tokens, ends_at) = (held.session.tokens.clone(), held.session.ends_at(self.session.lifetime));
         let down = |error: StoreError| Fault::StoreDown(error.to_string());
-        let kept = self.store.keep(&held, ends_at).await.map_err(down)?;
-        self.store.share(&kept, ends_at).await.map_err(down)
+        let kept = async {
+            let has = self.tokens_of(&held).await?.is_some_and(|tokens| !tokens.is_empty());
+            if !has || held.session.tokens.refresh.is_none() {
+                return Ok((held, false));
+            }
+            Ok((self.store.keep(&held, ends_at).await.map_err(down)?, true))
+        };
+        match kept.await {
+            // From here on the grant may be theirs, and whatever fails does not take it from them.
+            Ok((kept, true)) => self.store.share(&kept, ends_at).await.map_err(down),
+            Ok((held, false)) => Ok(held),
+            Err(fault) => {
+                revoke(self.upwork.clone(), tokens).await;
+                Err(fault)
+            }
+        }
     }
 
     /// Whether personal access tokens still use the session's grant, which then outlives a sign-out. Where none does, the

@@ -61,6 +61,9 @@ pub enum RefreshError {
     /// Upwork refuses our client: the session stays.
     #[error("{0}")]
     Misconfigured(String),
+    /// The store cannot be asked or written: the session stays.
+    #[error("{0}")]
+    Store(String),
     /// No usable answer: the session stays.
     #[error("{why}")]
     Unavailable {
@@ -160,7 +163,11 @@ impl Refresher {
             match self.join(&refresh, &current, alive.then_some(COURTESY)).await {
                 Ok((successor, Landed::JustNow)) => return Ok(successor),
                 Ok((successor, Landed::Before)) => current = successor,
-                Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) if alive => return Ok(current),
+                Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable { .. })
+                    if alive =>
+                {
+                    return Ok(current);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -222,12 +229,16 @@ impl Refresher {
         let at = self.clock.now();
         match result {
             Ok(_) | Err(RefreshError::Revoked) => self.failures.forget(session),
+            // Nothing was asked of Upwork, or it answered well.
+            Err(RefreshError::Store(_)) => {}
             Err(RefreshError::Misconfigured(_)) => self.failures.note(session, Failure { at, misconfigured: true }),
             Err(RefreshError::Unavailable { .. }) => self.failures.note(session, Failure { at, misconfigured: false }),
         }
         let kept = match result {
             Ok(_) | Err(RefreshError::Revoked) => GRACE,
-            Err(RefreshError::Misconfigured(_) | RefreshError::Unavailable { .. }) => FAILURE_GRACE,
+            Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable { .. }) => {
+                FAILURE_GRACE
+            }
         };
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(flight) = flights.get_mut(key) {
@@ -316,7 +327,7 @@ impl Refresher {
         let mut answer = Err(unavailable("the session could not be written"));
         for pause in WRITE_PAUSES {
             answer = self.keeping.store.keep(successor, ends_at).await.map_err(RefreshError::from);
-            if !matches!(answer, Err(RefreshError::Unavailable { .. })) {
+            if !matches!(answer, Err(RefreshError::Store(_))) {
                 self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).remove(&replaced);
                 break;
             }
@@ -337,7 +348,7 @@ impl From<StoreError> for RefreshError {
         match error {
             StoreError::Ended => Self::Revoked,
             StoreError::Down(_) | StoreError::Setup(_) | StoreError::KeepsNothing | StoreError::Sealing(_) => {
-                unavailable(&error.to_string())
+                Self::Store(error.to_string())
             }
         }
     }

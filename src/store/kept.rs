@@ -56,8 +56,8 @@ pub(super) trait SessionStore: Clone + Send + Sync + 'static {
     async fn exists(&self, id: &str) -> Result<bool, StoreError>;
     /// Forgets a session.
     async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError>;
-    /// Forgets all sessions of an owner; says how many.
-    async fn end_owned(&self, owner: &str) -> Result<u64, StoreError>;
+    /// Forgets all sessions of an owner, `own` of them last; says how many.
+    async fn end_owned(&self, owner: &str, own: Option<&str>) -> Result<u64, StoreError>;
     /// Takes the lock of a session for a time, or keeps it for longer; false where it is another owner's.
     fn try_lock(&self, id: &str, owner: &str, lease: Duration)
     -> impl Future<Output = Result<bool, StoreError>> + Send;
@@ -73,8 +73,12 @@ pub(super) trait SessionStore: Clone + Send + Sync + 'static {
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError>;
     /// Adds to a counter, which is forgotten at `expires_at`; the sum.
     async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError>;
-    /// Whether it answered when it was last asked.
+    /// Whether it answered when it was last asked, and could be written.
     fn healthy(&self) -> bool;
+    /// Why nothing can be written, where that is not the matter of a moment.
+    fn trouble(&self) -> Option<String>;
+    /// Waits for a moment until it can be written.
+    async fn ready(&self) -> Result<(), StoreError>;
 }
 
 /// What the cookie holds. Both are text without anything to escape, so nothing of it is copied.
@@ -172,8 +176,8 @@ impl<S: SessionStore> Kept<S> {
         self.store.end(&held.session.id, &owner(&held.session.user.id)).await
     }
 
-    pub(super) async fn end_user(&self, user_id: &str) -> Result<u64, StoreError> {
-        self.store.end_owned(&owner(user_id)).await
+    pub(super) async fn end_user(&self, user_id: &str, own: Option<&str>) -> Result<u64, StoreError> {
+        self.store.end_owned(&owner(user_id), own).await
     }
 
     pub(super) fn healthy(&self) -> bool {

@@ -30,6 +30,7 @@ use crate::seal::{NoRandomness, Ring};
 use crate::secret::Secret;
 use crate::session::Session;
 
+use kept::SessionStore;
 pub use lock::Lock;
 pub use personal::{NewTokenRecord, TokenRecord};
 pub use records::{Expect, NewRecord, Record, Version};
@@ -231,12 +232,13 @@ impl Store {
         }
     }
 
-    /// Forgets every session of a user (`user.id`), on all replicas at once; says how many there were.
-    pub async fn end_user(&self, user_id: &str) -> Result<u64, StoreError> {
+    /// Forgets every session of a user (`user.id`), on all replicas at once; says how many there were. `own`, the session
+    /// that asks, goes last: where the store fails on the way, it is there to ask again.
+    pub async fn end_user(&self, user_id: &str, own: Option<&str>) -> Result<u64, StoreError> {
         match self {
             Self::Cookie(_) => Err(StoreError::KeepsNothing),
-            Self::Embedded(store) => store.0.end_user(user_id).await,
-            Self::Valkey(store) => store.0.end_user(user_id).await,
+            Self::Embedded(store) => store.0.end_user(user_id, own).await,
+            Self::Valkey(store) => store.0.end_user(user_id, own).await,
         }
     }
 
@@ -259,7 +261,27 @@ impl Store {
         }
     }
 
-    /// Whether the store answered when it was last asked; for `/readyz`. It costs nothing to ask.
+    /// Whether somebody who signs in now could be kept: an error where the store is down, and not for a moment only. It
+    /// costs nothing to ask.
+    pub fn may_sign_in(&self) -> Result<(), StoreError> {
+        let trouble = match self {
+            Self::Cookie(_) => None,
+            Self::Embedded(store) => store.0.store.trouble(),
+            Self::Valkey(store) => store.0.store.trouble(),
+        };
+        trouble.map_or(Ok(()), |why| Err(StoreError::Down(why)))
+    }
+
+    /// Waits for a moment until the store can be written; before something is done that cannot be undone.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Cookie(_) => Ok(()),
+            Self::Embedded(store) => store.0.store.ready().await,
+            Self::Valkey(store) => store.0.store.ready().await,
+        }
+    }
+
+    /// Whether the store answered when it was last asked, and could be written; for `/readyz`. It costs nothing to ask.
     pub fn healthy(&self) -> bool {
         match self {
             Self::Cookie(_) => true,

@@ -123,14 +123,14 @@ async fn signing_out_everywhere_ends_every_session_of_one_user_and_no_other() {
             mine.push(world.save(session(id, "1")).await);
         }
         let other = world.save(session("dd", "2")).await;
-        assert_eq!(within(world.store.end_user("1")).await.unwrap(), 3, "{}", world.kind);
+        assert_eq!(within(world.store.end_user("1", None)).await.unwrap(), 3, "{}", world.kind);
         for value in mine {
             assert!(world.open(&value).await.is_none());
         }
         assert!(world.open(&other).await.is_some());
-        assert_eq!(within(world.store.end_user("1")).await.unwrap(), 0);
+        assert_eq!(within(world.store.end_user("1", None)).await.unwrap(), 0);
     }
-    let refused = World::cookie().store.end_user("1").await;
+    let refused = World::cookie().store.end_user("1", None).await;
     assert!(matches!(refused, Err(StoreError::KeepsNothing)));
 }
 

@@ -65,6 +65,7 @@ impl Rotation {
             RefreshError::Unavailable { retry_after, .. } => {
                 pause.max(retry_after.unwrap_or_default().min(LONGEST_TOLD))
             }
+            RefreshError::Store(_) => pause,
             RefreshError::Misconfigured(_) | RefreshError::Revoked => LOOK,
         }
     }
@@ -224,7 +225,7 @@ impl Service {
                 "its refresh token has not been used for two weeks, since Upwork gave no answer; run `upwarden login`"
                     .to_owned()
             }
-            RefreshError::Unavailable { .. } => return,
+            RefreshError::Store(_) | RefreshError::Unavailable { .. } => return,
         };
         self.tell_trouble(trouble);
     }

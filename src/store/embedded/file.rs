@@ -46,6 +46,11 @@ impl Opened {
         self.good.load(Ordering::Relaxed)
     }
 
+    /// Why nothing can be written.
+    pub(super) fn trouble(&self) -> Option<String> {
+        if self.is_good() { None } else { self.slot().as_ref().err().cloned() }
+    }
+
     pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
         self.slot().clone().map_err(StoreError::Down)
     }

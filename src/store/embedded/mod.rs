@@ -141,7 +141,8 @@ impl SessionStore for File {
         self.writer.change(Change::Remove { keys }).await.map(|_| ())
     }
 
-    async fn end_owned(&self, owner: &str) -> Result<u64, StoreError> {
+    async fn end_owned(&self, owner: &str, _own: Option<&str>) -> Result<u64, StoreError> {
+        // One commit ends them all, or none.
         self.writer.change(Change::EndOwned { prefix: owner_prefix(owner), now: self.clock.now() }).await
     }
 
@@ -194,6 +195,14 @@ impl SessionStore for File {
 
     fn healthy(&self) -> bool {
         self.opened.is_good()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.opened.trouble()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.opened.trouble().map_or(Ok(()), |why| Err(StoreError::Down(why)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The connection to the server: one, shared, made again whenever it breaks.
 //!
-//! In: commands. Out: answers, or [`StoreError::Down`]. A keeper on the control runtime dials with backoff, pings every few
-//! seconds, and says whether the server answers; a command that meets a broken connection waits for the next one, for a
-//! moment, and is sent once more. Where and how to dial is asked anew each time, which is where Sentinel would come in.
+//! In: commands. Out: answers, or [`StoreError::Down`]. A keeper on the control runtime dials with backoff, tries every few
+//! seconds whether the server still writes (`probe`), and says so; a command that meets a broken connection waits for the
+//! next one, for a moment, and is sent once more. A server that answers and refuses to write (memory or disk full, an ACL)
+//! is read from, and counts as down. Where and how to dial is asked anew each time, which is where Sentinel would come in.
 //! It never logs or quotes a command, since commands carry what is kept.
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::address::{Address, Place};
+use super::probe;
 use crate::seal::random;
 use crate::store::StoreError;
 use crate::tls;
@@ -27,8 +29,10 @@ use crate::tls;
 const RESPONSE: Duration = Duration::from_secs(3);
 /// A connection, TLS and log-in included.
 const CONNECT: Duration = Duration::from_secs(4);
-/// A healthy server is asked this often.
-const PING_EVERY: Duration = Duration::from_secs(2);
+/// A server is tried this often.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// And this soon after a command that it refused, however many it refuses.
+const PROBE_AFTER_REFUSAL: Duration = Duration::from_millis(200);
 /// How long after it went away commands wait for the server, before they fail at once.
 const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -36,16 +40,30 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 enum State {
-    Up { connection: MultiplexedConnection, number: u64 },
-    Down { why: String, since: Instant },
+    /// `refused` says why it would not write when it was last tried.
+    Up {
+        connection: MultiplexedConnection,
+        number: u64,
+        refused: Option<String>,
+    },
+    Down {
+        why: String,
+        since: Instant,
+    },
+}
+
+/// What a command saw of the connection of this number.
+#[derive(Clone, Copy)]
+enum Seen {
+    Broken(u64),
+    Refused,
 }
 
 /// The connection, shared by all clones. The keeper ends with the last of them.
 #[derive(Clone)]
 pub(super) struct Link {
     state: watch::Receiver<State>,
-    /// Numbers of connections that were found broken.
-    broken: mpsc::Sender<u64>,
+    seen: mpsc::Sender<Seen>,
     control: Handle,
 }
 
@@ -67,13 +85,27 @@ impl Link {
         };
         let why = "it has not answered yet".to_owned();
         let (told, state) = watch::channel(State::Down { why, since: Instant::now() });
-        let (broken, heard) = mpsc::channel(16);
+        let (seen, heard) = mpsc::channel(16);
         control.spawn(keep(Dialer { address, tls }, told, heard));
-        Ok(Self { state, broken, control })
+        Ok(Self { state, seen, control })
     }
 
     pub(super) fn is_up(&self) -> bool {
-        matches!(*self.state.borrow(), State::Up { .. })
+        matches!(*self.state.borrow(), State::Up { refused: None, .. })
+    }
+
+    /// Why nothing can be written, where that is not the matter of a moment.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            State::Up { refused, .. } => refused.clone(),
+            State::Down { why, since } => (since.elapsed() >= PATIENCE).then(|| why.clone()),
+        }
+    }
+
+    /// Waits for a moment until the server writes.
+    pub(super) async fn ready(&self) -> Result<(), StoreError> {
+        self.ask::<()>(probe::touch()).await?;
+        self.trouble().map_or(Ok(()), |why| Err(StoreError::Down(why)))
     }
 
     /// Asks with a command.
@@ -122,25 +154,29 @@ impl Link {
         // The keeper lives as long as this link.
         let _ = timeout_at(since + PATIENCE, state.wait_for(good)).await;
         match &*state.borrow() {
-            State::Up { connection, number } => Ok((connection.clone(), *number)),
+            State::Up { connection, number, .. } => Ok((connection.clone(), *number)),
             State::Down { why, .. } => Err(StoreError::Down(why.clone())),
         }
     }
 
     /// After an error: another connection, where that would help; everything asked here may be asked twice.
     async fn another(&self, error: &RedisError, number: u64) -> Result<(MultiplexedConnection, u64), StoreError> {
-        // A replica that was a primary, too: the name may lead to another server by now.
-        let broken = error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY");
+        let broken = is_broken(error);
+        // A full channel already holds word of it.
+        let _ = self.seen.try_send(if broken { Seen::Broken(number) } else { Seen::Refused });
         if !broken {
             return Err(down(error));
         }
-        // A full channel already holds word of it.
-        let _ = self.broken.try_send(number);
         if error.is_timeout() {
             return Err(down(error));
         }
         self.up(Some(number)).await
     }
+}
+
+/// Whether another connection would help. A replica that was a primary, too: the name may lead to another server by now.
+fn is_broken(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY")
 }
 
 /// What is told of an error: never its details, which may quote a command.
@@ -158,6 +194,9 @@ fn reason(error: &RedisError) -> String {
         }
         Some("NOPERM") => "the server's ACL does not allow this user what upwarden needs (NOPERM)".to_owned(),
         Some("LOADING") => "the server is loading its data".to_owned(),
+        Some("OOM") => "the server has used up its memory, and writes nothing (OOM)".to_owned(),
+        Some("MISCONF") => "the server cannot save to its disk, and writes nothing (MISCONF)".to_owned(),
+        Some("READONLY") => "the server is a replica, which writes nothing (READONLY)".to_owned(),
         Some(code) => format!("the server answered {code}"),
         None if error.is_timeout() => format!("no answer within {} seconds", RESPONSE.as_secs()),
         None if error.is_connection_refusal() => "the connection was refused".to_owned(),
@@ -201,42 +240,55 @@ impl Dialer {
         let (mut connection, driver) = made.map_err(|error| reason(&error))?;
         // It ends with the last handle of its connection.
         tokio::spawn(driver);
-        ping(&mut connection).await.map_err(|error| reason(&error))?;
+        redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| reason(&error))?;
         Ok(connection)
     }
 }
 
-async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    redis::cmd("PING").query_async(connection).await
+/// Why the server would not write; an error where the connection is of no use.
+async fn look(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+    match probe::write(connection).await {
+        Ok(()) => Ok(None),
+        Err(error) if is_broken(&error) || error.code() == Some("LOADING") => Err(error),
+        Err(error) => Ok(Some(reason(&error))),
+    }
 }
 
 /// Keeps a connection until nobody wants it any more.
-async fn keep(dialer: Dialer, told: watch::Sender<State>, mut broken: mpsc::Receiver<u64>) {
+async fn keep(dialer: Dialer, told: watch::Sender<State>, mut seen: mpsc::Receiver<Seen>) {
     let mut pause = FIRST_PAUSE;
     let mut number = 0;
     loop {
         let made = tokio::select! {
             () = told.closed() => return,
-            made = timeout(CONNECT, dialer.dial()) => made,
+            made = timeout(CONNECT, connect(&dialer)) => made,
         };
-        let why = match made {
-            Ok(Ok(connection)) => {
+        match made {
+            Ok(Ok((connection, refused))) => {
                 number += 1;
-                pause = FIRST_PAUSE;
+                let began = Instant::now();
                 tracing::info!(store = %dialer.address.place, "the session store answers");
-                told.send_replace(State::Up { connection: connection.clone(), number });
+                if let Some(why) = &refused {
+                    tracing::warn!(store = %dialer.address.place, %why, "the session store cannot be written");
+                }
+                told.send_replace(State::Up { connection: connection.clone(), number, refused });
                 let why = tokio::select! {
                     () = told.closed() => return,
-                    why = watch_over(connection, number, &mut broken) => why,
+                    why = watch_over(connection, number, &mut seen, &told) => why,
                 };
                 tracing::warn!(store = %dialer.address.place, %why, "the session store is gone");
                 told.send_replace(State::Down { why, since: Instant::now() });
-                continue;
+                // One that lasted is dialed again at once; one that breaks as soon as it is made is not.
+                if began.elapsed() >= PROBE_EVERY {
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
             }
-            Ok(Err(why)) => why,
-            Err(_) => format!("no connection within {} seconds", CONNECT.as_secs()),
-        };
-        tell(&told, &dialer.address.place, why);
+            Ok(Err(why)) => tell(&told, &dialer.address.place, why),
+            Err(_) => {
+                tell(&told, &dialer.address.place, format!("no connection within {} seconds", CONNECT.as_secs()));
+            }
+        }
         tokio::select! {
             () = told.closed() => return,
             () = sleep(spread(pause)) => {}
@@ -245,20 +297,52 @@ async fn keep(dialer: Dialer, told: watch::Sender<State>, mut broken: mpsc::Rece
     }
 }
 
-/// Ends, with the reason, when the connection is broken.
-async fn watch_over(mut connection: MultiplexedConnection, number: u64, broken: &mut mpsc::Receiver<u64>) -> String {
+/// A connection, and why its server would not write.
+async fn connect(dialer: &Dialer) -> Result<(MultiplexedConnection, Option<String>), String> {
+    let mut connection = dialer.dial().await?;
+    let refused = look(&mut connection).await.map_err(|error| reason(&error))?;
+    Ok((connection, refused))
+}
+
+/// Says whether the server writes; ends, with the reason, when the connection is broken.
+async fn watch_over(
+    mut connection: MultiplexedConnection,
+    number: u64,
+    seen: &mut mpsc::Receiver<Seen>,
+    told: &watch::Sender<State>,
+) -> String {
     loop {
-        tokio::select! {
-            found = broken.recv() => match found {
-                Some(found) if found == number => return "the connection broke".to_owned(),
-                Some(_) => {}
+        let pause = tokio::select! {
+            found = seen.recv() => match found {
+                Some(Seen::Broken(found)) if found == number => return "the connection broke".to_owned(),
+                Some(Seen::Refused) => PROBE_AFTER_REFUSAL,
+                Some(Seen::Broken(_)) => continue,
                 None => return "nobody asks any more".to_owned(),
             },
-            () = sleep(PING_EVERY) => if let Err(error) = ping(&mut connection).await {
-                return reason(&error);
-            },
+            () = sleep(PROBE_EVERY) => Duration::ZERO,
+        };
+        match look(&mut connection).await {
+            Ok(found) => note(told, found),
+            Err(error) => return reason(&error),
         }
+        sleep(pause).await;
     }
+}
+
+/// Notes whether the server writes, in the log where that is new.
+fn note(told: &watch::Sender<State>, found: Option<String>) {
+    told.send_if_modified(|state| match state {
+        State::Up { refused, .. } if *refused != found => {
+            if let Some(why) = &found {
+                tracing::warn!(%why, "the session store cannot be written");
+            } else {
+                tracing::info!("the session store can be written again");
+            }
+            *refused = found;
+            true
+        }
+        State::Up { .. } | State::Down { .. } => false,
+    });
 }
 
 /// Says why the server is away, in the log once for each reason.

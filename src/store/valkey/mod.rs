@@ -10,11 +10,11 @@
 //! upwarden:{r:NAMESPACE}   records by name: a hash of version ‖ sealed text
 //! upwarden:{c:NAME}    a counter
 //! ```
-//! The server's ACL must allow: `~upwarden:* +ping +get +set +del +exists +hget +hset +hdel +hgetall +incrby +pexpire +pttl
-//! +zadd +zrem +zrange +zremrangebyscore +eval +evalsha +script|load` (and `+select` with a database number).
+//! The server's ACL must allow what docs/sessions.md says (and `+select` with a database number). `probe` asks for all of it.
 
 mod address;
 mod link;
+mod probe;
 mod scripts;
 
 use std::path::Path;
@@ -129,10 +129,11 @@ impl SessionStore for Server {
         self.link.ask(remove).await
     }
 
-    async fn end_owned(&self, owner: &str) -> Result<u64, StoreError> {
+    async fn end_owned(&self, owner: &str, own: Option<&str>) -> Result<u64, StoreError> {
         let mut list = cmd("ZRANGE");
         list.arg(owner_key(owner)).arg(0).arg(-1);
-        let ids: Vec<String> = self.link.ask(list).await?;
+        let mut ids: Vec<String> = self.link.ask(list).await?;
+        ids.sort_by_key(|id| Some(id.as_str()) == own);
         let mut ended = 0;
         for id in ids {
             let mut delete = cmd("DEL");
@@ -196,6 +197,14 @@ impl SessionStore for Server {
 
     fn healthy(&self) -> bool {
         self.link.is_up()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.link.trouble()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.link.ready().await
     }
 }
 

@@ -166,10 +166,14 @@ impl Client {
 
     /// A connection to the door.
     pub(crate) async fn connect(&self) -> Box<dyn Stream> {
-        match &self.at {
-            Knock::Tcp(address) => Box::new(within(TcpStream::connect(address)).await.expect("the door is open")),
-            Knock::Unix(path) => Box::new(within(UnixStream::connect(path)).await.expect("the door is open")),
-        }
+        self.knock().await.expect("the door is open")
+    }
+
+    async fn knock(&self) -> std::io::Result<Box<dyn Stream>> {
+        Ok(match &self.at {
+            Knock::Tcp(address) => Box::new(within(TcpStream::connect(address)).await?),
+            Knock::Unix(path) => Box::new(within(UnixStream::connect(path)).await?),
+        })
     }
 }
 
@@ -223,8 +227,8 @@ impl Call {
         self.attempt().await.expect("an answer")
     }
 
-    /// [`Call::open`], where there may be no answer at all.
-    pub(crate) async fn attempt(self) -> Result<Streaming, hyper::Error> {
+    /// [`Call::open`], where there may be no answer at all, nor a door.
+    pub(crate) async fn attempt(self) -> Result<Streaming, Box<dyn std::error::Error + Send + Sync>> {
         let Self { client, method, target, mut headers, body } = self;
         if let Some(cookies) = client.jar().field() {
             headers.append("cookie", HeaderValue::from_str(&cookies).unwrap());
@@ -235,11 +239,11 @@ impl Call {
         let connected = CONNECTIONS.spawn({
             let client = client.clone();
             async move {
-                let stream = TokioIo::new(client.connect().await);
+                let stream = TokioIo::new(client.knock().await?);
                 let (sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
                 // Its end is seen in the body.
                 tokio::spawn(connection);
-                Ok::<_, hyper::Error>(sender)
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(sender)
             }
         });
         let mut sender = connected.await.unwrap()?;

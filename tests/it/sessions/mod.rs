@@ -9,6 +9,7 @@ mod keys;
 mod outages;
 mod replicas;
 mod sign_out;
+mod store_down;
 mod stores;
 mod tabs;
 mod verify;

@@ -89,7 +89,7 @@ async fn a_crowd_of_saves_is_kept_whole() {
     for (id, value) in ids.iter().zip(&values) {
         assert_eq!(world.open(value).await.unwrap().session.id, *id);
     }
-    assert_eq!(within(world.store.end_user("1")).await.unwrap(), 400);
+    assert_eq!(within(world.store.end_user("1", None)).await.unwrap(), 400);
 }
 
 /// A process of this same binary that saves sessions and says each one's cookie once it is acknowledged.

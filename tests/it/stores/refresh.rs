@@ -145,7 +145,7 @@ async fn what_upwork_gave_while_the_store_was_gone_is_not_lost() {
     scene.world.server.as_mut().unwrap().kill();
     scene.sandbox.release();
     let answer = within(flight).await.unwrap();
-    assert!(matches!(answer, Err(RefreshError::Unavailable { .. })), "{answer:?}");
+    assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
     scene.world.server.as_mut().unwrap().restart();
     let fresh = until(async || replica.refresher.fresh(held.clone(), Need::Due).await.ok()).await;
     assert_eq!(scene.calls(), 1, "a second call would have revoked the family");
@@ -161,7 +161,7 @@ async fn a_store_that_is_down_leaves_the_session_alone() {
     let held = replica.held(&scene).await;
     scene.world.server.as_mut().unwrap().kill();
     let answer = within(replica.refresher.fresh(held, Need::Due)).await;
-    assert!(matches!(answer, Err(RefreshError::Unavailable { .. })), "{answer:?}");
+    assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
     assert_eq!(scene.calls(), 0);
 }
 
@@ -178,7 +178,7 @@ async fn a_session_signed_out_during_its_refresh_does_not_come_back() {
             async move { refresher.fresh(held, Need::Due).await }
         });
         within(scene.sandbox.held(1)).await;
-        within(store.end_user(FREELANCER)).await.unwrap();
+        within(store.end_user(FREELANCER, None)).await.unwrap();
         scene.sandbox.release();
         let answer = within(flight).await.unwrap();
         assert!(matches!(answer, Err(RefreshError::Revoked)), "{answer:?}");

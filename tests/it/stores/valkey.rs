@@ -32,7 +32,7 @@ async fn a_certificate_nobody_vouches_for_and_a_wrong_password_are_a_store_that_
         world.config = Config::Valkey { url, ca_file };
         let store = world.open_again().unwrap();
         // Until it was refused, it may only say that there was no answer yet.
-        let why = until(async || match store.end_user("1").await {
+        let why = until(async || match store.end_user("1", None).await {
             Err(StoreError::Down(why)) if why.contains(told) => Some(why),
             other => {
                 assert!(matches!(other, Err(StoreError::Down(_))), "{other:?}");

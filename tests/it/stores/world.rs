@@ -219,7 +219,7 @@ impl Server {
     }
 
     /// A connection that may do everything.
-    pub(super) async fn admin(&self) -> MultiplexedConnection {
+    pub(crate) async fn admin(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.admin.as_str()).unwrap();
         within(client.get_multiplexed_async_connection()).await.unwrap()
     }
