@@ -9,12 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::bind::{Listening, SocketFile};
+use super::bind::SocketFile;
+use super::listening::{Accepted, Socket, is_the_clients};
 use super::permits::{Permit, Permits};
 use super::{DoorSpec, Limits};
 use crate::telemetry::Door;
@@ -33,7 +39,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconn
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) door: Door,
-    pub(super) tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    pub(super) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     pub(super) h2c: bool,
     pub(super) limits: Arc<Limits>,
     pub(super) metrics: Arc<Metrics>,
@@ -45,13 +51,8 @@ pub(super) struct Arrival {
     pub(super) address: Option<SocketAddr>,
     pub(super) room: Arc<Room>,
     pub(super) permit: Permit,
-}
-
-/// A socket that belongs to no runtime yet.
-#[derive(Debug)]
-pub(super) enum Accepted {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
+    /// The drain waits for it from here on, not only once a worker has taken it up.
+    pub(super) counted: TaskTrackerToken,
 }
 
 /// A worker as the acceptors see it.
@@ -64,71 +65,72 @@ pub(super) struct Desk {
 /// One door's acceptor.
 pub(super) struct Acceptor {
     socket: Socket,
-    /// Removed with the acceptor.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
+    entrance: Entrance,
+}
+
+/// What lies behind a door's socket.
+struct Entrance {
     room: Arc<Room>,
     permits: Arc<Permits>,
     desks: Vec<Desk>,
+    tracker: TaskTracker,
     polite: Arc<Semaphore>,
 }
 
 impl Acceptor {
-    pub(super) fn new(spec: DoorSpec, desks: Vec<Desk>, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub(super) fn new(
+        spec: DoorSpec,
+        desks: Vec<Desk>,
+        tracker: TaskTracker,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
         let DoorSpec { door, bound, tls, h2c, limits, exempt, descriptors } = spec;
         let permits = Permits::new(door, &limits, exempt, metrics.clone(), descriptors);
         let room = Arc::new(Room { door, tls, h2c, limits: Arc::new(limits), metrics });
-        let (socket, file) = (Socket::new(bound.socket)?, bound.file);
-        Ok(Self { socket, _file: file, room, permits, desks, polite: Arc::new(Semaphore::new(POLITE)) })
+        let entrance = Entrance { room, permits, desks, tracker, polite: Arc::new(Semaphore::new(POLITE)) };
+        Ok(Self { socket: Socket::new(bound.socket)?, file: bound.file, entrance })
     }
 
-    /// Accepts until `stop`; then the socket is closed and its port free.
+    /// Accepts until `stop`; then the socket is closed and its port free. Who has connected before is taken in.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut pause = None;
+        let Self { socket: listening, file, entrance } = self;
+        let (door, mut pause) = (entrance.room.door, None);
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = stop.cancelled() => {
-                    // Who is in the system's queue has connected before we closed.
-                    self.take_in_the_queue().await;
-                    return;
-                }
-                accepted = self.socket.accept() => accepted,
+                () = stop.cancelled() => break,
+                accepted = listening.accept() => accepted,
             };
             match accepted {
                 Ok((socket, address)) => {
                     pause = None;
-                    self.take_in(socket, address);
+                    entrance.take_in(socket, address);
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
-                    self.room.metrics.refused(self.room.door, Refusal::Accept);
+                    entrance.room.metrics.refused(door, Refusal::Accept);
                     let time = pause.map_or(BACK_OFF.0, |time: Duration| (time * 2).min(BACK_OFF.1));
                     if pause.is_none() {
-                        tracing::error!(door = self.room.door.as_str(), %error, "cannot accept connections, trying on");
+                        tracing::error!(door = door.as_str(), %error, "cannot accept connections, trying on");
                     }
                     pause = Some(time);
                     tokio::select! {
-                        () = stop.cancelled() => return,
+                        () = stop.cancelled() => break,
                         () = tokio::time::sleep(time) => {}
                     }
                 }
             }
         }
-    }
-
-    async fn take_in_the_queue(&self) {
-        loop {
-            tokio::select! {
-                biased;
-                accepted = self.socket.accept() => match accepted {
-                    Ok((socket, address)) => self.take_in(socket, address),
-                    Err(_) => return,
-                },
-                () = std::future::ready(()) => return,
-            }
+        // The way to a Unix socket goes first, so that its queue grows no more.
+        drop(file);
+        if let Err(error) = listening.close(|socket, address| entrance.take_in(socket, address)).await {
+            tracing::warn!(door = door.as_str(), %error, "the last who connected may be lost");
         }
     }
+}
 
+impl Entrance {
     fn take_in(&self, socket: Accepted, address: Option<SocketAddr>) {
         let permit = match self.permits.take(address.map(|address| address.ip())) {
             Ok(permit) => permit,
@@ -137,22 +139,31 @@ impl Acceptor {
         let Some(desk) = self.desks.iter().min_by_key(|desk| desk.load.load(Ordering::Relaxed)) else { return };
         let permit = permit.on(desk.load.clone());
         // A queue that is closed belongs to a worker that has ended; then `run` is ending too.
-        let _ = desk.arrivals.send(Arrival { socket, address, room: self.room.clone(), permit });
+        let _ = desk.arrivals.send(Arrival {
+            socket,
+            address,
+            room: self.room.clone(),
+            permit,
+            counted: self.tracker.token(),
+        });
     }
 
-    /// 503 with Retry-After where the client can read it; under TLS that would cost a handshake, so it is closed.
+    /// 503 with Retry-After, under TLS too, by HTTP/1.1: who speaks HTTP/2 alone is closed in the handshake.
     fn turn_away(&self, socket: Accepted, refusal: Refusal, address: Option<IpAddr>) {
         self.room.metrics.refused(self.room.door, refusal);
         tracing::debug!(door = self.room.door.as_str(), ?address, ?refusal, "connection turned away");
-        if self.room.tls.is_some() {
-            return;
-        }
         let Ok(place) = self.polite.clone().try_acquire_owned() else { return };
+        let tls = self.room.tls.as_ref().map(|tls| tls.borrow().clone());
         tokio::spawn(async move {
             let told = async {
-                match socket {
-                    Accepted::Tcp(socket) => tell(tokio::net::TcpStream::from_std(socket)?).await,
-                    Accepted::Unix(socket) => tell(tokio::net::UnixStream::from_std(socket)?).await,
+                match (socket, tls) {
+                    (Accepted::Tcp(socket), None) => tell(TcpStream::from_std(socket)?).await,
+                    (Accepted::Tcp(socket), Some(config)) => {
+                        let mut config = ServerConfig::clone(&config);
+                        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                        tell(TlsAcceptor::from(Arc::new(config)).accept(TcpStream::from_std(socket)?).await?).await
+                    }
+                    (Accepted::Unix(socket), _) => tell(UnixStream::from_std(socket)?).await,
                 }
             };
             // Told or not, it is over.
@@ -172,51 +183,6 @@ where
     let mut waste = [0; 1024];
     while socket.read(&mut waste).await? > 0 {}
     Ok(())
-}
-
-/// A connection that was given up before it was accepted, or a signal: nothing is wrong here.
-fn is_the_clients(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    )
-}
-
-/// A listening socket, whichever kind, on the caller's runtime.
-enum Socket {
-    Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener),
-}
-
-impl Socket {
-    fn new(listening: Listening) -> io::Result<Self> {
-        match listening {
-            Listening::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                tokio::net::TcpListener::from_std(listener).map(Self::Tcp)
-            }
-            Listening::Unix(listener) => {
-                listener.set_nonblocking(true)?;
-                tokio::net::UnixListener::from_std(listener).map(Self::Unix)
-            }
-        }
-    }
-
-    /// Loses no connection where it is dropped.
-    async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, address) = listener.accept().await?;
-                // Answers leave at once; a socket that refuses the option works all the same.
-                let _ = socket.set_nodelay(true);
-                Ok((Accepted::Tcp(socket.into_std()?), Some(address)))
-            }
-            Self::Unix(listener) => {
-                let (socket, _) = listener.accept().await?;
-                Ok((Accepted::Unix(socket.into_std()?), None))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

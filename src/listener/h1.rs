@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::header::CONNECTION;
@@ -75,11 +76,7 @@ where
     let served = tokio::select! {
         biased;
         served = connection.as_mut() => served,
-        () = drain.cancelled() => {
-            // Not hyper's graceful shutdown: it closes an idle connection under the request that is on its way.
-            traffic.drain();
-            connection.await
-        }
+        () = drain.cancelled() => drained(connection.as_mut(), &traffic).await,
     };
     match served {
         // Never seen: what the guard lets through, hyper can read. It has answered with a bare status of its own.
@@ -87,9 +84,37 @@ where
             traffic.count(metrics::Refusal::BadMessage);
             tracing::warn!(%error, "a request that passed the guard could not be parsed");
         }
-        Err(error) => tracing::debug!(%error, "connection ended"),
+        Err(error) => {
+            if std::error::Error::source(&error).is_some_and(is_timeout) {
+                traffic.count(metrics::Refusal::AnswerTimeout);
+            }
+            tracing::debug!(%error, "connection ended");
+        }
         Ok(()) => {}
     }
+}
+
+/// Serves what is left of a connection while its door drains.
+async fn drained<C>(mut connection: Pin<&mut C>, traffic: &Traffic) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    // Not hyper's graceful shutdown: it closes an idle connection under the request that is on its way.
+    traffic.drain();
+    loop {
+        tokio::select! {
+            biased;
+            served = connection.as_mut() => return served,
+            // An answer whose head was sent before has not said that it is the last. hyper asks the guard again, which then
+            // sees that there is little left to wait for.
+            () = traffic.ended.notified() => {}
+        }
+    }
+}
+
+/// The guard's word for an answer that nobody takes; or the system's, which means the same.
+fn is_timeout(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 fn inbound(request: Request<Incoming>, number: u64, limits: &Limits, traffic: &Arc<Traffic>) -> Request<Body> {

@@ -15,6 +15,7 @@ mod h1;
 mod h2;
 mod inbound;
 mod io;
+mod listening;
 mod permits;
 pub mod plain;
 mod refused;
@@ -186,7 +187,9 @@ where
     }
     let mut acceptors = JoinSet::new();
     for spec in doors {
-        acceptors.spawn(accept::Acceptor::new(spec, desks.clone(), metrics.clone())?.run(drain.token.clone()));
+        acceptors.spawn(
+            accept::Acceptor::new(spec, desks.clone(), tracker.clone(), metrics.clone())?.run(drain.token.clone()),
+        );
     }
     drop(desks);
     let accepted = async {

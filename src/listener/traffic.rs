@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Refused;
@@ -27,6 +28,8 @@ pub(super) struct Traffic {
     declined: AtomicU64,
     switched: AtomicBool,
     draining: OnceLock<Instant>,
+    /// Told of the end of each answer while it drains.
+    pub(super) ended: Notify,
     began: Instant,
     /// Milliseconds after `began` when the last answer ended.
     quiet: AtomicU64,
@@ -59,6 +62,7 @@ impl Traffic {
             declined: AtomicU64::new(0),
             switched: AtomicBool::new(false),
             draining: OnceLock::new(),
+            ended: Notify::new(),
             began: Instant::now(),
             quiet: AtomicU64::new(0),
             awaited: AtomicBool::new(false),
@@ -139,6 +143,9 @@ impl Traffic {
         let quiet = self.began.elapsed().as_millis();
         self.quiet.store(u64::try_from(quiet).unwrap_or(u64::MAX), Relaxed);
         self.wake();
+        if self.draining.get().is_some() {
+            self.ended.notify_one();
+        }
     }
 
     /// When the last answer ended, or else the connection began.
@@ -185,9 +192,9 @@ impl Traffic {
         let _ = self.draining.set(Instant::now());
     }
 
-    /// Since when it drains.
+    /// Since when it drains and no answer has ended; `None` where it does not drain.
     pub(super) fn draining(&self) -> Option<Instant> {
-        self.draining.get().copied()
+        self.draining.get().map(|began| self.quiet_since().max(*began))
     }
 }
 

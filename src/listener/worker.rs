@@ -15,9 +15,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept::{Accepted, Arrival, Room};
+use super::accept::{Arrival, Room};
 use super::h1::Terms;
 use super::io::{Io, Socket};
+use super::listening::Accepted;
 use super::{Peer, h1, h2};
 use crate::body::Body;
 use crate::telemetry::access::PeerIds;
@@ -69,7 +70,9 @@ where
     H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let Arrival { socket, address, room, permit } = arrival;
+    let Arrival { socket, address, room, permit, counted } = arrival;
+    // This task is counted itself.
+    drop(counted);
     let opened = match socket {
         Accepted::Tcp(socket) => open(socket, &room).await,
         Accepted::Unix(socket) => UnixStream::from_std(socket).map(Socket::Unix).ok(),

@@ -72,6 +72,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// A body of which nothing came for too long.
     BodyTimeout,
+    /// An answer of which the client takes nothing for too long.
+    AnswerTimeout,
     /// Too many connections in all.
     Connections,
     /// Too many connections of one address.
@@ -223,6 +225,7 @@ impl Metrics {
             Refusal::HeadTimeout => "head_timeout",
             Refusal::BodyTooLarge => "body_too_large",
             Refusal::BodyTimeout => "body_timeout",
+            Refusal::AnswerTimeout => "answer_timeout",
             Refusal::Connections => "connections",
             Refusal::ConnectionsPerAddress => "connections_per_address",
             Refusal::Tls => "tls",
@@ -289,7 +292,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ("upwarden_refreshes_total", "Token refreshes, by outcome."),
         ("upwarden_upstream_errors_total", "Upstreams that failed, by side."),
         ("upwarden_pace_refused_total", "Calls that did not get their turn under Upwork's limits, by reason."),
-        ("upwarden_refused_total", "What a door refused before a handler saw it, by reason."),
+        ("upwarden_refused_total", "What a door refused or ended by itself, by reason."),
     ];
     for (name, text) in counters {
         recorder.describe_counter(name.into(), None, text.into());

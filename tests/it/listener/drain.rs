@@ -9,9 +9,20 @@ use tokio::sync::{Notify, mpsc};
 use upwarden::body::Body;
 use upwarden::listener;
 
-use super::door::{Door, echo, within};
+use super::door::{BOUND, Door, Opened, echo, within};
+use crate::harness::feed;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Until the port is free; nobody connects for it, since who meets the very end is refused a second later only.
+async fn closed(door: &Opened) {
+    let free = async {
+        while listener::bind(&listener::Address::Tcp(door.address)).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(free).await;
+}
 
 #[tokio::test]
 async fn requests_in_flight_are_finished_and_their_connections_closed() {
@@ -50,11 +61,36 @@ async fn a_request_on_its_way_on_an_idle_connection_is_still_answered() {
         client.until("GET / []").await;
     }
     door.drain.cancel();
-    within(async { while TcpStream::connect(door.address).await.is_ok() {} }).await;
+    closed(&door).await;
     asking.send(GET).await;
     let answer = asking.rest().await;
     assert!(answer.contains("\r\nconnection: close\r\n") && answer.ends_with("GET / []"), "{answer}");
     assert_eq!(idle.rest().await, "");
+    door.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_in_the_drain_leaves_nothing_to_wait_for() {
+    let (pieces, body) = feed();
+    let body = Arc::new(std::sync::Mutex::new(Some(body)));
+    let door = Door { drain: BOUND * 10, ..Door::default() }.open(move |_, _| {
+        let body = body.lock().unwrap().take().unwrap_or_else(|| Body::full("after"));
+        async move { Response::new(body) }
+    });
+    let (mut last, mut asking) = (door.connect().await, door.connect().await);
+    last.send(GET).await;
+    pieces.send("begun".into()).await.unwrap();
+    let head = last.until("begun").await;
+    assert!(!head.contains("connection: close"), "it does not know that it will be the last: {head}");
+    asking.send(GET).await;
+    asking.until("after").await;
+    door.drain.cancel();
+    closed(&door).await;
+    drop(pieces);
+    last.until("0\r\n\r\n").await;
+    // What was on its way has its time, counted from the answer's end.
+    last.send(GET).await;
+    assert!(last.until("after").await.contains("connection: close"));
     door.close().await;
 }
 

@@ -132,6 +132,29 @@ async fn http_1_goes_over_tls_too_and_a_failed_handshake_is_counted() {
 }
 
 #[tokio::test]
+async fn a_full_door_says_so_under_tls_too() {
+    let (server, client) = tls();
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let door = Door { tls: Some(server), limits, ..Door::default() }.open(echo);
+    let mut first = connect(&door, &client, b"http/1.1").await;
+    first.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut some = [0; 12];
+    within(first.read_exact(&mut some)).await.unwrap();
+    // As a browser offers it.
+    let mut config = ClientConfig::clone(&client);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let socket = TcpStream::connect(door.address).await.unwrap();
+    let second = TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), socket);
+    let mut second = within(second).await.unwrap();
+    second.write_all(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within(second.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: "), "{answer}");
+    drop(first);
+    door.close().await;
+}
+
+#[tokio::test]
 async fn a_drain_sends_goaway_and_finishes_what_is_open() {
     let (server, client) = tls();
     let (asked, mut arrived) = mpsc::unbounded_channel();
