@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::frames::Frames;
 use super::h1::{Terms, origin_form};
 use super::inbound::{Answer, Ends, Inbound};
 use super::io::Io;
@@ -37,9 +38,13 @@ const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs
 /// For the last frames after a GOAWAY that we did not want to send.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// Spawns the requests of a connection so that the drain counts them.
+/// Spawns the requests of a connection so that the drain counts them, and resets those whose answers nobody takes.
 #[derive(Clone)]
-struct Spawn(TaskTracker);
+struct Spawn {
+    tracker: TaskTracker,
+    streams: Arc<Streams>,
+    allowed: Duration,
+}
 
 impl<F> hyper::rt::Executor<F> for Spawn
 where
@@ -47,7 +52,19 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        let Some(taken) = self.streams.latest() else {
+            self.tracker.spawn(future);
+            return;
+        };
+        let (streams, allowed) = (self.streams.clone(), self.allowed);
+        self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                _ = future => {}
+                // Dropped, the stream is reset (RFC 9113 section 8.1).
+                () = taken.stalled(allowed) => streams.count(metrics::Refusal::AnswerTimeout),
+            }
+        });
     }
 }
 
@@ -60,7 +77,9 @@ where
     let Terms { limits, metrics, permit: _permit, peer } = terms;
     let streams = Streams::new(peer.door, metrics);
     let (drain, idle) = (peer.drain.clone(), limits.idle_timeout);
-    let builder = builder(&limits, &peer.tracker);
+    let spawn = Spawn { tracker: peer.tracker.clone(), streams: streams.clone(), allowed: idle };
+    let builder = builder(&limits, spawn);
+    let io = Frames::new(io, limits.clone(), streams.clone());
     let service = {
         let streams = streams.clone();
         service_fn(move |request: Request<Incoming>| {
@@ -77,8 +96,8 @@ where
     run(connection, &streams, drain, idle).await;
 }
 
-fn builder(limits: &Limits, tracker: &TaskTracker) -> http2::Builder<Spawn> {
-    let mut builder = http2::Builder::new(Spawn(tracker.clone()));
+fn builder(limits: &Limits, spawn: Spawn) -> http2::Builder<Spawn> {
+    let mut builder = http2::Builder::new(spawn);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -93,9 +112,10 @@ fn builder(limits: &Limits, tracker: &TaskTracker) -> http2::Builder<Spawn> {
     builder
 }
 
-/// Polls the connection until it ends, drains, is idle for too long, or is abused.
+/// Polls the connection until it ends, or is abused. Where it drains or is idle for too long it says GOAWAY, and ends when
+/// what was begun by then is done: a request that crosses the GOAWAY on its way is one of those (RFC 9113 section 6.8).
 async fn run<S>(
-    connection: http2::Connection<TokioIo<Io>, S, Spawn>,
+    connection: http2::Connection<TokioIo<Frames>, S, Spawn>,
     streams: &Streams,
     drain: CancellationToken,
     idle: Duration,
@@ -105,9 +125,8 @@ async fn run<S>(
 {
     let mut connection = std::pin::pin!(connection);
     let mut quiet = std::pin::pin!(tokio::time::sleep(idle));
-    let mut leaving = false;
     loop {
-        tokio::select! {
+        let leaves = tokio::select! {
             biased;
             served = connection.as_mut() => {
                 if let Err(error) = served {
@@ -115,26 +134,33 @@ async fn run<S>(
                 }
                 return;
             }
-            () = drain.cancelled(), if !leaving => {
-                leaving = true;
-                connection.as_mut().graceful_shutdown();
-            }
+            () = drain.cancelled(), if streams.leaving().is_none() => true,
             () = streams.changed.notified() => {
                 if streams.is_abused() {
-                    streams.metrics.refused(streams.door, metrics::Refusal::Http2Abuse);
-                    tracing::warn!(door = streams.door.as_str(), "HTTP/2 connection closed: most of its requests were aborted");
                     break;
                 }
                 quiet.as_mut().reset(Instant::now() + idle);
+                false
             }
             () = quiet.as_mut() => {
-                if streams.is_idle() {
-                    break;
+                let now = Instant::now();
+                let since = if streams.is_idle() { streams.last_taken().max(quiet.deadline() - idle) } else { now };
+                let over = since + idle <= now;
+                if over && streams.leaving().is_some() {
+                    // What is left is bytes that the client makes no room for.
+                    return;
                 }
-                quiet.as_mut().reset(Instant::now() + idle);
+                quiet.as_mut().reset(if over { now } else { since } + idle);
+                over
             }
+        };
+        if leaves {
+            streams.leave();
+            connection.as_mut().graceful_shutdown();
         }
     }
+    streams.count(metrics::Refusal::Http2Abuse);
+    tracing::warn!(door = streams.door.as_str(), "HTTP/2 connection closed: most of its requests were aborted");
     connection.as_mut().graceful_shutdown();
     // Whether the peer listens to the end is its own affair.
     let _ = tokio::time::timeout(PARTING, connection).await;
@@ -148,7 +174,7 @@ fn ended(error: &hyper::Error, streams: &Streams) {
         tracing::debug!(%error, "connection ended");
         return;
     };
-    streams.metrics.refused(streams.door, metrics::Refusal::Http2Abuse);
+    streams.count(metrics::Refusal::Http2Abuse);
     tracing::info!(door = streams.door.as_str(), reason = %reason, rule = "RFC 9113 5.4.1", "refused");
 }
 
@@ -181,6 +207,7 @@ fn inbound(request: Request<Incoming>, limits: &Limits, streams: &Arc<Streams>) 
 
 /// Brings a request into the shape HTTP/1 requests have, or says why it has none.
 fn shape(parts: &mut request::Parts, limits: &Limits) -> Result<(), Refused> {
+    join_cookies(&mut parts.headers);
     if parts.headers.len() > limits.head_fields {
         return Err(Refusal::TooManyFields.into());
     }
@@ -203,7 +230,6 @@ fn shape(parts: &mut request::Parts, limits: &Limits) -> Result<(), Refused> {
         return Err(Refused::FIELD_VALUE);
     }
     host(&parts.uri, &mut parts.headers)?;
-    join_cookies(&mut parts.headers);
     parts.uri = origin_form(&parts.uri);
     Ok(())
 }

@@ -140,7 +140,14 @@ impl http_body::Body for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Ends::Http2(flight) = &this.ends {
+            // hyper asks for a piece when it has sent the one before.
+            flight.taken.asked();
+        }
         let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let (Ends::Http2(flight), true) = (&this.ends, polled.is_ready()) {
+            flight.taken.given();
+        }
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || (polled.is_ready() && this.body.is_end_stream()) {
             this.ended();
         }

@@ -10,6 +10,7 @@
 
 mod accept;
 mod bind;
+mod frames;
 mod guard;
 mod h1;
 mod h2;

@@ -1,36 +1,29 @@
 //! Leaving: SIGTERM under load loses no request, a second signal ends at once, and the port is free at once.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Response;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use upwarden::body::Body;
 
 use super::Raw;
+use super::frames::{END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, frame, get};
 use super::process::{Sidecar, Start};
-use crate::harness::{App, until, within};
+use crate::harness::{App, feed, until, within};
 
 /// A client that asks over and over on one connection, as a load balancer's pool does: it opens another where it was told
-/// that this one ends, and stops when nobody accepts any more: a connection that the system took into the queue of a socket
-/// that was being closed is reset before a byte came, and its request may go elsewhere. Anything else fails.
-async fn ask_on(sidecar: std::net::SocketAddr, answered: Arc<AtomicUsize>) {
+/// that this one ends, and stops when nobody accepts any more. Anything else fails.
+async fn ask_on(sidecar: SocketAddr, answered: Arc<AtomicUsize>) {
     while let Ok(stream) = TcpStream::connect(sidecar).await {
         let mut client = Raw(stream);
-        let mut fresh = true;
         loop {
-            let sent = client.0.write_all(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
-            let first = client.0.readable().await.and(client.0.try_read(&mut [0; 9]));
-            if fresh && (sent.is_err() || !matches!(first, Ok(9))) {
-                break;
-            }
-            assert!(matches!(first, Ok(9)), "a connection ended without having said so: {first:?}");
-            fresh = false;
-            let answer = ["HTTP/1.1 ", &client.until("GET /x\n").await].concat();
+            client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            let answer = client.until("GET /x\n").await;
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
             answered.fetch_add(1, Ordering::Relaxed);
             if answer.contains("connection: close") {
@@ -40,9 +33,21 @@ async fn ask_on(sidecar: std::net::SocketAddr, answered: Arc<AtomicUsize>) {
     }
 }
 
+/// A client with a connection for each request.
+async fn ask_afresh(sidecar: SocketAddr, answered: Arc<AtomicUsize>) {
+    while let Ok(stream) = TcpStream::connect(sidecar).await {
+        let mut client = Raw(stream);
+        client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = client.until("GET /x\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 async fn under_load(sidecar: &Sidecar, leave: impl AsyncFnOnce()) -> usize {
     let answered = Arc::new(AtomicUsize::new(0));
-    let clients: Vec<_> = (0..16).map(|_| tokio::spawn(ask_on(sidecar.public, answered.clone()))).collect();
+    let mut clients: Vec<_> = (0..16).map(|_| tokio::spawn(ask_on(sidecar.public, answered.clone()))).collect();
+    clients.extend((0..8).map(|_| tokio::spawn(ask_afresh(sidecar.public, answered.clone()))));
     until("load", async || (answered.load(Ordering::Relaxed) > 200).then_some(())).await;
     leave().await;
     for client in clients {
@@ -81,6 +86,48 @@ async fn upwarden_drain_does_the_same() {
         assert!(begun.elapsed() >= Duration::from_millis(300), "it returns when the delay is over");
     })
     .await;
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_says_nothing_does_not_hold_the_drain_up() {
+    let sidecar = Start::with(App::default()).set("public.h2c", true).set("drain.timeout", "300s").start();
+    let mut client = Frames::to(sidecar.public).await;
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/"))).await;
+    client.body(1).await;
+    sidecar.signal("TERM");
+    let mut last = Vec::new();
+    while let Some(frame) = client.next().await {
+        if frame.kind == GOAWAY {
+            last.push(u32::from_be_bytes(frame.payload[..4].try_into().unwrap()));
+        }
+    }
+    // RFC 9113 section 6.8: first that it goes, then what it has taken up.
+    assert_eq!(last, [(1 << 31) - 1, 1]);
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn events_flow_through_sigterm_to_their_end() {
+    let (events, body) = feed();
+    let body = std::sync::Mutex::new(Some(body));
+    let app = App::new(move |_| {
+        let body = body.lock().unwrap().take().unwrap_or_else(Body::empty);
+        async move { Response::new(body) }
+    });
+    let sidecar = Start::with(app).start();
+    let mut client = Raw::to(sidecar.public).await;
+    client.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    events.send("data: 0\n\n".into()).await.unwrap();
+    client.until("data: 0\n\n").await;
+    sidecar.signal("TERM");
+    until("closed doors", async || TcpStream::connect(sidecar.public).await.is_err().then_some(())).await;
+    for number in 1..10 {
+        events.send(format!("data: {number}\n\n").into()).await.unwrap();
+        client.until(&format!("data: {number}\n\n")).await;
+    }
+    drop(events);
+    assert!(client.rest().await.ends_with("0\r\n\r\n"));
     assert_eq!(sidecar.ended().await.code(), Some(0));
 }
 

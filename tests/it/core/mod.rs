@@ -11,6 +11,7 @@ mod early;
 mod forwarded;
 mod frames;
 mod http2;
+mod http2_times;
 mod limits;
 mod memory;
 mod paths;
