@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
@@ -111,6 +111,9 @@ impl Admin {
                 response.headers_mut().insert(CONTENT_TYPE, kind);
                 response
             }
+            ("/drain", &Method::POST) if is_a_pages(request.headers()) => {
+                text(StatusCode::FORBIDDEN, "a page in a browser may not ask for the drain; `upwarden drain` may")
+            }
             ("/drain", &Method::POST) if peer.ip().to_canonical().is_loopback() => {
                 self.drain.send_replace(true);
                 self.life.reached(Phase::Draining).await;
@@ -125,6 +128,12 @@ impl Admin {
             _ => text(StatusCode::NOT_FOUND, "the admin door has /livez, /readyz, /metrics and, by POST, /drain"),
         }
     }
+}
+
+/// A browser says where a POST comes from (Fetch standard), and no page of ours asks here: whoever says so is another's page,
+/// on the same machine as the operator who reads it. `upwarden drain` and curl say nothing.
+fn is_a_pages(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
 fn not_allowed(allow: &'static str) -> Response<Body> {
@@ -181,5 +190,23 @@ mod tests {
         assert_eq!(ask(&admin, "POST", "/drain", "127.0.0.1:5").await.0, 200);
         assert!(*drain.borrow());
         assert_eq!(ask(&admin, "GET", "/", "127.0.0.1:5").await.0, 404);
+    }
+
+    #[tokio::test]
+    async fn a_page_in_a_browser_may_not_ask_for_the_drain() {
+        let (life, drain) = (Life::default(), watch::Sender::new(false));
+        let admin = Admin::new(life.clone(), Metrics::new().handle(), drain.clone());
+        life.enter(Phase::Draining);
+        for (name, value) in [
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-origin"),
+        ] {
+            let request = Request::post("/drain").header(name, value).body(Body::empty()).unwrap();
+            let response = admin.clone().handle(request, "127.0.0.1:5".parse().unwrap()).await;
+            assert_eq!(response.status(), 403, "{name}: {value}");
+        }
+        assert!(!*drain.borrow());
     }
 }

@@ -41,6 +41,9 @@ use crate::tls;
 /// Idle upstream connections are looked through, and metrics kept up, this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// What the admin door allows: a few who ask often enough to take no time over it.
+const ADMIN: plain::Few = plain::Few { connections: 32, head: Duration::from_secs(10) };
+
 /// The sockets of the doors, bound.
 #[derive(Debug)]
 pub struct Doors {
@@ -146,7 +149,8 @@ pub async fn run(
     let admin = admin.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
     admin.set_nonblocking(true).map_err(Error::Doors)?;
     let admin = tokio::net::TcpListener::from_std(admin).map_err(Error::Doors)?;
-    let admin = tokio::spawn(plain::serve(
+    let admin = tokio::spawn(plain::serve_few(
+        ADMIN,
         admin,
         move |request, peer| admin_handler.clone().handle(request, peer),
         ended.clone(),

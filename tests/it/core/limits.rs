@@ -110,6 +110,23 @@ async fn a_full_door_says_so_and_the_admin_door_answers() {
 }
 
 #[tokio::test]
+async fn the_admin_door_answers_however_many_hold_it() {
+    let sidecar = Start::with(App::default()).after("ulimit -n 200").start();
+    let mut held = Vec::new();
+    for number in 0..250 {
+        let mut client = Raw::to(sidecar.admin).await;
+        if number % 2 == 0 {
+            client.send("GET /livez HTTP/1.1\r\nHost: a\r\nx-slow: ").await;
+        }
+        held.push(client);
+    }
+    assert_eq!(sidecar.admin().get("/livez").await.status, 200);
+    assert_eq!(sidecar.client().get("/others").await.status, 200);
+    // The oldest made room.
+    assert_eq!(held[0].rest().await, "");
+}
+
+#[tokio::test]
 async fn an_address_has_its_share_and_a_trusted_proxy_more() {
     for (trusted, status) in [("", "503"), ("127.0.0.0/8", "200")] {
         let world = open(App::default())
