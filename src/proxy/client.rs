@@ -210,7 +210,8 @@ impl Client {
     }
 }
 
-/// The answer, or `None` when neither it nor anything of the upload moved for `allowed`.
+/// The answer, or `None` when neither it nor anything of the upload moved for `allowed`. While the client pauses in its
+/// upload, it is not the upstream that is slow.
 async fn within<F: Future>(allowed: Duration, upload: &Progress, answer: F) -> Option<F::Output> {
     let mut answer = std::pin::pin!(answer);
     let mut deadline = Instant::now() + allowed;
@@ -218,7 +219,7 @@ async fn within<F: Future>(allowed: Duration, upload: &Progress, answer: F) -> O
         if let Ok(output) = tokio::time::timeout_at(deadline, answer.as_mut()).await {
             return Some(output);
         }
-        deadline = upload.last_moved() + allowed;
+        deadline = if upload.waits_for_client() { Instant::now() } else { upload.last_moved() } + allowed;
         if deadline <= Instant::now() {
             return None;
         }

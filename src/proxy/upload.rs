@@ -27,6 +27,7 @@ pub(super) struct Progress {
     start: Instant,
     done: AtomicBool,
     failed: AtomicBool,
+    waits: AtomicBool,
     last_millis: AtomicU64,
     go: Notify,
 }
@@ -39,6 +40,11 @@ impl Progress {
     /// The client's side cut its body.
     pub(super) fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// More is wanted, and the client has not sent it yet; how long that may last its door says.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     pub(super) fn last_moved(&self) -> Instant {
@@ -72,6 +78,7 @@ impl Upload {
             start: Instant::now(),
             done: AtomicBool::new(http_body::Body::is_end_stream(&body)),
             failed: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
             last_millis: AtomicU64::new(0),
             go: Notify::new(),
         });
@@ -96,6 +103,7 @@ impl http_body::Body for Upload {
             self.wait = None;
         }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.waits.store(polled.is_pending(), Ordering::Relaxed);
         match &polled {
             Poll::Ready(Some(Ok(_))) => {
                 self.progress.moved();

@@ -108,6 +108,25 @@ async fn an_app_that_says_no_100_gets_the_body_after_a_second() {
 }
 
 #[tokio::test]
+async fn an_upload_that_pauses_is_no_slow_app() {
+    let app = App::raw(|mut stream| async move {
+        head(&mut stream).await.unwrap();
+        let mut body = [0; 10];
+        stream.read_exact(&mut body).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let world = open(app).set("app.timeouts.first_byte", "200ms").start();
+    let mut client = Raw::to(door(&world)).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst").await;
+    let mut space = [0];
+    // Several times as long as the app has to answer.
+    assert!(tokio::time::timeout(Duration::from_secs(1), client.0.read(&mut space)).await.is_err(), "no 504 yet");
+    client.send("later").await;
+    assert!(client.until("whole").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn trailers_go_both_ways_where_both_sides_asked() {
     let app = App::new(|request| async {
         let te = request.headers().get("te").cloned();
