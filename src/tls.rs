@@ -5,12 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName, UnixTime};
 
 /// One certificate chain and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,15 +128,76 @@ pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    if let Some(path) = ca_file {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let Some(path) = ca_file else { return Ok(builder.with_root_certificates(roots).with_no_client_auth()) };
+    let own = certificates(path)?;
+    for certificate in &own {
+        roots.add(certificate.clone()).map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
+    }
+    let trust = Arc::new(Trust::new(roots, own).map_err(|_| Error::Empty(path.to_owned()))?);
+    Ok(builder.dangerous().with_custom_certificate_verifier(trust).with_no_client_auth())
+}
+
+/// What webpki trusts; and a server that shows a certificate of `ca_file` itself. `openssl req -x509` makes one that is its
+/// own CA, and those webpki takes for nobody's server (RFC 5280 section 4.2.1.9), however plainly it was named.
+#[derive(Debug)]
+struct Trust {
+    webpki: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl Trust {
+    fn new(roots: RootCertStore, own: Vec<CertificateDer<'static>>) -> Result<Self, VerifierBuilderError> {
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+        Ok(Self { webpki, own })
+    }
+}
+
+/// webpki compares the times of a certificate before its use, so what is said to be a CA is in its time.
+fn is_its_own_ca(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.webpki.verify_server_cert(leaf, chain, name, ocsp, now) {
+            Err(error) if is_its_own_ca(&error) && self.own.contains(leaf) => {
+                rustls::client::verify_server_name(&rustls::server::ParsedCertificate::try_from(leaf)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
         }
     }
-    Ok(ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls12_signature(message, leaf, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls13_signature(message, leaf, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
 }
 
 /// The name a client checks a certificate against; `None` where the host is neither a name nor an address.
@@ -156,5 +219,28 @@ mod tests {
         assert!(!covers("*.example.com", "a.b.example.com"));
         assert!(!covers("*.example.com", "example.com"));
         assert!(covers("example.com", "example.com"));
+    }
+
+    #[test]
+    fn a_certificate_that_is_its_own_ca_is_trusted_where_it_is_named_in_its_time_and_for_its_names() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["app.internal".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let certificate = || params.self_signed(&key).unwrap().der().clone();
+        let (named, other) = (certificate(), certificate());
+        assert_ne!(named, other);
+        let mut roots = RootCertStore::empty();
+        roots.add(named.clone()).unwrap();
+        let trust = Trust::new(roots, vec![named.clone()]).unwrap();
+        let shown = |leaf: &CertificateDer<'_>, host: &str, year: u64| {
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs((year - 1970) * 31_557_600));
+            trust.verify_server_cert(leaf, &[], &server_name(host).unwrap(), &[], now).is_ok()
+        };
+        assert!(shown(&named, "app.internal", 2026));
+        assert!(!shown(&named, "other.internal", 2026), "not its name");
+        assert!(!shown(&named, "app.internal", 2031), "not its time");
+        assert!(!shown(&other, "app.internal", 2026), "not the one that was named");
     }
 }
