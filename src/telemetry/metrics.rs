@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, SharedString};
+use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use super::outcomes::Label;
+pub use super::outcomes::{Opened, PaceRefusal, Refreshed, Refusal, SignIn};
 use super::{Door, RouteKind, Side};
 
 const METADATA: Metadata<'static> = Metadata::new("upwarden", Level::INFO, None);
@@ -14,95 +16,40 @@ const CLASSES: [&str; 6] = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-/// How a sign-in went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignIn {
-    /// A browser was sent to Upwork.
-    Started,
-    /// A session was made.
-    Completed,
-    /// The person declined.
-    Declined,
-    /// The state was missing, stale or not ours.
-    BadState,
-    /// The access rules said no.
-    Refused,
-    /// Upwork could not be asked, or answered nonsense.
-    Failed,
-    /// Too many in a row: stopped at a page.
-    Looping,
-}
+/// A label and its value.
+type Pair = (&'static str, &'static str);
 
-/// What became of the session cookies of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// A live session.
-    Live,
-    /// A session sealed by an older key.
-    Resealed,
-    /// No cookie of ours at all.
-    None,
-    /// A cookie of ours that did not open: bad, old, foreign or expired.
-    Unusable,
-}
-
-/// How a refresh went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refreshed {
-    /// New tokens.
-    Renewed,
-    /// `invalid_grant`: the grant is over.
-    Revoked,
-    /// Our client was refused: a fault of the configuration.
-    Misconfigured,
-    /// No usable answer.
-    Unavailable,
-}
-
-/// Why the listener refused or ended something before a handler saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// A message with more than one reading, or none.
-    BadMessage,
-    /// A head over its limit of bytes or fields.
-    HeadTooLarge,
-    /// A head that took too long.
-    HeadTimeout,
-    /// A body over its limit.
-    BodyTooLarge,
-    /// A body of which nothing came for too long.
-    BodyTimeout,
-    /// An answer of which the client takes nothing for too long.
-    AnswerTimeout,
-    /// Too many connections in all.
-    Connections,
-    /// Too many connections of one address.
-    ConnectionsPerAddress,
-    /// A TLS handshake that failed.
-    Tls,
-    /// An HTTP/2 connection that aborted too many of its requests.
-    Http2Abuse,
-    /// Accepting failed: file descriptors, mostly.
-    Accept,
-}
-
-/// Why a call to the API did not get its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PaceRefusal {
-    /// Its turn would have come too late.
-    Busy,
-    /// Upwork wants a pause.
-    Held,
-    /// The day's budget is used up.
-    Day,
-}
-
-fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
-    let labels: Vec<Label> = labels
+fn key(name: &'static str, labels: &[Pair]) -> Key {
+    let labels: Vec<metrics::Label> = labels
         .iter()
-        .map(|(name, value)| Label::new(SharedString::const_str(name), SharedString::const_str(value)))
+        .map(|(name, value)| metrics::Label::new(SharedString::const_str(name), SharedString::const_str(value)))
         .collect();
     Key::from_parts(name, labels)
+}
+
+/// One counter for each value of a label, there from the start: what never happened reads 0, and a rate has a beginning.
+#[derive(Debug)]
+struct Counters<L>(Vec<(L, Counter)>);
+
+impl<L: Label> Counters<L> {
+    fn new(recorder: &PrometheusRecorder, name: &'static str, label: &'static str) -> Self {
+        Self::beside(recorder, name, label, &[])
+    }
+
+    fn beside(recorder: &PrometheusRecorder, name: &'static str, label: &'static str, fixed: &[Pair]) -> Self {
+        let counter = |value: &L| {
+            let labels: Vec<Pair> = fixed.iter().copied().chain([(label, value.text())]).collect();
+            (*value, recorder.register_counter(&key(name, &labels), &METADATA))
+        };
+        Self(L::ALL.iter().map(counter).collect())
+    }
+
+    /// A handful of values: looked through faster than hashed.
+    fn count(&self, value: L) {
+        if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == value) {
+            counter.increment(1);
+        }
+    }
 }
 
 /// The handles. Cheap to clone behind an `Arc`; every function is an atomic addition.
@@ -111,6 +58,12 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     requests: Vec<Counter>,
     seconds: Vec<Histogram>,
+    sign_ins: Counters<SignIn>,
+    opened: Counters<Opened>,
+    refreshes: Counters<Refreshed>,
+    upstream_errors: Counters<Side>,
+    pace_refused: Counters<PaceRefusal>,
+    refused: Vec<(Door, Counters<Refusal>)>,
     connections: [Gauge; 3],
     upgrades: Gauge,
     pace_waits: Histogram,
@@ -152,16 +105,30 @@ impl Metrics {
         let build = key("upwarden_build_info", &[("version", env!("CARGO_PKG_VERSION"))]);
         recorder.register_gauge(&build, &METADATA).set(1.0);
         describe(&recorder);
-        Self { recorder, requests, seconds, connections, upgrades, pace_waits, pace_quota_left }
+        let refused = Door::ALL.iter().map(|door| {
+            let at = [("door", door.as_str())];
+            (*door, Counters::beside(&recorder, "upwarden_refused_total", "reason", &at))
+        });
+        Self {
+            requests,
+            seconds,
+            sign_ins: Counters::new(&recorder, "upwarden_sign_ins_total", "outcome"),
+            opened: Counters::new(&recorder, "upwarden_sessions_opened_total", "result"),
+            refreshes: Counters::new(&recorder, "upwarden_refreshes_total", "outcome"),
+            upstream_errors: Counters::new(&recorder, "upwarden_upstream_errors_total", "side"),
+            pace_refused: Counters::new(&recorder, "upwarden_pace_refused_total", "reason"),
+            refused: refused.collect(),
+            connections,
+            upgrades,
+            pace_waits,
+            pace_quota_left,
+            recorder,
+        }
     }
 
     /// What the admin door prints.
     pub fn handle(&self) -> PrometheusHandle {
         self.recorder.handle()
-    }
-
-    fn count(&self, name: &'static str, labels: &[(&'static str, &'static str)]) {
-        self.recorder.register_counter(&key(name, labels), &METADATA).increment(1);
     }
 
     /// A request was answered with `status` after `took`, until its head was sent.
@@ -178,61 +145,29 @@ impl Metrics {
 
     /// A sign-in came to `outcome`.
     pub fn sign_in(&self, outcome: SignIn) {
-        let outcome = match outcome {
-            SignIn::Started => "started",
-            SignIn::Completed => "completed",
-            SignIn::Declined => "declined",
-            SignIn::BadState => "bad_state",
-            SignIn::Refused => "refused",
-            SignIn::Failed => "failed",
-            SignIn::Looping => "looping",
-        };
-        self.count("upwarden_sign_ins_total", &[("outcome", outcome)]);
+        self.sign_ins.count(outcome);
     }
 
     /// The session cookies of a request came to `result`.
     pub fn session_opened(&self, result: Opened) {
-        let result = match result {
-            Opened::Live => "live",
-            Opened::Resealed => "resealed",
-            Opened::None => "none",
-            Opened::Unusable => "unusable",
-        };
-        self.count("upwarden_sessions_opened_total", &[("result", result)]);
+        self.opened.count(result);
     }
 
     /// A refresh came to `outcome`.
     pub fn refreshed(&self, outcome: Refreshed) {
-        let outcome = match outcome {
-            Refreshed::Renewed => "renewed",
-            Refreshed::Revoked => "revoked",
-            Refreshed::Misconfigured => "misconfigured",
-            Refreshed::Unavailable => "unavailable",
-        };
-        self.count("upwarden_refreshes_total", &[("outcome", outcome)]);
+        self.refreshes.count(outcome);
     }
 
     /// An upstream could not be reached, was too slow, or answered nonsense.
     pub fn upstream_error(&self, side: Side) {
-        self.count("upwarden_upstream_errors_total", &[("side", side.as_str())]);
+        self.upstream_errors.count(side);
     }
 
     /// The listener refused something at `door`.
     pub fn refused(&self, door: Door, refusal: Refusal) {
-        let reason = match refusal {
-            Refusal::BadMessage => "bad_message",
-            Refusal::HeadTooLarge => "head_too_large",
-            Refusal::HeadTimeout => "head_timeout",
-            Refusal::BodyTooLarge => "body_too_large",
-            Refusal::BodyTimeout => "body_timeout",
-            Refusal::AnswerTimeout => "answer_timeout",
-            Refusal::Connections => "connections",
-            Refusal::ConnectionsPerAddress => "connections_per_address",
-            Refusal::Tls => "tls",
-            Refusal::Http2Abuse => "http2_abuse",
-            Refusal::Accept => "accept",
-        };
-        self.count("upwarden_refused_total", &[("door", door.as_str()), ("reason", reason)]);
+        if let Some((_, counters)) = self.refused.iter().find(|(known, _)| *known == door) {
+            counters.count(refusal);
+        }
     }
 
     /// The gauge of live connections of `door`.
@@ -257,12 +192,7 @@ impl Metrics {
 
     /// A call to the API did not get its turn.
     pub fn pace_refused(&self, refusal: PaceRefusal) {
-        let reason = match refusal {
-            PaceRefusal::Busy => "busy",
-            PaceRefusal::Held => "held",
-            PaceRefusal::Day => "day",
-        };
-        self.count("upwarden_pace_refused_total", &[("reason", reason)]);
+        self.pace_refused.count(refusal);
     }
 
     /// Calls to the API that are left of the UTC day.
@@ -321,6 +251,38 @@ fn describe(recorder: &PrometheusRecorder) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_never_happened_reads_zero_from_the_start() {
+        let text = Metrics::new().handle().render();
+        for line in [
+            "upwarden_requests_total{route=\"app\",status=\"5xx\"} 0",
+            "upwarden_sign_ins_total{outcome=\"looping\"} 0",
+            "upwarden_sessions_opened_total{result=\"unusable\"} 0",
+            "upwarden_refreshes_total{outcome=\"revoked\"} 0",
+            "upwarden_upstream_errors_total{side=\"upwork\"} 0",
+            "upwarden_pace_refused_total{reason=\"day\"} 0",
+            "upwarden_refused_total{door=\"neighbour\",reason=\"tls\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn each_value_is_counted_by_itself() {
+        let metrics = Metrics::new();
+        for refusal in Refusal::ALL {
+            metrics.refused(Door::Public, *refusal);
+        }
+        for outcome in SignIn::ALL {
+            metrics.sign_in(*outcome);
+        }
+        let text = metrics.handle().render();
+        let ones = |name: &str| text.lines().filter(|line| line.starts_with(name) && line.ends_with(" 1")).count();
+        assert_eq!(ones("upwarden_refused_total{door=\"public\""), Refusal::ALL.len(), "{text}");
+        assert_eq!(ones("upwarden_refused_total"), Refusal::ALL.len(), "{text}");
+        assert_eq!(ones("upwarden_sign_ins_total"), SignIn::ALL.len(), "{text}");
+    }
 
     #[test]
     fn what_was_counted_is_printed() {

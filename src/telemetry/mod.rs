@@ -6,7 +6,9 @@
 pub mod access;
 pub mod json;
 pub mod metrics;
+mod outcomes;
 
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -170,6 +172,8 @@ pub struct Config {
 pub fn start(config: Config) {
     let filter = Targets::new().with_default(config.level.min(LevelFilter::WARN)).with_target("upwarden", config.level);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // A file or a journal would keep the escapes; on a terminal NO_COLOR still turns them off.
+    let lines = if std::io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
     let registry = tracing_subscriber::registry().with(filter);
     // An error says that logging was started before: embedded in a test, say. Then the first one stands.
     let _ = match config.format {
