@@ -38,7 +38,15 @@ pub enum Error {
     /// A file holds no certificate.
     #[error("{0} holds no certificate")]
     Empty(PathBuf),
-    /// The key does not fit the certificate, or rustls will not take them.
+    /// The key is not the certificate's.
+    #[error("the key in {key} does not belong to the certificate in {path}")]
+    Mismatch {
+        /// The certificate's file.
+        path: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+    /// rustls will not take them.
     #[error("the certificate in {path} cannot be used")]
     Unusable {
         /// The certificate's file.
@@ -77,7 +85,12 @@ impl Certificates {
             let chain = certificates(&pair.cert_file)?;
             let key = PrivateKeyDer::from_pem_file(&pair.key_file)
                 .map_err(|source| Error::Pem { path: pair.key_file.clone(), source })?;
-            let unusable = |source| Error::Unusable { path: pair.cert_file.clone(), source };
+            let unusable = |source| match source {
+                rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
+                    Error::Mismatch { path: pair.cert_file.clone(), key: pair.key_file.clone() }
+                }
+                source => Error::Unusable { path: pair.cert_file.clone(), source },
+            };
             let names = chain.first().map(dns_names).unwrap_or_default();
             keys.push((names, Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(unusable)?)));
         }

@@ -51,6 +51,13 @@ impl Arguments {
     }
 }
 
+/// An address with a port; `localhost` is 127.0.0.1, as in the configuration.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let numeric = numeric.as_deref().unwrap_or(text);
+    numeric.parse().map_err(|_| "not an address with a port; write 127.0.0.1:4182".to_owned())
+}
+
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -77,16 +84,16 @@ Example:
   upwarden demo")]
     Demo {
         /// Where the sidecar listens for browsers
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4180")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4180")]
         public: SocketAddr,
         /// Where the sidecar listens for programs next door
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4181")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4181")]
         neighbour: SocketAddr,
         /// Where health and metrics are asked
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4182")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4182")]
         admin: SocketAddr,
         /// Where the imitation of Upwork listens
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4183")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4183")]
         sandbox: SocketAddr,
     },
     /// Run only the local imitation of Upwork
@@ -98,10 +105,10 @@ Examples:
   curl -X POST http://127.0.0.1:4184/faults -d '{\"token\":\"500\",\"times\":2}'")]
     Sandbox {
         /// Where it listens: Upwork's own paths
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4183")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4183")]
         listen: SocketAddr,
         /// Where faults are ordered and counters read
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4184")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4184")]
         control: SocketAddr,
         /// How long an access token lives, in seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
@@ -201,7 +208,7 @@ Examples:
     )]
     Health {
         /// The admin door's address
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
         admin: Option<SocketAddr>,
         /// The configuration file, read for admin.listen only
         #[arg(long, value_name = "FILE")]
@@ -220,7 +227,7 @@ Example:
     )]
     Drain {
         /// The admin door's address
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
         admin: Option<SocketAddr>,
         /// The configuration file, read for admin.listen only
         #[arg(long, value_name = "FILE")]
@@ -248,6 +255,18 @@ mod tests {
     #[test]
     fn clap_finds_nothing_wrong_with_the_commands() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_may_be_called_localhost() {
+        let parsed = Arguments::try_parse_from(["upwarden", "health", "--admin", "localhost:9"]).unwrap().chosen();
+        assert!(
+            matches!(parsed, Command::Health { admin: Some(admin), .. } if admin == SocketAddr::from(([127, 0, 0, 1], 9)))
+        );
+        for text in ["localhost", "4182", "tools.example.com:1", "localhost:x"] {
+            let told = Arguments::try_parse_from(["upwarden", "drain", "--admin", text]).unwrap_err().to_string();
+            assert!(told.contains("write 127.0.0.1:4182"), "{told}");
+        }
     }
 
     #[test]

@@ -32,9 +32,12 @@ pub(super) fn all(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let service = upwork::service(reader, oauth.as_ref(), store.as_ref());
     let telemetry = logs(reader, sources.terminal);
     let workers = workers(reader);
-    let drain_delay = reader.parsed("drain.delay", values::duration);
+    let drain_delay = reader.parsed("drain.delay", drain_delay);
     let drain_timeout = reader.parsed("drain.timeout", values::duration);
 
+    if let (Some(app), Some(doors)) = (&app, &doors) {
+        doors::apart_from_app(reader, &app.upstream, doors);
+    }
     let (site, doors, keys) = (site?, doors?, keys?);
     Some(Config {
         server: Server {
@@ -98,6 +101,15 @@ fn logs(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
         values::choice(text, &levels)
     });
     Some(telemetry::Config { format: format.unwrap_or(default), level: level? })
+}
+
+/// `upwarden drain` waits for its end, and no longer than an hour.
+fn drain_delay(text: &str) -> Result<std::time::Duration, Bad> {
+    let delay = values::duration(text)?;
+    if delay > std::time::Duration::from_hours(1) {
+        return Err(Bad::new("is longer than an hour", "write 1h or less; a few seconds let endpoints go"));
+    }
+    Ok(delay)
 }
 
 /// Refuses a text that is not made of these bytes only.

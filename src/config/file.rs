@@ -97,9 +97,13 @@ impl Reader<'_> {
                     }
                 }
                 Some(below) if known && raw::is_group(&key) => self.table(&key, below),
-                _ => {
+                below => {
                     let source = Source::File { path: self.file.path.clone(), line };
-                    self.problems.push(layers::unknown(&key, source, |known| format!("`{known}`")));
+                    let group = below.filter(|_| known).and_then(|_| raw::nearest_group(&key));
+                    self.problems.push(match group {
+                        Some(group) => layers::unknown_group(&key, source, group),
+                        None => layers::unknown(&key, source, |known| format!("`{known}`")),
+                    });
                 }
             }
         }

@@ -125,6 +125,12 @@ pub(super) fn unknown(key: &str, source: Source, spell: impl Fn(&str) -> String)
     Problem { key: key.to_owned(), source, why, remedy }
 }
 
+/// The problem of a table that does not exist, where one is called nearly so.
+pub(super) fn unknown_group(key: &str, source: Source, group: &str) -> Problem {
+    let why = "there is no such table, so that all in it is left out".to_owned();
+    Problem { key: key.to_owned(), source, why, remedy: format!("did you mean [{group}]? If not, remove it") }
+}
+
 fn environment(variables: &[(String, String)], problems: &mut Vec<Problem>) -> Dict {
     let mut values = Dict::new();
     for (variable, value) in variables {

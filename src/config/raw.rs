@@ -174,6 +174,14 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
     (best.0 >= 0.6).then_some(best.1)
 }
 
+/// The group of keys that looks most like `name`; `None` where none does.
+pub(super) fn nearest_group(name: &str) -> Option<&'static str> {
+    let groups = KEYS.iter().flat_map(|key| key.name.match_indices('.').filter_map(|(dot, _)| key.name.get(..dot)));
+    let likeness = |group: &'static str| (strsim::normalized_damerau_levenshtein(group, name), group);
+    let best = groups.map(likeness).max_by(|one, other| one.0.total_cmp(&other.0))?;
+    (best.0 >= 0.6).then_some(best.1)
+}
+
 /// The environment variable of a key: `UPWARDEN_UPWORK__CLIENT_ID`.
 pub(super) fn variable(name: &str) -> String {
     format!("UPWARDEN_{}", name.replace('.', "__").to_ascii_uppercase())
@@ -199,6 +207,8 @@ mod tests {
         assert_eq!(nearest("publicurl"), Some("public_url"));
         assert_eq!(nearest("session.keyfiles"), Some("session.key_files"));
         assert_eq!(nearest("zzzzzz"), None);
+        assert_eq!((nearest_group("acces"), nearest_group("public.limit")), (Some("access"), Some("public.limits")));
+        assert_eq!((nearest_group("applications"), nearest_group("zz")), (None, None));
     }
 
     #[test]

@@ -109,8 +109,12 @@ const WRONG: &[(&str, &str)] = &[
     ("upwork.retry_body", "1GiB"),
     ("upwork.implicit_identity", "yes"),
     ("access.users", "[1.5]"),
+    ("access.users", "foofreelancer"),
+    ("access.users", "1181921839933591552,~01abc"),
+    ("access.organizations", "Acme Inc"),
     ("access.anyone", "true"),
     ("access.not_before", "{\"1\":\"yesterday\"}"),
+    ("access.not_before", "{\"foofreelancer\":\"2026-11-24T00:00:00Z\"}"),
     ("access.not_before", "1=2026"),
     ("session.keys", "short"),
     ("session.cookie", "a;b"),
@@ -124,6 +128,7 @@ const WRONG: &[(&str, &str)] = &[
     ("log.format", "xml"),
     ("log.level", "loud"),
     ("drain.delay", "5"),
+    ("drain.delay", "3601s"),
 ];
 
 #[test]
@@ -157,6 +162,13 @@ fn rules_across_keys_hold() {
         (&["session.key_files=/nowhere/key"], "session.key_files"),
         (&["access.users="], "access.users"),
         (&["app.url="], "app.url"),
+        (&["app.url=http://127.0.0.1:4180"], "app.url"),
+        (&["app.url=http://LOCALHOST:4182"], "app.url"),
+        (&["app.url=https://[::1]:7000", "public.listen=[::]:7000"], "app.url"),
+        (&["app.url=http://10.0.0.9:7000", "public.listen=10.0.0.9:7000"], "app.url"),
+        (&["app.url=http://0.0.0.0:4180"], "app.url"),
+        (&["app.url=http://127.0.0.1:80", "neighbour.listen=127.0.0.1:80"], "app.url"),
+        (&["app.url=unix:/run/n.sock", "neighbour.listen=unix:/run/n.sock"], "app.url"),
     ];
     for (sets, key) in table {
         assert_eq!(keys(with(sets)), [*key], "{sets:?}");
@@ -169,6 +181,7 @@ fn rules_across_keys_hold() {
         &["store.kind=valkey", "store.url=unix:///run/valkey.sock"],
         &["neighbour.listen=0.0.0.0:4181", "neighbour.secret=long enough"],
         &["public_url=http://LOCALHOST:80/"],
+        &["app.url=http://10.0.0.9:4180", "public.listen=10.0.0.8:4180", "drain.delay=1h"],
     ] {
         assert!(with(sets).is_ok(), "{sets:?}: {:?}", with(sets));
     }
@@ -243,6 +256,47 @@ fn problems_of_the_file_have_their_line_and_ids_stay_exact() {
     std::fs::write(&path, text.replace("= 5", "= 'http://a'").replace("= 10", "= '10s'")).unwrap();
     let config = load(&Sources { file: Some(path), ..sources(&env) }).unwrap();
     assert!(config.access.users.contains("1181921839933591552"));
+}
+
+#[test]
+fn a_table_that_is_not_there_is_told_with_the_one_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("u.toml");
+    for (table, remedy) in [("acces", "did you mean [access]?"), ("public.limit", "did you mean [public.limits]?")] {
+        std::fs::write(&path, format!("[{table}]\nusers = ['1']\n")).unwrap();
+        let problems = load(&Sources { file: Some(path.clone()), ..sources(LEAST) }).unwrap_err().0;
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, table), "{problems:?}");
+        assert!(problems[0].remedy.contains(remedy), "{problems:?}");
+    }
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_told_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let (one, other) = (made("one.example"), made("other.example"));
+    let (cert, key) = (file("cert", &one.cert.pem()), file("key", &one.signing_key.serialize_pem()));
+    let (others, text) = (file("others", &other.signing_key.serialize_pem()), file("text", "no PEM\n"));
+    let table = [
+        ("/nowhere/cert", key.as_str(), "No such file"),
+        (&cert, "/nowhere/key", "No such file"),
+        (&text, &key, "holds no certificate"),
+        (&cert, &text, "no items found"),
+        (&cert, &others, "does not belong to the certificate"),
+    ];
+    for (cert, key, why) in table {
+        let set = format!("public.tls.certificates=[{{\"cert_file\":\"{cert}\",\"key_file\":\"{key}\"}}]");
+        let problems = with(&[&set]).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].why.contains(why), "{why}: {problems:?}");
+    }
+    let set = format!("public.tls.certificates=[{{\"cert_file\":\"{cert}\",\"key_file\":\"{key}\"}}]");
+    assert!(with(&[&set]).is_ok());
 }
 
 #[test]

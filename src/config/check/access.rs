@@ -39,8 +39,11 @@ pub(super) fn access(reader: &mut Reader) -> Option<Access> {
     })
 }
 
+/// Upwork's ids are numbers (docs/upwork.md); a name or nid in their place would admit nobody.
 fn id(text: &str) -> Result<String, Bad> {
-    super::only(text, |byte| byte.is_ascii_graphic(), "is not an id", "write ids such as 1181921839933591552")
+    let remedy =
+        "write the number that /upwork/auth/ and the page of who is not admitted show, such as 1181921839933591552";
+    super::only(text, |byte| byte.is_ascii_digit(), "is not an id, which is a number", remedy)
 }
 
 fn not_before(reader: &mut Reader) -> Option<std::collections::BTreeMap<String, Timestamp>> {
@@ -49,7 +52,9 @@ fn not_before(reader: &mut Reader) -> Option<std::collections::BTreeMap<String, 
     let entries = reader.map(KEY)?;
     let count = entries.len();
     for (user, text) in entries {
-        if let Some(moment) = Timestamp::parse_rfc3339(&text) {
+        if let Err(bad) = id(&user) {
+            reader.problem(KEY, format!("{} {}", values::shown(&user), bad.why), bad.remedy);
+        } else if let Some(moment) = Timestamp::parse_rfc3339(&text) {
             moments.insert(user, moment);
         } else {
             let why = format!("{} for user {} is not a moment in RFC 3339", values::shown(&text), values::shown(&user));

@@ -1,10 +1,12 @@
 //! The public, neighbour and admin doors.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::reader::Reader;
 use crate::config::values::{self, Bad};
 use crate::listener::{Address, Limits};
+use crate::proxy::Upstream;
+use crate::telemetry::causes;
 use crate::tls::{self, CertificateFiles};
 use crate::{config::check::app::Site, gateway};
 
@@ -92,6 +94,39 @@ fn apart(reader: &mut Reader, public: SocketAddr, neighbour: Option<&Address>, a
     }
 }
 
+/// An app that is one of our own doors would be asked by itself, again and again. What leads back to us by a name or
+/// through another proxy is seen when it comes round (`gateway`).
+pub(super) fn apart_from_app(reader: &mut Reader, app: &Upstream, doors: &Doors) {
+    let all = [("public", Some(&doors.public)), ("neighbour", doors.neighbour.as_ref()), ("admin", Some(&doors.admin))];
+    for (name, door) in all {
+        if door.is_some_and(|door| leads_to(app, door)) {
+            let why = format!("this is upwarden's own {name} door, so that every request would come back to it");
+            reader.problem("app.url", why, "write where the app itself listens, or give the door another port");
+        }
+    }
+}
+
+fn leads_to(app: &Upstream, door: &Address) -> bool {
+    match (app, door) {
+        (Upstream::Unix(app), Address::Unix { path, .. }) => app == path,
+        (Upstream::Tcp { host, port, .. }, Address::Tcp(door)) => {
+            let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            let here = match bare.parse::<IpAddr>() {
+                Ok(ip) if ip == door.ip() => true,
+                // Every interface's loopback is among them.
+                Ok(ip) => {
+                    (door.ip().is_unspecified() && ip.is_loopback()) || (ip.is_unspecified() && door.ip().is_loopback())
+                }
+                Err(_) => {
+                    bare.eq_ignore_ascii_case("localhost") && (door.ip().is_loopback() || door.ip().is_unspecified())
+                }
+            };
+            here && *port == door.port()
+        }
+        (Upstream::Unix(_), Address::Tcp(_)) | (Upstream::Tcp { .. }, Address::Unix { .. }) => false,
+    }
+}
+
 fn certificates(reader: &mut Reader, site: Option<&Site>) -> Option<Vec<CertificateFiles>> {
     const KEY: &str = "public.tls.certificates";
     let mut pairs = Vec::new();
@@ -108,7 +143,7 @@ fn certificates(reader: &mut Reader, site: Option<&Site>) -> Option<Vec<Certific
         if let Err(error) = tls::Certificates::load(std::slice::from_ref(pair)) {
             let remedy =
                 "name a PEM file with the chain, leaf first, and one with its private key, which this user may read";
-            reader.problem(KEY, error.to_string(), remedy);
+            reader.problem(KEY, causes(&error), remedy);
         }
     }
     if !pairs.is_empty() && site.is_some_and(|site| !site.secure) {
