@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, VIA};
 use http::{HeaderMap, Response};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,10 @@ impl Gateway {
     /// On to the app. The app needs no fresh token; only one that ended long ago is renewed first.
     pub(super) async fn forward(&self, ask: Ask, body: Body, held: Option<Held>, peer: &Peer) -> Answer {
         let shared = &self.shared;
+        // Only on its way to the app: an app may well call the API with what it was sent.
+        if shared.via.passed(&ask.head.headers) {
+            return shared.fault(&ask, &Fault::Circle);
+        }
         let Some((held, change)) = shared.recheck(held).await else {
             let decision = shared.decide(&ask, Target::App { public: false }, None);
             return shared.refuse(&ask, decision, None).change(SessionChange::End);
@@ -56,7 +60,8 @@ impl Gateway {
         let Ask { id, origin, looking, site, head } = ask;
         let watch = head.extensions.get::<BodyWatch>().cloned();
         let (mut client, kept) = split(head);
-        let claims = Claims::read(&client.headers).received(client.version);
+        let claims = Claims::read(&client.headers);
+        let via = shared.via.field(&client.headers, client.version);
         let own_token = shared.app.drop_authorization || is_our_token(&client.headers);
         let upgrade = requested_upgrade(&client.headers).is_some();
         let mut headers = AppHeaders::from_client(std::mem::take(&mut client.headers), |name| shared.owns(name));
@@ -64,6 +69,7 @@ impl Gateway {
             headers.drop_authorization();
         }
         origin.tell(&mut headers, &claims);
+        headers.set(VIA, via);
         match &shared.app.host {
             // HTTP/1.0 knows no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
             HostPolicy::Keep => headers.set_where_missing(HOST, || ascii_value(&shared.app.upstream.authority())),

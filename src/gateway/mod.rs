@@ -38,6 +38,7 @@ use crate::oauth::upwork::Upwork;
 use crate::policy::{self, Access, Credential, Decision, Facts, Site, Target};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::headers::REQUEST_ID;
+use crate::proxy::via::Via;
 use crate::proxy::{AppConfig, Client};
 use crate::router::{self, ReturnTo, Route};
 use crate::seal::Ring;
@@ -104,6 +105,7 @@ pub struct Shared {
     ends: SessionEnds,
     tickets: Tickets,
     turn: AtomicUsize,
+    via: Via,
 }
 
 /// The rooms and settings a gate is made of.
@@ -151,6 +153,8 @@ impl Shared {
             ends: SessionEnds::default(),
             tickets: Tickets::default(),
             turn: AtomicUsize::new(0),
+            // Without randomness a loop through another upwarden may be seen too early; nothing else rests on that.
+            via: Via::new(crate::seal::random().map_or(0, u64::from_ne_bytes)),
             config: parts.config,
             router: parts.router,
             session: parts.session,
@@ -380,7 +384,8 @@ impl Shared {
         if matches!(told.side, crate::telemetry::Side::App | crate::telemetry::Side::Upwork) {
             self.metrics.upstream_error(told.side);
         }
-        Answer { fault: Some(told.name), ..answer::fault(fault, style, place.as_ref()).into() }
+        let user = fault.user().map(str::to_owned);
+        Answer { fault: Some(told.name), user, ..answer::fault(fault, style, place.as_ref()).into() }
     }
 }
 

@@ -297,7 +297,7 @@ impl Shared {
         }
         let mut response = answer::fault(fault, style, place);
         response.headers_mut().insert(http::header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        Answer { fault: Some(told.name), ..response.into() }
+        Answer { fault: Some(told.name), user: fault.user().map(str::to_owned), ..response.into() }
     }
 
     /// The implicit grant's page, which posts the fragment back to the callback.

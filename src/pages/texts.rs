@@ -114,6 +114,13 @@ pub const APP_DOWN: Text = text(
     "Wait a moment. If it stays like this, tell whoever runs the app.",
 );
 
+/// `app.url` leads back to this very process.
+pub const CIRCLE: Text = text(
+    "This site goes round in a circle",
+    "Your request was passed on to the app and came back here, since the app’s address leads to this very site.",
+    "Tell whoever runs this site: `app.url` has to name where the app itself listens, not a door of upwarden nor what stands in front of it.",
+);
+
 /// The app took the request and did not answer in time.
 pub const APP_SLOW: Text = text(
     "The app took too long",
@@ -262,6 +269,7 @@ mod tests {
             TOO_MANY_SIGN_INS,
             APP_DOWN,
             APP_SLOW,
+            CIRCLE,
             STORE_DOWN,
             AMBIGUOUS_PATH,
             NOT_FOUND,

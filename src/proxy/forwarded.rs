@@ -1,12 +1,12 @@
-//! Who the client is, and how the app is told: `X-Forwarded-*`, `Forwarded` (RFC 7239), `Via` (RFC 9110 section 7.6.3).
+//! Who the client is, and how the app is told: `X-Forwarded-*`, `Forwarded` (RFC 7239).
 //!
 //! In: the peer's address, what it claims, and who is believed. Out: one [`Origin`], and fields for the app. A stranger's
 //! claims are dropped, never extended (docs/lessons.md 16).
 
 use std::net::IpAddr;
 
-use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
-use http::{Version, uri};
+use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::uri;
 use ipnet::IpNet;
 
 use super::elements::{address, addresses, element, hops, last};
@@ -97,7 +97,6 @@ impl Origin {
         let named = uri::Authority::try_from(host).ok().and_then(|host| host.port_u16());
         let port = named.or(self.port).unwrap_or(if self.https { 443 } else { 80 });
         headers.put(&PORT, Some(HeaderValue::from(port)));
-        headers.put(&VIA, Some(client.via()));
     }
 
     /// The chain that a trusted peer sent, ready for one more, with room for it.
@@ -181,8 +180,6 @@ fn is_secure(proto: &[u8]) -> Option<bool> {
 pub struct Claims {
     addresses: Option<String>,
     forwarded: Option<String>,
-    via: Vec<HeaderValue>,
-    version: Version,
 }
 
 impl Claims {
@@ -196,34 +193,7 @@ impl Claims {
         };
         let forwarded: Vec<&HeaderValue> = headers.get_all(FORWARDED).iter().collect();
         let forwarded = forwarded.into_iter().rev().flat_map(element).collect();
-        Self {
-            addresses: chain(addresses(headers, &FOR), "unknown"),
-            forwarded: chain(forwarded, "for=unknown"),
-            via: headers.get_all(VIA).iter().cloned().collect(),
-            version: Version::HTTP_11,
-        }
-    }
-
-    /// The version of the message they came in, for `Via`.
-    #[must_use]
-    pub fn received(self, version: Version) -> Self {
-        Self { version, ..self }
-    }
-
-    /// RFC 9110 section 7.6.3: what was there, and the version the message was received with. A comment may hold bytes
-    /// that are no text.
-    fn via(&self) -> HeaderValue {
-        let ours = match self.version {
-            Version::HTTP_10 => "1.0 upwarden",
-            Version::HTTP_2 => "2.0 upwarden",
-            _ => "1.1 upwarden",
-        };
-        if self.via.is_empty() {
-            return HeaderValue::from_static(ours);
-        }
-        let mut all: Vec<&[u8]> = self.via.iter().map(HeaderValue::as_bytes).collect();
-        all.push(ours.as_bytes());
-        HeaderValue::from_bytes(&all.join(&b", "[..])).unwrap_or_else(|_| HeaderValue::from_static(ours))
+        Self { addresses: chain(addresses(headers, &FOR), "unknown"), forwarded: chain(forwarded, "for=unknown") }
     }
 }
 
@@ -275,7 +245,6 @@ mod tests {
             ("x-forwarded-host", "app.example:8080"),
             ("x-forwarded-port", "8080"),
             ("forwarded", "for=192.0.2.7;host=\"app.example:8080\";proto=http"),
-            ("via", "1.1 upwarden"),
         ]);
         assert_eq!(headers, expected);
     }
@@ -290,7 +259,6 @@ mod tests {
             ("x-forwarded-host", "tools.example"),
             ("x-forwarded-prefix", "/p"),
             ("x_forwarded_host", "evil"),
-            ("via", "2 edge"),
         ];
         let (origin, headers) = told("10.0.0.1", &fields, &["10.0.0.0/8"]);
         assert_eq!(origin.client, Some("198.51.100.9".parse().unwrap()));
@@ -298,7 +266,6 @@ mod tests {
         assert_eq!(origin.host.unwrap(), "tools.example");
         assert_eq!(headers.get("x-forwarded-for").unwrap(), "6.6.6.6, 198.51.100.9, 10.0.0.2, 10.0.0.1");
         assert_eq!(headers.get("x-forwarded-port").unwrap(), "443");
-        assert_eq!(headers.get("via").unwrap(), "2 edge, 1.1 upwarden");
         assert_eq!(headers.get("x-forwarded-prefix").unwrap(), "/p");
         assert!(!headers.contains_key("x_forwarded_host"));
     }
@@ -375,14 +342,5 @@ mod tests {
         let chain = "for=203.0.113.9;proto=https;host=\"shown:8443\", for=10.0.0.2;proto=http;host=inner";
         assert_eq!(seen(&[("host", "b"), ("forwarded", chain)]), "true shown:8443 8443");
         assert_eq!(seen(&[("host", "b"), ("forwarded", "proto=https;host=shown")]), "true shown 443");
-    }
-
-    #[test]
-    fn via_names_the_received_version_and_keeps_what_is_no_text() {
-        for (version, ours) in [(Version::HTTP_10, "1.0"), (Version::HTTP_11, "1.1"), (Version::HTTP_2, "2.0")] {
-            let claims = Claims::read(&map(&[("via", "1.0 edge (\u{e9})")])).received(version);
-            let expected = format!("1.0 edge (\u{e9}), {ours} upwarden");
-            assert_eq!(claims.via().as_bytes(), expected.as_bytes());
-        }
     }
 }

@@ -12,6 +12,7 @@ pub mod headers;
 mod pool;
 pub mod upgrade;
 mod upload;
+pub mod via;
 mod wire;
 
 use std::path::PathBuf;

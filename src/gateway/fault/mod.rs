@@ -76,6 +76,8 @@ pub enum Fault {
     AppDown(String),
     /// The app did not answer in time.
     AppSlow,
+    /// The request went to the app from here before: `app.url` leads back to us.
+    Circle,
     /// The app broke off, or answered what is no HTTP.
     AppBroken(String),
     /// The API cannot be reached, or broke off.
@@ -170,6 +172,11 @@ fn words(title: &'static str, cause: impl Into<Cow<'static, str>>, remedy: &'sta
 }
 
 impl Fault {
+    /// The id of the user whom it is about, for the access line: who is asked to be let in is found there.
+    pub fn user(&self) -> Option<&str> {
+        if let Self::NotAdmitted { id, .. } = self { Some(id) } else { None }
+    }
+
     /// The table.
     pub fn told(&self) -> Told {
         match self {
@@ -192,7 +199,7 @@ impl Fault {
             | Self::TooManySignIns
             | Self::WrongHost { .. }
             | Self::SessionTooLarge(_) => self.by_sign_in(),
-            Self::AppDown(_) | Self::AppSlow | Self::AppBroken(_) => self.by_app(),
+            Self::AppDown(_) | Self::AppSlow | Self::AppBroken(_) | Self::Circle => self.by_app(),
             Self::ApiDown(_)
             | Self::ApiSlow
             | Self::RefreshUnavailable { .. }
@@ -318,6 +325,7 @@ impl Fault {
                 ),
             )
             .seen(why),
+            Self::Circle => Told::new(Side::Ours, StatusCode::LOOP_DETECTED, "request-loop", texts::CIRCLE),
             _ => Told::new(Side::App, StatusCode::GATEWAY_TIMEOUT, "app-slow", texts::APP_SLOW),
         }
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, TE, TRAILER, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use upwarden::broker::ApiTarget;
 use upwarden::clock::Timestamp;
@@ -16,6 +16,7 @@ use upwarden::oauth::login::{Login, LoginJars, State};
 use upwarden::oauth::token::{self, TokenError};
 use upwarden::proxy::forwarded::{Claims, Origin};
 use upwarden::proxy::headers::{ApiHeaders, AppHeaders};
+use upwarden::proxy::via::Via;
 use upwarden::router::{self, AuthPath, ReturnTo, Route};
 use upwarden::seal::{Key, Keyring, Purpose};
 use upwarden::secret::Secret;
@@ -230,6 +231,7 @@ pub(crate) fn forwarded(bytes: &[u8]) {
         assert_eq!(origin.trusted, believed);
         let mut told = AppHeaders::from_client(client.clone(), |_| false);
         origin.tell(&mut told, &Claims::read(&client));
+        told.set(VIA, Via::new(1).field(&client, http::Version::HTTP_11));
         let via = told.as_map().get_all("via").iter().count();
         assert_eq!((told.as_map().get_all("x-forwarded-proto").iter().count(), via), (1, 1));
         if believed {

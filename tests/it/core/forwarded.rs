@@ -1,5 +1,11 @@
 //! What the app is told of the client: nothing that a stranger made up, everything that a trusted proxy knows.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::net::TcpStream;
+
 use super::{Raw, door, open};
 use crate::harness::{App, logs};
 
@@ -23,7 +29,8 @@ async fn a_strangers_claims_are_replaced() {
     assert_eq!(seen.header("x-forwarded-proto"), "http");
     assert_eq!((seen.header("x-forwarded-host"), seen.header("x-forwarded-port")), (host.as_str(), port.as_str()));
     assert_eq!(seen.header("forwarded"), format!("for=127.0.0.1;host=\"{host}\";proto=http"));
-    assert_eq!((seen.header("via"), seen.header("x-real-ip")), ("1.0 edge, 1.1 upwarden", ""));
+    assert!(seen.header("via").starts_with("1.0 edge, 1.1 upwarden-"), "{}", seen.header("via"));
+    assert_eq!(seen.header("x-real-ip"), "");
 }
 
 #[tokio::test]
@@ -80,9 +87,34 @@ async fn a_byte_that_is_no_text_hides_no_address_and_lets_nobody_choose_one() {
         assert!(client.rest().await.contains(" 200 "));
         let seen = world.app.last();
         assert_eq!(seen.header("x-forwarded-for"), told, "{claims}");
-        assert_eq!(seen.headers["via"].as_bytes(), "1.0 edge (\u{e9}), 1.0 upwarden".as_bytes());
+        assert!(seen.headers["via"].as_bytes().starts_with("1.0 edge (\u{e9}), 1.0 upwarden-".as_bytes()));
         let lines = logs();
         let line = lines.lines().rfind(|line| line.contains("/whose-byte")).unwrap();
         assert!(line.contains("203.0.113.9"), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_round_again_is_answered_508() {
+    let door_of = Arc::new(OnceLock::<SocketAddr>::new());
+    let round = Arc::new(AtomicUsize::new(0));
+    let (to, counted) = (door_of.clone(), round.clone());
+    // An app that is, by however many turns, upwarden itself.
+    let relay = App::raw(move |mut stream| {
+        let (to, counted) = (to.clone(), counted.clone());
+        async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut back = TcpStream::connect(*to.get().unwrap()).await.unwrap();
+            // Either side may end first; what went wrong shows in the answer.
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut back).await;
+        }
+    });
+    let world = open(relay).start();
+    door_of.set(door(&world)).unwrap();
+    let answer = world.client().get("/round").await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["type"]), (508, &"urn:upwarden:request-loop".into()));
+    assert_eq!(round.load(Ordering::SeqCst), 1);
+    // Another's pseudonym is no loop: upwardens may stand behind one another.
+    let world = open(App::default()).start();
+    assert_eq!(world.client().get("/").header("via", "1.1 upwarden-0123456789abcdef, 1.1 upwarden").await.status, 200);
 }

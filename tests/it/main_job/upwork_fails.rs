@@ -4,7 +4,7 @@ use serde_json::json;
 use upwarden::sandbox;
 use upwarden::secret::Secret;
 
-use crate::harness::{AGENCY, FREELANCER, World, until, within};
+use crate::harness::{AGENCY, FREELANCER, World, logs, until, within};
 
 #[tokio::test]
 async fn each_failure_of_upwork_is_a_page_and_a_problem_and_no_session() {
@@ -95,6 +95,10 @@ async fn who_is_not_admitted_gets_a_page_and_no_session_and_the_grant_goes_back(
     assert_eq!(answer.status, 403);
     assert!(answer.page().len() > 5 && answer.text().contains(FREELANCER), "the id to ask for is there");
     assert!(client.cookies().is_empty());
+    let id = answer.header("x-request-id").to_owned();
+    let lines = logs();
+    let line = lines.lines().find(|line| line.contains(&id) && line.contains("\"message\":\"request\"")).unwrap();
+    assert!(line.contains(&format!("\"user\":\"{FREELANCER}\"")) && line.contains("not-admitted"), "{line}");
     assert!(world.counters().revoke >= 1);
     assert!(world.metric("upwarden_sign_ins_total{outcome=\"refused\"}").await > 0);
     let answer = world.sign_in_with(&client, AGENCY, "/x").await;
@@ -114,6 +118,9 @@ async fn access_rules_that_change_hold_for_sessions_that_exist() {
     })
     .await;
     assert_eq!(refused.problem(), "not-admitted");
+    let (id, lines) = (refused.header("x-request-id"), logs());
+    let line = lines.lines().find(|line| line.contains(id) && line.contains("\"message\":\"request\"")).unwrap();
+    assert!(line.contains(&format!("\"user\":\"{FREELANCER}\"")), "{line}");
     assert_eq!(client.navigate("/x").await.status, 403, "a page, not a loop through Upwork");
     assert_eq!(client.graphql("{ __typename }").await.status, 403);
     assert_eq!(client.get("/upwork/auth/verify").await.status, 401);
