@@ -301,7 +301,7 @@ fn app_fault(error: &proxy::Error) -> Fault {
         proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => Fault::AppDown(causes(error)),
         proxy::Error::FirstByteTimeout => Fault::AppSlow,
         proxy::Error::Client(_) => client_fault(error),
-        proxy::Error::Answer(_) => Fault::AppBroken(causes(error)),
+        proxy::Error::Answer(_) | proxy::Error::Spoilt | proxy::Error::Switched => Fault::AppBroken(causes(error)),
     }
 }
 
@@ -311,9 +311,11 @@ fn api_fault(error: CallError, service: bool) -> Fault {
             proxy::Error::NoDescriptor => Fault::Overloaded,
             proxy::Error::FirstByteTimeout => Fault::ApiSlow,
             proxy::Error::Client(_) => client_fault(&error),
-            proxy::Error::Connect(_) | proxy::Error::ConnectTimeout | proxy::Error::Answer(_) => {
-                Fault::ApiDown(causes(&error))
-            }
+            proxy::Error::Connect(_)
+            | proxy::Error::ConnectTimeout
+            | proxy::Error::Answer(_)
+            | proxy::Error::Spoilt
+            | proxy::Error::Switched => Fault::ApiDown(causes(&error)),
         },
         CallError::Token(RefreshError::Store(why)) => Fault::StoreDown(why),
         CallError::Token(error) if service => Fault::ServiceDead(error.to_string()),

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::guard::Guard;
-use super::inbound::{Answer, Ends, Inbound};
+use super::inbound::{Answer, Ends, Inbound, LastAnswer};
 use super::io::Io;
 use super::permits::Permit;
 use super::traffic::{BodyWatch, Traffic};
@@ -55,7 +55,8 @@ where
                 let mut response = answer.await;
                 let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 traffic.answering(number, switched);
-                if !switched && (refused.is_some() || traffic.body_refused(number).is_some() || drain.is_cancelled()) {
+                let last = refused.is_some() || traffic.body_refused(number).is_some() || drain.is_cancelled();
+                if !switched && (last || response.extensions().get::<LastAnswer>().is_some()) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http1(traffic))))

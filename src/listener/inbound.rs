@@ -96,6 +96,10 @@ impl http_body::Body for Inbound {
     }
 }
 
+/// In an answer's extensions: nothing can follow it on an HTTP/1 connection.
+#[derive(Clone, Copy, Debug)]
+pub struct LastAnswer;
+
 /// An answer's body, which tells when it was taken to its end.
 pub(super) struct Answer {
     body: Body,

@@ -46,6 +46,7 @@ use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Metrics;
 
 pub use bind::{Bound, bind};
+pub use inbound::LastAnswer;
 pub use refused::Refused;
 pub use traffic::BodyWatch;
 

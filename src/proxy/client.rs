@@ -10,9 +10,10 @@ use std::time::Duration;
 use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as _;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::{Connector, Handshake};
@@ -23,6 +24,7 @@ use super::wire::{Told, Wire};
 use crate::body::Body;
 use crate::descriptors::{Descriptor, Descriptors};
 use crate::framing::Limits;
+use crate::listener::LastAnswer;
 
 /// How long a connection lies idle where the upstream says nothing.
 const KEEP_IDLE: Duration = Duration::from_secs(60);
@@ -63,6 +65,12 @@ pub enum Error {
     /// The upstream closed, reset, or sent what is no HTTP.
     #[error("the upstream broke off or answered what is no HTTP")]
     Answer(#[source] hyper::Error),
+    /// What follows a good head has no one reading.
+    #[error("the upstream's answer is no HTTP after its head")]
+    Spoilt,
+    /// A 101 that nobody asked for.
+    #[error("the upstream switched to a protocol that was not offered")]
+    Switched,
 }
 
 /// A client of one upstream, for one worker.
@@ -110,6 +118,7 @@ enum Failure {
     /// Written, perhaps in part.
     Sent(hyper::Error),
     Timeout,
+    Spoilt,
 }
 
 impl Client {
@@ -161,7 +170,7 @@ impl Client {
     async fn connect(&self) -> Result<Lease, Error> {
         let descriptor = self.descriptors.outgoing().ok_or(Error::NoDescriptor)?;
         match tokio::time::timeout(self.timeouts.connect, self.connector.connect(Http(descriptor))).await {
-            Ok(Ok((sender, told))) => Ok(Lease { sender, told, keep: KEEP_IDLE }),
+            Ok(Ok(lease)) => Ok(lease),
             Ok(Err(error)) if is_out_of_descriptors(&error) => Err(Error::NoDescriptor),
             Ok(Err(error)) => Err(Error::Connect(error)),
             Err(_) => Err(Error::ConnectTimeout),
@@ -177,7 +186,8 @@ impl Client {
         if let Err(error) = lease.sender.ready().await {
             return Err((Failure::Unsent(Box::new(request), error), upload));
         }
-        if request.headers().contains_key(EXPECT) {
+        let expects = request.headers().contains_key(EXPECT);
+        if expects {
             let upload = upload.clone();
             hyper::ext::on_informational(&mut request, move |answer| {
                 if answer.status() == StatusCode::CONTINUE {
@@ -185,9 +195,10 @@ impl Client {
                 }
             });
         }
+        request.body_mut().on(lease.told.clone());
         lease.told.ask(request.method(), request.headers().contains_key(http::header::UPGRADE));
         let sent = lease.sender.try_send_request(request);
-        let response = match within(self.timeouts.first_byte, &upload, sent).await {
+        let mut response = match within(self.timeouts.first_byte, &upload, sent).await {
             Some(Ok(response)) => response,
             Some(Err(mut error)) => {
                 let failure = match error.take_message() {
@@ -198,11 +209,21 @@ impl Client {
             }
             None => return Err((Failure::Timeout, upload)),
         };
+        if lease.told.spoilt() {
+            return Err((Failure::Spoilt, upload));
+        }
+        // Which version an upstream speaks is between it and us (RFC 9110 section 2.5).
+        *response.version_mut() = http::Version::HTTP_11;
+        if expects && !upload.done() && !upload.begun() {
+            // The client sends that body or it does not (RFC 9110 section 10.1.1): nobody knows what comes next there.
+            response.extensions_mut().insert(LastAnswer);
+        }
         if let Some(keep) = keep_alive(response.headers()) {
             lease.keep = keep;
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // The connection is the upgrade's now.
+            lease.release();
             return Ok(response.map(|_| Body::empty()));
         }
         let (pool, idle) = (self.pool.clone(), self.timeouts.idle);
@@ -236,13 +257,14 @@ fn broke_off(failure: &Failure) -> bool {
                 || (!error.is_parse() && !error.is_user() && !error.is_timeout())
         }
         Failure::Unsent(..) => true,
-        Failure::Timeout => false,
+        Failure::Timeout | Failure::Spoilt => false,
     }
 }
 
 fn failed(failure: Failure, upload: &Progress) -> Error {
     match failure {
         Failure::Timeout => Error::FirstByteTimeout,
+        Failure::Spoilt => Error::Spoilt,
         Failure::Unsent(_, error) | Failure::Sent(error) if upload.failed() || error.is_user() => Error::Client(error),
         Failure::Unsent(_, error) | Failure::Sent(error) => Error::Answer(error),
     }
@@ -277,11 +299,11 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// hyper's client handshake; the connection is driven by a task of its own until it ends.
+/// hyper's client handshake; the connection is driven by a task of its own until it ends, or its lease does.
 struct Http(Descriptor);
 
 impl Handshake for Http {
-    type Output = (SendRequest<Upload>, Arc<Told>);
+    type Output = Lease;
 
     async fn over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I) -> io::Result<Self::Output> {
         let told = Arc::new(Told::default());
@@ -292,11 +314,19 @@ impl Handshake for Http {
             .handshake(TokioIo::new(Wire::new(Early::new(io), limits, told.clone(), self.0)))
             .await
             .map_err(io::Error::other)?;
+        let (release, released) = oneshot::channel();
         tokio::spawn(async move {
+            let mut connection = std::pin::pin!(connection.with_upgrades());
             // How it ends is seen by whoever has a request on it.
-            let _ = connection.with_upgrades().await;
+            tokio::select! {
+                biased;
+                _ = connection.as_mut() => {}
+                released = released => if released.is_ok() {
+                    let _ = connection.await;
+                }
+            }
         });
-        Ok((sender, told))
+        Ok(Lease { sender, told, keep: KEEP_IDLE, release })
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::body::Body;
 pub use client::{Client, Error};
@@ -115,16 +115,25 @@ pub async fn to_app(
     headers::clean_app_answer(response.headers_mut(), owns);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let on_app = hyper::upgrade::on(&mut response);
-        let (Some(on_client), Some(protocol), Some(_)) = (on_client, protocol, asked) else {
+        let offered = asked.zip(protocol).filter(|(asked, protocol)| is_offered(protocol, asked));
+        let (Some(on_client), Some((_, protocol))) = (on_client, offered) else {
             // An upstream that switches unasked has left HTTP; dropping both ends closes them.
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
-            return Ok(response);
+            return Err(Error::Switched);
         };
         let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
         client::ask_upgrade(response.headers_mut(), protocol);
         upgrades.join(on_client, on_app, websocket);
     }
     Ok(response)
+}
+
+/// RFC 9110 section 7.8: a server switches to nothing but what the client named. Each may name several.
+fn is_offered(protocol: &HeaderValue, asked: &HeaderValue) -> bool {
+    let names = |value: &HeaderValue| -> Vec<Vec<u8>> {
+        value.as_bytes().split(|byte| *byte == b',').map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
+    };
+    let asked = names(asked);
+    names(protocol).iter().all(|name| !name.is_empty() && asked.contains(name))
 }
 
 /// Sends a call on to Upwork.

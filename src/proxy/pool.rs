@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::upload::{IdleTimer, Progress, Upload};
@@ -22,7 +23,7 @@ use crate::body::Error;
 /// Idle connections kept at the most, per upstream and worker.
 const MOST_IDLE: usize = 128;
 
-/// A connection that can send.
+/// A connection that can send. Dropped, it is closed at once, whatever is still under way on it.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) sender: SendRequest<Upload>,
@@ -30,9 +31,22 @@ pub(super) struct Lease {
     pub(super) told: Arc<Told>,
     /// How long it may lie idle: the upstream's own `Keep-Alive: timeout` less a second, else the default.
     pub(super) keep: Duration,
+    /// Lets the connection live without a lease.
+    pub(super) release: oneshot::Sender<()>,
 }
 
 impl Lease {
+    /// The connection goes on by itself, to its own end.
+    pub(super) fn release(self) {
+        // Nobody listens where the connection has ended already.
+        let _ = self.release.send(());
+    }
+
+    /// The next request could be written now: the one before was, to its end.
+    fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
     /// Closed, or read something that should not have been there.
     fn is_spent(&self) -> bool {
         self.sender.is_closed() || self.told.tainted()
@@ -43,6 +57,12 @@ impl Lease {
 struct Idle {
     lease: Lease,
     until: Instant,
+}
+
+impl Idle {
+    fn lives(&self, now: Instant) -> bool {
+        self.until > now && !self.lease.is_spent()
+    }
 }
 
 /// The idle connections.
@@ -56,12 +76,12 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Lease> {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(entry) = idle.pop_back() {
-            if entry.until > now && !entry.lease.is_spent() {
-                return Some(entry.lease);
-            }
+        while idle.back().is_some_and(|entry| !entry.lives(now)) {
+            idle.pop_back();
         }
-        None
+        // An upstream may answer before it has taken the whole request; behind the rest of it nothing else is sent.
+        let place = idle.iter().rposition(|entry| entry.lives(now) && entry.lease.is_ready())?;
+        idle.remove(place).map(|entry| entry.lease)
     }
 
     fn give(&self, lease: Lease) {
@@ -72,8 +92,7 @@ impl Pool {
         let until = now + lease.keep;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The front has lain longest: what ended there need not wait to be found.
-        while idle.front().is_some_and(|entry| entry.until <= now || entry.lease.is_spent()) || idle.len() >= MOST_IDLE
-        {
+        while idle.front().is_some_and(|entry| !entry.lives(now)) || idle.len() >= MOST_IDLE {
             idle.pop_front();
         }
         idle.push_back(Idle { lease, until });
@@ -83,7 +102,7 @@ impl Pool {
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|entry| entry.until > now && !entry.lease.is_spent());
+        idle.retain(|entry| entry.lives(now));
     }
 }
 
@@ -107,7 +126,8 @@ impl Answer {
     }
 
     fn finish(&mut self) {
-        // An answer that came before the upload's end leaves the connection in the middle of a request.
+        // An answer that came before the upload's end leaves the connection in the middle of a request: it is closed, and
+        // nothing more of that request is sent.
         if let Some(lease) = self.lease.take().filter(|_| self.upload.done()) {
             self.pool.give(lease);
         }

@@ -1,7 +1,7 @@
 //! A request's body on its way to an upstream: watched, and held back until it is asked for.
 //!
-//! In: the client's body. Out: the same frames; and for whoever waits for the answer, whether all was sent
-//! and when something last moved. It never buffers.
+//! In: the client's body. Out: the same frames, until the answer makes them pointless; and for whoever waits for the answer,
+//! whether all was sent and when something last moved. It never buffers.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
+use super::wire::Told;
 use crate::body::{Body, Error};
 
 /// How long `Expect: 100-continue` is honoured for an upstream that says nothing (RFC 9110 section 10.1.1: a client does not
@@ -28,6 +29,7 @@ pub(super) struct Progress {
     done: AtomicBool,
     failed: AtomicBool,
     waits: AtomicBool,
+    begun: AtomicBool,
     last_millis: AtomicU64,
     go: Notify,
 }
@@ -45,6 +47,11 @@ impl Progress {
     /// More is wanted, and the client has not sent it yet; how long that may last its door says.
     pub(super) fn waits_for_client(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
+    }
+
+    /// The client's body was asked for.
+    pub(super) fn begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     pub(super) fn last_moved(&self) -> Instant {
@@ -69,6 +76,8 @@ pub(super) struct Upload {
     body: Body,
     progress: Arc<Progress>,
     wait: Option<Wait>,
+    /// The connection it goes out on.
+    told: Option<Arc<Told>>,
 }
 
 impl Upload {
@@ -79,6 +88,7 @@ impl Upload {
             done: AtomicBool::new(http_body::Body::is_end_stream(&body)),
             failed: AtomicBool::new(false),
             waits: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
             last_millis: AtomicU64::new(0),
             go: Notify::new(),
         });
@@ -89,7 +99,18 @@ impl Upload {
                 let _ = tokio::time::timeout(CONTINUE_WAIT, progress.go.notified()).await;
             }) as Wait
         });
-        (Self { body, progress: progress.clone(), wait }, progress)
+        (Self { body, progress: progress.clone(), wait, told: None }, progress)
+    }
+
+    /// It goes out on this connection.
+    pub(super) fn on(&mut self, told: Arc<Told>) {
+        self.told = Some(told);
+    }
+
+    /// An upstream that has answered may take what follows for the next request: it has refused a body that was not to come
+    /// without its word (RFC 9110 section 10.1.1), or has answered to the end without having read all.
+    fn is_unwanted(&self) -> bool {
+        self.told.as_ref().is_some_and(|told| told.ended() || (self.wait.is_some() && told.answered()))
     }
 }
 
@@ -98,16 +119,22 @@ impl http_body::Body for Upload {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.is_unwanted() {
+            // For ever: the connection is closed at the answer's end, which an error here would cut short.
+            return Poll::Pending;
+        }
         if let Some(wait) = &mut self.wait {
             std::task::ready!(wait.as_mut().poll(cx));
             self.wait = None;
         }
+        self.progress.begun.store(true, Ordering::Relaxed);
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.waits.store(polled.is_pending(), Ordering::Relaxed);
         match &polled {
-            Poll::Ready(Some(Ok(_))) => {
+            Poll::Ready(Some(Ok(frame))) => {
                 self.progress.moved();
-                if http_body::Body::is_end_stream(&self.body) {
+                // After trailers nobody asks for more.
+                if frame.is_trailers() || http_body::Body::is_end_stream(&self.body) {
                     self.progress.done.store(true, Ordering::Relaxed);
                 }
             }

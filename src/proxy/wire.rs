@@ -6,7 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
@@ -24,20 +24,59 @@ const PIECE: usize = 8 << 10;
 pub(super) struct Told {
     asked: Mutex<Option<(Method, bool)>>,
     tainted: AtomicBool,
-    heard: AtomicBool,
+    stage: AtomicU8,
+}
+
+/// How much of the answer to the last request was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Stage {
+    #[default]
+    Asked,
+    /// A byte, or an interim answer.
+    Heard,
+    /// The head of the final answer.
+    Head,
+    /// Something of its body.
+    Body,
+    /// All of it.
+    End,
 }
 
 impl Told {
     /// A request goes out now; `upgrade` where it asks for one.
     pub(super) fn ask(&self, method: &http::Method, upgrade: bool) {
         let method = if *method == http::Method::HEAD { Method::Head } else { Method::Other };
-        self.heard.store(false, Ordering::Relaxed);
+        self.reached(Stage::Asked);
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((method, upgrade));
     }
 
     /// Bytes came since the last request went out.
     pub(super) fn heard(&self) -> bool {
-        self.heard.load(Ordering::Relaxed)
+        self.is_past(Stage::Heard)
+    }
+
+    /// The last request has its final answer, or the head of it.
+    pub(super) fn answered(&self) -> bool {
+        self.is_past(Stage::Head)
+    }
+
+    /// The last request has its answer, to the last byte.
+    pub(super) fn ended(&self) -> bool {
+        self.is_past(Stage::End)
+    }
+
+    /// After a good head nothing was good.
+    pub(super) fn spoilt(&self) -> bool {
+        self.tainted() && !self.is_past(Stage::Body)
+    }
+
+    fn reached(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    fn is_past(&self, stage: Stage) -> bool {
+        self.stage.load(Ordering::Relaxed) >= stage as u8
     }
 
     /// Something was read that should not have been there.
@@ -80,7 +119,9 @@ impl<I> Wire<I> {
 
     /// How many of `bytes` may go on. The rest has to wait for more, or never goes.
     fn judge(&mut self, bytes: &[u8]) -> usize {
-        self.told.heard.store(true, Ordering::Relaxed);
+        if !self.told.heard() {
+            self.told.reached(Stage::Heard);
+        }
         let mut judged = 0;
         while self.refused.is_none() && judged < bytes.len() {
             if self.reader.is_idle()
@@ -89,7 +130,16 @@ impl<I> Wire<I> {
                 self.reader.asked(method, upgrade);
             }
             match self.reader.step(bytes.get(judged..).unwrap_or_default()) {
-                Ok(Step::Head { len, .. } | Step::Body { len, .. }) => judged += len,
+                Ok(Step::Head { len, head }) => {
+                    judged += len;
+                    if !head.interim {
+                        self.told.reached(if self.reader.is_idle() { Stage::End } else { Stage::Head });
+                    }
+                }
+                Ok(Step::Body { len, end }) => {
+                    judged += len;
+                    self.told.reached(if end { Stage::End } else { Stage::Body });
+                }
                 Ok(Step::More) => break,
                 Ok(Step::Opaque) => {
                     self.opaque = true;

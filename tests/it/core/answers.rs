@@ -34,6 +34,34 @@ async fn a_body_after_head_or_304_is_no_answer_to_the_next_request() {
 }
 
 #[tokio::test]
+async fn the_version_that_an_app_speaks_is_not_told_to_the_client() {
+    let closes = App::raw(|mut stream| async move {
+        head(&mut stream).await.unwrap();
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nto the end").await.unwrap();
+    });
+    for (app, body) in [(says("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), "ok"), (closes, "to the end")] {
+        let world = open(app).start();
+        let mut client = Raw::to(door(&world)).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let got = client.until(body).await;
+        assert!(got.starts_with("HTTP/1.1 200 "), "{got}");
+        // The connection is the client's, whatever the app does with its own.
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(client.until(body).await.contains("HTTP/1.1 200 "));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_wrong_from_its_first_byte_is_a_502() {
+    let world = open(says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nabc\r\n")).start();
+    let answer = world.client().get("/").await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (502, "app-broken"));
+    // Behind a body that is whole, the rest is not the client's affair.
+    let world = open(says("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngoodHTTP/1.1 200 OK\r\n\r\n")).start();
+    assert_eq!(world.client().get("/").await.text(), "good");
+}
+
+#[tokio::test]
 async fn a_head_answer_keeps_the_length_that_the_app_says() {
     let world = open(says("HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n")).start();
     let mut client = Raw::to(door(&world)).await;

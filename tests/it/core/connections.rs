@@ -52,6 +52,32 @@ async fn an_app_that_closes_after_a_few_answers_costs_no_get() {
 }
 
 #[tokio::test]
+async fn a_request_with_trailers_leaves_its_connection_to_the_next() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    let app = App::raw(move |mut stream| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            while head(&mut stream).await.is_some() {
+                let mut body = Vec::new();
+                while !body.ends_with(b"x-up: 7\r\n\r\n") {
+                    body.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(OK.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let world = open(app).set("workers", 1).start();
+    let mut client = Raw::to(door(&world)).await;
+    for _ in 0..3 {
+        let ask = "POST / HTTP/1.1\r\nHost: a\r\nTrailer: X-Up\r\nTransfer-Encoding: chunked\r\n\r\n";
+        client.send([ask, "2\r\nhi\r\n0\r\nX-Up: 7\r\n\r\n"].concat()).await;
+        client.until("ok").await;
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
 async fn connections_are_kept_no_longer_than_the_app_says() {
     // Less a second for the way: what the app keeps for one, we keep for none.
     let (app, counts) = fickle(10, "Keep-Alive: timeout=1\r\n");

@@ -1,36 +1,35 @@
 //! Answers that begin before the request has ended, `Expect: 100-continue`, trailers, and what must pass untouched.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use upwarden::body::Body;
 
 use super::{Raw, door, head, open};
-use crate::harness::{App, feed};
+use crate::harness::{App, feed, within};
 
-/// An app that reads the head, says this, and counts what comes after it until the connection ends.
-fn blunt(answer: &'static [u8]) -> (App, Arc<AtomicUsize>) {
-    let after = Arc::new(AtomicUsize::new(0));
-    let counted = after.clone();
+/// An app that reads the head, says this, and tells what came after it until the connection ended.
+fn blunt(answer: &'static [u8]) -> (App, UnboundedReceiver<Vec<u8>>) {
+    let (told, after) = unbounded_channel();
     let app = App::raw(move |mut stream| {
-        let after = after.clone();
+        let told = told.clone();
         async move {
             if head(&mut stream).await.is_none() {
                 return;
             }
             stream.write_all(answer).await.unwrap();
-            let mut space = [0; 4096];
-            while let Ok(count @ 1..) = stream.read(&mut space).await {
-                after.fetch_add(count, Ordering::Relaxed);
-            }
+            let mut after = Vec::new();
+            // A reset is an end, too.
+            let _ = stream.read_to_end(&mut after).await;
+            let _ = told.send(after);
         }
     });
-    (app, counted)
+    (app, after)
 }
 
 #[tokio::test]
@@ -54,18 +53,59 @@ async fn an_answer_that_comes_before_the_upload_ends_reaches_the_client() {
 
 #[tokio::test]
 async fn a_client_that_is_expected_sends_only_when_the_app_says_so() {
-    let ask = "POST /up HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
-    for status in ["413 Too Large", "417 Expectation Failed"] {
-        let answer: &'static [u8] = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").leak().as_bytes();
-        let (app, after) = blunt(answer);
+    // What it sends all the same is a request of its own making to whoever takes the refusal for the end.
+    let body = "POST /hidden HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    let ask = "POST /up HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
+    let ask = format!("{ask}Content-Length: {}\r\n\r\n", body.len());
+    for status in ["413 Too Large", "417 Expectation Failed", "401 No"] {
+        let answer: &'static [u8] = format!("HTTP/1.1 {status}\r\ncontent-length: 4\r\n\r\nno.\n").leak().as_bytes();
+        let (app, mut after) = blunt(answer);
         let world = open(app).start();
         let mut client = Raw::to(door(&world)).await;
-        client.send(ask).await;
-        let got = client.until("\r\n\r\n").await;
+        client.send(&ask).await;
+        let got = client.until("no.\n").await;
         assert!(got.starts_with(&format!("HTTP/1.1 {}", &status[..3])), "no 100 comes first: {got}");
-        drop(client);
-        drop(world);
-        assert_eq!(after.load(Ordering::Relaxed), 0, "the body was not sent");
+        assert!(got.contains("connection: close\r\n"), "nobody knows what the client sends next: {got}");
+        client.send(body).await;
+        let after = within(after.recv()).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&after), "", "nothing of the body was sent, and the connection was closed");
+        assert_eq!(client.rest().await, "");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_an_upload_is_sent_after_the_end_of_its_answer() {
+    for framed in ["content-length: 3\r\n\r\nbig", "transfer-encoding: chunked\r\n\r\n3\r\nbig\r\n0\r\n\r\n"] {
+        let answer: &'static [u8] = format!("HTTP/1.1 413 Too Large\r\n{framed}").leak().as_bytes();
+        let (app, mut after) = blunt(answer);
+        let world = open(app).start();
+        let mut client = Raw::to(door(&world)).await;
+        client.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\nbegun").await;
+        client.until("big").await;
+        let _ = client.0.write_all(b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let after = within(after.recv()).await.unwrap();
+        assert!(b"begun".starts_with(&after[..]), "{}", String::from_utf8_lossy(&after));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_may_go_on_while_its_upload_does() {
+    let app = App::raw(|mut stream| async move {
+        head(&mut stream).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+        for _ in 0..5 {
+            let mut piece = [0; 2];
+            stream.read_exact(&mut piece).await.unwrap();
+            stream.write_all(&piece).await.unwrap();
+        }
+    });
+    let world = open(app).start();
+    let mut client = Raw::to(door(&world)).await;
+    client.send("POST /up HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n").await;
+    client.until("\r\n\r\n").await;
+    for piece in ["ab", "cd", "ef", "gh", "ij"] {
+        client.send(piece).await;
+        client.until(piece).await;
     }
 }
 

@@ -109,6 +109,29 @@ async fn an_upgrade_that_the_app_declines_is_a_plain_request() {
 }
 
 #[tokio::test]
+async fn a_protocol_that_was_not_offered_is_not_switched_to() {
+    for (offered, chosen, status) in [
+        ("morse", "smoke", 502),
+        ("morse/2", "morse/3", 502),
+        ("morse", "morse, smoke", 502),
+        ("morse", "", 502),
+        ("smoke/1, Morse/2", "morse/2", 101),
+    ] {
+        let app = App::raw(move |mut stream| async move {
+            head(&mut stream).await.unwrap();
+            let line = if chosen.is_empty() { String::new() } else { format!("upgrade: {chosen}\r\n") };
+            let switch = format!("HTTP/1.1 101 Yes\r\nconnection: upgrade\r\n{line}\r\n");
+            stream.write_all(switch.as_bytes()).await.unwrap();
+        });
+        let world = open(app).start();
+        let mut client = Raw::to(door(&world)).await;
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: {offered}\r\n\r\n")).await;
+        let got = client.until("\r\n\r\n").await;
+        assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{offered} → {chosen}: {got}");
+    }
+}
+
+#[tokio::test]
 async fn an_upgraded_connection_on_which_nothing_moves_ends() {
     let world = open(echo()).set("public.timeouts.upgrade_idle", "300ms").start();
     let mut socket = world.client().websocket("/ws").await.unwrap();
