@@ -38,6 +38,22 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// `text` without these secrets, whether they stand in it as they are or as a form writes them: for words of others that
+/// we quote, and that may repeat what we sent.
+pub fn redact(text: &str, secrets: &[&str]) -> String {
+    let written = |secret: &str| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>();
+    let mut forms: Vec<Zeroizing<String>> = Vec::new();
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        let form = written(secret);
+        forms.push(Zeroizing::new(form.replace('+', "%20")));
+        forms.push(Zeroizing::new(form));
+        forms.push(Zeroizing::new((*secret).to_owned()));
+    }
+    // One may be a part of another.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), "…"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +61,12 @@ mod tests {
     #[test]
     fn debug_shows_nothing() {
         assert_eq!(format!("{:?}", Secret::new("s3cr3t")), "Secret(…)");
+    }
+
+    #[test]
+    fn what_is_redacted_is_gone_in_every_writing() {
+        let told = "raw a+b c&d, form a%2Bb+c%26d, percent a%2Bb%20c%26d, longer a+b c&d-e, code xy";
+        assert_eq!(redact(told, &["a+b c&d", "", "a+b c&d-e", "xy"]), "raw …, form …, percent …, longer …, code …");
     }
 
     #[test]

@@ -115,8 +115,14 @@ async fn connect(client: oauth::Config, opens: bool, out: &std::path::Path, forc
         });
         let code = match verified {
             Ok(Ok(Brought::Code(code))) => code,
-            Ok(Err(CallbackError::Declined | CallbackError::Refused(_)) | Ok(Brought::Token(_))) => {
-                return fail(&mut way_back, arrival, "Upwork gave no permission; nothing was written").await;
+            Ok(Err(
+                error @ (CallbackError::Refused(_) | CallbackError::WrongIssuer(_) | CallbackError::Unusable(_)),
+            )) => {
+                let why = format!("Upwork gave no permission ({error}); nothing was written");
+                return fail(&mut way_back, arrival, &why).await;
+            }
+            Ok(Ok(Brought::Token(_))) => {
+                return fail(&mut way_back, arrival, "Upwork gave a token, and no code; nothing was written").await;
             }
             // Somebody else's, or cut off at the end: the right one may still come.
             Ok(Err(_)) | Err(_) => {

@@ -133,11 +133,13 @@ fn offers_sign_in(fault: &Fault) -> bool {
         fault,
         Fault::SignInRequired { .. }
             | Fault::NotAdmitted { .. }
-            | Fault::Declined
+            | Fault::Declined(_)
+            | Fault::Unasked(_)
             | Fault::BadState
-            | Fault::CodeUsed
+            | Fault::CodeUsed(_)
             | Fault::SignInUnavailable { .. }
             | Fault::AuthorizationRefused(_)
+            | Fault::WrongIssuer(_)
             | Fault::KeyRefused(_)
             | Fault::Looped(_)
     )

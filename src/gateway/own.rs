@@ -13,7 +13,7 @@ use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared, answer, forward};
 use crate::body::Body;
 use crate::oauth::Grant;
-use crate::oauth::upwork::Upwork;
+use crate::oauth::upwork::{RevokeError, Upwork};
 use crate::pages::curl::Neighbour;
 use crate::pages::{
     self, AccountView, ConfirmView, Frame, LastRefresh, NewToken, RefreshOutcome, Revocation, SignedOutView, TokenRow,
@@ -194,6 +194,7 @@ impl Shared {
                 let revocation = match done {
                     "done=revoked" => Revocation::Revoked,
                     "done=failed" => Revocation::Failed,
+                    "done=refused" => Revocation::Refused,
                     "done=kept" => Revocation::KeptForTokens,
                     _ => Revocation::NoSession,
                 };
@@ -254,16 +255,12 @@ impl Shared {
         };
         // Where it cannot be told whether personal access tokens use the grant, they are not to lose it.
         let kept = self.kept_for_tokens(held).await;
-        let revoked = match kept {
+        let query = match kept {
             Ok(false) => revoke(self.upwork.clone(), session.tokens.clone()).await,
-            Ok(true) | Err(_) => false,
+            Ok(true) | Err(_) => "?done=kept",
         };
         ended.map_err(|error| Fault::StoreDown(error.to_string()))?;
-        Ok(match (kept?, revoked) {
-            (true, _) => "?done=kept",
-            (false, true) => "?done=revoked",
-            (false, false) => "?done=failed",
-        })
+        kept.map(|_| query)
     }
 
     /// Every cookie of ours, with the attributes it was set with.
@@ -277,15 +274,16 @@ impl Shared {
     }
 }
 
-/// Whether Upwork ended the grant, as far as it said so in time.
-pub(super) async fn revoke(upwork: Arc<Upwork>, tokens: Tokens) -> bool {
-    match tokio::time::timeout(REVOKE_WAIT, upwork.revoke(&tokens)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(why)) => {
-            tracing::warn!(why, "Upwork did not end a grant at sign-out");
-            false
-        }
-        Err(_) => false,
+/// What Upwork said to the end of the grant, as far as it did so in time: the query of the page that tells it.
+pub(super) async fn revoke(upwork: Arc<Upwork>, tokens: Tokens) -> &'static str {
+    let Ok(outcome) = tokio::time::timeout(REVOKE_WAIT, upwork.revoke(&tokens)).await else { return "?done=failed" };
+    if let Err(error) = &outcome {
+        tracing::warn!(%error, "Upwork did not end a grant");
+    }
+    match outcome {
+        Ok(()) => "?done=revoked",
+        Err(RevokeError::Refused(_)) => "?done=refused",
+        Err(RevokeError::Unavailable(_)) => "?done=failed",
     }
 }
 

@@ -17,8 +17,7 @@ use crate::body::Body;
 use crate::oauth::Grant;
 use crate::oauth::callback::{Brought, Browser, Callback, CallbackError, StateFault, Verified};
 use crate::oauth::login::{LIFETIME, Login, MOST_FAILURES, State};
-use crate::oauth::token::{TokenError, TokenGrant};
-use crate::oauth::upwork::WhoError;
+use crate::oauth::token::TokenGrant;
 use crate::pages::{self, Frame};
 use crate::policy::Site;
 use crate::router::ReturnTo;
@@ -28,8 +27,9 @@ use crate::telemetry::metrics::SignIn;
 
 /// Ends a redirect to `public_url`'s host, so that a second one in a row is noticed.
 const MARKER: &str = "upwarden_host=1";
-/// Bytes of the fragment page's form that are read.
-const FORM: usize = 32 << 10;
+/// Bytes of the fragment page's form that are read: more than a token and a state can have.
+const FORM: usize = 128 << 10;
+const TOO_LONG: &str = "What came back from Upwork broke off, or is longer than any token.";
 
 /// A target without the marker that a redirect to `public_url` leaves at its end.
 pub(super) fn without_marker(target: &str) -> &str {
@@ -126,7 +126,7 @@ impl Gateway {
         let text = match ask.head.method {
             Method::GET => {
                 let query = ask.head.uri.query().unwrap_or_default().to_owned();
-                if implicit && !query.contains("state=") {
+                if implicit && Callback::parse(&query).is_ok_and(|callback| callback.is_empty()) {
                     return shared.fragment_page(&ask);
                 }
                 query
@@ -134,7 +134,7 @@ impl Gateway {
             Method::POST if implicit && ask.site == Site::Foreign => return shared.fault(&ask, &Fault::CrossSite),
             Method::POST if implicit => match body.collect(FORM).await {
                 Ok(form) => String::from_utf8_lossy(&form).into_owned(),
-                Err(_) => return shared.fault(&ask, &Fault::BadRequest("The form is too long, or broke off.")),
+                Err(_) => return shared.fault(&ask, &Fault::BadRequest(TOO_LONG)),
             },
             _ => return shared.fault(&ask, &Fault::MethodNotAllowed(if implicit { "GET, POST" } else { "GET" })),
         };
@@ -152,7 +152,7 @@ impl Gateway {
         match callback.verify(state.as_ref(), &browser, issuer, now) {
             Ok(verified) => self.finish(&ask, verified).await,
             Err(CallbackError::BadState(fault)) => self.stale(&ask, state, fault).await,
-            Err(_) => shared.bad_state(&ask),
+            Err(error) => self.stateless(&ask, error.into()).await,
         }
     }
 
@@ -160,10 +160,8 @@ impl Gateway {
     async fn stale(&self, ask: &Ask, state: Option<State>, fault: Option<StateFault>) -> Answer {
         let shared = &self.shared;
         shared.metrics.sign_in(SignIn::BadState);
-        match shared.identify(&ask.head.headers).await {
-            Ok(Some(_)) => return answer::see_other("/").into(),
-            Ok(None) => {}
-            Err(error) => return shared.fault(ask, &Fault::StoreDown(error.to_string())),
+        if let Some(answer) = self.signed_in_already(ask).await {
+            return answer;
         }
         let Some(state) = state else { return shared.sealed_by_others(ask) };
         let failures = state.failures.saturating_add(1);
@@ -173,6 +171,23 @@ impl Gateway {
         }
         let place = state.return_to(&shared.router.prefix).unwrap_or_else(ReturnTo::home);
         shared.begin_sign_in(ask, &place, failures)
+    }
+
+    /// An error that came back without any state: told, and no sign-in of the browser is over by it.
+    async fn stateless(&self, ask: &Ask, fault: Fault) -> Answer {
+        if let Some(answer) = self.signed_in_already(ask).await {
+            return answer;
+        }
+        self.shared.count_failed(&fault);
+        self.shared.fault_at(ask, &fault, None)
+    }
+
+    async fn signed_in_already(&self, ask: &Ask) -> Option<Answer> {
+        match self.shared.identify(&ask.head.headers).await {
+            Ok(Some(_)) => Some(answer::see_other("/").into()),
+            Ok(None) => None,
+            Err(error) => Some(self.shared.fault(ask, &Fault::StoreDown(error.to_string()))),
+        }
     }
 
     /// State checked: redeem, ask who it is, hold the access rules against it, keep the session.
@@ -186,12 +201,7 @@ impl Gateway {
         let mut answer = match self.sign_in(verified.brought).await {
             Ok(session) => self.enter(ask, session, login).await,
             Err(fault) => {
-                shared.metrics.sign_in(match fault {
-                    Fault::Declined => SignIn::Declined,
-                    Fault::NotAdmitted { .. } => SignIn::Refused,
-                    Fault::BadState => SignIn::BadState,
-                    _ => SignIn::Failed,
-                });
+                shared.count_failed(&fault);
                 shared.fault_of_sign_in(ask, &fault, login)
             }
         };
@@ -207,29 +217,27 @@ impl Gateway {
         let implicit = shared.upwork.config().grant == Grant::Implicit;
         let now = shared.clock.now();
         let (tokens, grant) = match brought {
-            Ok(Brought::Code(code)) if !implicit => {
-                (shared.upwork.tokens(TokenGrant::Code(&code)).await.map_err(token_fault)?, Grant::Code)
-            }
+            Ok(Brought::Code(code)) if !implicit => (shared.upwork.tokens(TokenGrant::Code(&code)).await?, Grant::Code),
             Ok(Brought::Token(token)) if implicit => {
-                let lifetime = std::time::Duration::from_secs(token.expires_in.unwrap_or(3600).min(366 * 86_400));
-                let tokens =
-                    Tokens { access: token.token, refresh: None, issued_at: now, expires_at: now.plus(lifetime) };
-                (tokens, Grant::Implicit)
+                let expires_at = now.plus(token.lifetime);
+                (Tokens { access: token.token, refresh: None, issued_at: now, expires_at }, Grant::Implicit)
             }
-            Ok(Brought::Code(_) | Brought::Token(_)) | Err(CallbackError::Nothing) => return Err(Fault::BadState),
-            Err(CallbackError::Declined) => return Err(Fault::Declined),
-            Err(CallbackError::Refused(error)) => return Err(Fault::AuthorizationRefused(error)),
-            Err(CallbackError::Malformed | CallbackError::BadState(_) | CallbackError::WrongIssuer) => {
-                return Err(Fault::BadState);
-            }
+            Ok(Brought::Code(_) | Brought::Token(_)) => return Err(Fault::BadState),
+            Err(error) => return Err(error.into()),
         };
-        let (user, organization) = shared.upwork.who_am_i(&tokens.access).await.map_err(who_fault)?;
+        // Such a session would be over as it begins, and the next request would begin a sign-in.
+        if tokens.refresh.is_none() && tokens.expires_at <= now {
+            return Err(Fault::nonsense("a token that had ended when it came, and none to refresh it with".to_owned()));
+        }
+        let (user, organization) = shared.upwork.who_am_i(&tokens.access).await?;
         let admitted =
             shared.access.load().admits(&user.id, organization.as_ref().map(|organization| organization.id.as_str()));
         if !admitted {
             let (shown, id) = shown_as(&user);
-            // Nobody will use this grant; that it could not be taken back is no reason to say anything else.
-            let _ = shared.upwork.revoke(&tokens).await;
+            // Nobody will use this grant; that it could not be taken back is no reason to tell the person anything else.
+            if let Err(error) = shared.upwork.revoke(&tokens).await {
+                tracing::warn!(%error, "Upwork did not end the grant of somebody who may not enter");
+            }
             return Err(Fault::NotAdmitted { shown, id });
         }
         let id: [u8; 16] = crate::seal::random().map_err(|error| Fault::Internal(error.to_string()))?;
@@ -284,6 +292,15 @@ impl Shared {
         self.fault_at(ask, &Fault::BadState, None)
     }
 
+    fn count_failed(&self, fault: &Fault) {
+        self.metrics.sign_in(match fault {
+            Fault::Declined(_) => SignIn::Declined,
+            Fault::NotAdmitted { .. } => SignIn::Refused,
+            Fault::BadState => SignIn::BadState,
+            _ => SignIn::Failed,
+        });
+    }
+
     fn fault_of_sign_in(&self, ask: &Ask, fault: &Fault, login: &Login) -> Answer {
         self.fault_at(ask, fault, Some(&login.return_to(&self.router.prefix)))
     }
@@ -294,6 +311,10 @@ impl Shared {
         let told = fault.told();
         if told.side == crate::telemetry::Side::Upwork {
             self.metrics.upstream_error(told.side);
+        }
+        // Whoever runs the site is to see Upwork's words, also where it is the person who has to do something.
+        if let Some(seen) = told.seen.as_deref().filter(|_| told.side == crate::telemetry::Side::Client) {
+            tracing::info!(request_id = %ask.id, fault = told.name, seen, "Upwork signed nobody in");
         }
         let mut response = answer::fault(fault, style, place);
         response.headers_mut().insert(http::header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -309,25 +330,6 @@ impl Shared {
             callback_path: &callback_path,
         };
         answer::page(http::StatusCode::OK, pages::fragment(&view), "same-origin").into()
-    }
-}
-
-fn token_fault(error: TokenError) -> Fault {
-    match error {
-        TokenError::InvalidGrant(_) => Fault::CodeUsed,
-        TokenError::Misconfigured { .. } => Fault::KeyRefused(error.to_string()),
-        TokenError::Unavailable { why, .. } => Fault::SignInUnavailable { nonsense: why.starts_with("status"), why },
-    }
-}
-
-fn who_fault(error: WhoError) -> Fault {
-    match error {
-        WhoError::Unavailable(why) => Fault::SignInUnavailable { nonsense: why.starts_with("status"), why },
-        WhoError::Nameless(why) => Fault::SignInUnavailable { nonsense: true, why },
-        WhoError::Rejected => Fault::SignInUnavailable {
-            nonsense: true,
-            why: "the API refused the token that was just issued".to_owned(),
-        },
     }
 }
 

@@ -6,23 +6,32 @@
 
 use std::borrow::Cow;
 
+use std::time::Duration;
+
 use super::login::{Login, State};
+use super::token::{PASSING, lifetime, quoted};
 use crate::clock::Timestamp;
 use crate::seal::Keyring;
 use crate::session::tokens::AccessToken;
 
 /// Bytes of one parameter that are read.
 const LONGEST: usize = 16 << 10;
+/// A fragment's token lives so long where nothing says it.
+const UNSAID: Duration = Duration::from_hours(1);
 
-/// The parameters (RFC 6749 sections 4.1.2 and 4.2.2, RFC 9207), each at most once.
+/// The parameters (RFC 6749 sections 4.1.2, 4.1.2.1 and 4.2.2, RFC 9207), each at most once.
 #[derive(Clone, Default)]
 pub struct Callback {
     code: Option<String>,
     state: Option<String>,
     error: Option<String>,
+    description: Option<String>,
     issuer: Option<String>,
     access_token: Option<String>,
+    token_type: Option<String>,
     expires_in: Option<String>,
+    /// One of them was longer than is read, and is left out.
+    over_long: bool,
 }
 
 impl std::fmt::Debug for Callback {
@@ -34,24 +43,68 @@ impl std::fmt::Debug for Callback {
 /// Why a callback is of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
-    /// A parameter twice, over-long, or `code` beside `error`: nobody honest sends that.
+    /// A parameter twice, or `code` beside `error`: nobody honest sends that.
     #[error("the callback's parameters contradict each other")]
     Malformed,
     /// No `state`, one that is not ours, or one that no sign-in of this browser knows.
     #[error("the state is not one of this browser's sign-ins")]
     BadState(Option<StateFault>),
-    /// The person declined.
-    #[error("the person declined at Upwork")]
-    Declined,
-    /// Upwork answered with another error (RFC 6749 section 4.1.2.1).
-    #[error("Upwork answered with the error {0:?}")]
-    Refused(String),
+    /// An error of Upwork's (RFC 6749 section 4.1.2.1).
+    #[error("Upwork answered with {0}")]
+    Refused(Refusal),
+    /// The same without any `state`: whose sign-in it ends cannot be told.
+    #[error("Upwork answered without a state, and with {0}")]
+    Stateless(Refusal),
     /// `iss` is not the configured issuer (RFC 9207 section 2.4).
-    #[error("the callback comes from another issuer")]
-    WrongIssuer,
+    #[error("the callback's {0}")]
+    WrongIssuer(String),
+    /// A code or token that cannot be one.
+    #[error("the callback brought {0}")]
+    Unusable(&'static str),
     /// Neither a code nor an error.
     #[error("the callback brought no code")]
     Nothing,
+}
+
+/// An error that Upwork sent the browser back with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it asks for.
+    pub kind: RefusalKind,
+    /// `error` and `error_description`, for the log.
+    pub text: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the error {}", self.text)
+    }
+}
+
+/// What an error asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The person declined.
+    Declined,
+    /// Upwork would have had to ask the person, and was not allowed to (`OpenID` Connect Core, section 3.1.2.6).
+    Unasked,
+    /// It passes by itself.
+    Passing,
+    /// Our client, or what we ask for, is refused.
+    Client,
+}
+
+impl RefusalKind {
+    fn of(error: &str) -> Self {
+        match error {
+            "access_denied" => Self::Declined,
+            "login_required" | "consent_required" | "interaction_required" | "account_selection_required" => {
+                Self::Unasked
+            }
+            error if PASSING.contains(&error) => Self::Passing,
+            _ => Self::Client,
+        }
+    }
 }
 
 /// What was the matter with a state that opened.
@@ -92,8 +145,8 @@ impl VerifiedCode {
 pub struct VerifiedToken {
     /// The token.
     pub token: AccessToken,
-    /// Seconds it lives, as the fragment said.
-    pub expires_in: Option<u64>,
+    /// How long it lives, as the fragment said.
+    pub lifetime: Duration,
 }
 
 /// What a checked callback brought.
@@ -132,16 +185,20 @@ impl Callback {
                 "code" => &mut callback.code,
                 "state" => &mut callback.state,
                 "error" => &mut callback.error,
+                "error_description" => &mut callback.description,
                 "iss" => &mut callback.issuer,
                 "access_token" => &mut callback.access_token,
+                "token_type" => &mut callback.token_type,
                 "expires_in" => &mut callback.expires_in,
                 _ => continue,
             };
             // RFC 6749 section 3.1: not more than once; and an empty one is as good as none.
-            if slot.is_some() || value.len() > LONGEST {
+            if slot.is_some() {
                 return Err(CallbackError::Malformed);
             }
-            if !value.is_empty() {
+            if value.len() > LONGEST {
+                callback.over_long = true;
+            } else if !value.is_empty() {
                 *slot = Some(Cow::into_owned(value));
             }
         }
@@ -162,7 +219,16 @@ impl Callback {
 
     /// Whether there is nothing in it at all: the bare address, for one that the fragment page answers.
     pub fn is_empty(&self) -> bool {
-        self.code.is_none() && self.error.is_none() && self.access_token.is_none() && self.state.is_none()
+        let nothing = self.code.is_none() && self.error.is_none() && self.access_token.is_none();
+        nothing && self.state.is_none() && !self.over_long
+    }
+
+    /// Upwork's error, without what we sent it.
+    fn refusal(&self) -> Option<Refusal> {
+        let error = self.error.as_deref()?;
+        let description = self.description.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        let text = quoted(&format!("{error}{description}"), &[self.state.as_deref().unwrap_or_default()]);
+        Some(Refusal { kind: RefusalKind::of(error), text })
     }
 
     /// Checks the state first, against the browser's sign-ins, and only then looks at what came.
@@ -173,7 +239,11 @@ impl Callback {
         issuer: Option<&str>,
         now: Timestamp,
     ) -> Result<Verified<'a>, CallbackError> {
-        let state = state.ok_or(CallbackError::BadState(None))?;
+        let Some(state) = state else {
+            // Some servers leave the state out of an error. Only a browser that has a sign-in under way can mean ours.
+            let refusal = self.refusal().filter(|_| self.state.is_none() && !browser.under_way.is_empty());
+            return Err(refusal.map_or(CallbackError::BadState(None), CallbackError::Stateless));
+        };
         let found = browser.under_way.iter().find(|(_, login)| login.matches(state));
         let login = match found {
             _ if state.is_stale(now) => return Err(CallbackError::BadState(Some(StateFault::Stale))),
@@ -181,27 +251,39 @@ impl Callback {
             None => return Err(CallbackError::BadState(Some(StateFault::OtherCookie))),
             Some(login) => login,
         };
-        if let (Some(expected), Some(sent)) = (issuer, self.issuer.as_deref())
-            && expected != sent
-        {
-            return Err(CallbackError::WrongIssuer);
+        let brought = self.same_issuer(issuer).and_then(|()| self.brought(&login.1));
+        Ok(Verified { login, brought })
+    }
+
+    /// RFC 9207 section 2.4: before anything else of the answer is used, an error too.
+    fn same_issuer(&self, issuer: Option<&str>) -> Result<(), CallbackError> {
+        match (issuer, self.issuer.as_deref()) {
+            (Some(expected), Some(sent)) if expected != sent => {
+                let sent = quoted(sent, &[]);
+                Err(CallbackError::WrongIssuer(format!("iss is {sent:?}, and upwork.issuer {expected:?}")))
+            }
+            (Some(_) | None, _) => Ok(()),
         }
-        Ok(Verified { login, brought: self.brought(&login.1) })
     }
 
     fn brought(self, login: &Login) -> Result<Brought, CallbackError> {
-        match (self.error.as_deref(), self.code, self.access_token) {
-            (Some("access_denied"), ..) => Err(CallbackError::Declined),
-            (Some(error), ..) => {
-                Err(CallbackError::Refused(error.chars().filter(char::is_ascii_graphic).take(100).collect()))
+        if let Some(refusal) = self.refusal() {
+            return Err(CallbackError::Refused(refusal));
+        }
+        match (self.code, self.access_token) {
+            _ if self.over_long => Err(CallbackError::Unusable("a parameter of more than 16 KiB")),
+            (Some(code), _) => Ok(Brought::Code(VerifiedCode { code, verifier: login.verifier().to_owned() })),
+            (None, Some(token)) => {
+                let token = AccessToken::parse(token)
+                    .map_err(|_| CallbackError::Unusable("an access_token that is none, or too long"))?;
+                // RFC 6749 section 4.2.2; where it is missing, the token is taken for the one kind we know.
+                if self.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+                    return Err(CallbackError::Unusable("a token_type other than Bearer"));
+                }
+                let lifetime = self.expires_in.map_or(UNSAID, |text| lifetime(Some(&text.into())));
+                Ok(Brought::Token(VerifiedToken { token, lifetime }))
             }
-            (None, Some(code), _) => Ok(Brought::Code(VerifiedCode { code, verifier: login.verifier().to_owned() })),
-            (None, None, Some(token)) => {
-                let token = AccessToken::parse(token).map_err(|_| CallbackError::Malformed)?;
-                let expires_in = self.expires_in.and_then(|seconds| seconds.parse().ok());
-                Ok(Brought::Token(VerifiedToken { token, expires_in }))
-            }
-            (None, None, None) => Err(CallbackError::Nothing),
+            (None, None) => Err(CallbackError::Nothing),
         }
     }
 }
@@ -215,8 +297,12 @@ mod tests {
         for text in ["code=a&code=b", "state=a&state=b", "code=a&error=b", "code=a&access_token=b", "error=a&error=a"] {
             assert_eq!(Callback::parse(text).unwrap_err(), CallbackError::Malformed, "{text}");
         }
-        let long = format!("code={}", "x".repeat(LONGEST + 1));
-        assert_eq!(Callback::parse(&long).unwrap_err(), CallbackError::Malformed);
+        for name in ["iss", "token_type", "expires_in", "error_description"] {
+            let text = format!("code=a&{name}=x&{name}=y");
+            assert_eq!(Callback::parse(&text).unwrap_err(), CallbackError::Malformed, "{text}");
+        }
+        let long = Callback::parse(&format!("code={}", "x".repeat(LONGEST + 1))).unwrap();
+        assert!(long.code.is_none() && long.over_long && !long.is_empty());
         for text in ["", "code=a&state=b", "error=access_denied&state=b&x=1&x=2", "code=&error=b"] {
             assert!(Callback::parse(text).is_ok(), "{text}");
         }

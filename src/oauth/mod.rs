@@ -92,5 +92,24 @@ pub enum ServiceGrant {
     },
 }
 
+/// What came where no usable answer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Nothing, or not in time.
+    Silence,
+    /// Upwork's word that it cannot just now.
+    Busy,
+    /// Something that is no answer.
+    Nonsense,
+}
+
+impl Unusable {
+    /// What an error's status says (RFC 9110 section 15.6.4, RFC 6585 section 4).
+    pub(crate) fn of(status: http::StatusCode) -> Self {
+        let busy = [http::StatusCode::SERVICE_UNAVAILABLE, http::StatusCode::TOO_MANY_REQUESTS].contains(&status);
+        if busy { Self::Busy } else { Self::Nonsense }
+    }
+}
+
 /// A token endpoint's or who-am-I's answer is waited for this long.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,21 +1,24 @@
 //! The token endpoint's messages: what is asked, what an answer means. Pure; the one send is in `upwork`.
 //!
 //! In: a grant, or a status with a body. Out: form fields, or [`Tokens`], or a [`TokenError`] that says whose fault it is.
-//! No error holds a token, a secret, or the body of an answer.
+//! No error holds a token, a secret, or the body of an answer: what we sent is struck out of Upwork's words.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::Unusable;
 use super::callback::VerifiedCode;
 use crate::clock::Timestamp;
-use crate::secret::Secret;
+use crate::secret::{Secret, redact};
 use crate::session::Tokens;
 use crate::session::tokens::{AccessToken, RefreshToken};
 
 /// A token's life where the answer does not say (docs/upwork.md: 24 h).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(86_400);
+/// Errors that pass by themselves (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
+pub(super) const PASSING: [&str; 3] = ["temporarily_unavailable", "server_error", "slow_down"];
 /// A life that is believed at the most.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(366 * 86_400);
 
@@ -49,14 +52,16 @@ pub enum TokenError {
     Unavailable {
         /// What was seen.
         why: String,
+        /// What kind of no answer that is.
+        what: Unusable,
         /// What its `Retry-After` said.
         retry_after: Option<Duration>,
     },
 }
 
 impl TokenError {
-    pub(super) fn unavailable(why: impl Into<String>) -> Self {
-        Self::Unavailable { why: why.into(), retry_after: None }
+    pub(super) fn silence(why: impl Into<String>) -> Self {
+        Self::Unavailable { why: why.into(), what: Unusable::Silence, retry_after: None }
     }
 }
 
@@ -89,6 +94,45 @@ pub fn form<'a>(grant: &TokenGrant<'a>, client: Client<'a>) -> Vec<(&'static str
     fields
 }
 
+/// What must not be repeated of a question.
+pub(super) fn secrets<'a>(grant: &TokenGrant<'a>, client: Client<'a>) -> Vec<&'a str> {
+    let mut secrets = vec![client.secret.expose()];
+    match grant {
+        TokenGrant::Code(code) => secrets.extend([code.code(), code.verifier()]),
+        TokenGrant::Refresh(token) => secrets.push(token.expose()),
+        TokenGrant::ClientCredentials => {}
+    }
+    secrets
+}
+
+/// What came.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: StatusCode,
+    /// What its `Retry-After` said.
+    pub retry_after: Option<Duration>,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+/// What it answers.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// When the question was sent.
+    pub at: Timestamp,
+    /// The refresh token that stays where none comes.
+    pub kept: Option<&'a RefreshToken>,
+    /// What was sent and must not be repeated.
+    pub secrets: &'a [&'a str],
+}
+
+impl std::fmt::Debug for Asked<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
@@ -100,70 +144,96 @@ struct Granted {
 #[derive(Deserialize)]
 struct Refused {
     error: String,
-    error_description: Option<String>,
+    /// A text (RFC 6749 section 5.2); one that is none makes the error no other.
+    error_description: Option<serde_json::Value>,
 }
 
-/// Reads an answer. `asked_at` is when the question was sent; `kept` is the refresh token that stays where none comes.
-pub fn read(
-    status: StatusCode,
-    retry_after: Option<Duration>,
-    body: &[u8],
-    asked_at: Timestamp,
-    kept: Option<&RefreshToken>,
-) -> Result<Tokens, TokenError> {
+impl Refused {
+    fn error(&self, secrets: &[&str]) -> String {
+        quoted(&self.error, secrets)
+    }
+
+    fn description(&self, secrets: &[&str]) -> String {
+        quoted(self.error_description.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default(), secrets)
+    }
+}
+
+/// Reads an answer.
+pub fn read(answer: &Answer<'_>, asked: &Asked<'_>) -> Result<Tokens, TokenError> {
+    let status = answer.status;
     if status.is_success() {
-        return granted(body, asked_at, kept);
+        return granted(answer.body, asked);
     }
-    match serde_json::from_slice::<Refused>(body) {
-        Ok(refused) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => Err(refusal(&refused)),
-        _ => Err(TokenError::Unavailable { why: describe(status, body), retry_after }),
+    let unusable = |what, why| Err(TokenError::Unavailable { why, what, retry_after: answer.retry_after });
+    let Ok(refused) = serde_json::from_slice::<Refused>(answer.body) else {
+        return unusable(Unusable::of(status), describe(status, answer.body));
+    };
+    let why = || reason(status, answer.body, asked.secrets);
+    if PASSING.contains(&refused.error.as_str()) {
+        return unusable(Unusable::Busy, why());
     }
+    if !status.is_client_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return unusable(Unusable::of(status), why());
+    }
+    Err(refusal(&refused, asked.secrets))
 }
 
-fn granted(body: &[u8], asked_at: Timestamp, kept: Option<&RefreshToken>) -> Result<Tokens, TokenError> {
-    let nonsense = |what: &str| TokenError::unavailable(format!("status 200, but {what}"));
-    let answer: Granted = serde_json::from_slice(body).map_err(|_| nonsense("no token answer in JSON"))?;
+fn granted(body: &[u8], asked: &Asked<'_>) -> Result<Tokens, TokenError> {
+    let nonsense = |what: &str| TokenError::Unavailable {
+        why: format!("status 200, but {what}"),
+        what: Unusable::Nonsense,
+        retry_after: None,
+    };
+    let answer: Granted = serde_json::from_slice(body).map_err(|_| match serde_json::from_slice::<Refused>(body) {
+        Ok(refused) => nonsense(&format!("the error {}", refused.error(asked.secrets))),
+        Err(_) => nonsense("no token answer in JSON"),
+    })?;
     if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(nonsense("a token_type other than Bearer"));
     }
     let access = AccessToken::parse(answer.access_token).map_err(|_| nonsense("an access_token that is none"))?;
     let refresh = match answer.refresh_token.filter(|text| !text.is_empty()) {
         Some(text) => Some(RefreshToken::parse(text).map_err(|_| nonsense("a refresh_token that is none"))?),
-        None => kept.cloned(),
+        None => asked.kept.cloned(),
     };
-    let lifetime =
-        lifetime(answer.expires_in.as_ref()).ok_or_else(|| nonsense("an expires_in that is no number of seconds"))?;
-    Ok(Tokens { access, refresh, issued_at: asked_at, expires_at: asked_at.plus(lifetime) })
+    let lifetime = lifetime(answer.expires_in.as_ref());
+    Ok(Tokens { access, refresh, issued_at: asked.at, expires_at: asked.at.plus(lifetime) })
 }
 
-/// A number, or a number in a string (docs/upwork.md "Token").
-fn lifetime(value: Option<&serde_json::Value>) -> Option<Duration> {
+/// A number, or a number in a string (docs/upwork.md "Token"). What is neither, or negative, says nothing, and the rotated
+/// refresh token beside it is not thrown away for it: the API's 401 is the last word on a token's end.
+pub(super) fn lifetime(value: Option<&serde_json::Value>) -> Duration {
     let seconds = match value {
-        None | Some(serde_json::Value::Null) => return Some(DEFAULT_LIFETIME),
-        Some(serde_json::Value::String(text)) => text.trim().parse::<f64>().ok()?,
-        Some(value) => value.as_f64()?,
+        Some(serde_json::Value::String(text)) => text.trim().parse::<f64>().ok(),
+        Some(value) => value.as_f64(),
+        None => None,
     };
-    Duration::try_from_secs_f64(seconds).ok().map(|lifetime| lifetime.min(LONGEST_LIFETIME))
+    seconds.filter(|seconds| *seconds >= 0.0).map_or(DEFAULT_LIFETIME, |seconds| {
+        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFETIME).min(LONGEST_LIFETIME)
+    })
 }
 
-fn refusal(refused: &Refused) -> TokenError {
-    let description = quoted(refused.error_description.as_deref().unwrap_or_default());
-    match refused.error.as_str() {
-        "invalid_grant" => TokenError::InvalidGrant(description),
-        "temporarily_unavailable" | "server_error" | "slow_down" => TokenError::unavailable(quoted(&refused.error)),
-        error => {
-            let description = if description.is_empty() { description } else { format!(": {description}") };
-            TokenError::Misconfigured { error: quoted(error), description }
-        }
+fn refusal(refused: &Refused, secrets: &[&str]) -> TokenError {
+    let description = refused.description(secrets);
+    if refused.error == "invalid_grant" {
+        return TokenError::InvalidGrant(if description.is_empty() {
+            "it does not say why".to_owned()
+        } else {
+            description
+        });
     }
+    let description = if description.is_empty() { description } else { format!(": {description}") };
+    TokenError::Misconfigured { error: refused.error(secrets), description }
 }
 
-/// Upwork's own words for a log or a page: 200 characters, and nothing in them that could be the token, code or secret
-/// they are about (docs/lessons.md 22): a word of 16 letters and digits or more that has a digit.
-pub(super) fn quoted(text: &str) -> String {
+/// Upwork's own words for a log or a page: 200 characters, none of the secrets that were sent, and nothing that could be
+/// another token, code or secret (docs/lessons.md 22): a word of 16 letters and digits or more that has a digit.
+pub(super) fn quoted(text: &str, secrets: &[&str]) -> String {
     let of_word = |c: char| c.is_ascii_alphanumeric() || "_-.~+/=".contains(c);
+    let shown: String = text.chars().filter(|c| !c.is_control()).collect();
+    let shown = redact(&shown, secrets);
     let mut quote = String::new();
-    let mut rest = text;
+    let mut rest = shown.as_str();
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c| of_word(c) != of_word(first)).unwrap_or(rest.len());
         let (run, more) = rest.split_at_checked(end).unwrap_or((rest, ""));
@@ -171,7 +241,19 @@ pub(super) fn quoted(text: &str) -> String {
         quote.push_str(if secret { "…" } else { run });
         rest = more;
     }
-    quote.chars().filter(|c| !c.is_control()).take(200).collect()
+    quote.chars().take(200).collect()
+}
+
+/// Why it was not done, in Upwork's words where it has any.
+pub(super) fn reason(status: StatusCode, body: &[u8], secrets: &[&str]) -> String {
+    match serde_json::from_slice::<Refused>(body) {
+        Ok(refused) => {
+            let (error, description) = (refused.error(secrets), refused.description(secrets));
+            let description = if description.is_empty() { description } else { format!(": {description}") };
+            format!("status {} with the error {error}{description}", status.as_u16())
+        }
+        Err(_) => describe(status, body),
+    }
 }
 
 /// What came instead of an answer, without quoting it.
@@ -193,7 +275,10 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Result<Tokens, TokenError> {
         let kept = RefreshToken::parse("kept".to_owned()).unwrap();
-        read(StatusCode::from_u16(status).unwrap(), None, body.as_bytes(), Timestamp::from_seconds(1000), Some(&kept))
+        let status = StatusCode::from_u16(status).unwrap();
+        let answer = Answer { status, retry_after: None, body: body.as_bytes() };
+        let secrets = ["s3cr+t/=~&%", "c0de"];
+        read(&answer, &Asked { at: Timestamp::from_seconds(1000), kept: Some(&kept), secrets: &secrets })
     }
 
     #[test]
@@ -202,22 +287,53 @@ mod tests {
             (r#"{"access_token":"a","refresh_token":"r","token_type":"Bearer","expires_in":86400}"#, "r", 86_400),
             (r#"{"access_token":"a","expires_in":"60"}"#, "kept", 60),
             (r#"{"access_token":"a","refresh_token":"","token_type":"bearer"}"#, "kept", 86_400),
-            (r#"{"access_token":"a","expires_in":1e300,"more":[]}"#, "", 0),
+            (r#"{"access_token":"a","refresh_token":"with a space"}"#, "with a space", 86_400),
+            (r#"{"access_token":"a","expires_in":1e300,"more":[]}"#, "kept", 366 * 86_400),
+            (r#"{"access_token":"a","expires_in":18446744073709551616}"#, "kept", 366 * 86_400),
+            (r#"{"access_token":"a","expires_in":60.0}"#, "kept", 60),
+            (r#"{"access_token":"a","expires_in":" 60.0 "}"#, "kept", 60),
+            (r#"{"access_token":"a","expires_in":0}"#, "kept", 0),
         ];
         for (body, refresh, seconds) in table {
-            match answer(200, body) {
-                Ok(tokens) => {
-                    assert_eq!(tokens.refresh.unwrap().expose(), refresh);
-                    assert_eq!(tokens.expires_at, Timestamp::from_seconds(1000 + seconds));
-                }
-                Err(_) => assert_eq!(refresh, "", "{body}"),
-            }
+            let tokens = answer(200, body).unwrap_or_else(|error| panic!("{body}: {error}"));
+            assert_eq!(tokens.refresh.unwrap().expose(), refresh, "{body}");
+            assert_eq!(tokens.expires_at, Timestamp::from_seconds(1000 + seconds), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_life_that_says_nothing_loses_no_rotated_refresh_token() {
+        for expires_in in ["-1", "\"soon\"", "\"\"", "true", "null", "\"NaN\"", "[]"] {
+            let body = format!(r#"{{"access_token":"a","refresh_token":"r","expires_in":{expires_in}}}"#);
+            let tokens = answer(200, &body).unwrap_or_else(|error| panic!("{body}: {error}"));
+            assert_eq!(tokens.expires_at, Timestamp::from_seconds(1000 + 86_400), "{body}");
+        }
+    }
+
+    #[test]
+    fn errors_that_pass_are_told_from_nonsense() {
+        for (status, body, kind) in [
+            (503, r#"{"error":"temporarily_unavailable"}"#, Unusable::Busy),
+            (400, r#"{"error":"temporarily_unavailable"}"#, Unusable::Busy),
+            (500, r#"{"error":"server_error"}"#, Unusable::Busy),
+            (503, "<html>", Unusable::Busy),
+            (429, "", Unusable::Busy),
+            (500, "<html>", Unusable::Nonsense),
+            (200, r#"{"error":"invalid_grant"}"#, Unusable::Nonsense),
+        ] {
+            let TokenError::Unavailable { what, why, .. } = answer(status, body).unwrap_err() else { panic!("{body}") };
+            assert_eq!(what, kind, "{status} {body}");
+            let error = body.split('"').nth(3).unwrap_or_default();
+            assert!(why.contains(error), "{why} names {error}");
         }
     }
 
     #[test]
     fn only_invalid_grant_ends_a_grant() {
-        assert!(matches!(answer(400, r#"{"error":"invalid_grant"}"#), Err(TokenError::InvalidGrant(_))));
+        let odd = r#"{"error":"invalid_grant","error_description":["expired"],"error_uri":7}"#;
+        for body in [r#"{"error":"invalid_grant"}"#, odd] {
+            assert!(matches!(answer(400, body), Err(TokenError::InvalidGrant(_))), "{body}");
+        }
         for (status, body) in [(401, r#"{"error":"invalid_client"}"#), (400, r#"{"error":"invalid_request"}"#)] {
             assert!(matches!(answer(status, body), Err(TokenError::Misconfigured { .. })), "{body}");
         }
@@ -229,8 +345,6 @@ mod tests {
             (200, "<html>"),
             (200, r#"{"access_token":"a b"}"#),
             (200, r#"{"access_token":"a","token_type":"mac"}"#),
-            (200, r#"{"access_token":"a","expires_in":-1}"#),
-            (200, r#"{"access_token":"a","expires_in":"soon"}"#),
             (200, r#"{"access_token":""}"#),
             (200, ""),
             (302, ""),
@@ -245,6 +359,17 @@ mod tests {
         let body = r#"{"error":"invalid_grant","error_description":"Token oauth2v2_0123456789abcdef0123456789abcdef\n(code 0123456789abcdef) is expired or revoked or not registered, unauthenticatedorunknown"}"#;
         let TokenError::InvalidGrant(told) = answer(400, body).unwrap_err() else { panic!("another error") };
         assert_eq!(told, "Token …(code …) is expired or revoked or not registered, unauthenticatedorunknown");
+    }
+
+    #[test]
+    fn an_error_repeats_nothing_that_was_sent() {
+        for (status, error) in [(400, "invalid_grant"), (401, "invalid_client"), (503, "s3cr+t/=~&%"), (400, "c0de")] {
+            let description = "secret s3cr+t/=~&%, s3cr%2Bt%2F%3D%7E%26%25, s3c\\u0001r+t/=~&%, code c0de";
+            let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);
+            let told = answer(status, &body).unwrap_err();
+            let told = format!("{told} {told:?}");
+            assert!(!told.contains("s3c") && !told.contains("c0de"), "{told}");
+        }
     }
 
     #[test]

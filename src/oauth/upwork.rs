@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::token::{self, Client, TokenError, TokenGrant};
-use super::{Config, Outbound, TOKEN_TIMEOUT};
+use super::{Config, Outbound, TOKEN_TIMEOUT, Unusable};
 use crate::clock::SharedClock;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Organization, Tokens, User};
@@ -41,7 +41,25 @@ pub enum WhoError {
     #[error("Upwork's answer names no user: {0}")]
     Nameless(String),
     /// No answer, or none that could be used.
-    #[error("Upwork gave no usable answer: {0}")]
+    #[error("Upwork gave no usable answer: {why}")]
+    Unavailable {
+        /// What was seen.
+        why: String,
+        /// What kind of no answer that is.
+        what: Unusable,
+        /// What its `Retry-After` said.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Why a grant could not be ended at Upwork.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// Upwork would not (RFC 7009 section 2.2.1).
+    #[error("Upwork refused: {0}")]
+    Refused(String),
+    /// No answer, or none that could be used.
+    #[error("{0}")]
     Unavailable(String),
 }
 
@@ -76,12 +94,14 @@ impl Upwork {
         let kept = if let TokenGrant::Refresh(token) = &grant { Some(*token) } else { None };
         let fields = owned(&token::form(&grant, client));
         let url = self.config.token_url.clone();
-        let answer = self.post_form(url, fields).await.map_err(TokenError::unavailable)?;
-        token::read(answer.status, retry_after(&answer.headers), &answer.body, asked_at, kept)
+        let answer = self.post_form(url, fields).await.map_err(TokenError::silence)?;
+        let Answer { status, headers, body } = &answer;
+        let answer = token::Answer { status: *status, retry_after: retry_after(headers), body };
+        token::read(&answer, &token::Asked { at: asked_at, kept, secrets: &token::secrets(&grant, client) })
     }
 
     /// Tells Upwork that a grant is over (RFC 7009). What it answers changes nothing here.
-    pub async fn revoke(self: &Arc<Self>, tokens: &Tokens) -> Result<(), String> {
+    pub async fn revoke(self: &Arc<Self>, tokens: &Tokens) -> Result<(), RevokeError> {
         let refresh = tokens.refresh.as_ref().map(RefreshToken::expose);
         let (token, hint) = refresh.map_or((tokens.access.expose(), "access_token"), |token| (token, "refresh_token"));
         let fields = owned(&[
@@ -90,8 +110,16 @@ impl Upwork {
             ("client_id", &self.config.client_id),
             ("client_secret", self.config.client_secret.expose()),
         ]);
-        let answer = self.post_form(self.config.revoke_url.clone(), fields).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(format!("status {}", answer.status.as_u16())) }
+        let url = self.config.revoke_url.clone();
+        let Answer { status, body, .. } = self.post_form(url, fields).await.map_err(RevokeError::Unavailable)?;
+        let why = || token::reason(status, &body, &[token, self.config.client_secret.expose()]);
+        match status {
+            status if status.is_success() => Ok(()),
+            status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                Err(RevokeError::Refused(why()))
+            }
+            _ => Err(RevokeError::Unavailable(why())),
+        }
     }
 
     /// Who the token's user is: the minimum first, since one refused field aborts all; names in a second question that may
@@ -118,18 +146,22 @@ impl Upwork {
 
     async fn ask(self: &Arc<Self>, token: &AccessToken, query: &str) -> Result<serde_json::Value, WhoError> {
         let body = serde_json::json!({ "query": query }).to_string();
-        let token = token.clone();
+        let bearer = token.clone();
         let url = self.config.graphql_url.clone();
         let answer = self
             .send(move |client| {
-                client.post(url).header(CONTENT_TYPE, "application/json").bearer_auth(token.expose()).body(body)
+                client.post(url).header(CONTENT_TYPE, "application/json").bearer_auth(bearer.expose()).body(body)
             })
             .await
-            .map_err(WhoError::Unavailable)?;
+            .map_err(|why| WhoError::Unavailable { why, what: Unusable::Silence, retry_after: None })?;
         if answer.status == StatusCode::UNAUTHORIZED {
             return Err(WhoError::Rejected);
         }
-        let unusable = |what: &str| WhoError::Unavailable(format!("status {} with {what}", answer.status.as_u16()));
+        let unusable = |what: &str| WhoError::Unavailable {
+            why: format!("status {} with {what}", answer.status.as_u16()),
+            what: Unusable::of(answer.status),
+            retry_after: retry_after(&answer.headers),
+        };
         if !answer.status.is_success() {
             return Err(unusable(if answer.body.trim_ascii_start().starts_with(b"<") {
                 "an HTML page"
@@ -140,7 +172,9 @@ impl Upwork {
         let value: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|_| unusable("no JSON"))?;
         match (value.get("data").filter(|data| data.is_object()), value.pointer("/errors/0/message")) {
             (Some(data), None) => Ok(data.clone()),
-            (_, Some(message)) => Err(WhoError::Nameless(token::quoted(message.as_str().unwrap_or("an error")))),
+            (_, Some(message)) => {
+                Err(WhoError::Nameless(token::quoted(message.as_str().unwrap_or("an error"), &[token.expose()])))
+            }
             (None, None) => Err(unusable("neither data nor errors")),
         }
     }

@@ -15,6 +15,8 @@ pub enum Revocation {
     KeptForTokens,
     /// Upwork could not be told; the access token dies by itself within 24 hours.
     Failed,
+    /// Upwork was told, and would not end them; the access token dies by itself within 24 hours.
+    Refused,
     /// There was no session to end.
     NoSession,
 }
@@ -25,6 +27,7 @@ impl Revocation {
             Self::Revoked => "revoked",
             Self::KeptForTokens => "kept",
             Self::Failed => "failed",
+            Self::Refused => "refused",
             Self::NoSession => "none",
         }
     }

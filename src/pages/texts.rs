@@ -50,6 +50,14 @@ pub const DECLINED: Text = text(
     "If that was a slip, sign in again and allow it. Otherwise just close this page.",
 );
 
+/// `login_required` and its like (`OpenID` Connect Core, section 3.1.2.6).
+pub const UPWORK_NOT_ASKED: Text = text(
+    "Upwork has to ask you first",
+    "Upwork did not let this sign-in through, since you have to sign in there, or to agree to something, before.",
+    "Open Upwork in another tab and sign in there. Then sign in here again.\n\
+     If it ends here again, tell whoever runs this site: `upwork.authorize_url` may forbid Upwork to ask.",
+);
+
 /// A state that was good once, or whose cookie is gone.
 pub const STALE_SIGN_IN: Text = text(
     "This sign-in has run out",
@@ -89,6 +97,23 @@ pub const UPWORK_NONSENSE: Text = text(
      the check for robots in front of it.",
     "Sign in again in a minute.\n\
      If it goes on, tell whoever runs this site: the log names what came, under the request id.",
+);
+
+/// `temporarily_unavailable`, `server_error` and their like.
+pub const UPWORK_BUSY: Text = text(
+    "Upwork cannot do this just now",
+    "You did everything right. Upwork says that it cannot finish your sign-in at the moment.",
+    "Sign in again in a minute.\n\
+     If it goes on, tell whoever runs this site: the log has Upwork’s own words, under the request id.",
+);
+
+/// `iss` is not the configured one (RFC 9207 section 2.4).
+pub const WRONG_ISSUER: Text = text(
+    "This answer came from elsewhere",
+    "You did everything right. What sent you back here calls itself by another name than the Upwork that this site works \
+     with, so nothing that came with it was used.",
+    "Sign in again.\n\
+     If it ends here again, tell whoever runs this site: the log has both names, and `upwork.issuer` may be misspelt.",
 );
 
 /// `invalid_client`, `unauthorized_client`, a wrong `redirect_uri`.
@@ -260,6 +285,9 @@ mod tests {
             SIGN_IN,
             SIGN_IN_NOT_SENT,
             DECLINED,
+            UPWORK_NOT_ASKED,
+            UPWORK_BUSY,
+            WRONG_ISSUER,
             STALE_SIGN_IN,
             BAD_STATE,
             CODE_USED,

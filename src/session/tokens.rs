@@ -12,16 +12,17 @@ pub struct AccessToken(Secret);
 #[derive(Clone, Debug)]
 pub struct RefreshToken(Secret);
 
-/// The text is no token: it could not stand in a header (RFC 6750 section 2.1, `b64token`, widened to visible ASCII).
+/// The text is no token. An access token stands in a header (RFC 6750 section 2.1, `b64token`, widened to visible ASCII); a
+/// refresh token in a form only, and may hold blanks (RFC 6749 appendix A.17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is not a token: empty, over-long, or with characters that no header may hold")]
+#[error("it is not a token: empty, over-long, or with characters that none may hold")]
 pub struct NotAToken;
 
 /// Bytes of a token that are taken; more would not fit five cookies.
 pub const MAX_TOKEN: usize = 12 << 10;
 
-fn checked(text: String) -> Result<Secret, NotAToken> {
-    let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic());
+fn checked(text: String, may_hold: impl Fn(u8) -> bool) -> Result<Secret, NotAToken> {
+    let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(may_hold);
     let secret = Secret::new(text);
     if fits { Ok(secret) } else { Err(NotAToken) }
 }
@@ -29,7 +30,7 @@ fn checked(text: String) -> Result<Secret, NotAToken> {
 impl AccessToken {
     /// Takes a token's text in.
     pub fn parse(text: String) -> Result<Self, NotAToken> {
-        checked(text).map(Self)
+        checked(text, |byte| byte.is_ascii_graphic()).map(Self)
     }
 
     /// The text, for an `Authorization` value or a form.
@@ -41,7 +42,7 @@ impl AccessToken {
 impl RefreshToken {
     /// Takes a token's text in.
     pub fn parse(text: String) -> Result<Self, NotAToken> {
-        checked(text).map(Self)
+        checked(text, |byte| byte.is_ascii_graphic() || byte == b' ').map(Self)
     }
 
     /// The text, for a form.

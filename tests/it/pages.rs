@@ -87,6 +87,7 @@ fn all(text: &str) -> Vec<(&'static str, Page)> {
         ("signed out", signed_out(pages::Revocation::Revoked)),
         ("signed out, kept", signed_out(pages::Revocation::KeptForTokens)),
         ("signed out, failed", signed_out(pages::Revocation::Failed)),
+        ("signed out, refused", signed_out(pages::Revocation::Refused)),
         ("signed out, none", signed_out(pages::Revocation::NoSession)),
         ("confirm", pages::confirm_sign_out(&pages::ConfirmView { frame: frame(text), user: text, everywhere: true })),
         ("fragment", pages::fragment(&pages::FragmentView { frame: frame(text), callback_path: text })),

@@ -5,6 +5,7 @@
 
 mod credential;
 mod neighbour;
+mod sign_in;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use http::StatusCode;
 
 use crate::broker::pacing::Late;
 use crate::listener::Refused;
+use crate::oauth::Unusable;
 use crate::pages::texts::{self, Loop, Text};
 use crate::telemetry::Side;
 pub use credential::{NoTokens, TicketFault, TokenFault};
@@ -42,20 +44,26 @@ pub enum Fault {
     MethodNotAllowed(&'static str),
     /// Fields or a body that the endpoint cannot read.
     BadRequest(&'static str),
-    /// The person declined at Upwork.
-    Declined,
+    /// The person declined at Upwork, in its words.
+    Declined(String),
+    /// Upwork would have had to ask the person first.
+    Unasked(String),
     /// A state that is not ours.
     BadState,
-    /// A code that was used before, or too old.
-    CodeUsed,
+    /// A code that was used before, or too old, in Upwork's words.
+    CodeUsed(String),
     /// Upwork answered the authorization with another error.
     AuthorizationRefused(String),
-    /// Upwork's token endpoint or who-am-I gave no usable answer.
+    /// The way back names another issuer than ours.
+    WrongIssuer(String),
+    /// Upwork's authorization, token endpoint or who-am-I gave no usable answer.
     SignInUnavailable {
         /// What was seen, for the log.
         why: String,
-        /// Something came, and was no answer.
-        nonsense: bool,
+        /// What kind of no answer that is.
+        what: Unusable,
+        /// What Upwork asked us to wait.
+        retry_after: Option<Duration>,
     },
     /// Upwork refuses our key.
     KeyRefused(String),
@@ -189,10 +197,12 @@ impl Fault {
             | Self::BadRequest(_)
             | Self::Refused(_)
             | Self::ClientGone => self.by_client(),
-            Self::Declined
+            Self::Declined(_)
+            | Self::Unasked(_)
             | Self::BadState
-            | Self::CodeUsed
+            | Self::CodeUsed(_)
             | Self::AuthorizationRefused(_)
+            | Self::WrongIssuer(_)
             | Self::SignInUnavailable { .. }
             | Self::KeyRefused(_)
             | Self::Looped(_)
@@ -271,41 +281,6 @@ impl Fault {
                 words("The request broke off", "It ended before its body was whole.", "Send it again."),
             ),
             _ => told(StatusCode::NOT_FOUND, "not-found", texts::NOT_FOUND),
-        }
-    }
-
-    fn by_sign_in(&self) -> Told {
-        let told = Told::new;
-        match self {
-            Self::Declined => told(Side::Client, StatusCode::FORBIDDEN, "sign-in-declined", texts::DECLINED),
-            Self::CodeUsed => told(Side::Client, StatusCode::BAD_REQUEST, "code-used", texts::CODE_USED),
-            Self::AuthorizationRefused(error) => {
-                told(Side::Upwork, StatusCode::BAD_GATEWAY, "authorization-refused", texts::KEY_REFUSED).seen(error)
-            }
-            Self::SignInUnavailable { why, nonsense: false } => {
-                told(Side::Upwork, StatusCode::BAD_GATEWAY, "upwork-unreachable", texts::UPWORK_UNREACHABLE).seen(why)
-            }
-            Self::SignInUnavailable { why, nonsense: true } => {
-                told(Side::Upwork, StatusCode::BAD_GATEWAY, "upwork-nonsense", texts::UPWORK_NONSENSE).seen(why)
-            }
-            Self::KeyRefused(why) => {
-                told(Side::Ours, StatusCode::BAD_GATEWAY, "key-refused", texts::KEY_REFUSED).seen(why)
-            }
-            Self::Looped(cause) => told(Side::Client, StatusCode::BAD_REQUEST, "sign-in-loop", texts::looped(cause)),
-            Self::TooManySignIns => {
-                told(Side::Client, StatusCode::TOO_MANY_REQUESTS, "too-many-sign-ins", texts::TOO_MANY_SIGN_INS)
-                    .retry(60)
-            }
-            Self::WrongHost { asked, public_url } => {
-                told(Side::Ours, StatusCode::MISDIRECTED_REQUEST, "wrong-host", texts::wrong_host(asked, public_url))
-            }
-            Self::SessionTooLarge(bytes) => told(
-                Side::Ours,
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "session-too-large",
-                texts::looped(&Loop::CookieTooBig(*bytes)),
-            ),
-            _ => told(Side::Client, StatusCode::BAD_REQUEST, "bad-state", texts::BAD_STATE),
         }
     }
 

@@ -10,19 +10,22 @@ use crate::harness::{AGENCY, FREELANCER, World, logs, until, within};
 async fn each_failure_of_upwork_is_a_page_and_a_problem_and_no_session() {
     let world = World::new().start();
     for (fault, name, title) in [
+        ("503", "upwork-busy", "Upwork cannot do this just now"),
         ("500", "upwork-nonsense", "Upwork's answer made no sense"),
         ("502", "upwork-nonsense", "Upwork's answer made no sense"),
         ("html", "upwork-nonsense", "Upwork's answer made no sense"),
         ("garbage", "upwork-nonsense", "Upwork's answer made no sense"),
         ("cut", "upwork-unreachable", "Upwork cannot be reached"),
-        ("429", "upwork-nonsense", "Upwork's answer made no sense"),
+        ("429", "upwork-busy", "Upwork cannot do this just now"),
     ] {
         for target in ["token", "api"] {
             let client = world.client();
             let back = world.callback(&client, "/x").await;
             world.fault(&json!({ target: fault }));
             let page = client.navigate(&back).await;
-            assert_eq!((page.status.as_u16(), page.page().as_str()), (502, title), "{fault} at {target}");
+            let status = if name == "upwork-busy" { 503 } else { 502 };
+            assert_eq!((page.status.as_u16(), page.page().as_str()), (status, title), "{fault} at {target}");
+            assert_eq!(page.headers.contains_key("retry-after"), status == 503);
             assert!(page.html().contains("/upwork/auth/login?return_to=%2Fx"), "{}", page.html());
             assert_eq!(page.header("referrer-policy"), "no-referrer");
             assert!(client.cookies().is_empty(), "no session, and the sign-in is over: {fault} at {target}");
