@@ -102,6 +102,7 @@ const WRONG: &[(&str, &str)] = &[
     ("app.timeouts.connect", "5 seconds"),
     ("upwork.client_id", "a b"),
     ("upwork.grant", "token"),
+    ("upwork.authorize_url", "https://www.upwork.com/authorize?tenant=x&client_id=mine"),
     ("upwork.token_url", "http://mirror.example/token"),
     ("upwork.api_url", "https://www.upwork.com/api"),
     ("upwork.user_agent", "é"),

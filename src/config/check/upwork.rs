@@ -87,12 +87,27 @@ struct Urls {
 
 impl Urls {
     fn read(reader: &mut Reader) -> Option<Self> {
+        let authorize = reader.parsed("upwork.authorize_url", |text| {
+            values::web_url(text).and_then(values::confidential).and_then(without_ours)
+        });
         let mut url = |key| reader.parsed(key, |text| values::web_url(text).and_then(values::confidential));
-        let authorize = url("upwork.authorize_url");
         let token = url("upwork.token_url");
         let revoke = url("upwork.revoke_url");
         let graphql = url("upwork.graphql_url");
         Some(Self { authorize: authorize?, token: token?, revoke: revoke?, graphql: graphql? })
+    }
+}
+
+/// A server refuses a parameter that is there twice (RFC 6749 section 3.1).
+fn without_ours(url: Url) -> Result<Url, Bad> {
+    const OURS: [&str; 6] =
+        ["response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method"];
+    match url.query_pairs().find(|(name, _)| OURS.contains(&name.as_ref())) {
+        Some((name, _)) => Err(Bad::new(
+            format!("sets {name}, which upwarden sets itself"),
+            format!("leave {name} out of its query; what Upwork wants besides may stay"),
+        )),
+        None => Ok(url),
     }
 }
 
