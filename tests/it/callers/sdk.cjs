@@ -1,11 +1,19 @@
-// Upwork's own node SDK with a ticket or a personal access token as its access token; only its base URLs are set.
-// Prints what it was answered as JSON.
+// Upwork's own node SDK with a ticket, a personal access token or a placeholder as its access token, and a cookie where one
+// is given; only its base URLs are set. Prints what it was answered as JSON.
+const http = require("node:http");
 const UpworkApi = require("@upwork/node-upwork-oauth2");
 const Client = require("@upwork/node-upwork-oauth2/lib/client");
 const Config = require("@upwork/node-upwork-oauth2/lib/config");
 const { Graphql } = require("@upwork/node-upwork-oauth2/lib/routers/graphql");
 
-const [door, accessToken] = process.argv.slice(2);
+const [door, accessToken, cookie] = process.argv.slice(2);
+
+// It sends no field of its user's.
+const request = http.request;
+http.request = (options, ...rest) => {
+  if (cookie) options.headers = { ...options.headers, Cookie: cookie };
+  return request(options, ...rest);
+};
 
 function api() {
   const config = new Config({ clientId: "-", clientSecret: "-", accessToken, expiresIn: 86400 });

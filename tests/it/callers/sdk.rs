@@ -1,15 +1,30 @@
-//! Upwork's own node SDK with credentials of ours, unchanged but for its base URLs.
+//! Upwork's own SDKs for Node and Python with credentials of ours, unchanged but for their base URLs.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::super::harness::{AGENCY, FREELANCER, World, has, program, within};
+use super::super::harness::{AGENCY, Client, FREELANCER, World, has, program, within};
 use super::{tickets, tokens};
 
-/// What the SDK was answered at this door with this as its access token; none where there is no SDK.
-async fn by_sdk(door: &str, token: &str) -> Option<Value> {
+/// What an SDK is to show.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    door: &'a str,
+    token: &'a str,
+    cookie: &'a str,
+}
+
+async fn answers(mut command: Command, shown: Shown<'_>) -> Value {
+    command.args([shown.door, shown.token, shown.cookie]);
+    let output = within(tokio::task::spawn_blocking(move || command.output())).await.unwrap().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What the Node SDK was answered; none where there is none.
+async fn by_node(shown: Shown<'_>) -> Option<Value> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = here.join("target/sdk-node/node_modules");
     let (node, sdk) = (program("node"), modules.join("@upwork/node-upwork-oauth2"));
@@ -17,29 +32,71 @@ async fn by_sdk(door: &str, token: &str) -> Option<Value> {
         return None;
     }
     let mut command = Command::new(node?);
-    command.arg(here.join("tests/it/callers/sdk.cjs")).args([door, token]).env("NODE_PATH", modules);
-    let output = within(tokio::task::spawn_blocking(move || command.output())).await.unwrap().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    command.arg(here.join("tests/it/callers/sdk.cjs")).env("NODE_PATH", modules);
+    let said = answers(command, shown).await;
+    assert_eq!((&said["graphql"]["status"], &said["rest"]["status"]), (&200.into(), &200.into()), "{said}");
+    Some(said["graphql"]["body"].clone())
+}
+
+/// What the Python SDK was answered; none where there is none.
+async fn by_python(shown: Shown<'_>) -> Option<Value> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (python, packages) = (program("python3"), here.join("target/sdk-python"));
+    let sdk = packages.join("upwork");
+    if !has(python.is_some(), "python3") || !has(sdk.is_dir(), "python-upwork-oauth2 (tests/run installs it)") {
+        return None;
+    }
+    let mut command = Command::new(python?);
+    command.arg(here.join("tests/it/callers/sdk.py")).env("PYTHONPATH", packages);
+    let said = answers(command, shown).await;
+    assert!(said["rest"]["auth_user"]["first_name"].is_string(), "{said}");
+    Some(said["graphql"].clone())
+}
+
+/// Both SDKs act as `user`, each where it is there.
+async fn both_act_as(user: &str, shown: Shown<'_>) {
+    for said in [by_node(shown).await, by_python(shown).await].into_iter().flatten() {
+        assert_eq!(said["data"]["user"]["id"], user, "{said}");
+    }
+}
+
+fn cookies(browser: &Client) -> String {
+    let pairs = browser.cookies().into_iter().map(|name| format!("{name}={}", browser.cookie(&name)));
+    pairs.collect::<Vec<_>>().join("; ")
 }
 
 #[tokio::test]
-async fn the_node_sdk_works_next_door_with_a_ticket() {
+async fn the_sdks_work_next_door_with_a_placeholder() {
+    let world = World::new().start();
+    both_act_as("1484254172266924885", Shown { door: &world.neighbour_url(""), token: "placeholder", cookie: "" })
+        .await;
+}
+
+#[tokio::test]
+async fn the_sdks_work_next_door_with_a_ticket() {
     let world = World::new().set("app.tickets", "true").start();
     let browser = world.sign_in(AGENCY).await;
     let ticket = tickets::ticket(&world, &browser).await;
-    let Some(said) = by_sdk(&world.neighbour_url(""), &ticket).await else { return };
-    assert_eq!(said["graphql"]["body"]["data"]["user"]["id"], AGENCY, "{said}");
-    assert_eq!(said["rest"]["status"], 200, "{said}");
+    both_act_as(AGENCY, Shown { door: &world.neighbour_url(""), token: &ticket, cookie: "" }).await;
 }
 
 #[tokio::test]
-async fn the_node_sdk_works_at_the_public_door_with_a_personal_access_token() {
+async fn the_sdks_work_at_the_public_door_with_the_cookie_and_their_own_bearer_goes_nowhere() {
+    let world = World::new().start();
+    let browser = world.sign_in(FREELANCER).await;
+    let cookie = cookies(&browser);
+    both_act_as(FREELANCER, Shown { door: &world.url(""), token: "placeholder", cookie: &cookie }).await;
+    for request in world.upwork.sandbox.requests() {
+        let fields = [request.header("authorization"), request.header("cookie")];
+        assert!(fields.iter().flatten().all(|value| !value.contains("placeholder") && !value.contains("upwarden")));
+    }
+}
+
+#[tokio::test]
+async fn the_sdks_work_at_the_public_door_with_a_personal_access_token() {
     let folder = tokens::Folder::new();
     let world = folder.world().start();
     let browser = world.sign_in(FREELANCER).await;
     let token = tokens::token(&browser).await;
-    let Some(said) = by_sdk(&world.url(""), &token).await else { return };
-    assert_eq!(said["graphql"]["body"]["data"]["user"]["id"], FREELANCER, "{said}");
-    assert_eq!(said["rest"]["status"], 200, "{said}");
+    both_act_as(FREELANCER, Shown { door: &world.url(""), token: &token, cookie: "" }).await;
 }
