@@ -2,6 +2,7 @@
 
 use super::server::Server;
 use super::{ME, SECRET, seconds, sign_in, world};
+use crate::harness::until;
 
 #[tokio::test]
 async fn a_strict_server_finds_nothing_wrong_from_sign_in_to_sign_out() {
@@ -38,4 +39,43 @@ async fn a_token_of_no_life_is_used_once_and_each_call_asks_for_one() {
         }
     }
     assert_eq!(server.lock().wrong, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_service_identity_whose_tokens_have_no_life_is_not_renewed_in_a_circle() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "first\n").unwrap();
+    (server.lock().refresh, server.lock().granted) = (Some("first".to_owned()), serde_json::json!({ "expires_in": 0 }));
+    let world = world(&server)
+        .set("store.kind", "embedded")
+        .set("store.path", folder.path().join("store.redb").display())
+        .set("service.grant", "refresh_token")
+        .set("service.refresh_token_file", file.display())
+        .start();
+    until("the first renewal", || async { (!server.lock().asked.is_empty()).then_some(()) }).await;
+    for calls in 2..5 {
+        assert_eq!(world.neighbour().graphql(ME).without("sec-fetch-site").await.status, 200);
+        // The clock stands still, so nothing but the calls may ask.
+        assert_eq!(server.lock().asked.len(), calls);
+    }
+    assert_eq!(server.lock().wrong, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_never_answered_is_given_up_and_the_next_one_works() {
+    let server = Server::start();
+    let world = world(&server).start();
+    let client = sign_in(&world, &server).await;
+    world.turn(seconds(4000));
+    server.lock().silent = true;
+    let calls: Vec<_> = (0..5).map(|_| tokio::spawn(client.twin().graphql(ME).into_future())).collect();
+    for call in calls {
+        let answer = call.await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "refresh-unavailable"));
+    }
+    server.lock().silent = false;
+    until("a token", || async { (client.graphql(ME).await.status == 200).then_some(()) }).await;
+    assert_eq!(server.lock().asked, ["authorization_code", "unheard", "refresh_token"]);
 }
