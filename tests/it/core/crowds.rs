@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 use upwarden::body::Body;
 
+use super::frames::{CANCEL, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, field, frame, get};
 use super::process::Start;
 use super::upgrades::echo;
 use super::{Raw, full};
@@ -147,6 +148,49 @@ async fn aborts_of_all_kinds_cross_no_answers() {
                     }
                 }
             }
+        }));
+    }
+    for task in tasks {
+        within(task).await.unwrap();
+    }
+    assert_eq!(sidecar.client().get("/7").await.text(), format!("<7  {}>", "7".repeat(2_000)));
+}
+
+#[tokio::test]
+async fn aborts_of_all_kinds_cross_no_answers_on_http_2() {
+    let sidecar = Start::with(numbered()).set("public.h2c", true).start();
+    let post = |number: usize| {
+        let method = field(":method", "POST");
+        [method, field(":scheme", "http"), field(":path", &format!("/{number}")), field(":authority", "a")].concat()
+    };
+    let mut tasks = Vec::new();
+    for hundreds in (0..500_usize).step_by(5) {
+        let at = sidecar.public;
+        tasks.push(tokio::spawn(async move {
+            let mut client = Frames::to(at).await;
+            let whole = |number: usize| format!("<{number} {number:06} {}>", number.to_string().repeat(2_000));
+            let bytes = [
+                // Before the answer, in the body, and in the answer, between two that stay.
+                frame(HEADERS, END_HEADERS | END_STREAM, 1, &get(&format!("/{hundreds}"))),
+                frame(RST_STREAM, 0, 1, &CANCEL),
+                frame(HEADERS, END_HEADERS, 3, &post(hundreds + 1)),
+                frame(HEADERS, END_HEADERS, 5, &post(hundreds + 2)),
+                frame(DATA, 0, 5, b"half"),
+                frame(DATA, END_STREAM, 3, format!("{:06}", hundreds + 1).as_bytes()),
+                frame(RST_STREAM, 0, 5, &CANCEL),
+                frame(HEADERS, END_HEADERS | END_STREAM, 7, &get(&format!("/{}", hundreds + 3))),
+            ]
+            .concat();
+            assert!(client.send(&bytes).await);
+            assert_eq!(client.body(3).await, whole(hundreds + 1));
+            client.send(&frame(RST_STREAM, 0, 7, &CANCEL)).await;
+            client.send(&frame(HEADERS, END_HEADERS, 9, &post(hundreds + 4))).await;
+            client.send(&frame(DATA, END_STREAM, 9, format!("{:06}", hundreds + 4).as_bytes())).await;
+            if hundreds % 2 == 0 {
+                assert_eq!(client.body(9).await, whole(hundreds + 4));
+            }
+            // In a head, and with that in the connection.
+            client.send(&frame(HEADERS, END_HEADERS, 11, &post(hundreds))[..20]).await;
         }));
     }
     for task in tasks {

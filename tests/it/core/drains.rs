@@ -11,9 +11,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use upwarden::body::Body;
 
-use super::Raw;
 use super::frames::{END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, frame, get};
 use super::process::{Sidecar, Start};
+use super::{Raw, full};
 use crate::harness::{App, feed, until, within};
 
 /// A client that asks over and over on one connection, as a load balancer's pool does: it opens another where it was told
@@ -46,9 +46,10 @@ async fn ask_afresh(sidecar: SocketAddr, answered: Arc<AtomicUsize>) {
 
 async fn under_load(sidecar: &Sidecar, leave: impl AsyncFnOnce()) -> usize {
     let answered = Arc::new(AtomicUsize::new(0));
-    let mut clients: Vec<_> = (0..16).map(|_| tokio::spawn(ask_on(sidecar.public, answered.clone()))).collect();
-    clients.extend((0..8).map(|_| tokio::spawn(ask_afresh(sidecar.public, answered.clone()))));
-    until("load", async || (answered.load(Ordering::Relaxed) > 200).then_some(())).await;
+    let scale = if full() { 8 } else { 1 };
+    let mut clients: Vec<_> = (0..16 * scale).map(|_| tokio::spawn(ask_on(sidecar.public, answered.clone()))).collect();
+    clients.extend((0..8 * scale).map(|_| tokio::spawn(ask_afresh(sidecar.public, answered.clone()))));
+    until("load", async || (answered.load(Ordering::Relaxed) > 200 * scale).then_some(())).await;
     leave().await;
     for client in clients {
         within(client).await.unwrap();

@@ -7,6 +7,7 @@ mod connections;
 mod crowds;
 mod differential;
 mod drains;
+mod drains_http2;
 mod early;
 mod forwarded;
 mod frames;

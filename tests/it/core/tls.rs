@@ -43,7 +43,7 @@ fn settings(pairs: &[&Pair]) -> String {
     tables.collect::<serde_json::Value>().to_string()
 }
 
-fn trusting(pairs: &[&Pair], versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+pub(super) fn trusting(pairs: &[&Pair], versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for pair in pairs {
         roots.add(pair.der.clone()).unwrap();
@@ -73,7 +73,7 @@ async fn ask(
     Ok((version, certificate, answer))
 }
 
-const BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
+pub(super) const BOTH: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
 #[tokio::test]
 async fn both_versions_are_spoken_and_each_name_has_its_certificate() {
@@ -162,5 +162,7 @@ async fn an_app_behind_a_private_ca_is_reached_only_with_that_ca() {
     let stranger = open(App::default()).set("app.url", &url).start();
     let answer = stranger.client().get("/").await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (502, "app-down"));
+    let told = async || crate::harness::logs().contains("invalid peer certificate: UnknownIssuer").then_some(());
+    until("the cause in the log", told).await;
     serving.abort();
 }
