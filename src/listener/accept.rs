@@ -105,6 +105,7 @@ impl Acceptor {
             match accepted {
                 Ok((socket, address)) => {
                     pause = None;
+                    entrance.permits.make_room().await;
                     entrance.take_in(socket, address);
                 }
                 Err(error) if is_the_clients(&error) => {}

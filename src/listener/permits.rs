@@ -56,6 +56,11 @@ impl Permits {
         })
     }
 
+    /// Asks for room where the system has none left.
+    pub(super) async fn make_room(&self) {
+        self.descriptors.make_room().await;
+    }
+
     /// Room for one more, of `address` where it has one.
     pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Refusal> {
         // One acceptor a door: nobody else adds between the look and the addition.

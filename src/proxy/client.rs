@@ -124,13 +124,13 @@ enum Failure {
 impl Client {
     /// A client without a connection yet.
     pub fn new(connector: Connector, timeouts: Timeouts, descriptors: Arc<Descriptors>) -> Self {
-        Self { connector: Arc::new(connector), pool: Arc::default(), timeouts, descriptors }
+        Self { connector: Arc::new(connector), pool: Pool::new(&descriptors), timeouts, descriptors }
     }
 
     /// The same upstream, with connections of its own: a connection belongs to the worker that opened it.
     #[must_use]
     pub fn sibling(&self) -> Self {
-        Self { pool: Arc::default(), ..self.clone() }
+        Self { pool: Pool::new(&self.descriptors), ..self.clone() }
     }
 
     /// Drops idle connections that have lain too long; to be called now and then.
@@ -168,7 +168,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Lease, Error> {
-        let descriptor = self.descriptors.outgoing().ok_or(Error::NoDescriptor)?;
+        let descriptor = self.descriptors.outgoing().await.ok_or(Error::NoDescriptor)?;
         match tokio::time::timeout(self.timeouts.connect, self.connector.connect(Http(descriptor))).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(error)) if is_out_of_descriptors(&error) => Err(Error::NoDescriptor),

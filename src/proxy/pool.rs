@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::upload::{IdleTimer, Progress, Upload};
 use super::wire::Told;
 use crate::body::Error;
+use crate::descriptors::Descriptors;
 
 /// Idle connections kept at the most, per upstream and worker.
 const MOST_IDLE: usize = 128;
@@ -72,6 +73,14 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// Without a connection yet; what lies idle in it is given back when `descriptors` are short.
+    pub(super) fn new(descriptors: &Descriptors) -> Arc<Self> {
+        let pool = Arc::new(Self::default());
+        let lent = Arc::downgrade(&pool);
+        descriptors.lend(Box::new(move || lent.upgrade().is_some_and(|pool| pool.give_back())));
+        pool
+    }
+
     /// The connection that was used last, if it still lives.
     pub(super) fn take(&self) -> Option<Lease> {
         let now = Instant::now();
@@ -96,6 +105,11 @@ impl Pool {
             idle.pop_front();
         }
         idle.push_back(Idle { lease, until });
+    }
+
+    /// Drops the one that has lain longest; whether there was one.
+    pub(super) fn give_back(&self) -> bool {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front().is_some()
     }
 
     /// Drops what has lain too long.

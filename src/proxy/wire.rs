@@ -272,7 +272,7 @@ mod tests {
         let told = Arc::new(Told::default());
         told.ask(&http::Method::GET, false);
         let mut script = tokio_test_script(pieces);
-        let descriptor = crate::descriptors::Descriptors::new(None).outgoing().unwrap();
+        let descriptor = crate::descriptors::Descriptors::new(None).outgoing().await.unwrap();
         let mut wire = Wire::new(&mut script, Limits::default(), told.clone(), descriptor);
         let mut all = Vec::new();
         let end = wire.read_to_end(&mut all).await.map(|_| ()).map_err(|error| error.kind());
