@@ -109,7 +109,11 @@ impl Store {
     /// Forgets a token of this user; false where there is none.
     pub async fn remove_token(&self, user: &str, id: &str) -> Result<bool, StoreError> {
         let theirs = self.get(TOKENS, id).await?.and_then(read).is_some_and(|record| record.user == user);
-        Ok(theirs && self.delete(TOKENS, id).await?)
+        if theirs {
+            // Whether it was still there says nothing: a delete is sent again where its answer was lost.
+            self.delete(TOKENS, id).await?;
+        }
+        Ok(theirs)
     }
 
     /// Notes that a token was used; nothing where it was revoked meanwhile.

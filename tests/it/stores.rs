@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails its test as a test does")]
 
 mod crash;
+mod lost;
 mod records;
 mod refresh;
 mod valkey;

@@ -37,12 +37,13 @@ return 1",
 });
 
 /// Compares a record's version and sets. `KEYS[1]` the namespace; `ARGV` name, value, the version expected (`*` any, empty
-/// for none yet), a version's length.
+/// for none yet), a version's length. Asked again, since its answer was lost, it finds its own version there and says yes.
 pub(super) static PUT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local value = redis.call('HGET', KEYS[1], ARGV[1])
 local version = value and string.sub(value, 1, tonumber(ARGV[4])) or ''
+if version == string.sub(ARGV[2], 1, tonumber(ARGV[4])) then return 1 end
 if ARGV[3] ~= '*' and version ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1",

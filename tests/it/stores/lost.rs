@@ -1,0 +1,112 @@
+//! Answers that are lost on their way: what was asked may have been done, is asked again, and must come to the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use upwarden::clock::Clock;
+use upwarden::secret::Secret;
+use upwarden::session::personal::PersonalToken;
+use upwarden::store::{Config, Expect, NewTokenRecord};
+
+use super::world::{Door, Server, World, within};
+
+/// The way to a server, on which an answer can be lost.
+struct Way {
+    world: World,
+    lose: Arc<AtomicBool>,
+    _server: Server,
+    _ended: DropGuard,
+}
+
+impl Way {
+    async fn open() -> Option<Self> {
+        let server = Server::start(Door::Tcp)?;
+        let (rest, port) = server.url.expose().rsplit_once(':').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (target, near) = (format!("127.0.0.1:{port}"), listener.local_addr().unwrap().port());
+        let mut world = World::cookie();
+        world.config = Config::Valkey { url: Secret::new(format!("{rest}:{near}")), ca_file: None };
+        let (lose, ended) = (Arc::<AtomicBool>::default(), CancellationToken::new());
+        let (losing, told) = (lose.clone(), ended.clone());
+        tokio::spawn(told.run_until_cancelled_owned(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                tokio::spawn(pass(near, target.clone(), losing.clone()));
+            }
+        }));
+        world.store = world.open_again().unwrap();
+        Some(Self { world, lose, _server: server, _ended: ended.drop_guard() })
+    }
+
+    /// The next answer to a script or a deletion does not arrive, nor anything after it.
+    fn lose_one(&self) {
+        self.lose.store(true, Ordering::SeqCst);
+    }
+
+    fn lost(&self) -> bool {
+        !self.lose.load(Ordering::SeqCst)
+    }
+}
+
+async fn pass(mut near: TcpStream, target: String, lose: Arc<AtomicBool>) {
+    let mut far = TcpStream::connect(target).await.unwrap();
+    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut losing = false;
+    loop {
+        tokio::select! {
+            read = near.read(&mut asked) => match read {
+                Ok(length) if length > 0 => {
+                    let said = String::from_utf8_lossy(&asked[..length]);
+                    // Nothing else that is asked meanwhile names the record, or deletes anything outside a script.
+                    let names_it = (said.contains("lost") && said.contains("EVALSHA")) || said.contains("DEL\r\n");
+                    losing |= names_it && lose.swap(false, Ordering::SeqCst);
+                    far.write_all(&asked[..length]).await.unwrap();
+                }
+                Ok(_) | Err(_) => return,
+            },
+            read = far.read(&mut answered) => match read {
+                Ok(length) if length > 0 && !losing => near.write_all(&answered[..length]).await.unwrap(),
+                Ok(_) | Err(_) => return,
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_no_conflict() {
+    let Some(way) = Way::open().await else { return };
+    let store = &way.world.store;
+    // The server knows the script from now on.
+    within(store.put_grant("lost", b"none", &Expect::Anything)).await.unwrap();
+    within(store.delete_grant("lost")).await.unwrap();
+    way.lose_one();
+    let version = within(store.put_grant("lost", b"one", &Expect::Absent)).await.unwrap();
+    assert!(way.lost());
+    let version = version.expect("nobody else wrote it");
+    way.lose_one();
+    let after = within(store.put_grant("lost", b"two", &Expect::Version(version.clone()))).await.unwrap();
+    assert!(way.lost() && after.is_some());
+    let late = within(store.put_grant("lost", b"three", &Expect::Version(version))).await.unwrap();
+    assert!(late.is_none(), "what somebody else wrote is a conflict still");
+    assert_eq!(within(store.get_grant("lost")).await.unwrap().unwrap().bytes.as_slice(), b"two");
+}
+
+#[tokio::test]
+async fn a_token_whose_revocation_was_answered_to_nobody_is_revoked() {
+    let Some(way) = Way::open().await else { return };
+    let (store, now) = (&way.world.store, way.world.clock.now());
+    let token = PersonalToken::generate().unwrap();
+    let new = NewTokenRecord {
+        user: "1".to_owned(),
+        name: "report".to_owned(),
+        expires_at: now.plus(Duration::from_secs(60)),
+        read_only: false,
+    };
+    let record = within(store.add_token(&token, new, now)).await.unwrap();
+    way.lose_one();
+    assert!(within(store.remove_token("1", &record.id)).await.unwrap() && way.lost());
+    assert!(!within(store.remove_token("1", &record.id)).await.unwrap(), "there is none");
+}
