@@ -9,6 +9,7 @@ pub mod login;
 pub mod refresh;
 pub mod service;
 pub mod token;
+mod unwritten;
 pub mod upwork;
 
 use std::path::PathBuf;

@@ -5,7 +5,8 @@
 //!
 //! With a store that keeps records, one replica refreshes at a time: it takes the session's lock, reads the record again,
 //! asks Upwork only where nobody else has, and **writes the record before anyone uses the new token**. A store that is gone
-//! by then does not lose what Upwork gave: it waits in memory for the next try. A process that dies between receiving and
+//! by then does not lose what Upwork gave: it waits in memory, and is written as soon as the store is back, whether anybody
+//! asks or not (`unwritten`). A process that dies between receiving and
 //! writing leaves the old refresh token in the record, which Upwork goes on accepting for 24 hours (docs/upwork.md "Token").
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,26 +22,30 @@ use tokio::time::Instant;
 use super::TOKEN_TIMEOUT;
 use super::failures::{Failure, Failures};
 use super::token::{TokenError, TokenGrant};
+use super::unwritten::Unwritten;
 use super::upwork::Upwork;
 use crate::clock::SharedClock;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Session, Tokens};
-use crate::store::{Held, Store, StoreError};
+use crate::store::{Held, LOCK_WAIT, Store, StoreError};
 use crate::telemetry::metrics::{self, Metrics};
 
 /// A successor is kept this long for requests that carry the cookie from before.
 const GRACE: Duration = Duration::from_secs(30);
 /// A failure is kept this long, so that a crowd does not ask one by one.
 const FAILURE_GRACE: Duration = Duration::from_secs(1);
-/// A flight that takes longer is given up: the token endpoint's time, and the store's: 8 s for its lock, then reading and
-/// writing.
-const DEADLINE: Duration = Duration::from_secs(TOKEN_TIMEOUT.as_secs() + 30);
+/// A flight that takes longer is given up: the time for the lock, for the token endpoint, and for reading and writing.
+const DEADLINE: Duration = Duration::from_secs(LOCK_WAIT.as_secs() + TOKEN_TIMEOUT.as_secs() + 15);
+/// Whoever waits for a lock outwaits its holder's question to Upwork, and does not ask too.
+const _: () = assert!(LOCK_WAIT.as_secs() >= TOKEN_TIMEOUT.as_secs() + 8);
 /// A token that is still good is not kept waiting for its successor longer than this.
 const COURTESY: Duration = Duration::from_secs(2);
 /// Tries to write what Upwork gave, and the pauses between them.
 const WRITE_PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::ZERO];
-/// What could not be written is remembered so long, as Upwork lets a replaced refresh token live.
-const UNWRITTEN: Duration = Duration::from_hours(24);
+/// A store that is down is looked at this often, where something waits to be written.
+const LOOK: Duration = Duration::from_millis(50);
+/// So many are written at once when it is back.
+const AT_ONCE: usize = 16;
 /// Successors that are followed from one cookie, at the most.
 const MOST_STEPS: usize = 8;
 
@@ -117,8 +123,7 @@ pub struct Refresher {
     metrics: Arc<Metrics>,
     control: Handle,
     flights: Mutex<HashMap<[u8; 32], Flight>>,
-    /// Tokens that the store did not take yet, by the refresh token they replace.
-    unwritten: Mutex<HashMap<[u8; 32], (Tokens, Instant)>>,
+    unwritten: Unwritten,
     failures: Failures,
 }
 
@@ -131,7 +136,7 @@ impl Refresher {
         metrics: Arc<Metrics>,
         control: Handle,
     ) -> Arc<Self> {
-        let (flights, unwritten) = (Mutex::default(), Mutex::default());
+        let (flights, unwritten) = (Mutex::default(), Unwritten::default());
         let failures = Failures::default();
         Arc::new(Self { upwork, keeping, clock, metrics, control, flights, unwritten, failures })
     }
@@ -221,6 +226,9 @@ impl Refresher {
             };
             this.land(&key, &held.session.id, &result);
             landing.send_replace(Some(result));
+            if this.unwritten.begin() {
+                this.write_what_waits().await;
+            }
         });
         answer
     }
@@ -278,7 +286,7 @@ impl Refresher {
         }
         let before = &current.session;
         let Some(token) = &before.tokens.refresh else { return Err(RefreshError::Revoked) };
-        let tokens = match self.unwritten(token) {
+        let tokens = match self.unwritten.get(&key(token)) {
             Some(tokens) => tokens,
             None => match self.ask(token).await {
                 Ok(tokens) => tokens,
@@ -293,7 +301,11 @@ impl Refresher {
         };
         let refreshed = Some(self.clock.now());
         let successor = current.with(Session { tokens: tokens.clone(), refreshed, ..Session::clone(before) });
-        self.write(key(token), tokens, &successor).await
+        if self.keeping.store.keeps_records() {
+            // From here on this flight may be given up at any moment.
+            self.unwritten.put(key(token), &current, tokens);
+        }
+        self.write(&key(token), &successor).await
     }
 
     async fn ask(&self, token: &RefreshToken) -> Result<Tokens, TokenError> {
@@ -316,19 +328,13 @@ impl Refresher {
     }
 
     /// Writes the successor into the store, before anyone sees it.
-    async fn write(&self, replaced: [u8; 32], tokens: Tokens, successor: &Held) -> Answer {
+    async fn write(&self, replaced: &[u8; 32], successor: &Held) -> Answer {
         let ends_at = successor.session.ends_at(self.keeping.lifetime);
-        if self.keeping.store.keeps_records() {
-            // From here on this flight may be given up at any moment.
-            let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
-            unwritten.retain(|_, (_, since)| since.elapsed() < UNWRITTEN);
-            unwritten.insert(replaced, (tokens, Instant::now()));
-        }
         let mut answer = Err(unavailable("the session could not be written"));
         for pause in WRITE_PAUSES {
             answer = self.keeping.store.keep(successor, ends_at).await.map_err(RefreshError::from);
             if !matches!(answer, Err(RefreshError::Store(_))) {
-                self.unwritten.lock().unwrap_or_else(PoisonError::into_inner).remove(&replaced);
+                self.unwritten.remove(replaced);
                 break;
             }
             tokio::time::sleep(pause).await;
@@ -336,10 +342,27 @@ impl Refresher {
         answer
     }
 
-    /// What Upwork gave for this token when the store was gone.
-    fn unwritten(&self, token: &RefreshToken) -> Option<Tokens> {
-        let unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
-        unwritten.get(&key(token)).filter(|(_, since)| since.elapsed() < UNWRITTEN).map(|(tokens, _)| tokens.clone())
+    /// Writes what the store did not take, as soon as it does, until nothing is left: another replica would ask Upwork with
+    /// the token in the record, and a crash would lose the one that replaced it.
+    async fn write_what_waits(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let Some(left) = self.unwritten.left() else { return };
+            if !self.keeping.store.healthy() {
+                continue;
+            }
+            let writing = left.into_iter().map(|(replaced, before)| {
+                let this = self.clone();
+                async move {
+                    let written = tokio::time::timeout(DEADLINE, this.refresh(&before)).await;
+                    // Anything else is tried again at the next look.
+                    if let Ok(Ok(_) | Err(RefreshError::Revoked)) = written {
+                        this.unwritten.remove(&replaced);
+                    }
+                }
+            });
+            futures_util::stream::iter(writing).buffer_unordered(AT_ONCE).for_each(std::future::ready).await;
+        }
     }
 }
 

@@ -20,8 +20,9 @@ use crate::seal::random;
 const LEASE: Duration = Duration::from_secs(5);
 /// A third of the lease: two renewals may fail.
 const RENEWAL: Duration = Duration::from_millis(1600);
-/// Longer than a lease, so that a dead owner is outlived.
-const WAIT: Duration = Duration::from_secs(8);
+/// Longer than a lease, so that a dead owner is outlived; and longer than a refresh takes, its call of the token endpoint
+/// (15 s) included, so that a slow one is waited for rather than asked for again.
+pub const LOCK_WAIT: Duration = Duration::from_secs(25);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -58,7 +59,7 @@ impl<S: SessionStore> Kept<S> {
     /// See [`super::Store::lock`].
     pub(super) async fn lock(&self, id: &str) -> Result<Option<Lock>, StoreError> {
         let owner = URL_SAFE_NO_PAD.encode(random::<16>()?);
-        let give_up = Instant::now() + WAIT;
+        let give_up = Instant::now() + LOCK_WAIT;
         let mut pause = FIRST_PAUSE;
         while !self.store.try_lock(id, &owner, LEASE).await? {
             if Instant::now() >= give_up {

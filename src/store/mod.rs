@@ -31,7 +31,7 @@ use crate::secret::Secret;
 use crate::session::Session;
 
 use kept::SessionStore;
-pub use lock::Lock;
+pub use lock::{LOCK_WAIT, Lock};
 pub use personal::{NewTokenRecord, TokenRecord};
 pub use records::{Expect, NewRecord, Record, Version};
 pub use ticket::OpenedTicket;
@@ -243,7 +243,7 @@ impl Store {
     }
 
     /// The right to refresh a session, shared by all replicas: none where somebody else held it all the time that was
-    /// waited (8 s). It is renewed while it is held, and falls to the others 5 s after its owner has died. The cookie store
+    /// waited ([`LOCK_WAIT`]). It is renewed while it is held, and falls to the others 5 s after its owner has died. The cookie store
     /// has nothing to share and gives it at once.
     pub async fn lock(&self, session_id: &str) -> Result<Option<Lock>, StoreError> {
         match self {

@@ -154,6 +154,33 @@ async fn what_upwork_gave_while_the_store_was_gone_is_not_lost() {
 }
 
 #[tokio::test]
+async fn what_upwork_gave_while_the_store_was_gone_is_written_when_it_is_back_though_nobody_asks() {
+    let Some(world) = World::valkey() else { return };
+    let mut scene = Scene::start(world).await;
+    let (here, there) = (scene.replica(), scene.replica());
+    let held = here.held(&scene).await;
+    scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
+    let flight = tokio::spawn({
+        let (refresher, held) = (here.refresher.clone(), held.clone());
+        async move { refresher.fresh(held, Need::Due).await }
+    });
+    within(scene.sandbox.held(1)).await;
+    scene.world.server.as_mut().unwrap().kill();
+    scene.sandbox.release();
+    let answer = within(flight).await.unwrap();
+    assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
+    scene.world.server.as_mut().unwrap().restart();
+    let old = held.session.tokens.access.expose();
+    let written = until(async || {
+        let found = there.store.open(&scene.value).await.ok().flatten()?;
+        (found.session.tokens.access.expose() != old).then_some(found)
+    })
+    .await;
+    within(there.refresher.fresh(written, Need::Due)).await.unwrap();
+    assert_eq!(scene.calls(), 1, "a second call would have revoked the family");
+}
+
+#[tokio::test]
 async fn a_store_that_is_down_leaves_the_session_alone() {
     let Some(world) = World::valkey() else { return };
     let mut scene = Scene::start(world).await;
