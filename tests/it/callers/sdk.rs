@@ -100,3 +100,33 @@ async fn the_sdks_work_at_the_public_door_with_a_personal_access_token() {
     let token = tokens::token(&browser).await;
     both_act_as(FREELANCER, Shown { door: &world.url(""), token: &token, cookie: "" }).await;
 }
+
+/// The block of docs/callers.md that is about this SDK, with its door in place of the usual address.
+fn documented(fence: &str, names: &str, door: &str) -> String {
+    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/callers.md")).unwrap();
+    let blocks = docs.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix(fence));
+    let block = blocks.into_iter().find(|block| block.contains(names)).expect("it is documented");
+    assert!(block.contains("http://127.0.0.1:4181"), "{block}");
+    block.replace("http://127.0.0.1:4181", door)
+}
+
+#[tokio::test]
+async fn the_sdks_work_as_the_documentation_says_word_by_word() {
+    let world = World::new().start();
+    let (door, here) = (world.neighbour_url(""), Path::new(env!("CARGO_MANIFEST_DIR")));
+    for (name, option, names, fence, variable, packages, sdk) in [
+        ("node", "-e", "node-upwork-oauth2", "js\n", "NODE_PATH", "target/sdk-node/node_modules", "@upwork"),
+        ("python3", "-c", "upwork.upwork", "python\n", "PYTHONPATH", "target/sdk-python", "upwork"),
+    ] {
+        let (found, packages) = (program(name), here.join(packages));
+        if !has(found.is_some(), name) || !has(packages.join(sdk).is_dir(), "Upwork's SDK (tests/run installs it)") {
+            continue;
+        }
+        let mut command = Command::new(found.unwrap());
+        command.arg(option).arg(documented(fence, names, &door)).env(variable, packages);
+        let output = within(tokio::task::spawn_blocking(move || command.output())).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        // GraphQL's word and REST's.
+        assert!(said.contains("corgeservice") && said.contains("Corge"), "{name}: {output:?}");
+    }
+}
