@@ -58,7 +58,7 @@ impl Default for App {
     fn default() -> Self {
         Self::new(|request| async {
             let line = format!("{} {}\n", request.method(), request.uri());
-            let body = request.into_body().collect(1 << 20).await.unwrap_or_default();
+            let body = request.into_body().collect(4 << 20).await.unwrap_or_default();
             Response::new(Body::full([line.as_bytes(), &body].concat()))
         })
     }
