@@ -6,8 +6,9 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY, RETRY_AFTER,
     VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 
+use super::Ask;
 use super::fault::{Fault, Told};
 use crate::body::Body;
 use crate::pages::{self, Action, Frame, Page, ProblemView};
@@ -25,6 +26,21 @@ pub(super) struct Style<'a> {
     pub(super) prefix: &'a str,
     /// Ties it to the log.
     pub(super) id: RequestId,
+    /// Its query holds a code, which leaves the address bar (RFC 9700 section 4.2.4).
+    pub(super) callback: bool,
+}
+
+impl<'a> Style<'a> {
+    /// The style that this request wants.
+    pub(super) fn of(ask: &Ask, prefix: &'a str) -> Self {
+        Self {
+            person: ask.looking.person,
+            get: ask.head.method == Method::GET,
+            prefix,
+            id: ask.id,
+            callback: ask.path().strip_prefix(prefix) == Some("/auth/callback"),
+        }
+    }
 }
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -154,7 +170,9 @@ fn person(fault: &Fault, told: &Told, style: Style<'_>, login: &str) -> Response
         actions.push(Action { label, href: login, new_tab });
     }
     if !matches!(fault, Fault::SignInRequired { .. } | Fault::AppDown(_)) {
-        actions.push(Action { label: "Go to the start", href: "/", new_tab: false });
+        // Where the site has another name, `/` would lead to the wrong one again.
+        let href = if let Fault::WrongHost { public_url, .. } = fault { public_url } else { "/" };
+        actions.push(Action { label: "Go to the start", href, new_tab: false });
     }
     let again = told.retry_after.filter(|_| style.get).and_then(|seconds| u32::try_from(seconds).ok());
     let view = ProblemView {
@@ -165,6 +183,8 @@ fn person(fault: &Fault, told: &Told, style: Style<'_>, login: &str) -> Response
         remedy: &told.text.remedy,
         actions: &actions,
         retry_after: again,
+        // What asks again by itself needs its query.
+        wipe_query: style.callback && again.is_none(),
         details: &[],
     };
     page(told.status, pages::problem(&view), "same-origin")

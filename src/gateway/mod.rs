@@ -373,12 +373,7 @@ impl Shared {
     }
 
     fn fault(&self, ask: &Ask, fault: &Fault) -> Answer {
-        let style = Style {
-            person: ask.looking.person,
-            get: ask.head.method == Method::GET,
-            prefix: &self.router.prefix,
-            id: ask.id,
-        };
+        let style = Style::of(ask, &self.router.prefix);
         let place = ask.return_to(&self.router.prefix);
         let told = fault.told();
         if matches!(told.side, crate::telemetry::Side::App | crate::telemetry::Side::Upwork) {

@@ -112,6 +112,7 @@ impl Gateway {
                 resets_at: shared.clock.now().plus(quota.resets_in),
             }),
             neighbour: neighbour.map(|door| (door, shared.config.neighbour_secret.is_some())),
+            service: shared.service.is_some(),
             tokens: rows.as_deref().map(|rows| TokensView { rows }),
             new_token: new.map(|(record, token)| NewToken { name: &record.name, token }),
         };

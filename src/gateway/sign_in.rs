@@ -307,7 +307,7 @@ impl Shared {
 
     /// A callback's fault: never a link back to the callback itself, and no referrer that would carry its query.
     fn fault_at(&self, ask: &Ask, fault: &Fault, place: Option<&ReturnTo>) -> Answer {
-        let style = answer::Style { person: ask.looking.person, get: false, prefix: &self.router.prefix, id: ask.id };
+        let style = answer::Style { get: false, ..answer::Style::of(ask, &self.router.prefix) };
         let told = fault.told();
         if told.side == crate::telemetry::Side::Upwork {
             self.metrics.upstream_error(told.side);

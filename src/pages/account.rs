@@ -47,6 +47,8 @@ pub struct AccountView<'a> {
     pub quota: Option<Quota>,
     /// The neighbour door, and whether it asks for its secret; `None` while it is off.
     pub neighbour: Option<(Neighbour<'a>, bool)>,
+    /// A service identity is configured, as which programs next door call without a user.
+    pub service: bool,
     /// Personal access tokens; `None` with the cookie store, which cannot keep them.
     pub tokens: Option<TokensView<'a>>,
     /// A token made by the request that this page answers.
@@ -169,6 +171,7 @@ pub fn account(view: &AccountView<'_>) -> Page {
         quota => view.quota.as_ref().map(|quota| quota_part(quota, view.now)),
         neighbour_lines => view.neighbour.map(|(door, secret)| curl::at_neighbour(door, prefix, secret)),
         neighbour_secret => view.neighbour.is_some_and(|(_, secret)| secret),
+        service => view.service,
         tokens => view.tokens.map(|tokens| tokens_part(&tokens, view.now)),
         token_line => curl::with_token(view.public_url, prefix, None),
         days => DAYS.map(|days| context! { days => days, seconds => days * 86_400, chosen => days == 30 }),

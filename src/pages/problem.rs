@@ -7,6 +7,8 @@ use minijinja::{Value, context};
 
 use super::{Frame, Page, Shape, render};
 
+const WIPE: &str = "history.replaceState(null, \"\", location.pathname);";
+
 /// What went wrong, for a person.
 #[derive(Clone, Debug)]
 pub struct ProblemView<'a> {
@@ -24,6 +26,8 @@ pub struct ProblemView<'a> {
     pub actions: &'a [Action<'a>],
     /// Seconds after which the browser asks again, by GET: only for requests that were GET themselves.
     pub retry_after: Option<u32>,
+    /// Takes the query out of the address bar and the tab's history: a callback's holds a code.
+    pub wipe_query: bool,
     /// Names and values for whoever is asked for help. Never a secret.
     pub details: &'a [(&'a str, &'a str)],
 }
@@ -70,7 +74,8 @@ pub fn problem(view: &ProblemView<'_>) -> Page {
         details => details,
         request_id => view.frame.request_id,
     };
-    render(&view.frame, &Shape { refresh: view.retry_after, ..Shape::new(view.title, "problem.html") }, part)
+    let script = view.wipe_query.then_some(WIPE);
+    render(&view.frame, &Shape { refresh: view.retry_after, script, ..Shape::new(view.title, "problem.html") }, part)
 }
 
 /// Cuts a text at its backticks; one without a partner stays a backtick.

@@ -75,6 +75,11 @@ async fn declining_shows_its_page_and_the_way_back_in() {
     browser.open(&world.url(DEEP)).await;
     browser.consent(FREELANCER, "decline").await;
     assert_eq!(browser.text("h1").await, "You said no at Upwork");
+    assert_eq!(
+        browser.url().await,
+        world.url("/upwork/auth/callback"),
+        "neither code nor state stays in the address bar"
+    );
     assert_eq!(browser.cookies().await.len(), 0);
     browser.click("a.button").await;
     browser.consent(AGENCY, "accept").await;

@@ -23,6 +23,7 @@ fn problem(text: &str) -> Page {
         remedy: text,
         actions: &[pages::Action { label: text, href: "/upwork/auth/login?return_to=%2F\"><script>", new_tab: true }],
         retry_after: Some(5),
+        wipe_query: false,
         details: &[(text, text)],
     })
 }
@@ -51,6 +52,7 @@ fn account(text: &str) -> Page {
         everywhere: true,
         quota: Some(pages::Quota { left: 39_212, of: 40_000, resets_at: now }),
         neighbour: Some((Neighbour::Unix(text), true)),
+        service: true,
         tokens: Some(pages::TokensView { rows: &[row] }),
         new_token: Some(pages::NewToken { name: text, token: &token }),
     })
@@ -71,6 +73,7 @@ fn bare_account() -> Page {
         everywhere: false,
         quota: None,
         neighbour: None,
+        service: true,
         tokens: None,
         new_token: None,
     })
@@ -184,6 +187,7 @@ fn a_problem_asks_again_only_when_told_to() {
         remedy: &text.remedy,
         actions: &[],
         retry_after: None,
+        wipe_query: false,
         details: &[],
     });
     assert!(!page.html.contains("http-equiv") && !page.html.contains("<details>"));

@@ -257,6 +257,8 @@ async fn another_host_is_sent_to_the_public_url_before_any_cookie_is_set() {
     let second = elsewhere.navigate("/x?a=b&upwarden_host=1").await;
     assert_eq!(second.status, 421);
     assert!(second.page().len() > 5 && second.text().contains("trusted_proxies"), "{}", second.text());
+    let page = second.text().replace("&#x2f;", "/");
+    assert!(page.contains(&format!("href=\"{}\"", world.url(""))), "{page}");
     assert!(second.set_cookies().is_empty());
 }
 
