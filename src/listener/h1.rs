@@ -5,9 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::guard::Guard;
 use super::inbound::{Answer, Ends, Inbound, LastAnswer};
-use super::io::Io;
+use super::io::{Cut, Io};
 use super::permits::Permit;
 use super::traffic::{BodyWatch, Traffic};
 use super::{Limits, Peer};
@@ -39,6 +39,7 @@ where
 {
     let Terms { limits, metrics, permit, peer } = terms;
     let traffic = Traffic::new(peer.door, metrics);
+    let cut = io.cut.clone();
     let guard = Guard::new(io, limits.clone(), traffic.clone(), permit);
     let drain = peer.drain.clone();
     let service = {
@@ -46,7 +47,9 @@ where
         service_fn(move |request: Request<Incoming>| {
             let (traffic, drain) = (traffic.clone(), peer.drain.clone());
             let (number, refused) = traffic.called();
-            let mut request = inbound(request, number, &limits, &traffic);
+            // What has neither length nor chunks ends with the connection (RFC 9112 section 6.3).
+            let unframed = (request.version() == Version::HTTP_10).then(|| cut.clone());
+            let mut request = inbound(request, number, &limits, (&traffic, &cut));
             if let Some(refused) = refused {
                 request.extensions_mut().insert(refused);
             }
@@ -59,7 +62,7 @@ where
                 if !switched && (last || response.extensions().get::<LastAnswer>().is_some()) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http1(traffic))))
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http1(traffic, unframed))))
             }
         })
     };
@@ -79,6 +82,10 @@ where
         served = connection.as_mut() => served,
         () = drain.cancelled() => drained(connection.as_mut(), &traffic).await,
     };
+    ended(served, &traffic);
+}
+
+fn ended(served: hyper::Result<()>, traffic: &Traffic) {
     match served {
         // Never seen: what the guard lets through, hyper can read. It has answered with a bare status of its own.
         Err(error) if error.is_parse() => {
@@ -118,8 +125,16 @@ fn is_timeout(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
-fn inbound(request: Request<Incoming>, number: u64, limits: &Limits, traffic: &Arc<Traffic>) -> Request<Body> {
+fn inbound(
+    request: Request<Incoming>,
+    number: u64,
+    limits: &Limits,
+    (traffic, cut): (&Arc<Traffic>, &Cut),
+) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
+    if parts.headers.contains_key(UPGRADE) {
+        parts.extensions.insert(cut.clone());
+    }
     if parts.uri.authority().is_some() {
         parts.uri = origin_form(&parts.uri);
     }

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::Refused;
+use super::io::Cut;
 use super::streams::Flight;
 use super::traffic::Traffic;
 use crate::body::{Body, Error};
@@ -108,8 +109,8 @@ pub(super) struct Answer {
 
 /// Who is told.
 pub(super) enum Ends {
-    /// The connection: this answer is no longer in flight.
-    Http1(Arc<Traffic>),
+    /// The connection: this answer is no longer in flight. With a [`Cut`] where nothing else tells that it broke off.
+    Http1(Arc<Traffic>, Option<Cut>),
     /// The stream: taken to its end, or aborted.
     Http2(Flight),
 }
@@ -132,7 +133,7 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if let Ends::Http1(traffic) = &self.ends {
+        if let Ends::Http1(traffic, _) = &self.ends {
             traffic.answered();
         }
     }
@@ -149,8 +150,10 @@ impl http_body::Body for Answer {
             flight.taken.asked();
         }
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if let (Ends::Http2(flight), true) = (&this.ends, polled.is_ready()) {
-            flight.taken.given();
+        match (&this.ends, &polled) {
+            (Ends::Http2(flight), Poll::Ready(_)) => flight.taken.given(),
+            (Ends::Http1(_, Some(cut)), Poll::Ready(Some(Err(_)))) => cut.cut(),
+            _ => {}
         }
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || (polled.is_ready() && this.body.is_end_stream()) {
             this.ended();

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -9,11 +11,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+/// Has a socket end with a reset, where a plain close would say that all is there: an end of input is the end of a body to
+/// an HTTP/1.0 client, and of its half to another protocol. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Cut(Arc<AtomicBool>);
+
+impl Cut {
+    /// From now on closing is a reset.
+    pub fn cut(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    pub fn is_cut(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A socket, and bytes of it that were looked at before.
 #[derive(Debug)]
 pub(super) struct Io {
     pub(super) seen: Bytes,
     pub(super) socket: Socket,
+    pub(super) cut: Cut,
 }
 
 #[derive(Debug)]
@@ -25,7 +45,21 @@ pub(super) enum Socket {
 
 impl From<Socket> for Io {
     fn from(socket: Socket) -> Self {
-        Self { seen: Bytes::new(), socket }
+        Self { seen: Bytes::new(), socket, cut: Cut::default() }
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        if self.cut.is_cut() {
+            // A socket that refuses the option is gone already. Under TLS no close_notify goes out, which tells the same
+            // (RFC 8446 section 6.1); a Unix socket knows no reset.
+            let _ = match &self.socket {
+                Socket::Tcp(socket) => socket.set_zero_linger(),
+                Socket::Tls(socket) => socket.get_ref().0.set_zero_linger(),
+                Socket::Unix(_) => Ok(()),
+            };
+        }
     }
 }
 

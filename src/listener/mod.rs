@@ -47,6 +47,7 @@ use crate::telemetry::metrics::Metrics;
 
 pub use bind::{Bound, bind};
 pub use inbound::LastAnswer;
+pub use io::Cut;
 pub use refused::Refused;
 pub use traffic::BodyWatch;
 

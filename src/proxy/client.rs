@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::{Connector, Handshake};
-use super::early::Early;
+use super::early::{Early, End};
 use super::pool::{Answer, Lease, Pool};
 use super::upload::{Progress, Upload};
 use super::wire::{Told, Wire};
@@ -223,6 +223,7 @@ impl Client {
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // The connection is the upgrade's now.
+            response.extensions_mut().insert(lease.told.cut.clone());
             lease.release();
             return Ok(response.map(|_| Body::empty()));
         }
@@ -305,13 +306,17 @@ struct Http(Descriptor);
 impl Handshake for Http {
     type Output = Lease;
 
-    async fn over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I) -> io::Result<Self::Output> {
+    async fn over<I>(self, io: I, reset: fn(&I)) -> io::Result<Self::Output>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let told = Arc::new(Told::default());
         let limits = Limits { head_bytes: ANSWER_HEAD, head_fields: ANSWER_FIELDS, ..Limits::default() };
+        let early = Early::new(io, End { cut: told.cut.clone(), reset });
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(2 * ANSWER_HEAD)
             .max_headers(ANSWER_FIELDS + 1)
-            .handshake(TokioIo::new(Wire::new(Early::new(io), limits, told.clone(), self.0)))
+            .handshake(TokioIo::new(Wire::new(early, limits, told.clone(), self.0)))
             .await
             .map_err(io::Error::other)?;
         let (release, released) = oneshot::channel();

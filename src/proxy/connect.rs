@@ -44,12 +44,13 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// What takes a fresh socket over, whatever its kind; the handshake of HTTP.
+/// What takes a fresh socket over, whatever its kind; the handshake of HTTP. After `reset` closing it is a reset.
 pub(super) trait Handshake {
     type Output;
     fn over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
         io: I,
+        reset: fn(&I),
     ) -> impl Future<Output = io::Result<Self::Output>> + Send;
 }
 
@@ -67,15 +68,16 @@ impl Connector {
 
     pub(super) async fn connect<H: Handshake>(&self, handshake: H) -> io::Result<H::Output> {
         match &self.target {
-            Target::Unix(path) => handshake.over(UnixStream::connect(path).await?).await,
+            Target::Unix(path) => handshake.over(UnixStream::connect(path).await?, |_| {}).await,
             Target::Tcp { host, port, tls } => {
                 let stream = self.tcp(host, *port).await?;
                 stream.set_nodelay(true)?;
-                let Some(config) = tls else { return handshake.over(stream).await };
+                let Some(config) = tls else { return handshake.over(stream, reset).await };
                 let name = tls::server_name(host).ok_or_else(|| {
                     io::Error::new(io::ErrorKind::InvalidInput, "the host is no name for a certificate")
                 })?;
-                handshake.over(TlsConnector::from(config.clone()).connect(name, stream).await?).await
+                let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;
+                handshake.over(stream, |stream| reset(stream.get_ref().0)).await
             }
         }
     }
@@ -88,6 +90,11 @@ impl Connector {
         tunnel(&mut stream, proxy, host, port).await?;
         Ok(stream)
     }
+}
+
+fn reset(stream: &TcpStream) {
+    // A socket that refuses the option is gone already.
+    let _ = stream.set_zero_linger();
 }
 
 /// Asks `proxy` to connect on; the stream then belongs to the target.

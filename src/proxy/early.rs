@@ -10,16 +10,34 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::listener::Cut;
+
 /// Reads on after a write has failed.
 #[derive(Debug)]
 pub(super) struct Early<I> {
     io: I,
     deaf: bool,
+    end: End<I>,
+}
+
+/// How the connection ends: with a reset once it is cut.
+#[derive(Debug)]
+pub(super) struct End<I> {
+    pub(super) cut: Cut,
+    pub(super) reset: fn(&I),
+}
+
+impl<I> Drop for Early<I> {
+    fn drop(&mut self) {
+        if self.end.cut.is_cut() {
+            (self.end.reset)(&self.io);
+        }
+    }
 }
 
 impl<I> Early<I> {
-    pub(super) fn new(io: I) -> Self {
-        Self { io, deaf: false }
+    pub(super) fn new(io: I, end: End<I>) -> Self {
+        Self { io, deaf: false, end }
     }
 
     /// What a write of `count` bytes comes to.
@@ -90,7 +108,7 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1024);
         far.write_all(b"no more").await.unwrap();
         drop(far);
-        let mut near = Early::new(near);
+        let mut near = Early::new(near, End { cut: Cut::default(), reset: |_| {} });
         near.write_all(&[0; 4096]).await.unwrap();
         near.flush().await.unwrap();
         let mut answer = String::new();

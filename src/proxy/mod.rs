@@ -23,9 +23,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::body::Body;
+use crate::listener::Cut;
 pub use client::{Client, Error};
 pub use headers::{ApiHeaders, AppHeaders};
-use upgrade::Upgrades;
+use upgrade::{End, Upgrades};
 
 /// Where an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +106,7 @@ pub async fn to_app(
     let Onward { mut client, headers, upgrades } = onward;
     // Both futures are taken before either message moves.
     let on_client = client.extensions.remove::<hyper::upgrade::OnUpgrade>();
+    let client_cut = client.extensions.remove::<Cut>();
     let mut request = Request::new(body);
     *request.method_mut() = client.method.clone();
     *request.uri_mut() = origin_form(client.uri.path_and_query().cloned());
@@ -114,6 +116,7 @@ pub async fn to_app(
     let protocol = response.headers().get(http::header::UPGRADE).cloned();
     headers::clean_app_answer(response.headers_mut(), owns);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let app_cut = response.extensions_mut().remove::<Cut>();
         let on_app = hyper::upgrade::on(&mut response);
         let offered = asked.zip(protocol).filter(|(asked, protocol)| is_offered(protocol, asked));
         let (Some(on_client), Some((_, protocol))) = (on_client, offered) else {
@@ -122,7 +125,8 @@ pub async fn to_app(
         };
         let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
         client::ask_upgrade(response.headers_mut(), protocol);
-        upgrades.join(on_client, on_app, websocket);
+        let (client, app) = (End { upgrade: on_client, cut: client_cut }, End { upgrade: on_app, cut: app_cut });
+        upgrades.join(client, app, websocket);
     }
     Ok(response)
 }

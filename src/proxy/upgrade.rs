@@ -3,9 +3,12 @@
 //! In: both upgraded sockets. Out: nothing; the task ends with them. It reads no more of a WebSocket than where its frames
 //! begin, to be able to say goodbye between two of them.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::upgrade::Upgraded;
+use futures_util::TryFutureExt;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
@@ -13,8 +16,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::listener::Cut;
 use crate::telemetry::metrics::Metrics;
-use std::sync::Arc;
+
+type Socket = TokioIo<Upgraded>;
 
 /// Bytes moved at once, each way.
 const PIECE: usize = 16 << 10;
@@ -36,30 +41,41 @@ pub struct Upgrades {
     pub metrics: Arc<Metrics>,
 }
 
+/// One of the two sockets.
+pub(super) struct End {
+    pub(super) upgrade: OnUpgrade,
+    /// Resets it.
+    pub(super) cut: Option<Cut>,
+}
+
 impl Upgrades {
     /// Joins the two once both have switched. `websocket` where the frames are known.
-    pub(super) fn join(self, client: hyper::upgrade::OnUpgrade, app: hyper::upgrade::OnUpgrade, websocket: bool) {
+    pub(super) fn join(self, client: End, app: End, websocket: bool) {
         let tracker = self.tracker.clone();
         tracker.spawn(async move {
             // Where one of them does not come about, the other is dropped, and so closed.
-            let (Ok(client), Ok(app)) = tokio::join!(client, app) else { return };
+            let (Ok(on_client), Ok(on_app)) = tokio::join!(client.upgrade, app.upgrade) else { return };
             let gauge = self.metrics.upgrades().clone();
             gauge.increment(1.0);
-            self.copy(client, app, websocket).await;
+            let sockets = (TokioIo::new(on_client), TokioIo::new(on_app));
+            let reset = || [&client.cut, &app.cut].into_iter().flatten().for_each(Cut::cut);
+            self.copy(sockets, websocket, reset).await;
             gauge.decrement(1.0);
         });
     }
 
-    async fn copy(self, client: Upgraded, app: Upgraded, websocket: bool) {
-        let (client_reader, client_writer) = tokio::io::split(TokioIo::new(client));
-        let (app_reader, app_writer) = tokio::io::split(TokioIo::new(app));
+    /// Calls `reset` where one side broke off instead of closing: the other is to see no clean end.
+    async fn copy(self, (client, app): (Socket, Socket), websocket: bool, reset: impl Fn()) {
+        let (client_reader, client_writer) = tokio::io::split(client);
+        let (app_reader, app_writer) = tokio::io::split(app);
         let (moved, seen) = watch::channel(Instant::now());
         let farewell = self.ending();
+        let _over = farewell.clone().drop_guard();
         let up = pump(client_reader, app_writer, moved.clone());
         let down = pump_frames(app_reader, client_writer, moved, websocket.then(Frames::default), farewell.clone());
         tokio::select! {
-            // Half-close is kept: one direction may end long before the other.
-            _ = async { tokio::join!(up, down) } => {}
+            // Half-close is kept: one direction may end long before the other. A reset is told while both sockets are there.
+            _ = async { tokio::try_join!(up.inspect_err(|_| reset()), down.inspect_err(|_| reset())) } => {}
             () = silence(seen, self.idle) => {}
             // What cannot be said politely in time is cut.
             () = async { farewell.cancelled().await; tokio::time::sleep(Duration::from_secs(5)).await } => {}
@@ -92,20 +108,32 @@ async fn silence(mut seen: watch::Receiver<Instant>, allowed: Duration) {
     }
 }
 
-async fn pump<R, W>(mut from: ReadHalf<R>, mut to: WriteHalf<W>, moved: watch::Sender<Instant>)
+async fn pump<R, W>(mut from: ReadHalf<R>, mut to: WriteHalf<W>, moved: watch::Sender<Instant>) -> io::Result<()>
 where
     R: AsyncRead,
     W: AsyncWrite,
 {
     let mut piece = vec![0; PIECE];
-    while let Ok(count @ 1..) = from.read(&mut piece).await {
+    loop {
+        let count = from.read(&mut piece).await?;
+        if count == 0 {
+            break;
+        }
         moved.send_replace(Instant::now());
-        if to.write_all(piece.get(..count).unwrap_or_default()).await.is_err() {
-            return;
+        if pass(&mut to, piece.get(..count).unwrap_or_default()).await.is_err() {
+            // Whether it closed or broke off is seen by reading from it; what it sent before still goes the other way.
+            return Ok(());
         }
     }
     // The other side may be gone already; then there is nobody to tell.
     let _ = to.shutdown().await;
+    Ok(())
+}
+
+/// TLS takes bytes before the socket does: what is not flushed would lie there until something else is written.
+async fn pass<W: AsyncWrite>(to: &mut WriteHalf<W>, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
 }
 
 async fn pump_frames<R, W>(
@@ -114,7 +142,8 @@ async fn pump_frames<R, W>(
     moved: watch::Sender<Instant>,
     mut frames: Option<Frames>,
     farewell: CancellationToken,
-) where
+) -> io::Result<()>
+where
     R: AsyncRead,
     W: AsyncWrite,
 {
@@ -128,19 +157,23 @@ async fn pump_frames<R, W>(
             break;
         }
         let count = tokio::select! {
-            read = from.read(&mut piece) => match read { Ok(count @ 1..) => count, _ => break },
+            read = from.read(&mut piece) => read?,
             () = farewell.cancelled(), if !leaving => continue,
         };
+        if count == 0 {
+            break;
+        }
         moved.send_replace(Instant::now());
         let bytes = piece.get(..count).unwrap_or_default();
         if let Some(frames) = &mut frames {
             frames.pass(bytes);
         }
-        if to.write_all(bytes).await.is_err() {
-            return;
+        if pass(&mut to, bytes).await.is_err() {
+            return Ok(());
         }
     }
     let _ = to.shutdown().await;
+    Ok(())
 }
 
 /// Where in a stream of WebSocket frames one is (RFC 6455 section 5.2).

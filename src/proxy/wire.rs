@@ -15,9 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::descriptors::Descriptor;
 use crate::framing::{Limits, Method, Refusal, ResponseReader, Step};
+use crate::listener::Cut;
 
 /// Bytes that are read at once while a head is held back.
 const PIECE: usize = 8 << 10;
+/// Bytes that are read at once at the most: what a client does not take waits in pieces of this size. One less than hyper's own step, which it would double whenever a read fills it.
+const MOST: usize = (32 << 10) - 1;
 
 /// What the client side tells the reader, and learns from it.
 #[derive(Debug, Default)]
@@ -25,6 +28,8 @@ pub(super) struct Told {
     asked: Mutex<Option<(Method, bool)>>,
     tainted: AtomicBool,
     stage: AtomicU8,
+    /// How the connection ends.
+    pub(super) cut: Cut,
 }
 
 /// How much of the answer to the last request was read.
@@ -177,7 +182,7 @@ impl<I: AsyncRead + Unpin> Wire<I> {
     /// Straight into the reader's own buffer, where nothing is held back: the way almost all bytes go.
     fn poll_direct(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         let start = buf.filled().len();
-        std::task::ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        std::task::ready!(self.poll_piece(cx, buf))?;
         let came = buf.filled().get(start..).unwrap_or_default();
         if came.is_empty() {
             return Poll::Ready(self.end().map(|()| true));
@@ -189,6 +194,17 @@ impl<I: AsyncRead + Unpin> Wire<I> {
         self.held.extend_from_slice(came.get(judged..).unwrap_or_default());
         buf.set_filled(start + judged);
         Poll::Ready(Ok(judged > 0))
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buf.remaining() <= MOST {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let mut piece = ReadBuf::new(buf.initialize_unfilled_to(MOST));
+        std::task::ready!(Pin::new(&mut self.io).poll_read(cx, &mut piece))?;
+        let count = piece.filled().len();
+        buf.advance(count);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {

@@ -2,6 +2,8 @@
 //! own. `UPWARDEN_TESTS_QUICK=1` moves 256 MiB each way instead of a GiB.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -71,27 +73,78 @@ async fn long_bodies_pass_both_ways_in_bounded_memory() {
     assert!(most - before < 32 * MIB, "it grew by {} KiB", (most - before) >> 10);
 }
 
+/// Takes `count` bytes of what a client is answered.
+async fn take(client: &mut Raw, count: u64) {
+    let mut space = vec![0; 64 << 10];
+    let mut left = usize::try_from(count).unwrap();
+    while left > 0 {
+        let most = left.min(space.len());
+        let came = within(client.0.read(&mut space[..most])).await.unwrap();
+        assert_ne!(came, 0, "{left} bytes before the end");
+        left -= came;
+    }
+}
+
 #[tokio::test]
 async fn a_slow_reader_costs_a_bounded_buffer() {
     let sidecar = Start::with(app()).start();
-    let before = warm(&sidecar).await;
+    warm(&sidecar).await;
+    let before = sidecar.peak();
     let mut slow = Raw::to(sidecar.public).await;
-    slow.send(format!("GET /down/{} HTTP/1.1\r\nHost: a\r\n\r\n", 200 * MIB)).await;
-    let mut taken = 0;
-    let mut space = vec![0; 64 << 10];
-    // It takes a little and then no more: whatever the sidecar would buffer, it has all the time to.
-    while taken < 8 * MIB {
-        taken += within(slow.0.read(&mut space)).await.unwrap() as u64;
+    slow.send(format!("GET /down/{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200 * MIB)).await;
+    for _ in 0..200 {
+        // A MiB, and then time for the sidecar to take in whatever it would, while others are served.
+        take(&mut slow, MIB).await;
+        for _ in 0..3 {
+            assert_eq!(sidecar.client().get("/down/65536").await.body.len(), 65_536);
+        }
     }
-    for _ in 0..20 {
-        assert_eq!(sidecar.client().get("/down/65536").await.body.len(), 65_536, "others are served meanwhile");
-    }
-    let grown = sidecar.memory().saturating_sub(before);
+    assert!(slow.rest().await.ends_with("\r\n0\r\n\r\n"), "it was whole");
+    let grown = sidecar.peak() - before;
     assert!(grown < 8 * MIB, "it grew by {} KiB", grown >> 10);
-    // And it goes on where it was.
-    while taken < 12 * MIB {
-        taken += within(slow.0.read(&mut space)).await.unwrap() as u64;
+}
+
+#[tokio::test]
+async fn readers_that_take_nothing_cost_little_each() {
+    const READERS: u64 = 100;
+    let taken = Arc::new(AtomicU64::new(0));
+    let counted = taken.clone();
+    let app = App::new(move |request| {
+        let counted = counted.clone();
+        async move {
+            let endless = request.uri().path() == "/endless";
+            let pieces = futures_util::stream::repeat(()).map(move |()| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(Frame::data(PIECE))
+            });
+            let body = Body::wrap(StreamBody::new(pieces).map_err(|never| match never {}));
+            Response::new(if endless { body } else { Body::full("short") })
+        }
+    });
+    let sidecar = Start::with(app).start();
+    for _ in 0..20 {
+        assert_eq!(sidecar.client().get("/").await.text(), "short");
     }
+    let before = sidecar.memory();
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = Raw::to(sidecar.public).await;
+        reader.send("GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        reader.until("200 OK").await;
+        readers.push(reader);
+    }
+    // Until the app has got nothing rid of while others were served.
+    loop {
+        let sent = taken.load(Ordering::Relaxed);
+        for _ in 0..50 {
+            assert_eq!(sidecar.client().get("/").await.text(), "short");
+        }
+        if taken.load(Ordering::Relaxed) == sent {
+            break;
+        }
+    }
+    let each = sidecar.memory().saturating_sub(before) / READERS;
+    assert!(each < 320 << 10, "a reader that takes nothing costs {} KiB", each >> 10);
 }
 
 #[tokio::test]

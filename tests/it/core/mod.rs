@@ -5,6 +5,7 @@
 mod answers;
 mod connections;
 mod crowds;
+mod cuts;
 mod differential;
 mod drains;
 mod drains_http2;

@@ -144,8 +144,17 @@ impl Sidecar {
 
     /// Resident memory, in bytes.
     pub(super) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that was ever resident, in bytes.
+    pub(super) fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
