@@ -99,15 +99,16 @@ where
     let mut running = std::pin::pin!(run(shutdown.clone()));
     tokio::select! {
         outcome = &mut running => return outcome,
-        _ = told.changed() => shutdown.cancel(),
+        _ = told.wait_for(|count| *count > 0) => shutdown.cancel(),
     }
     tokio::select! {
         outcome = running => outcome,
-        _ = told.changed() => Err(Failure::Other("a second signal: ended at once, without waiting for what was in flight".to_owned())),
+        // Also where both came before the first was looked at.
+        _ = told.wait_for(|count| *count > 1) => Err(Failure::Other("a second signal: ended at once, without waiting for what was in flight".to_owned())),
     }
 }
 
-/// Changes at each SIGTERM and SIGINT.
+/// How many SIGTERM and SIGINT there were.
 fn signals() -> Result<watch::Receiver<u32>, Failure> {
     let heard = |kind| signal(kind).map_err(|error| Failure::Other(format!("signals cannot be heard: {error}")));
     let (mut terminate, mut interrupt) = (heard(SignalKind::terminate())?, heard(SignalKind::interrupt())?);
