@@ -170,7 +170,11 @@ pub struct Config {
 
 /// Starts logging on stderr, for the whole process. A second call changes nothing.
 pub fn start(config: Config) {
-    let filter = Targets::new().with_default(config.level.min(LevelFilter::WARN)).with_target("upwarden", config.level);
+    let filter = Targets::new()
+        .with_default(config.level.min(LevelFilter::WARN))
+        // A late answer to a ping that the listener has given up on is nobody's fault.
+        .with_target("h2::proto::ping_pong", config.level.min(LevelFilter::ERROR))
+        .with_target("upwarden", config.level);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A file or a journal would keep the escapes; on a terminal NO_COLOR still turns them off.
     let lines = if std::io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
