@@ -141,14 +141,16 @@ pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let Some(path) = ca_file else { return Ok(builder.with_root_certificates(roots).with_no_client_auth()) };
-    let own = certificates(path)?;
-    for certificate in &own {
-        roots.add(certificate.clone()).map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
+    let mut own = Vec::new();
+    if let Some(path) = ca_file {
+        own = certificates(path)?;
+        for certificate in &own {
+            roots.add(certificate.clone()).map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
+        }
     }
-    let trust = Arc::new(Trust::new(roots, own).map_err(|_| Error::Empty(path.to_owned()))?);
-    Ok(builder.dangerous().with_custom_certificate_verifier(trust).with_no_client_auth())
+    let trust = Trust::new(roots, own).map_err(|error| rustls::Error::General(error.to_string()))?;
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(trust)).with_no_client_auth())
 }
 
 /// What webpki trusts; and a server that shows a certificate of `ca_file` itself. `openssl req -x509` makes one that is its
@@ -165,6 +167,8 @@ impl Trust {
         Ok(Self { webpki, own })
     }
 }
+
+const NOT_NAMED: &str = "the certificate is self-signed and not trusted; a ca_file that holds it would make it so";
 
 /// webpki compares the times of a certificate before its use, so what is said to be a CA is in its time.
 fn is_its_own_ca(error: &rustls::Error) -> bool {
@@ -186,6 +190,7 @@ impl ServerCertVerifier for Trust {
                 rustls::client::verify_server_name(&rustls::server::ParsedCertificate::try_from(leaf)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
+            Err(error) if is_its_own_ca(&error) => Err(rustls::Error::General(NOT_NAMED.to_owned())),
             verified => verified,
         }
     }
@@ -210,6 +215,15 @@ impl ServerCertVerifier for Trust {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.webpki.supported_verify_schemes()
+    }
+}
+
+/// Whether a connection failed because of the other side's certificate.
+pub fn is_distrust(error: &std::io::Error) -> bool {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_)) => true,
+        Some(rustls::Error::General(why)) => why == NOT_NAMED,
+        _ => false,
     }
 }
 

@@ -28,6 +28,7 @@ use crate::router::Route;
 use crate::session::Session;
 use crate::store::{Held, SessionChange};
 use crate::telemetry::{Side, causes};
+use crate::tls;
 
 /// How long the app waits for a fresh token that only its ticket needs.
 const TICKET_WAIT: Duration = Duration::from_secs(2);
@@ -298,6 +299,7 @@ fn client_fault(error: &proxy::Error) -> Fault {
 fn app_fault(error: &proxy::Error) -> Fault {
     match error {
         proxy::Error::NoDescriptor => Fault::Overloaded,
+        proxy::Error::Connect(cause) if tls::is_distrust(cause) => Fault::AppUntrusted(causes(error)),
         proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => Fault::AppDown(causes(error)),
         proxy::Error::FirstByteTimeout => Fault::AppSlow,
         proxy::Error::Client(_) => client_fault(error),

@@ -139,6 +139,14 @@ pub const APP_DOWN: Text = text(
     "Wait a moment. If it stays like this, tell whoever runs the app.",
 );
 
+/// TLS to the app failed.
+pub const APP_UNTRUSTED: Text = text(
+    "The app cannot prove who it is",
+    "This site’s front door is fine, but the app behind it shows a certificate that is not trusted: an unknown issuer, \
+     another name, or one that has ended.",
+    "Tell whoever runs this site; the log names the cause under the request id, and app.ca_file what is trusted.",
+);
+
 /// `app.url` leads back to this very process.
 pub const CIRCLE: Text = text(
     "This site goes round in a circle",
@@ -296,6 +304,7 @@ mod tests {
             KEY_REFUSED,
             TOO_MANY_SIGN_INS,
             APP_DOWN,
+            APP_UNTRUSTED,
             APP_SLOW,
             CIRCLE,
             STORE_DOWN,

@@ -82,6 +82,8 @@ pub enum Fault {
     SessionTooLarge(usize),
     /// The app cannot be reached.
     AppDown(String),
+    /// The app shows a certificate that is not trusted.
+    AppUntrusted(String),
     /// The app did not answer in time.
     AppSlow,
     /// The request went to the app from here before: `app.url` leads back to us.
@@ -209,7 +211,9 @@ impl Fault {
             | Self::TooManySignIns
             | Self::WrongHost { .. }
             | Self::SessionTooLarge(_) => self.by_sign_in(),
-            Self::AppDown(_) | Self::AppSlow | Self::AppBroken(_) | Self::Circle => self.by_app(),
+            Self::AppDown(_) | Self::AppUntrusted(_) | Self::AppSlow | Self::AppBroken(_) | Self::Circle => {
+                self.by_app()
+            }
             Self::ApiDown(_)
             | Self::ApiSlow
             | Self::RefreshUnavailable { .. }
@@ -288,6 +292,9 @@ impl Fault {
         match self {
             Self::AppDown(why) => {
                 Told::new(Side::App, StatusCode::BAD_GATEWAY, "app-down", texts::APP_DOWN).retry(2).seen(why)
+            }
+            Self::AppUntrusted(why) => {
+                Told::new(Side::App, StatusCode::BAD_GATEWAY, "app-untrusted", texts::APP_UNTRUSTED).seen(why)
             }
             Self::AppBroken(why) => Told::new(
                 Side::App,

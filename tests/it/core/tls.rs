@@ -161,7 +161,7 @@ async fn an_app_behind_a_private_ca_is_reached_only_with_that_ca() {
     assert_eq!(trusted.client().get("/").await.text(), "ok");
     let stranger = open(App::default()).set("app.url", &url).start();
     let answer = stranger.client().get("/").await;
-    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (502, "app-down"));
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (502, "app-untrusted"));
     let told = async || crate::harness::logs().contains("invalid peer certificate: UnknownIssuer").then_some(());
     until("the cause in the log", told).await;
     serving.abort();
