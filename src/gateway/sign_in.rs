@@ -16,7 +16,7 @@ use super::{Answer, Ask, Gateway, Shared, answer, shown_as};
 use crate::body::Body;
 use crate::oauth::Grant;
 use crate::oauth::callback::{Brought, Browser, Callback, CallbackError, StateFault, Verified};
-use crate::oauth::login::{LIFETIME, Login, MOST_FAILURES, State};
+use crate::oauth::login::{Login, MOST_FAILURES, State};
 use crate::oauth::token::TokenGrant;
 use crate::pages::{self, Frame};
 use crate::policy::Site;
@@ -60,12 +60,10 @@ impl Shared {
             Ok(begun) => begun,
             Err(error) => return self.fault(ask, &Fault::Internal(error.to_string())),
         };
-        let lines =
-            match self.logins.place(&under_way, turn).map(|jar| jar.set(&begun.cookie, LIFETIME, &ask.head.headers)) {
-                Some(Ok(lines)) => lines,
-                Some(Err(error)) => return self.fault(ask, &Fault::SessionTooLarge(error.bytes)),
-                None => return self.fault(ask, &Fault::Internal("there is no login cookie to set".to_owned())),
-            };
+        let lines = match self.logins.set(&begun.cookie, &under_way, turn, &ask.head.headers) {
+            Ok(lines) => lines,
+            Err(error) => return self.fault(ask, &Fault::SessionTooLarge(error.bytes)),
+        };
         self.metrics.sign_in(SignIn::Started);
         let mut response = answer::see_other(&begun.location);
         for line in lines {

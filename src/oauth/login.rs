@@ -7,7 +7,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
@@ -16,12 +16,19 @@ use super::{Config, Grant};
 use crate::clock::Timestamp;
 use crate::router::ReturnTo;
 use crate::seal::{Keyring, NoRandomness, Purpose, random};
-use crate::session::cookie::Jar;
+use crate::session::cookie::{Jar, TooLarge, pairs};
 
 /// How long a sign-in may take.
 pub const LIFETIME: Duration = Duration::from_secs(600);
 /// Sign-ins of one browser that may be under way; an older one makes room.
 pub const MOST: usize = 8;
+/// Bytes of their cookies that one browser carries at the most, as far as it has shown them: a proxy in front (nginx by
+/// default) takes 8 KiB of `Cookie`, and the app has its own.
+const MOST_BYTES: usize = 3400;
+/// The larger a cookie, the fewer of the places are open to it, since those that begin at once do not know of each other.
+const PLACES_BYTES: usize = 2400;
+/// Places that are open to the largest.
+const FEWEST: usize = 2;
 /// Failed sign-ins in a row, after which a page stops the next.
 pub const MOST_FAILURES: u8 = 3;
 /// Bytes of a return address that the `state` carries too, so that it survives a lost cookie.
@@ -200,12 +207,34 @@ impl LoginJars {
         crate::session::cookie::pairs(headers).any(|(name, _)| self.owns(name))
     }
 
-    /// The cookie for a new sign-in: a free one, by turns, else the one that began first.
-    pub fn place(&self, under_way: &[(usize, Login)], turn: usize) -> Option<&Jar> {
-        let free =
-            (0..MOST).map(|step| (turn + step) % MOST).find(|place| under_way.iter().all(|(used, _)| used != place));
-        let oldest = under_way.iter().min_by_key(|(_, login)| login.began_at()).map(|(place, _)| *place);
-        self.jar(free.or(oldest)?)
+    /// The `Set-Cookie` values for a new sign-in: in a free place, by turns, else in that of the one that began first; and
+    /// what makes room for it, the oldest first. No few long return addresses make a `Cookie` field that nobody takes.
+    pub fn set(
+        &self,
+        cookie: &str,
+        under_way: &[(usize, Login)],
+        turn: usize,
+        seen: &HeaderMap,
+    ) -> Result<Vec<HeaderValue>, TooLarge> {
+        let open = (PLACES_BYTES / cookie.len().max(1)).clamp(FEWEST, MOST);
+        let began = |place: usize| under_way.iter().filter(|(used, _)| *used == place).map(|(_, l)| l.began_at()).max();
+        // One that does not open any more began before all others.
+        let taken = (0..open).map(|step| (turn + step) % open).min_by_key(|place| began(*place)).unwrap_or(0);
+        let mut lines = self.jar(taken).map_or(Ok(Vec::new()), |jar| jar.set(cookie, LIFETIME, seen))?;
+        let mut others: Vec<(usize, &Jar)> =
+            self.all().iter().enumerate().filter(|(place, _)| *place != taken).collect();
+        others.sort_by_key(|(place, _)| began(*place));
+        let bytes = |jar: &Jar| {
+            pairs(seen).filter(|(name, _)| jar.owns(name)).map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        };
+        let mut sum = cookie.len() + others.iter().map(|(_, jar)| bytes(jar)).sum::<usize>();
+        for (_, jar) in others {
+            if sum > MOST_BYTES && bytes(jar) > 0 {
+                sum -= bytes(jar);
+                lines.extend(jar.clear(seen));
+            }
+        }
+        Ok(lines)
     }
 
     /// The cookie at `place`.

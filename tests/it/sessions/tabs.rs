@@ -1,6 +1,9 @@
 //! Many tabs and sign-ins that do not hold: few cookies, and an end with its cause.
 
+use std::future::IntoFuture;
 use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use crate::harness::{Answer, Client, FREELANCER, World};
 
@@ -46,6 +49,34 @@ async fn two_hundred_fetches_and_thirty_navigations_leave_few_cookies() {
         assert_eq!(client.navigate(&format!("/page/{number}")).await.status, 303);
     }
     assert_eq!(client.cookies().len(), 8);
+}
+
+/// Of the `Cookie` field that it sends.
+fn bytes(client: &Client) -> usize {
+    client.cookies().iter().map(|name| name.len() + client.cookie(name).len() + "=; ".len()).sum()
+}
+
+#[tokio::test]
+async fn long_return_addresses_leave_no_long_cookies() {
+    let world = World::new().start();
+    let client = world.client();
+    let long = |number: usize| format!("/page/{number}?q={}", "x".repeat(1_000));
+    let mut last = None;
+    for number in 0..30 {
+        // Short ones in between have the more places.
+        let target = if number % 3 == 0 { format!("/{number}") } else { long(number) };
+        last = Some((client.navigate(&target).await, target));
+        assert!(bytes(&client) < 4 << 10, "{} bytes after {number}", bytes(&client));
+    }
+    let (asked, target) = last.unwrap();
+    let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+    assert_eq!(client.navigate(&back).await.location(), target);
+
+    // Those that begin at once do not know of each other.
+    let client = world.client();
+    let targets: Vec<String> = (0..40).map(|number| format!("/?{}", "x".repeat(26 * number))).collect();
+    let asked = join_all(targets.iter().map(|target| client.navigate(target).into_future())).await;
+    assert!(asked.iter().all(|asked| asked.status == 303) && bytes(&client) < 7 << 10, "{} bytes", bytes(&client));
 }
 
 #[tokio::test]
