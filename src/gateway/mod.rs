@@ -5,6 +5,7 @@
 
 mod answer;
 mod credential;
+mod entries;
 mod facts;
 pub mod fault;
 mod forward;
@@ -93,6 +94,7 @@ pub struct Shared {
     logins: LoginJars,
     tries: Jar,
     entered: loops::Entered,
+    entries: entries::Entries,
     ring: Ring,
     store: Store,
     access: Arc<ArcSwap<Access>>,
@@ -149,6 +151,7 @@ impl Shared {
             logins: LoginJars::new(&parts.session.cookie, parts.session.secure),
             tries: loops::jar(&parts.session.cookie, parts.session.secure),
             entered: loops::Entered::default(),
+            entries: entries::Entries::default(),
             sign_ins: SignIns::new(parts.config.sign_ins_per_address),
             ends: SessionEnds::default(),
             tickets: Tickets::default(),

@@ -5,17 +5,19 @@
 //! checked, and no failure begins an endless round: failures in a row are counted inside the sealed state.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::Method;
 use http::header::{HOST, HeaderMap, HeaderValue, SET_COOKIE};
 
+use super::entries::Entry;
 use super::fault::Fault;
 use super::own::revoke;
 use super::{Answer, Ask, Gateway, Shared, answer, shown_as};
 use crate::body::Body;
 use crate::oauth::Grant;
-use crate::oauth::callback::{Brought, Browser, Callback, CallbackError, StateFault, Verified};
+use crate::oauth::callback::{Brought, Browser, Callback, CallbackError, StateFault};
 use crate::oauth::login::{Login, MOST_FAILURES, State};
 use crate::oauth::token::TokenGrant;
 use crate::pages::{self, Frame};
@@ -30,6 +32,9 @@ const MARKER: &str = "upwarden_host=1";
 /// Bytes of the fragment page's form that are read: more than a token and a state can have.
 const FORM: usize = 128 << 10;
 const TOO_LONG: &str = "What came back from Upwork broke off, or is longer than any token.";
+
+/// What a checked callback brought, good or bad.
+type Brings = Result<Brought, CallbackError>;
 
 /// A target without the marker that a redirect to `public_url` leaves at its end.
 pub(super) fn without_marker(target: &str) -> &str {
@@ -148,7 +153,10 @@ impl Gateway {
             Browser { under_way: shared.logins.open(&ring, headers, now), cookies: shared.logins.any(headers) };
         let issuer = shared.upwork.config().issuer.as_deref();
         match callback.verify(state.as_ref(), &browser, issuer, now) {
-            Ok(verified) => self.finish(&ask, verified).await,
+            Ok(verified) => {
+                let ((place, login), brought) = (verified.login.clone(), verified.brought);
+                self.finish(Arc::new(ask), place, login, brought).await
+            }
             Err(CallbackError::BadState(fault)) => self.stale(&ask, state, fault).await,
             Err(error) => self.stateless(&ask, error.into()).await,
         }
@@ -189,28 +197,35 @@ impl Gateway {
     }
 
     /// State checked: redeem, ask who it is, hold the access rules against it, keep the session.
-    async fn finish(&self, ask: &Ask, verified: Verified<'_>) -> Answer {
+    async fn finish(&self, ask: Arc<Ask>, place: usize, login: Login, brought: Brings) -> Answer {
         let shared = &self.shared;
-        let (place, login) = verified.login;
         // Before the code is redeemed: the sign-in and its cookie stay, so that the same address works once the store is back.
         if let Err(error) = shared.store.ready().await {
-            return shared.fault_of_sign_in(ask, &Fault::StoreDown(error.to_string()), login);
+            return shared.fault_of_sign_in(&ask, &Fault::StoreDown(error.to_string()), &login);
         }
-        let mut answer = match self.sign_in(verified.brought).await {
-            Ok(session) => self.enter(ask, session, login).await,
-            Err(fault) => {
-                shared.count_failed(&fault);
-                shared.fault_of_sign_in(ask, &fault, login)
+        let (gateway, asked) = (self.clone(), ask.clone());
+        let work = async move {
+            let session = gateway.sign_in(brought).await.inspect_err(|fault| gateway.shared.count_failed(fault))?;
+            gateway.enter(&asked, session).await
+        };
+        let mut answer = match shared.entries.once(login.id(), shared.clock.now(), work).await {
+            Ok(Entry { held, cookies }) => {
+                let mut response = answer::see_other(login.return_to(&shared.router.prefix).as_str());
+                for line in cookies {
+                    response.headers_mut().append(SET_COOKIE, line);
+                }
+                Answer::from(response).change(SessionChange::Keep).user(&held)
             }
+            Err(fault) => shared.fault_of_sign_in(&ask, &fault, &login),
         };
         // This sign-in is over, whichever way it went; the others under way stay.
-        for line in shared.logins.jar(*place).map(|jar| jar.clear(&HeaderMap::new())).unwrap_or_default() {
+        for line in shared.logins.jar(place).map(|jar| jar.clear(&HeaderMap::new())).unwrap_or_default() {
             answer.response.headers_mut().append(SET_COOKIE, line);
         }
         answer
     }
 
-    async fn sign_in(&self, brought: Result<Brought, CallbackError>) -> Result<Session, Fault> {
+    async fn sign_in(&self, brought: Brings) -> Result<Session, Fault> {
         let shared = &self.shared;
         let implicit = shared.upwork.config().grant == Grant::Implicit;
         let now = shared.clock.now();
@@ -244,7 +259,7 @@ impl Gateway {
     }
 
     /// A good state always makes a new session; the one before is forgotten.
-    async fn enter(&self, ask: &Ask, session: Session, login: &Login) -> Answer {
+    async fn enter(&self, ask: &Ask, session: Session) -> Result<Entry, Fault> {
         let shared = &self.shared;
         let before = shared.identify(&ask.head.headers).await;
         let fresh = !matches!(&before, Ok(Some(before)) if shared.may_stay(before));
@@ -255,32 +270,25 @@ impl Gateway {
             let _ = shared.store.end(&before).await;
         }
         let tokens = session.tokens.clone();
-        let held = match shared.share_with_tokens(Held::new(session)).await {
-            Ok(held) => held,
-            Err(fault) => return shared.fault_of_sign_in(ask, &fault, login),
-        };
+        let held = shared.share_with_tokens(Held::new(session)).await?;
         // Told now rather than lost later: a session that fits no cookie would loop for ever.
-        let mut lines = match shared.session_cookies(&held, &ask.head.headers).await {
+        let mut cookies = match shared.session_cookies(&held, &ask.head.headers).await {
             Ok(lines) => lines,
             Err(fault) => {
                 // A grant that personal access tokens use is theirs; any other would be nobody's.
                 if !held.is_shared() {
                     revoke(shared.upwork.clone(), tokens).await;
                 }
-                return shared.fault_of_sign_in(ask, &fault, login);
+                return Err(fault);
             }
         };
         if fresh {
-            let bytes = lines.iter().map(HeaderValue::len).sum();
-            lines.extend(shared.count_entry(ask, bytes));
+            let bytes = cookies.iter().map(HeaderValue::len).sum();
+            cookies.extend(shared.count_entry(ask, bytes));
         }
         shared.metrics.sign_in(SignIn::Completed);
         tracing::info!(request_id = %ask.id, user = held.session.user.id, "signed in");
-        let mut response = answer::see_other(login.return_to(&shared.router.prefix).as_str());
-        for line in lines {
-            response.headers_mut().append(SET_COOKIE, line);
-        }
-        Answer::from(response).change(SessionChange::Keep).user(&held)
+        Ok(Entry { held, cookies })
     }
 }
 

@@ -162,6 +162,11 @@ impl Login {
         self.began_at
     }
 
+    /// Its name, random and its own.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(super) fn verifier(&self) -> &str {
         &self.verifier.0
     }

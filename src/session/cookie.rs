@@ -6,6 +6,7 @@
 //! the first piece says how many there are, `NAME=3.…`, `NAME-1=…`, `NAME-2=…`.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use cookie::{Cookie, SameSite};
@@ -55,6 +56,11 @@ impl Jar {
         })
     }
 
+    /// Bytes of the value in each piece but the last.
+    fn piece_room(&self) -> usize {
+        PIECE.saturating_sub(self.name.len() + 2)
+    }
+
     fn piece_name(&self, place: usize) -> String {
         if place == 0 { self.name.clone() } else { format!("{}-{place}", self.name) }
     }
@@ -71,18 +77,25 @@ impl Jar {
                 list.push(value);
             }
         }
-        let mut found = Vec::new();
-        let mut joins = MAX_JOINS;
-        for value in first {
-            match split_count(&value) {
-                // What we never set is not worth an opening.
-                None if value.len() <= MOST => found.push(value),
-                None => {}
-                Some((count, head)) => {
-                    let whole = combine(head, pieces.get(1..count).unwrap_or_default(), &mut joins);
-                    found.extend(whole.into_iter().map(Cow::Owned));
-                }
-            }
+        // All pieces but the last are of one length: what has it is tried first, then the longest, so that whoever plants
+        // others needs many bytes of a head that has a bound.
+        let full = self.piece_room();
+        for list in &mut pieces {
+            list.sort_by_key(|piece| (piece.len() != full, Reverse(piece.len())));
+        }
+        let (cut, plain): (Vec<_>, Vec<_>) = first.into_iter().partition(|value| split_count(value).is_some());
+        // What we never set is not worth an opening.
+        let mut found: Vec<_> = plain.into_iter().filter(|value| value.len() <= MOST).collect();
+        let mut cut: Vec<_> = cut.iter().filter_map(|value| split_count(value)).collect();
+        cut.sort_by_key(|(_, head)| head.len() != full);
+        let (mut joins, mut likely) = (MAX_JOINS, cut.iter().filter(|(_, head)| head.len() == full).count());
+        for (count, head) in cut {
+            // The likely ones share alike; the others have what is left.
+            let mut own = joins / likely.max(1);
+            (joins, likely) = (joins - own, likely.saturating_sub(1));
+            let whole = combine(head, pieces.get(1..count).unwrap_or_default(), &mut own);
+            joins += own;
+            found.extend(whole.into_iter().map(Cow::Owned));
         }
         found
     }
@@ -120,7 +133,7 @@ impl Jar {
         if self.name.len() + value.len() <= MOST {
             return Ok(vec![value.to_owned()]);
         }
-        let room = PIECE.saturating_sub(self.name.len() + 2);
+        let room = self.piece_room();
         let count = value.len().div_ceil(room);
         if count > MAX_CHUNKS {
             return Err(TooLarge { bytes: value.len() });
@@ -265,6 +278,23 @@ mod tests {
             (0..100).flat_map(|n| (1..5).map(move |place| format!("upwarden-{place}={n}"))).collect();
         headers.insert(COOKIE, format!("upwarden=5.a; {}", many.join("; ")).parse().unwrap());
         assert!(jar.candidates(&headers).len() <= MAX_COMBINATIONS);
+    }
+
+    #[test]
+    fn a_session_in_pieces_is_found_among_many_that_somebody_planted() {
+        let jar = Jar::new("upwarden", false);
+        for length in [4_200, 9_000, 15_000] {
+            let value = "r".repeat(length);
+            let lines = jar.set(&value, Duration::from_secs(60), &HeaderMap::new()).unwrap();
+            let real = sent(&lines)[COOKIE].to_str().unwrap().to_owned();
+            let firsts = "upwarden=5.a; ".repeat(1000);
+            let pieces: String = (1..5).map(|place| format!("upwarden-{place}=x; ").repeat(200)).collect();
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, format!("{firsts}{pieces}{real}").parse().unwrap());
+            let found = jar.candidates(&headers);
+            assert!(found.iter().any(|found| *found == value), "{length}");
+            assert!(found.len() <= MAX_JOINS);
+        }
     }
 
     #[test]

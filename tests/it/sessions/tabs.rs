@@ -4,8 +4,9 @@ use std::future::IntoFuture;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde_json::json;
 
-use crate::harness::{Answer, Client, FREELANCER, World};
+use crate::harness::{Answer, Client, FREELANCER, World, within};
 
 /// What the browser does with its cookies between two steps.
 type Spoil<'a> = &'a dyn Fn(&World, &Client);
@@ -77,6 +78,29 @@ async fn long_return_addresses_leave_no_long_cookies() {
     let targets: Vec<String> = (0..40).map(|number| format!("/?{}", "x".repeat(26 * number))).collect();
     let asked = join_all(targets.iter().map(|target| client.navigate(target).into_future())).await;
     assert!(asked.iter().all(|asked| asked.status == 303) && bytes(&client) < 7 << 10, "{} bytes", bytes(&client));
+}
+
+#[tokio::test]
+async fn a_callback_that_comes_twice_redeems_its_code_once() {
+    let world = World::new().start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    let (again, late) = (client.twin(), client.twin());
+    world.fault(&json!({ "token": "slow" }));
+    let first = tokio::spawn(client.navigate(&back).attempt());
+    within(world.upwork.sandbox.held(1)).await;
+    // A double click: the browser takes its first request back.
+    let second = tokio::spawn(again.navigate(&back).into_future());
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    world.upwork.sandbox.release();
+    assert_eq!(within(second).await.unwrap().location(), "/x");
+    assert_eq!(late.navigate(&back).await.location(), "/x");
+    assert_eq!(world.counters().token.authorization_code, 1);
+    for client in [again, late] {
+        assert_eq!(client.navigate("/x").await.status, 200);
+        assert_eq!(client.graphql(super::ME).await.status, 200);
+    }
 }
 
 #[tokio::test]
