@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::TOKEN_TIMEOUT;
 use super::failures::{Failure, Failures};
 use super::token::{TokenError, TokenGrant};
-use super::unwritten::Unwritten;
+use super::unwritten::{Unwritten, key};
 use super::upwork::Upwork;
 use crate::clock::SharedClock;
 use crate::session::tokens::{AccessToken, RefreshToken};
@@ -396,9 +396,4 @@ fn unavailable(why: &str) -> RefreshError {
 fn flight_key(token: &RefreshToken, held: &Held) -> [u8; 32] {
     let text = zeroize::Zeroizing::new(format!("{} {}", held.session.id, token.expose()));
     digest(&SHA256, text.as_bytes()).as_ref().try_into().unwrap_or_default()
-}
-
-/// What a token is known by, without keeping it.
-fn key(token: &RefreshToken) -> [u8; 32] {
-    digest(&SHA256, token.expose().as_bytes()).as_ref().try_into().unwrap_or_default()
 }

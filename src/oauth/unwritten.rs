@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use tokio::time::Instant;
 
 use crate::session::Tokens;
+use crate::session::tokens::RefreshToken;
 use crate::store::Held;
 
 /// As long as Upwork lets a replaced refresh token live.
@@ -78,4 +80,9 @@ impl Waiting {
     fn is_good(&self) -> bool {
         self.since.elapsed() < REMEMBERED
     }
+}
+
+/// What a token is known by, without keeping it.
+pub(super) fn key(token: &RefreshToken) -> [u8; 32] {
+    digest(&SHA256, token.expose().as_bytes()).as_ref().try_into().unwrap_or_default()
 }

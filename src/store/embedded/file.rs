@@ -6,12 +6,13 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use super::StoreError;
+use super::overlay::Overlay;
 use crate::clock::Timestamp;
 
 /// Everything: see the room's head.
@@ -19,12 +20,23 @@ pub(super) const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = 
 /// Bytes of the file that are kept in memory.
 const CACHE: usize = 16 << 20;
 
-/// The open file. After a fault of the disk nothing is open until somebody tries again.
+/// The open file. After a fault of the disk it is read only, or not at all, until it can be written again.
 pub(super) struct Opened {
     path: PathBuf,
-    database: Mutex<Result<Arc<Database>, String>>,
+    state: Mutex<State>,
     /// Apart from the lock, which opening the file may hold for a while.
     good: AtomicBool,
+}
+
+enum State {
+    Good {
+        database: Arc<Database>,
+        /// The file's number, where it has one.
+        inode: Option<u64>,
+    },
+    /// As it was written last; no more is written.
+    ReadOnly(Arc<Database>, String),
+    Gone(String),
 }
 
 impl Opened {
@@ -34,8 +46,8 @@ impl Opened {
 
     /// Over a database that is open already.
     pub(super) fn over(database: Database, path: &Path) -> Self {
-        let (path, database) = (path.to_owned(), Mutex::new(Ok(Arc::new(database))));
-        Self { path, database, good: AtomicBool::new(true) }
+        let state = State::Good { database: Arc::new(database), inode: inode(path) };
+        Self { path: path.to_owned(), state: Mutex::new(state), good: AtomicBool::new(true) }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -48,47 +60,127 @@ impl Opened {
 
     /// Why nothing can be written.
     pub(super) fn trouble(&self) -> Option<String> {
-        if self.is_good() { None } else { self.slot().as_ref().err().cloned() }
+        if self.is_good() {
+            return None;
+        }
+        match &*self.state() {
+            State::Good { .. } => None,
+            State::ReadOnly(_, why) | State::Gone(why) => Some(why.clone()),
+        }
     }
 
+    /// To be written.
     pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
-        self.slot().clone().map_err(StoreError::Down)
+        match &*self.state() {
+            State::Good { database, .. } => Ok(database.clone()),
+            State::ReadOnly(_, why) | State::Gone(why) => Err(StoreError::Down(why.clone())),
+        }
     }
 
-    /// Lets go of the file: the disk failed.
+    /// The disk failed: what was written is read from now on, where that works, and nothing is written.
     pub(super) fn fail(&self, error: &redb::Error) -> StoreError {
         let why = format!("{} cannot be used: {error}", self.path.display());
         tracing::error!(%why, "the session store failed");
-        *self.slot() = Err(why.clone());
+        let mut state = self.state();
+        // Closed before its file is looked at.
+        *state = State::Gone(why.clone());
+        *state = self.for_reading(why.clone());
+        drop(state);
         self.good.store(false, Ordering::Relaxed);
         StoreError::Down(why)
     }
 
-    /// Opens the file again, where it was let go of.
+    /// Opens the file again, where it was let go of; lets go of one that is not at its path any more.
     pub(super) fn retry(&self) {
-        let mut slot = self.slot();
-        if slot.is_err() {
-            // Readers that still hold the old one keep the lock: then the next try works.
-            *slot = open(&self.path).map(Arc::new);
-            if slot.is_ok() {
+        let mut state = self.state();
+        if let State::Good { inode: Some(known), .. } = &*state
+            && inode(&self.path) != Some(*known)
+        {
+            tracing::error!(path = %self.path.display(), "the session store's file was removed: all sign in anew");
+            *state = State::Gone(format!("{} was removed", self.path.display()));
+            self.good.store(false, Ordering::Relaxed);
+        }
+        let why = match &*state {
+            State::Good { .. } => return,
+            // Who reads it now would find the file changed below: then the next try.
+            State::ReadOnly(database, _) if Arc::strong_count(database) > 1 => return,
+            State::ReadOnly(_, why) | State::Gone(why) => why.clone(),
+        };
+        // Closed before the file is written; nobody begins to read meanwhile, since the lock is held.
+        *state = State::Gone(why);
+        let opened = open(&self.path).and_then(|database| prove(&database).map(|()| database));
+        match opened {
+            Ok(database) => {
+                *state = State::Good { database: Arc::new(database), inode: inode(&self.path) };
                 self.good.store(true, Ordering::Relaxed);
                 tracing::info!(path = %self.path.display(), "the session store works again");
             }
+            Err(why) => *state = self.for_reading(why),
         }
     }
 
-    pub(super) fn read<T>(&self, read: impl FnOnce(&Items) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let database = self.database()?;
-        let done = (|| {
-            let items = Items { table: database.begin_read()?.open_table(TABLE)? };
-            read(&items)
-        })();
-        done.map_err(|error| self.fail(&error))
+    /// Reads; what fails is read once more, from the file as it is, without writing it.
+    pub(super) fn read<T>(&self, read: impl Fn(&Items) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let mut failed = None;
+        for _ in 0..2 {
+            let database = match &*self.state() {
+                State::Good { database, .. } | State::ReadOnly(database, _) => database.clone(),
+                State::Gone(why) => return Err(StoreError::Down(why.clone())),
+            };
+            let done = (|| {
+                let items = Items { table: database.begin_read()?.open_table(TABLE)? };
+                read(&items)
+            })();
+            match done {
+                Ok(done) => return Ok(done),
+                Err(error) => {
+                    // Where somebody else noticed first, another one is open by now.
+                    let ours = match &*self.state() {
+                        State::Good { database: now, .. } | State::ReadOnly(now, _) => Arc::ptr_eq(now, &database),
+                        State::Gone(_) => false,
+                    };
+                    drop(database);
+                    let told = StoreError::Down(format!("{} cannot be read: {error}", self.path.display()));
+                    failed = Some(if ours { self.fail(&error) } else { told });
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(StoreError::stopping))
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Result<Arc<Database>, String>> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    fn for_reading(&self, why: String) -> State {
+        match look(&self.path) {
+            Ok(database) => State::ReadOnly(Arc::new(database), why),
+            Err(_) => State::Gone(why),
+        }
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).map(|about| about.ino()).ok()
+}
+
+/// The file as it is, without writing it.
+fn look(path: &Path) -> Result<Database, DatabaseError> {
+    let overlay = Overlay::open(path).map_err(|error| DatabaseError::Storage(error.into()))?;
+    Builder::new().set_cache_size(CACHE).create_with_backend(overlay)
+}
+
+/// Writes more than is written at a time, and takes it away again: whether the disk has room.
+fn prove(database: &Database) -> Result<(), String> {
+    let done = (|| -> Result<(), redb::Error> {
+        let transaction = database.begin_write()?;
+        transaction.open_table(TABLE)?.insert("probe", vec![0_u8; 256 << 10].as_slice())?;
+        transaction.commit()?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(TABLE)?.remove("probe")?;
+        Ok(transaction.commit()?)
+    })();
+    done.map_err(|error| format!("the store cannot be written: {error}"))
 }
 
 /// The file as it was at one moment.
@@ -134,6 +226,10 @@ fn open(path: &Path) -> Result<Database, String> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.map_err(|error| format!("store.path {shown} cannot be opened: {error}"))?;
     let inode = file.metadata().map(|about| about.ino()).ok();
+    // A damaged one is refused before anything is repaired in it.
+    if file.metadata().is_ok_and(|about| about.len() > 0) {
+        look(path).map(drop).map_err(|error| refusal(path, inode, &error))?;
+    }
     let backend = FileBackend::new(file).map_err(|error| refusal(path, inode, &error))?;
     let database = Builder::new().set_cache_size(CACHE).create_with_backend(backend);
     let database = database.map_err(|error| refusal(path, inode, &error))?;

@@ -15,6 +15,9 @@
 #[cfg(test)]
 mod cuts;
 mod file;
+#[cfg(test)]
+mod full;
+mod overlay;
 mod writer;
 
 use std::collections::HashMap;
@@ -65,7 +68,7 @@ impl File {
 
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
-        F: FnOnce(&Items) -> Result<T, redb::Error> + Send + 'static,
+        F: Fn(&Items) -> Result<T, redb::Error> + Send + 'static,
         T: Send + 'static,
     {
         let opened = self.opened.clone();

@@ -1,0 +1,111 @@
+//! A file that is read, and never written: what is written goes into memory and is forgotten.
+//!
+//! In: a path. Out: a disk for the database. Opening a database repairs it, which writes; here the file stays as it is, so
+//! that one that cannot be written is read all the same, and one that is damaged is refused as it was found.
+
+use std::fs::File;
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redb::StorageBackend;
+
+/// The file, and what was written over it.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    file: File,
+    /// Bytes that the file has.
+    base: u64,
+    over: Mutex<Over>,
+}
+
+#[derive(Debug)]
+struct Over {
+    length: u64,
+    /// In the order in which it was written.
+    written: Vec<(u64, Vec<u8>)>,
+}
+
+impl Overlay {
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path)?;
+        let base = file.metadata()?.len();
+        Ok(Self { file, base, over: Mutex::new(Over { length: base, written: Vec::new() }) })
+    }
+
+    fn over(&self) -> MutexGuard<'_, Over> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StorageBackend for Overlay {
+    fn len(&self) -> Result<u64, Error> {
+        Ok(self.over().length)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
+        let over = self.over();
+        let end = offset.saturating_add(out.len() as u64);
+        if end > over.length {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        out.fill(0);
+        let there = usize::try_from(self.base.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
+        if let Some(part) = out.get_mut(..there) {
+            self.file.read_exact_at(part, offset)?;
+        }
+        for (start, data) in &over.written {
+            lay(*start, data, offset, out);
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> Result<(), Error> {
+        self.over().length = length;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        self.over().written.push((offset, data.to_vec()));
+        Ok(())
+    }
+}
+
+/// Lays data that begins at `start` over what begins at `offset`, as far as they meet.
+fn lay(start: u64, data: &[u8], offset: u64, out: &mut [u8]) {
+    let skip = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+    let (data, out) = (data.get(skip(start, offset)..), out.get_mut(skip(offset, start)..));
+    if let (Some(data), Some(out)) = (data, out) {
+        out.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_the_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let overlay = Overlay::open(&path).unwrap();
+        overlay.set_len(14).unwrap();
+        for (offset, data) in [(2, &b"ab"[..]), (3, b"cde"), (11, b"xy")] {
+            overlay.write(offset, data).unwrap();
+        }
+        let read = |offset, length| {
+            let mut out = vec![b'?'; length];
+            overlay.read(offset, &mut out).map(|()| out)
+        };
+        assert_eq!(read(0, 14).unwrap(), b"01acde6789\0xy\0");
+        assert_eq!(read(4, 3).unwrap(), b"de6");
+        assert!(read(12, 3).is_err(), "past its end");
+        assert_eq!(std::fs::read(&path).unwrap(), b"0123456789");
+    }
+}
