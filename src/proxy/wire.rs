@@ -19,7 +19,8 @@ use crate::listener::Cut;
 
 /// Bytes that are read at once while a head is held back.
 const PIECE: usize = 8 << 10;
-/// Bytes that are read at once at the most: what a client does not take waits in pieces of this size. One less than hyper's own step, which it would double whenever a read fills it.
+/// Bytes that are read at once at the most: what a client does not take waits in pieces of this size. One less than hyper's
+/// own step, which it would double whenever a read fills it.
 const MOST: usize = (32 << 10) - 1;
 
 /// What the client side tells the reader, and learns from it.

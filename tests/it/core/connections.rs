@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::{Raw, door, head, open};
-use crate::harness::{App, until};
+use crate::harness::{App, until, within};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -75,6 +75,62 @@ async fn a_request_with_trailers_leaves_its_connection_to_the_next() {
         client.until("ok").await;
     }
     assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_app_that_closes_after_a_few_answers_costs_no_get_of_many_clients() {
+    let (app, counts) = fickle(3, "");
+    let world = open(app).start();
+    let at = door(&world);
+    let clients: Vec<_> = (0..16)
+        .map(|number| {
+            tokio::spawn(async move {
+                let mut client = Raw::to(at).await;
+                for turn in 0..50 {
+                    client.send(format!("GET /{number}/{turn} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+                    let answer = client.until("ok").await;
+                    assert!(answer.starts_with("HTTP/1.1 200"), "{number}/{turn}: {answer}");
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        within(client).await.unwrap();
+    }
+    assert_eq!(counts[1].load(Ordering::Relaxed), 800, "each was asked once where it could be");
+}
+
+#[tokio::test]
+async fn no_more_connections_lie_idle_than_the_pool_holds() {
+    const CROWD: usize = 150;
+    let (open_now, crowd) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Barrier::new(CROWD)));
+    let counted = open_now.clone();
+    let app = App::raw(move |mut stream| {
+        let (open_now, crowd) = (open_now.clone(), crowd.clone());
+        async move {
+            open_now.fetch_add(1, Ordering::Relaxed);
+            let mut first = true;
+            while head(&mut stream).await.is_some() {
+                if std::mem::take(&mut first) {
+                    // None is answered before all have asked, so that none takes the connection of another.
+                    crowd.wait().await;
+                }
+                let _ = stream.write_all(OK.as_bytes()).await;
+            }
+            open_now.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    let world = open(app).set("workers", 1).start();
+    let mut clients = Vec::new();
+    for _ in 0..CROWD {
+        let mut client = Raw::to(door(&world)).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        client.until("ok").await;
+    }
+    until("the rest to be closed", async || (counted.load(Ordering::Relaxed) == 128).then_some(())).await;
 }
 
 #[tokio::test]
