@@ -24,8 +24,9 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::header::{EXPECT, UPGRADE};
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use ipnet::IpNet;
 
 use crate::body::Body;
@@ -38,7 +39,7 @@ use crate::oauth::service::Service;
 use crate::oauth::upwork::Upwork;
 use crate::policy::{self, Access, Credential, Decision, Facts, Site, Target};
 use crate::proxy::forwarded::Origin;
-use crate::proxy::headers::REQUEST_ID;
+use crate::proxy::headers::{REQUEST_ID, strip};
 use crate::proxy::via::Via;
 use crate::proxy::{AppConfig, Client};
 use crate::router::{self, ReturnTo, Route};
@@ -258,6 +259,12 @@ impl Gateway {
         let started = Instant::now();
         let (mut head, body) = request.into_parts();
         let refused = head.extensions.remove::<Refused>();
+        if head.version == Version::HTTP_10 {
+            // They count for nothing there (RFC 9110 sections 7.8 and 10.1.1).
+            for name in [UPGRADE, EXPECT] {
+                strip(&mut head.headers, &name);
+            }
+        }
         let shared = &self.shared;
         let address = peer.address.map(|address| address.ip());
         let ask = Ask {

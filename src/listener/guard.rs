@@ -6,6 +6,8 @@
 //! answered by the same handler as everything else. It also keeps the times of a connection: head, idle, body, an answer
 //! that nobody takes, a half that is closed. It never passes a byte it has not read, until the connection was upgraded.
 
+mod writing;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::io::Io;
@@ -28,9 +30,6 @@ use crate::framing::{self, BodyLength, Refusal, RequestHead, RequestReader, Step
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 /// While draining, an idle connection may still bring the request that was on its way.
 const DRAINING_IDLE: Duration = Duration::from_secs(1);
-/// After the last answer on a connection whose input was not read to its end, so long the rest is thrown away: closing a
-/// socket with unread bytes resets it, and the client would lose the answer (RFC 9112 section 9.6).
-const LINGER: Duration = Duration::from_secs(2);
 /// Bytes kept while an upgrade is not decided.
 const EARLY: usize = 16 << 10;
 
@@ -213,11 +212,13 @@ impl Guard {
             Wait::Answer
         } else if self.reader.in_body() {
             Wait::Body
-        } else if !self.held.is_empty() {
-            Wait::RestOfHead
         } else if self.traffic.in_flight() {
+            // The time of the head behind it begins when this answer has ended.
             Wait::Answer
+        } else if self.held.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+            Wait::RestOfHead
         } else {
+            // RFC 9112 section 2.2: an empty line behind a body is no beginning of a request.
             Wait::Request
         }
     }
@@ -238,7 +239,7 @@ impl Guard {
             Wait::RestOfHead => self.since + self.limits.head_timeout,
             Wait::Body => self.since + self.limits.body_idle_timeout,
             Wait::Answer => {
-                if self.ended.is_some() || self.course == Course::Deciding {
+                if self.ended.is_some() || self.course == Course::Deciding || !self.held.is_empty() {
                     self.traffic.await_answer(cx.waker());
                 }
                 match self.ended {
@@ -274,35 +275,13 @@ impl Guard {
             self.held.clear();
         }
     }
-
-    /// True where bytes of the client may be unread that would turn closing into a reset.
-    fn lingers(&self) -> bool {
-        let unread = self.course == Course::Over || self.reader.in_body() || !self.held.is_empty();
-        self.ended.is_none() && (unread || self.traffic.draining().is_some())
-    }
-
-    fn note_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        match written {
-            Poll::Pending if self.course != Course::Opaque => {
-                let blocked = *self.blocked.get_or_insert_with(Instant::now);
-                ready!(self.timer.poll_until(cx, blocked + self.limits.idle_timeout));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            done => {
-                self.blocked = None;
-                if self.ended.is_some() {
-                    self.written = Some(Instant::now());
-                }
-                done
-            }
-        }
-    }
 }
 
 impl AsyncRead for Guard {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
+        this.traffic.dry(false);
         loop {
             if !this.passed.is_empty() {
                 let most = this.passed.len().min(buf.remaining());
@@ -339,59 +318,12 @@ impl AsyncRead for Guard {
                 Poll::Ready(Ok(false)) => this.end(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
+                    this.traffic.dry(true);
                     ready!(this.poll_wait(cx));
                     if this.course != Course::Over {
                         return Poll::Ready(Ok(()));
                     }
                 }
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Guard {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.io).poll_write(cx, bytes);
-        this.note_write(cx, written)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bytes);
-        this.note_write(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = Pin::new(&mut this.io).poll_flush(cx);
-        this.note_write(cx, flushed)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.lingering.is_none() {
-            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
-            if !this.lingers() {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let until = *this.lingering.get_or_insert_with(|| Instant::now() + LINGER);
-        let mut space = [0; 4096];
-        loop {
-            let mut waste = ReadBuf::new(&mut space);
-            match Pin::new(&mut this.io).poll_read(cx, &mut waste) {
-                Poll::Ready(Ok(())) if !waste.filled().is_empty() && Instant::now() < until => {}
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return this.timer.poll_until(cx, until).map(Ok),
             }
         }
     }

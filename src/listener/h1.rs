@@ -5,10 +5,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, UPGRADE};
+use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +19,7 @@ use super::guard::Guard;
 use super::inbound::{Answer, Ends, Inbound, LastAnswer};
 use super::io::{Cut, Io};
 use super::permits::Permit;
+use super::rest::{self, Rest};
 use super::traffic::{BodyWatch, Traffic};
 use super::{Limits, Peer};
 use crate::body::Body;
@@ -49,7 +51,8 @@ where
             let (number, refused) = traffic.called();
             // What has neither length nor chunks ends with the connection (RFC 9112 section 6.3).
             let unframed = (request.version() == Version::HTTP_10).then(|| cut.clone());
-            let mut request = inbound(request, number, &limits, (&traffic, &cut));
+            let http_10 = unframed.is_some();
+            let (mut request, rest) = inbound(request, number, &limits, (&traffic, &cut));
             if let Some(refused) = refused {
                 request.extensions_mut().insert(refused);
             }
@@ -58,8 +61,15 @@ where
                 let mut response = answer.await;
                 let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 traffic.answering(number, switched);
-                let last = refused.is_some() || traffic.body_refused(number).is_some() || drain.is_cancelled();
-                if !switched && (last || response.extensions().get::<LastAnswer>().is_some()) {
+                let ends = refused.is_some() || traffic.body_refused(number).is_some() || drain.is_cancelled();
+                let ends = ends || response.extensions().get::<LastAnswer>().is_some();
+                // Where HTTP/1.0 is told no length, the end of the connection tells it.
+                let ends = ends || (http_10 && response.body().size_hint().exact().is_none());
+                let follows = match rest {
+                    Some(rest) if !ends && !switched => rest.lets_another_follow(response.status(), &traffic).await,
+                    _ => !ends,
+                };
+                if !switched && !follows {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http1(traffic, unframed))))
@@ -125,22 +135,29 @@ fn is_timeout(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
+/// The request for the handler, and what is left of its body.
 fn inbound(
     request: Request<Incoming>,
     number: u64,
     limits: &Limits,
     (traffic, cut): (&Arc<Traffic>, &Cut),
-) -> Request<Body> {
+) -> (Request<Body>, Option<Rest>) {
     let (mut parts, body) = request.into_parts();
     if parts.headers.contains_key(UPGRADE) {
         parts.extensions.insert(cut.clone());
     }
-    if parts.uri.authority().is_some() {
+    if let Some(authority) = parts.uri.authority() {
+        // HTTP/1.0 may do without a Host; then the target names it (RFC 9112 section 3.2.2).
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            parts.headers.entry(HOST).or_insert(host);
+        }
         parts.uri = origin_form(&parts.uri);
     }
     if body.is_end_stream() {
-        return Request::from_parts(parts, Body::empty());
+        return (Request::from_parts(parts, Body::empty()), None);
     }
+    let expects = parts.version != Version::HTTP_10 && parts.headers.contains_key(EXPECT);
+    let (body, rest) = rest::lend(body, expects);
     parts.extensions.insert(BodyWatch(traffic.clone(), number));
     let body = match limits.body_bytes {
         // A known length was compared by the guard.
@@ -148,9 +165,9 @@ fn inbound(
             let traffic = traffic.clone();
             Body::wrap(Inbound::new(body, Some(most), None, move |refused| traffic.refuse_body_of(number, refused)))
         }
-        _ => Body::from(body),
+        _ => Body::wrap(body.map_err(Into::into)),
     };
-    Request::from_parts(parts, body)
+    (Request::from_parts(parts, body), Some(rest))
 }
 
 /// The path and query alone, so that handlers see one shape of request; the authority was compared with `Host`.

@@ -21,8 +21,8 @@ use crate::body::{Body, Error};
 use crate::framing;
 
 /// A request's body with what its door allows: so many bytes, so long between two pieces, no framing in trailers.
-pub(super) struct Inbound {
-    body: Incoming,
+pub(super) struct Inbound<B = Incoming> {
+    body: B,
     /// Bytes left.
     left: Option<u64>,
     idle: Option<Duration>,
@@ -31,10 +31,10 @@ pub(super) struct Inbound {
     on_refusal: Box<dyn Fn(Refused) + Send>,
 }
 
-impl Inbound {
+impl<B> Inbound<B> {
     /// `idle` is kept here for HTTP/2; for HTTP/1 the guard does it.
     pub(super) fn new(
-        body: Incoming,
+        body: B,
         left: Option<u64>,
         idle: Option<Duration>,
         on_refusal: impl Fn(Refused) + Send + 'static,
@@ -66,7 +66,10 @@ impl Inbound {
     }
 }
 
-impl http_body::Body for Inbound {
+impl<B> http_body::Body for Inbound<B>
+where
+    B: http_body::Body<Data = Bytes, Error = hyper::Error> + Unpin,
+{
     type Data = Bytes;
     type Error = Error;
 

@@ -20,6 +20,7 @@ mod listening;
 mod permits;
 pub mod plain;
 mod refused;
+mod rest;
 mod streams;
 mod timer;
 mod traffic;

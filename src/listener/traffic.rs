@@ -33,6 +33,7 @@ pub(super) struct Traffic {
     began: Instant,
     /// Milliseconds after `began` when the last answer ended.
     quiet: AtomicU64,
+    dry: AtomicBool,
     awaited: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
@@ -65,6 +66,7 @@ impl Traffic {
             ended: Notify::new(),
             began: Instant::now(),
             quiet: AtomicU64::new(0),
+            dry: AtomicBool::new(false),
             awaited: AtomicBool::new(false),
             waker: Mutex::default(),
         })
@@ -169,6 +171,16 @@ impl Traffic {
         {
             waker.wake_by_ref();
         }
+    }
+
+    /// Whether the last look at the socket found nothing to read.
+    pub(super) fn dry(&self, dry: bool) {
+        self.dry.store(dry, Relaxed);
+    }
+
+    /// The client has sent nothing that was not passed on, as far as anybody has looked.
+    pub(super) fn is_dry(&self) -> bool {
+        self.dry.load(Relaxed)
     }
 
     /// True where a request was passed on whose answer is not at its end.

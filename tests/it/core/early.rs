@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use upwarden::body::Body;
 
 use super::{Raw, door, head, open};
-use crate::harness::{App, feed, within};
+use crate::harness::{App, World, feed, within};
 
 /// An app that reads the head, says this, and tells what came after it until the connection ended.
 fn blunt(answer: &'static [u8]) -> (App, UnboundedReceiver<Vec<u8>>) {
@@ -46,6 +46,7 @@ async fn an_answer_that_comes_before_the_upload_ends_reaches_the_client() {
         // The upload never ends, and the answer is there all the same.
         let got = call.await;
         assert_eq!(got.status, status);
+        assert_eq!(got.headers["connection"], "close");
         assert_eq!(got.whole().await.body.len(), 3);
         drop(pieces);
     }
@@ -107,6 +108,38 @@ async fn an_answer_may_go_on_while_its_upload_does() {
         client.send(piece).await;
         client.until(piece).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_refused_at_the_gate_leaves_the_connection() {
+    let world = World::new().start();
+    let neighbour = world.neighbour_url("").strip_prefix("http://").unwrap().parse().unwrap();
+    for door in [door(&world), neighbour] {
+        let mut client = Raw::to(door).await;
+        for _ in 0..3 {
+            client.send(format!("POST /upwork/graphql HTTP/1.1\r\nHost: {door}\r\nContent-Length: 5\r\n")).await;
+            client.send("Authorization: Bearer upwd_nobodys\r\n\r\n").await;
+            let got = client.until("request_id").await;
+            assert!(got.contains("HTTP/1.1 401") && !got.contains("connection: close"), "{got}");
+            client.send("hello").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn http_1_0_neither_expects_nor_upgrades() {
+    let world = open(App::default()).start();
+    let mut client = Raw::to(door(&world)).await;
+    client
+        .send(
+            "POST /up HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Content-Length: 2\r\n\r\nhi",
+        )
+        .await;
+    let got = client.rest().await;
+    assert!(got.starts_with("HTTP/1.0 200") || got.starts_with("HTTP/1.1 200"), "no 100 comes first: {got}");
+    let seen = world.app.last();
+    assert_eq!((seen.header("expect"), seen.header("upgrade"), seen.header("connection")), ("", "", ""));
 }
 
 #[tokio::test]

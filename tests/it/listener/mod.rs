@@ -5,5 +5,6 @@ mod drain;
 mod http1;
 mod http2;
 mod limits;
+mod rests;
 mod times;
 mod upgrade;

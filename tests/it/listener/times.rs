@@ -27,6 +27,36 @@ async fn a_head_that_takes_too_long_is_answered_408() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_head_begins_behind_the_answer_before_it_and_an_empty_line_begins_none() {
+    let go = Arc::new(Notify::new());
+    let limits = Limits { head_timeout: SHORT, ..Limits::default() };
+    let door = {
+        let go = go.clone();
+        Door { limits, ..Door::default() }.open(move |request: http::Request<Body>, peer| {
+            let go = go.clone();
+            async move {
+                if request.uri().path() == "/slow" {
+                    go.notified().await;
+                }
+                echo(request, peer).await
+            }
+        })
+    };
+    let (mut busy, mut stray) = (door.connect().await, door.connect().await);
+    busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET /next HT").await;
+    stray.send("POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\r\n").await;
+    stray.until("POST /form [hi]").await;
+    // A head that begins after theirs is out of time before theirs are.
+    assert!(door.talk("GET").await.starts_with("HTTP/1.1 408"));
+    door.counted("upwarden_refused_total{door=\"public\",reason=\"head_timeout\"} 1").await;
+    go.notify_one();
+    assert!(busy.rest().await.contains("GET /slow []HTTP/1.1 408"));
+    stray.send(GET).await;
+    stray.until("GET / []").await;
+    door.close().await;
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_without_a_word_and_not_by_the_time_of_heads() {
     let idle = SHORT * 6;
     let limits = Limits { head_timeout: SHORT, idle_timeout: idle, ..Limits::default() };
