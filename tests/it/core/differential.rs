@@ -89,9 +89,22 @@ fn unchunked(mut framed: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Messages on their way at the same time.
+const LANES: u32 = 4;
+
 #[test]
 fn what_passes_is_read_alike_by_guard_and_app() {
     let cases = if super::full() { 20_000 } else { 400 };
+    // Each message has a connection of its own, and most of its time somebody waits for somebody.
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(move || try_each(cases / LANES))).collect();
+        for lane in lanes {
+            lane.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause));
+        }
+    });
+}
+
+fn try_each(cases: u32) {
     let mut runner = TestRunner::new(ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() });
     let gauntlet = Gauntlet::new();
     let either = prop_oneof![3 => mutated(), 1 => messages_of_requests()];
