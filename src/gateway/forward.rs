@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, VIA};
-use http::{HeaderMap, Response};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, MAX_FORWARDS, TE, TRAILER, VIA};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
-use super::{Answer, Ask, Gateway, Shared, reading};
+use super::{Answer, Ask, Gateway, Shared, answer, reading};
 use crate::body::Body;
 use crate::broker::{ApiTarget, CallError, Caller, TargetError};
 use crate::listener::{BodyWatch, Peer, Refused};
@@ -21,13 +21,14 @@ use crate::policy::Target;
 use crate::proxy::forwarded::Claims;
 use crate::proxy::headers::{
     FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, TICKET, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
+    strip,
 };
 use crate::proxy::upgrade::Upgrades;
 use crate::proxy::{self, AppHeaders, HostPolicy, Onward};
 use crate::router::Route;
 use crate::session::Session;
 use crate::store::{Held, SessionChange};
-use crate::telemetry::{Side, causes};
+use crate::telemetry::{RequestId, Side, causes};
 use crate::tls;
 
 /// How long the app waits for a fresh token that only its ticket needs.
@@ -58,7 +59,10 @@ impl Gateway {
             let decision = shared.decide(&ask, Target::App { public: false }, None);
             return shared.refuse(&ask, decision, None).change(SessionChange::End);
         };
-        let Ask { id, origin, looking, site, head } = ask;
+        let Ask { id, origin, looking, site, mut head } = ask;
+        if has_no_step_left(&mut head) {
+            return answer::bare(StatusCode::NO_CONTENT).into();
+        }
         let watch = head.extensions.get::<BodyWatch>().cloned();
         let (mut client, kept) = split(head);
         let claims = Claims::read(&client.headers);
@@ -71,19 +75,7 @@ impl Gateway {
         }
         origin.tell(&mut headers, &claims);
         headers.set(VIA, via);
-        match &shared.app.host {
-            // HTTP/1.0 knows no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
-            HostPolicy::Keep => headers.set_where_missing(HOST, || ascii_value(&shared.app.upstream.authority())),
-            HostPolicy::App => headers.set(HOST, ascii_value(&shared.app.upstream.authority())),
-            HostPolicy::Fixed(host) => headers.set(HOST, ascii_value(host)),
-        }
-        headers.set(REQUEST_ID, id.into());
-        if let Some(held) = held.as_ref().filter(|held| shared.identity_may_be_told(&held.session)) {
-            tell_identity(&mut headers, &held.session);
-        }
-        if let Some(ticket) = held.as_ref().and_then(|held| shared.ticket(held)) {
-            headers.set(TICKET, ticket);
-        }
+        shared.tell_app(&mut headers, id, held.as_ref());
         let upgrades = Upgrades {
             tracker: peer.tracker.clone(),
             drain: peer.drain.clone(),
@@ -91,9 +83,16 @@ impl Gateway {
             idle: shared.upgrade_idle,
             metrics: shared.metrics.clone(),
         };
+        // HTTP/1 sends no trailers to who does not ask for them (RFC 9110 section 6.5.1); then none are announced.
+        let trailers = client.version > Version::HTTP_11 || headers.as_map().contains_key(TE);
         let onward = Onward { client, headers, upgrades };
         let answer = match proxy::to_app(&self.app, onward, body, |name| shared.owns(name)).await {
-            Ok(response) => response.into(),
+            Ok(mut response) => {
+                if !trailers {
+                    strip(response.headers_mut(), &TRAILER);
+                }
+                response.into()
+            }
             Err(error) => {
                 shared.fault(&Ask { id, origin, looking, site, head: kept }, &blame(watch.as_ref(), app_fault(&error)))
             }
@@ -166,6 +165,23 @@ impl Gateway {
 const LOOK: Duration = Duration::from_secs(15);
 
 impl Shared {
+    /// What the app is told besides its client's own fields.
+    fn tell_app(&self, headers: &mut AppHeaders, id: RequestId, held: Option<&Held>) {
+        match &self.app.host {
+            // HTTP/1.0 knows no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
+            HostPolicy::Keep => headers.set_where_missing(HOST, || ascii_value(&self.app.upstream.authority())),
+            HostPolicy::App => headers.set(HOST, ascii_value(&self.app.upstream.authority())),
+            HostPolicy::Fixed(host) => headers.set(HOST, ascii_value(host)),
+        }
+        headers.set(REQUEST_ID, id.into());
+        if let Some(held) = held.filter(|held| self.identity_may_be_told(&held.session)) {
+            tell_identity(headers, &held.session);
+        }
+        if let Some(ticket) = held.and_then(|held| self.ticket(held)) {
+            headers.set(TICKET, ticket);
+        }
+    }
+
     /// What ends an upgraded connection with its session: a sign-out here at once, one on another replica at the next look,
     /// and the session's own end.
     fn end_with(self: &Arc<Self>, held: &Held) -> Arc<CancellationToken> {
@@ -243,6 +259,17 @@ impl Shared {
     pub(super) fn identity_may_be_told(&self, session: &Session) -> bool {
         session.grant == Grant::Code || self.upwork.config().implicit_identity
     }
+}
+
+/// An OPTIONS that may go no further (RFC 9110 section 7.6.2); one that may has a step less.
+fn has_no_step_left(head: &mut http::request::Parts) -> bool {
+    let steps = head.headers.get(MAX_FORWARDS).filter(|_| head.method == Method::OPTIONS);
+    let Some(steps) = steps.and_then(|steps| steps.to_str().ok()?.parse::<u64>().ok()) else { return false };
+    let left = steps.checked_sub(1);
+    if let Some(left) = left {
+        head.headers.insert(MAX_FORWARDS, left.into());
+    }
+    left.is_none()
 }
 
 /// The head for the upstream, and what of it a fault would need.

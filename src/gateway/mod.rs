@@ -14,6 +14,7 @@ mod limits;
 mod loops;
 mod neighbour;
 mod own;
+mod passage;
 mod reading;
 mod sign_in;
 mod tickets;
@@ -21,7 +22,7 @@ mod tokens;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::{EXPECT, UPGRADE};
@@ -48,13 +49,13 @@ use crate::secret::Secret;
 use crate::session;
 use crate::session::cookie::Jar;
 use crate::store::{Held, SessionChange, Store};
-use crate::telemetry::access::Line;
 use crate::telemetry::metrics::{Metrics, SignIn};
 use crate::telemetry::{Door, RequestId, RouteKind};
 use answer::Style;
 use facts::Looking;
 use fault::Fault;
-use limits::{SessionEnds, SignIns};
+use limits::{InFlight, Placed, SessionEnds, SignIns};
+use passage::{End, Passage};
 use tickets::Tickets;
 
 /// What the gate itself needs to know of the configuration.
@@ -80,6 +81,8 @@ pub struct Config {
     pub neighbour_address: Option<String>,
     /// Sign-ins one client address may begin in a burst.
     pub sign_ins_per_address: u32,
+    /// Requests in flight of one client that a trusted proxy tells of; `None` for any.
+    pub requests_per_address: Option<usize>,
 }
 
 /// What all workers' gates share.
@@ -105,6 +108,7 @@ pub struct Shared {
     metrics: Arc<Metrics>,
     clock: SharedClock,
     sign_ins: SignIns,
+    in_flight: Option<Arc<InFlight>>,
     ends: SessionEnds,
     tickets: Tickets,
     turn: AtomicUsize,
@@ -154,6 +158,7 @@ impl Shared {
             entered: loops::Entered::default(),
             entries: entries::Entries::default(),
             sign_ins: SignIns::new(parts.config.sign_ins_per_address),
+            in_flight: parts.config.requests_per_address.map(InFlight::new),
             ends: SessionEnds::default(),
             tickets: Tickets::default(),
             turn: AtomicUsize::new(0),
@@ -222,11 +227,12 @@ struct Answer {
     change: SessionChange,
     user: Option<String>,
     fault: Option<&'static str>,
+    refused: Option<Refused>,
 }
 
 impl From<Response<Body>> for Answer {
     fn from(response: Response<Body>) -> Self {
-        Self { response, change: SessionChange::Keep, user: None, fault: None }
+        Self { response, change: SessionChange::Keep, user: None, fault: None, refused: None }
     }
 }
 
@@ -256,7 +262,6 @@ impl Gateway {
 
     /// Answers one request.
     pub async fn handle(&self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
-        let started = Instant::now();
         let (mut head, body) = request.into_parts();
         let refused = head.extensions.remove::<Refused>();
         if head.version == Version::HTTP_10 {
@@ -274,33 +279,25 @@ impl Gateway {
             site: facts::site(&head.headers, &shared.config.public_url),
             head,
         };
-        let (method, uri) = (ask.head.method.clone(), ask.head.uri.clone());
-        let (id, client) = (ask.id, ask.origin.client);
+        let (id, passage) = (ask.id, Passage::begin(shared, &peer, &ask, refused));
         let seen = shared.own_cookies(&ask.head.headers);
+        let place = shared.place(&ask.origin);
         let (kind, answer) = match refused {
             Some(refused) => (RouteKind::None, shared.fault(&ask, &Fault::Refused(refused))),
             None if peer.door == Door::Neighbour => Box::pin(self.neighbour(ask, body)).await,
-            None => self.public(ask, body, &peer).await,
+            None => match &place {
+                Ok(_) => self.public(ask, body, &peer).await,
+                Err(full) => (router::route(&shared.router, ask.path()).kind(), shared.fault(&ask, full)),
+            },
         };
-        let Answer { mut response, change, user, fault } = answer;
+        let Answer { mut response, change, user, fault, refused } = answer;
         shared.write_cookies(change, &seen, response.headers_mut()).await;
         response.headers_mut().insert(REQUEST_ID, id.into());
-        let (status, took) = (response.status().as_u16(), started.elapsed());
-        shared.metrics.request(kind, status, took);
-        let line = Line {
-            door: peer.door,
-            id,
-            method: method.as_str(),
-            path: uri.path(),
-            route: kind,
-            status,
-            took,
-            client,
-            user: user.as_deref(),
-            peer: peer.unix,
-            fault,
-        };
-        line.write();
+        let status = response.status().as_u16();
+        if let Ok(Some(place)) = place {
+            response = response.map(|body| Body::wrap(Placed::new(body, place)));
+        }
+        passage.answered(&End { kind, status, user: user.as_deref(), fault, refused });
         response
     }
 
@@ -390,7 +387,8 @@ impl Shared {
             self.metrics.upstream_error(told.side);
         }
         let user = fault.user().map(str::to_owned);
-        Answer { fault: Some(told.name), user, ..answer::fault(fault, style, place.as_ref()).into() }
+        let refused = if let Fault::Refused(refused) = fault { Some(*refused) } else { None };
+        Answer { fault: Some(told.name), user, refused, ..answer::fault(fault, style, place.as_ref()).into() }
     }
 }
 

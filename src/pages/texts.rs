@@ -131,6 +131,13 @@ pub const TOO_MANY_SIGN_INS: Text = text(
     "Wait a minute, then sign in again.",
 );
 
+/// One address has too many requests under way.
+pub const TOO_MANY_AT_ONCE: Text = text(
+    "Too many requests from your network",
+    "More requests are under way from your address at the same time than this site allows.",
+    "Wait a moment, then try again.",
+);
+
 /// The app did not take the connection.
 pub const APP_DOWN: Text = text(
     "The app is not answering",
@@ -303,6 +310,7 @@ mod tests {
             UPWORK_NONSENSE,
             KEY_REFUSED,
             TOO_MANY_SIGN_INS,
+            TOO_MANY_AT_ONCE,
             APP_DOWN,
             APP_UNTRUSTED,
             APP_SLOW,

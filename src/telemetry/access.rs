@@ -14,10 +14,10 @@ pub struct Line<'a> {
     pub door: Door,
     /// The id that page, problem and upstream's log share.
     pub id: RequestId,
-    /// The method.
-    pub method: &'a str,
-    /// The path, without its query.
-    pub path: &'a str,
+    /// The method, where it was read.
+    pub method: Option<&'a str>,
+    /// The path, without its query, where it was read.
+    pub path: Option<&'a str>,
     /// What kind of path.
     pub route: RouteKind,
     /// The status answered.
@@ -32,6 +32,8 @@ pub struct Line<'a> {
     pub peer: Option<PeerIds>,
     /// The fault's name, where we answered in somebody's place.
     pub fault: Option<&'static str>,
+    /// The rule that the message broke, where it was refused for one.
+    pub reason: Option<&'static str>,
 }
 
 /// Who is at the other end of a Unix socket, as the kernel says (`SO_PEERCRED`).
@@ -63,6 +65,7 @@ impl Line<'_> {
             peer_uid = self.peer.map(|peer| peer.uid),
             peer_gid = self.peer.map(|peer| peer.gid),
             fault = self.fault,
+            reason = self.reason,
             "request"
         );
     }

@@ -37,14 +37,13 @@ pub(super) fn doors(reader: &mut Reader, site: Option<&Site>) -> Option<Doors> {
     let public_read_only = reader.switch("public.read_only");
     let sign_ins_per_address = reader.count("public.limits.sign_ins_per_address", 1_000_000);
 
-    let (public, neighbour, admin) = (public?, neighbour?, admin?);
+    let (public, neighbour, admin, limits) = (public?, neighbour?, admin?, limits?);
     apart(reader, public, neighbour.address.as_ref(), admin);
     Some(Doors {
         public: Address::Tcp(public),
         certificates: certificates?,
         h2c: h2c?,
         admin: Address::Tcp(admin),
-        limits: limits?,
         gateway: gateway::Config {
             public_url: String::new(),
             preflight_pass: false,
@@ -56,7 +55,9 @@ pub(super) fn doors(reader: &mut Reader, site: Option<&Site>) -> Option<Doors> {
             neighbour_secret: neighbour.secret,
             neighbour_address: neighbour.address.as_ref().map(spelled),
             sign_ins_per_address: sign_ins_per_address?,
+            requests_per_address: limits.connections_per_address,
         },
+        limits,
         neighbour: neighbour.address,
     })
 }

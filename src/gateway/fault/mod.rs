@@ -71,6 +71,8 @@ pub enum Fault {
     Looped(Loop),
     /// Too many sign-ins of one address.
     TooManySignIns,
+    /// Too many requests of one address at the same time.
+    TooManyAtOnce,
     /// Asked for at another host, again after a redirect.
     WrongHost {
         /// The host asked for.
@@ -197,6 +199,7 @@ impl Fault {
             | Self::NotFound
             | Self::MethodNotAllowed(_)
             | Self::BadRequest(_)
+            | Self::TooManyAtOnce
             | Self::Refused(_)
             | Self::ClientGone => self.by_client(),
             Self::Declined(_)
@@ -279,6 +282,9 @@ impl Fault {
                 ),
             )
             .seen(format!("{} ({})", refused.reason, refused.section)),
+            Self::TooManyAtOnce => {
+                told(StatusCode::SERVICE_UNAVAILABLE, "too-many-at-once", texts::TOO_MANY_AT_ONCE).retry(2)
+            }
             Self::ClientGone => told(
                 StatusCode::BAD_REQUEST,
                 "request-cut",

@@ -230,6 +230,7 @@ async fn trailers_go_both_ways_where_both_sides_asked() {
     plain.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     let got = plain.rest().await;
     assert!(got.contains("te None") && got.ends_with("4\r\nbody\r\n0\r\n\r\n"), "nobody asked: {got}");
+    assert!(!got.contains("trailer: "), "none is announced: {got}");
 }
 
 /// The trailers that a body ends with.

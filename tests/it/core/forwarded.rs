@@ -118,3 +118,16 @@ async fn a_request_that_comes_round_again_is_answered_508() {
     let world = open(App::default()).start();
     assert_eq!(world.client().get("/").header("via", "1.1 upwarden-0123456789abcdef, 1.1 upwarden").await.status, 200);
 }
+
+#[tokio::test]
+async fn an_options_goes_as_far_as_it_may() {
+    let world = open(App::default()).start();
+    let ask = async |steps: &str| {
+        world.client().call(http::Method::OPTIONS, "/far").header("max-forwards", steps).await.status.as_u16()
+    };
+    assert_eq!(ask("0").await, 204);
+    assert!(world.app.seen().is_empty());
+    assert_eq!((ask("3").await, world.app.last().header("max-forwards").to_owned()), (200, "2".to_owned()));
+    world.client().get("/").header("max-forwards", "0").await;
+    assert_eq!(world.app.last().header("max-forwards"), "0", "it counts for OPTIONS alone");
+}

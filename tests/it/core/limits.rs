@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
 
 use super::process::Start;
 use super::{Raw, door, head, open};
@@ -270,4 +271,42 @@ async fn running_out_of_descriptors_is_survived() {
     let told = sidecar.admin().get("/metrics").await.text();
     let accept = "upwarden_refused_total{door=\"public\",reason=\"accept\"} ";
     assert!(told.contains(accept), "{told}");
+}
+
+#[tokio::test]
+async fn a_client_that_a_trusted_proxy_tells_of_has_its_share_of_requests() {
+    let (go, at_work) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let app = {
+        let (go, at_work) = (go.clone(), at_work.clone());
+        App::new(move |request| {
+            let (go, at_work) = (go.clone(), at_work.clone());
+            async move {
+                if request.uri().path() == "/slow" {
+                    let go = go.notified();
+                    at_work.fetch_add(1, Ordering::Relaxed);
+                    go.await;
+                }
+                Response::new(Body::empty())
+            }
+        })
+    };
+    let world =
+        open(app).set("public.limits.connections_per_address", 2).set("public.trusted_proxies", "127.0.0.0/8").start();
+    let ask = |path: &str, client: &str| {
+        let call = world.client().get(path);
+        if client.is_empty() { call } else { call.header("x-forwarded-for", client) }
+    };
+    let slow: Vec<_> = (0..2).map(|_| tokio::spawn(ask("/slow", "203.0.113.9").open())).collect();
+    until("both at work", async || (at_work.load(Ordering::Relaxed) == 2).then_some(())).await;
+    let third = ask("/", "203.0.113.9").await;
+    assert_eq!((third.status.as_u16(), third.header("retry-after")), (503, "2"));
+    refused(&world, "connections_per_address").await;
+    for other in ["203.0.113.10", ""] {
+        assert_eq!(ask("/", other).await.status, 200, "{other:?}");
+    }
+    go.notify_waiters();
+    for slow in slow {
+        assert_eq!(slow.await.unwrap().whole().await.status, 200);
+    }
+    until("room", async || (ask("/", "203.0.113.9").await.status == 200).then_some(())).await;
 }

@@ -15,6 +15,7 @@ mod frames;
 mod http2;
 mod http2_times;
 mod limits;
+mod lines;
 mod memory;
 mod paths;
 mod process;
