@@ -78,7 +78,7 @@ fn unchunked(mut framed: &[u8]) -> Vec<u8> {
     loop {
         let end = framed.iter().position(|byte| *byte == b'\n').unwrap();
         let line = String::from_utf8_lossy(&framed[..end]).into_owned();
-        let digits = line.split([';', '\r']).next().unwrap_or_default();
+        let digits = line.split([';', '\r']).next().unwrap_or_default().trim_end_matches([' ', '\t']);
         let size = usize::from_str_radix(digits, 16).unwrap();
         framed = &framed[end + 1..];
         if size == 0 {
