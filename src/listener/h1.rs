@@ -51,7 +51,6 @@ where
             let (number, refused) = traffic.called();
             // What has neither length nor chunks ends with the connection (RFC 9112 section 6.3).
             let unframed = (request.version() == Version::HTTP_10).then(|| cut.clone());
-            let http_10 = unframed.is_some();
             let (mut request, rest) = inbound(request, number, &limits, (&traffic, &cut));
             if let Some(refused) = refused {
                 request.extensions_mut().insert(refused);
@@ -62,13 +61,8 @@ where
                 let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 traffic.answering(number, switched);
                 let ends = refused.is_some() || traffic.body_refused(number).is_some() || drain.is_cancelled();
-                let ends = ends || response.extensions().get::<LastAnswer>().is_some();
-                // Where HTTP/1.0 is told no length, the end of the connection tells it.
-                let ends = ends || (http_10 && response.body().size_hint().exact().is_none());
-                let follows = match rest {
-                    Some(rest) if !ends && !switched => rest.lets_another_follow(response.status(), &traffic).await,
-                    _ => !ends,
-                };
+                let ends = ends || is_last(&response, unframed.is_some());
+                let follows = !ends && (switched || rest::lets_another_follow(rest, response.status(), &traffic).await);
                 if !switched && !follows {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -128,6 +122,12 @@ where
             () = traffic.ended.notified() => {}
         }
     }
+}
+
+/// Whether an answer says by itself that nothing follows it: where HTTP/1.0 is told no length, the end of the connection
+/// tells it.
+fn is_last(response: &Response<Body>, http_10: bool) -> bool {
+    response.extensions().get::<LastAnswer>().is_some() || (http_10 && response.body().size_hint().exact().is_none())
 }
 
 /// The guard's word for an answer that nobody takes; or the system's, which means the same.

@@ -54,9 +54,16 @@ pub(super) fn lend(body: Incoming, expects: bool) -> (Lent, Rest) {
     (Lent { body: Some(body), known: known.clone() }, Rest { known, expects })
 }
 
+/// The answer is there, with this status: whether a request can follow it. One without a body has no rest.
+pub(super) async fn lets_another_follow(rest: Option<Rest>, status: StatusCode, traffic: &Traffic) -> bool {
+    match rest {
+        Some(rest) => rest.lets_another_follow(status, traffic).await,
+        None => true,
+    }
+}
+
 impl Rest {
-    /// The answer is there, with this status: whether a request can follow.
-    pub(super) async fn lets_another_follow(self, status: StatusCode, traffic: &Traffic) -> bool {
+    async fn lets_another_follow(self, status: StatusCode, traffic: &Traffic) -> bool {
         let known = &self.known;
         known.answered.store(true, Relaxed);
         // RFC 9110 section 10.1.1: who was not told to send the body may leave it out.
