@@ -87,6 +87,14 @@ impl Caller {
             Self::Service(_) => CallerId::Service,
         }
     }
+
+    /// What Upwork's word that the grant is over does.
+    fn over(&self) -> SessionChange {
+        match self {
+            Self::Session(held) => SessionChange::End(held.clone()),
+            Self::Service(_) => SessionChange::Keep,
+        }
+    }
 }
 
 /// Why a call has no answer of Upwork's.
@@ -205,7 +213,7 @@ impl Broker {
         let headers = ApiHeaders::from_caller(&head.headers, &self.user_agent, self.organization.as_ref());
         let (first, change) = match self.token(&caller, Need::Due, None).await {
             Ok(found) => found,
-            Err(error) => return Outcome::failed(error),
+            Err(error) => return Outcome::failed(error, &caller),
         };
         let (body, record) = keep::keep(body, self.retry_body);
         let call = Call { broker: self, head: &head, target, headers, caller: caller.id() };
@@ -220,7 +228,7 @@ impl Broker {
         let (second, later) = match self.token(&caller, Need::Rejected, Some(&first)).await {
             Ok(found) => found,
             // Without anything to refresh with, the API's own word is the best there is.
-            Err(RefreshError::Revoked) => return Outcome { response: Ok(response), change: SessionChange::End },
+            Err(RefreshError::Revoked) => return Outcome { response: Ok(response), change: caller.over() },
             // The caller is not to take Upwork's 401 for the end of the session.
             Err(error) => return Outcome { response: Err(error.into()), change },
         };
@@ -251,8 +259,8 @@ impl Broker {
 }
 
 impl Outcome {
-    fn failed(error: RefreshError) -> Self {
-        let change = if matches!(error, RefreshError::Revoked) { SessionChange::End } else { SessionChange::Keep };
+    fn failed(error: RefreshError, caller: &Caller) -> Self {
+        let change = if matches!(error, RefreshError::Revoked) { caller.over() } else { SessionChange::Keep };
         Self { response: Err(error.into()), change }
     }
 }

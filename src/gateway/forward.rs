@@ -55,9 +55,10 @@ impl Gateway {
         if shared.via.passed(&ask.head.headers) {
             return shared.fault(&ask, &Fault::Circle);
         }
-        let Some((held, change)) = shared.recheck(held).await else {
+        let Some((held, change)) = shared.recheck(held.clone()).await else {
             let decision = shared.decide(&ask, Target::App { public: false }, None);
-            return shared.refuse(&ask, decision, None).change(SessionChange::End);
+            let change = held.map_or(SessionChange::Keep, SessionChange::End);
+            return shared.refuse(&ask, decision, None).change(change);
         };
         let Ask { id, origin, looking, site, mut head } = ask;
         if has_no_step_left(&mut head) {
@@ -185,7 +186,7 @@ impl Shared {
     /// What ends an upgraded connection with its session: a sign-out here at once, one on another replica at the next look,
     /// and the session's own end.
     fn end_with(self: &Arc<Self>, held: &Held) -> Arc<CancellationToken> {
-        let (token, first) = self.ends.watch(&held.session.id, held.session.ends_at(self.session.lifetime));
+        let (token, first) = self.ends.watch(&held.session, held.session.ends_at(self.session.lifetime));
         if first {
             tokio::spawn(self.clone().look_after(held.clone()));
         }
@@ -197,7 +198,7 @@ impl Shared {
         let id = held.session.id.clone();
         while let Some(ends_at) = self.ends.ends_at(&id) {
             let now = self.clock.now();
-            if now >= ends_at || !self.may_stay(&held) {
+            if now >= ends_at || !self.may_stay(&held) || self.ends.is_over(&held.session) {
                 return self.ends.end(&id);
             }
             self.clock.sleep_until(ends_at.min(now.plus(LOOK))).await;
@@ -207,7 +208,7 @@ impl Shared {
                 // A store that cannot be asked has not said that the session is over.
                 Err(_) => {}
             }
-            self.ends.extend(&id, held.session.ends_at(self.session.lifetime));
+            self.ends.extend(&held.session, held.session.ends_at(self.session.lifetime));
         }
     }
 

@@ -6,7 +6,9 @@
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
 
 use super::Shared;
+use super::ends::Over;
 use super::fault::Fault;
+use crate::session::Session;
 use crate::store::{Held, SessionChange, StoreError};
 use crate::telemetry::metrics::Opened;
 
@@ -17,7 +19,7 @@ impl Shared {
         let now = self.clock.now();
         for value in &candidates {
             let Some(held) = self.store.open(value).await? else { continue };
-            if now < held.session.ends_at(self.session.lifetime) {
+            if now < held.session.ends_at(self.session.lifetime) && !self.ends.is_over(&held.session) {
                 self.metrics.session_opened(if held.reseal { Opened::Resealed } else { Opened::Live });
                 return Ok(Some(held));
             }
@@ -43,15 +45,28 @@ impl Shared {
         kept
     }
 
-    /// The one place that writes the session's cookie.
+    /// The session is over, whatever tokens it has or gets: its upgrades and tickets end, and no late answer brings it back.
+    pub(super) fn close(&self, session: &Session) {
+        self.tickets.end(&session.id);
+        let _ = self.ends.close(&session.id, Over::Whole, self.clock.now());
+    }
+
+    /// Upwork has ended the session's tokens, and so the session. False where it was over already.
+    pub(super) fn ended_by_upwork(&self, session: &Session) -> bool {
+        self.tickets.end(&session.id);
+        self.ends.close(&session.id, Over::Until(session.tokens.issued_at), self.clock.now())
+    }
+
+    /// The one place that writes the session's cookie. An answer that comes late, when its session is over, writes none: the
+    /// browser was told, and may have another session by now.
     pub(super) async fn write_cookies(&self, change: SessionChange, seen: &HeaderMap, headers: &mut HeaderMap) {
         let lines = match change {
-            SessionChange::Keep => return,
-            SessionChange::End => self.jar.clear(seen),
+            SessionChange::End(held) if self.ended_by_upwork(&held.session) => self.jar.clear(seen),
+            SessionChange::Keep | SessionChange::End(_) => return,
             SessionChange::Replace(held) => match self.session_cookies(&held, seen).await {
-                Ok(lines) => lines,
-                // Signed out elsewhere meanwhile: the browser has no session either.
-                Err(Fault::SignInRequired { .. }) => self.jar.clear(seen),
+                Ok(lines) if !self.ends.is_over(&held.session) => lines,
+                // Signed out here or elsewhere meanwhile. A cookie that is left opens nothing.
+                Ok(_) | Err(Fault::SignInRequired { .. }) => return,
                 Err(fault) => {
                     let told = fault.told();
                     tracing::error!(fault = told.name, seen = told.seen, "the session could not be kept");
@@ -71,7 +86,7 @@ impl Shared {
             StoreError::Ended => Fault::SignInRequired { sent: false },
             error => Fault::StoreDown(error.to_string()),
         })?;
-        self.ends.extend(&held.session.id, ends_at);
+        self.ends.extend(&held.session, ends_at);
         let age = ends_at.since(self.clock.now());
         self.jar.set(&value, age, seen).map_err(|error| Fault::SessionTooLarge(error.bytes))
     }

@@ -1,18 +1,16 @@
-//! Small memories of the gate: how many sign-ins an address began, how many requests it has in flight, and which upgraded
-//! connections a session has.
+//! Two small memories of the gate: how many sign-ins an address began, and how many requests it has in flight.
 //!
-//! In: addresses, session ids. Out: yes or no; a token that is cancelled when the session ends. All are bounded.
+//! In: addresses. Out: yes or no; a place that is given back. Both are bounded.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::fault::Fault;
@@ -155,52 +153,6 @@ impl http_body::Body for Placed {
     }
 }
 
-/// Ends the upgraded connections of a session with it.
-#[derive(Debug, Default)]
-pub(super) struct SessionEnds(Mutex<HashMap<String, Watched>>);
-
-#[derive(Debug)]
-struct Watched {
-    token: Weak<CancellationToken>,
-    ends_at: Timestamp,
-}
-
-impl SessionEnds {
-    /// The token of a session's upgrades; it lives as long as one of them. True where it is the first, and so has nobody
-    /// who looks after it yet.
-    pub(super) fn watch(&self, session: &str, ends_at: Timestamp) -> (Arc<CancellationToken>, bool) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = known.get(session).and_then(|watched| watched.token.upgrade()) {
-            return (token, false);
-        }
-        known.retain(|_, watched| watched.token.strong_count() > 0);
-        let token = Arc::new(CancellationToken::new());
-        known.insert(session.to_owned(), Watched { token: Arc::downgrade(&token), ends_at });
-        (token, true)
-    }
-
-    /// The session was refreshed, and lives longer.
-    pub(super) fn extend(&self, session: &str, ends_at: Timestamp) {
-        if let Some(watched) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(session) {
-            watched.ends_at = watched.ends_at.max(ends_at);
-        }
-    }
-
-    /// When the session ends, as long as one of its upgrades lives.
-    pub(super) fn ends_at(&self, session: &str) -> Option<Timestamp> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(session).filter(|watched| watched.token.strong_count() > 0).map(|watched| watched.ends_at)
-    }
-
-    /// The session is over.
-    pub(super) fn end(&self, session: &str) {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
-        if let Some(token) = known.and_then(|watched| watched.token.upgrade()) {
-            token.cancel();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,22 +185,5 @@ mod tests {
         assert!(take("2001:db8::3").is_none() && take("2001:db8:0:1::1").is_some());
         drop(held);
         assert!(all.counts.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn the_end_of_a_session_reaches_its_upgrades() {
-        let ends = SessionEnds::default();
-        let soon = Timestamp::from_seconds(10);
-        let ((one, first), (same, second), (other, _)) =
-            (ends.watch("a", soon), ends.watch("a", soon), ends.watch("b", soon));
-        assert!(first && !second);
-        ends.extend("b", Timestamp::from_seconds(20));
-        assert_eq!(ends.ends_at("b"), Some(Timestamp::from_seconds(20)));
-        ends.end("a");
-        assert!(one.is_cancelled() && same.is_cancelled() && !other.is_cancelled());
-        drop(other);
-        assert_eq!(ends.ends_at("b"), None);
-        let _watched = ends.watch("c", soon);
-        assert_eq!(ends.0.lock().unwrap().len(), 1, "what nobody watches is forgotten");
     }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod credential;
+mod ends;
 mod entries;
 mod facts;
 pub mod fault;
@@ -52,9 +53,10 @@ use crate::store::{Held, SessionChange, Store};
 use crate::telemetry::metrics::{Metrics, SignIn};
 use crate::telemetry::{Door, RequestId, RouteKind};
 use answer::Style;
+use ends::SessionEnds;
 use facts::Looking;
 use fault::Fault;
-use limits::{InFlight, Placed, SessionEnds, SignIns};
+use limits::{InFlight, Placed, SignIns};
 use passage::{End, Passage};
 use tickets::Tickets;
 

@@ -32,7 +32,12 @@ impl Gateway {
             Route::Auth(_) | Route::Unknown | Route::App { .. } => shared.fault(&ask, &Fault::NeighbourPath),
             Route::Api(_) | Route::Graphql => self.call_from_next_door(ask, body, route).await,
         };
-        // Whatever became of a session: there is no browser here to be told.
+        // There is no browser here to be told. A ticket that holds a token without what renews it says nothing of its session.
+        if let SessionChange::End(held) = &answer.change
+            && held.session.tokens.refresh.is_some()
+        {
+            shared.ended_by_upwork(&held.session);
+        }
         (kind, answer.change(SessionChange::Keep))
     }
 

@@ -247,13 +247,16 @@ impl Shared {
             ));
         }
         self.ends.end(&session.id);
-        self.tickets.end(&session.id, self.clock.now());
+        self.tickets.end(&session.id);
         let all =
             if everywhere { self.store.end_user(&session.user.id, Some(&session.id)).await.map(drop) } else { Ok(()) };
         let ended = match all {
             Ok(()) => self.store.end(held).await,
             Err(error) => Err(error),
         };
+        if ended.is_ok() {
+            self.close(session);
+        }
         // Where it cannot be told whether personal access tokens use the grant, they are not to lose it.
         let kept = self.kept_for_tokens(held).await;
         let query = match kept {

@@ -264,8 +264,7 @@ impl Gateway {
         let before = shared.identify(&ask.head.headers).await;
         let fresh = !matches!(&before, Ok(Some(before)) if shared.may_stay(before));
         if let Ok(Some(before)) = before {
-            shared.ends.end(&before.session.id);
-            shared.tickets.end(&before.session.id, shared.clock.now());
+            shared.close(&before.session);
             // A store that is down now shows itself at the next line that needs it.
             let _ = shared.store.end(&before).await;
         }

@@ -24,12 +24,10 @@ const FRESH: Duration = Duration::from_secs(60);
 /// Sessions remembered at the most.
 const MOST: usize = 20_000;
 
-/// The tickets made lately, and the sessions signed out lately.
+/// The tickets made lately.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     made: Mutex<HashMap<String, Made>>,
-    /// With the cookie store nothing else knows that a session was ended here.
-    ended: Mutex<HashMap<String, Timestamp>>,
 }
 
 #[derive(Debug)]
@@ -55,16 +53,9 @@ impl Tickets {
         made.insert(held.session.id.clone(), Made { ticket, at: now, issued_at });
     }
 
-    /// The session was ended: its tickets are good for nothing from now on.
-    pub(super) fn end(&self, session: &str, now: Timestamp) {
+    /// The session was ended: its ticket is handed out no more.
+    pub(super) fn end(&self, session: &str) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        make_room(&mut ended, |at| now.since(*at) < LIFE);
-        ended.insert(session.to_owned(), now);
-    }
-
-    fn is_ended(&self, session: &str) -> bool {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).contains_key(session)
     }
 }
 
@@ -113,7 +104,7 @@ impl Shared {
             OpenedTicket::Over => return Err(Fault::Ticket(TicketFault::Over)),
         };
         let session = &held.session;
-        if self.tickets.is_ended(&session.id) || now >= session.ends_at(self.session.lifetime) {
+        if self.ends.is_over(session) || now >= session.ends_at(self.session.lifetime) {
             return Err(Fault::Ticket(TicketFault::Over));
         }
         match policy::decide(&api_facts(ask, Door::Neighbour), Credential::Token(session), &self.access.load()) {
@@ -159,8 +150,8 @@ mod tests {
         let mut refreshed = session(true);
         refreshed.tokens.issued_at = start;
         assert!(tickets.known(&Held::new(refreshed), start).is_none(), "other tokens, another ticket");
-        tickets.end(&held.session.id, start);
-        assert!(tickets.known(&held, start).is_none() && tickets.is_ended(&held.session.id));
+        tickets.end(&held.session.id);
+        assert!(tickets.known(&held, start).is_none());
     }
 
     #[test]

@@ -104,8 +104,8 @@ pub enum SessionChange {
     Keep,
     /// This session from now on.
     Replace(Held),
-    /// No session any more.
-    End,
+    /// None any more: this one is over.
+    End(Held),
 }
 
 /// Why a session could not be kept or found.

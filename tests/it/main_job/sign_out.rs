@@ -24,8 +24,9 @@ async fn signing_out_ends_the_session_here_and_at_upwork() {
     assert!(landed.text().contains("Upwork was told to end the tokens"));
     assert!(world.counters().revoke >= 1);
     assert_eq!(client.navigate("/x").await.status, 303);
-    // A copy of the cookie opens the app until it ends (there is no store), but calls nothing any more.
-    assert_ne!(twin.graphql("{ user { id } }").await.status, 200);
+    // There is no store, and a copy of the cookie opens nothing here any more.
+    assert_eq!(twin.graphql("{ user { id } }").await.problem(), "sign-in-required");
+    assert_eq!(twin.get("/x").await.problem(), "sign-in-required");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod implicit;
 mod keys;
+mod late;
 mod outages;
 mod replicas;
 mod sign_out;
