@@ -88,6 +88,14 @@ impl Caller {
         }
     }
 
+    /// Whether a token that was refused can be followed by another.
+    fn renews(&self) -> bool {
+        match self {
+            Self::Session(held) => held.session.tokens.refresh.is_some(),
+            Self::Service(_) => true,
+        }
+    }
+
     /// What Upwork's word that the grant is over does.
     fn over(&self) -> SessionChange {
         match self {
@@ -228,7 +236,10 @@ impl Broker {
         let (second, later) = match self.token(&caller, Need::Rejected, Some(&first)).await {
             Ok(found) => found,
             // Without anything to refresh with, the API's own word is the best there is.
-            Err(RefreshError::Revoked) => return Outcome { response: Ok(response), change: caller.over() },
+            Err(RefreshError::Revoked) if !caller.renews() => {
+                return Outcome { response: Ok(response), change: caller.over() };
+            }
+            Err(RefreshError::Revoked) => return Outcome::failed(RefreshError::Revoked, &caller),
             // The caller is not to take Upwork's 401 for the end of the session.
             Err(error) => return Outcome { response: Err(error.into()), change },
         };

@@ -108,10 +108,12 @@ async fn a_revoked_grant_ends_the_session_at_the_next_call() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.upwork.sandbox.revoke_all();
+    let twin = client.twin();
     let answer = client.graphql(ME).await;
-    assert_eq!((answer.status.as_u16(), answer.text().contains("Authentication failed")), (401, true), "as it came");
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (401, "sign-in-required"));
     assert!(client.cookies().is_empty(), "{:?}", answer.set_cookies());
     assert_eq!(client.navigate("/x").await.status, 303);
+    assert_eq!(twin.navigate("/upwork/api/hr/v2/users/me.json").await.status, 303, "a navigation signs in again");
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn a_websocket_ends_with_upworks_word() {
     let client = world.sign_in(FREELANCER).await;
     let mut socket = client.websocket("/echo").await.unwrap();
     world.upwork.sandbox.revoke_all();
-    assert_eq!(client.twin().graphql(ME).await.status, 401);
+    assert_eq!(client.twin().graphql(ME).await.problem(), "sign-in-required");
     let end = within(socket.next()).await;
     assert!(!matches!(&end, Some(Ok(message)) if !message.is_close()), "it ends: {end:?}");
     // And so does one that a copy of its cookie would open.
