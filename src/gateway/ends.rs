@@ -1,6 +1,7 @@
-//! What the gate remembers of sessions: which ended here, and which upgraded connections they have.
+//! How sessions go on and end: which ended here, which waited in vain, which upgraded connections they have.
 //!
-//! In: sessions. Out: yes or no; a token that is cancelled when the session ends. All is bounded.
+//! In: sessions. Out: whether one may go on, and as what; a token that is cancelled when it ends. What is remembered is
+//! bounded, and holds no token of Upwork's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,8 +9,42 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Shared;
 use crate::clock::Timestamp;
+use crate::oauth::refresh::{Need, RefreshError};
 use crate::session::Session;
+use crate::store::{Held, SessionChange};
+
+/// How long the app waits for a fresh token, which it needs for its ticket at the most.
+const TOKEN_WAIT: Duration = Duration::from_secs(2);
+/// How often it is looked whether a session with upgraded connections still lives.
+const LOOK: Duration = Duration::from_secs(15);
+/// Sessions remembered at the most that waited in vain.
+const MOST_WAITED: usize = 20_000;
+/// A session that waited in vain does not wait again before this.
+const REST: Duration = Duration::from_secs(30);
+
+/// Which sessions waited in vain for a fresh token a moment ago: an outage of Upwork is not to make every request slow.
+#[derive(Debug, Default)]
+struct InVain(Mutex<HashMap<String, Timestamp>>);
+
+impl InVain {
+    fn note(&self, session: &str, now: Timestamp) {
+        let mut waited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waited.len() >= MOST_WAITED {
+            waited.retain(|_, at| now.since(*at) < REST);
+            if waited.len() >= MOST_WAITED {
+                waited.clear();
+            }
+        }
+        waited.insert(session.to_owned(), now);
+    }
+
+    fn lately(&self, session: &str, now: Timestamp) -> bool {
+        let waited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waited.get(session).is_some_and(|at| now.since(*at) < REST)
+    }
+}
 
 /// Sessions whose end is remembered at the most; beyond, the one that ended longest ago is forgotten.
 const MOST_OVER: usize = 20_000;
@@ -41,6 +76,7 @@ pub(super) struct SessionEnds {
     watched: Mutex<HashMap<String, Watched>>,
     /// With the cookie store nothing else knows that a session was ended here.
     over: Mutex<HashMap<String, (Over, Timestamp)>>,
+    in_vain: InVain,
 }
 
 #[derive(Debug)]
@@ -122,6 +158,83 @@ impl SessionEnds {
     pub(super) fn is_over(&self, session: &Session) -> bool {
         let known = self.over.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&session.id).is_some_and(|(over, _)| over.covers(session.tokens.issued_at))
+    }
+}
+
+impl Shared {
+    /// What ends an upgraded connection with its session: a sign-out here at once, one on another replica at the next look,
+    /// and the session's own end.
+    pub(super) fn end_with(self: &Arc<Self>, held: &Held) -> Arc<CancellationToken> {
+        let (token, first) = self.ends.watch(&held.session, held.session.ends_at(self.session.lifetime));
+        if first {
+            tokio::spawn(self.clone().look_after(held.clone()));
+        }
+        token
+    }
+
+    /// As long as one of the session's upgrades lives.
+    async fn look_after(self: Arc<Self>, mut held: Held) {
+        let id = held.session.id.clone();
+        while let Some(ends_at) = self.ends.ends_at(&id) {
+            let now = self.clock.now();
+            if now >= ends_at || !self.may_stay(&held) || self.ends.is_over(&held.session) {
+                return self.ends.end(&id);
+            }
+            self.clock.sleep_until(ends_at.min(now.plus(LOOK))).await;
+            match self.store.reload(&held).await {
+                Ok(Some(fresh)) => held = fresh,
+                Ok(None) => return self.ends.end(&id),
+                // A store that cannot be asked has not said that the session is over.
+                Err(_) => {}
+            }
+            self.ends.extend(&held.session, held.session.ends_at(self.session.lifetime));
+        }
+    }
+
+    /// Whether the access rules, which may have changed, still let this session in.
+    pub(super) fn may_stay(&self, held: &Held) -> bool {
+        let (access, session) = (self.access.load(), &held.session);
+        let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
+        access.admits(&session.user.id, organization) && !access.ended(&session.user.id, session.began_at)
+    }
+
+    /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
+    /// ends it, an outage does not (docs/contract.md "A session"). Upwork is waited for a moment only, and not where the path
+    /// is for anybody (`open`), nor just after this session waited in vain: the refresh goes on, and a later request finds
+    /// what came of it.
+    pub(super) async fn recheck(&self, who: Option<Held>, open: impl Fn() -> bool) -> (Option<Held>, SessionChange) {
+        let Some(held) = who else { return (None, SessionChange::Keep) };
+        let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
+        let (session, now) = (&held.session, self.clock.now());
+        let needed = session.needs_recheck(now, self.session.recheck);
+        if !needed && !self.needs_token_for_ticket(session) {
+            return (Some(held), change);
+        }
+        let open = open();
+        let waits = !open && !self.ends.in_vain.lately(&session.id, now);
+        let patience = if waits { TOKEN_WAIT } else { Duration::ZERO };
+        match tokio::time::timeout(patience, self.refresher.fresh(held.clone(), Need::Due)).await.ok() {
+            Some(Ok(fresh)) if !Arc::ptr_eq(&fresh.session, session) => {
+                return (Some(fresh.clone()), SessionChange::Replace(fresh));
+            }
+            Some(Err(RefreshError::Revoked)) => return (None, SessionChange::End(held)),
+            // Whether it still is somebody's is not known yet, and nobody is needed here.
+            None if open && needed => return (None, SessionChange::Keep),
+            None
+            | Some(
+                Ok(_) | Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable { .. }),
+            ) => {}
+        }
+        if waits {
+            self.ends.in_vain.note(&session.id, now);
+        }
+        (Some(held), change)
+    }
+
+    /// With the cookie store a ticket holds the access token itself, so one that ends soon would be of no use to the app.
+    fn needs_token_for_ticket(&self, session: &Session) -> bool {
+        let holds_token = self.config.tickets && !self.store.keeps_records();
+        holds_token && session.tokens.refresh.is_some() && self.clock.now() >= session.tokens.due_at()
     }
 }
 

@@ -3,12 +3,8 @@
 //! In: a request that may pass, and whose it is. Out: the upstream's answer, or the fault that stood in for it. Identity is
 //! told to the app in fields that no client can set; a token is told to nobody.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, MAX_FORWARDS, TE, TRAILER, VIA};
 use http::{HeaderMap, Method, Response, StatusCode, Version};
-use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared, answer, reading};
@@ -16,8 +12,8 @@ use crate::body::Body;
 use crate::broker::{ApiTarget, CallError, Caller, TargetError};
 use crate::listener::{BodyWatch, Peer, Refused};
 use crate::oauth::Grant;
-use crate::oauth::refresh::{Need, RefreshError};
-use crate::policy::Target;
+use crate::oauth::refresh::RefreshError;
+use crate::policy::{Decision, Target};
 use crate::proxy::forwarded::Claims;
 use crate::proxy::headers::{
     FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, TICKET, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
@@ -30,9 +26,6 @@ use crate::session::Session;
 use crate::store::{Held, SessionChange};
 use crate::telemetry::{RequestId, Side, causes};
 use crate::tls;
-
-/// How long the app waits for a fresh token that only its ticket needs.
-const TICKET_WAIT: Duration = Duration::from_secs(2);
 
 /// A call of the API: where, as whom, and what is special about it.
 #[derive(Debug)]
@@ -48,18 +41,25 @@ pub(super) struct Calling<'a> {
 }
 
 impl Gateway {
-    /// On to the app. The app needs no fresh token; only one that ended long ago is renewed first.
-    pub(super) async fn forward(&self, ask: Ask, body: Body, held: Option<Held>, peer: &Peer) -> Answer {
+    /// On to the app, as whom the session says unless it turns out to be over. The app needs no fresh token; only one that
+    /// ended long ago is renewed first.
+    pub(super) async fn forward(
+        &self,
+        ask: Ask,
+        body: Body,
+        (who, target): (Option<Held>, Target),
+        peer: &Peer,
+    ) -> Answer {
         let shared = &self.shared;
         // Only on its way to the app: an app may well call the API with what it was sent.
         if shared.via.passed(&ask.head.headers) {
             return shared.fault(&ask, &Fault::Circle);
         }
-        let Some((held, change)) = shared.recheck(held.clone()).await else {
-            let decision = shared.decide(&ask, Target::App { public: false }, None);
-            let change = held.map_or(SessionChange::Keep, SessionChange::End);
-            return shared.refuse(&ask, decision, None).change(change);
-        };
+        let nobody = || shared.decide(&ask, target, None);
+        let (held, change) = shared.recheck(who, || nobody() == Decision::AllowAnonymous).await;
+        if matches!(change, SessionChange::End(_)) && nobody() != Decision::AllowAnonymous {
+            return shared.refuse(&ask, nobody(), None).change(change);
+        }
         let Ask { id, origin, looking, site, mut head } = ask;
         if has_no_step_left(&mut head) {
             return answer::bare(StatusCode::NO_CONTENT).into();
@@ -162,9 +162,6 @@ impl Gateway {
     }
 }
 
-/// How often it is looked whether a session with upgraded connections still lives.
-const LOOK: Duration = Duration::from_secs(15);
-
 impl Shared {
     /// What the app is told besides its client's own fields.
     fn tell_app(&self, headers: &mut AppHeaders, id: RequestId, held: Option<&Held>) {
@@ -181,78 +178,6 @@ impl Shared {
         if let Some(ticket) = held.and_then(|held| self.ticket(held)) {
             headers.set(TICKET, ticket);
         }
-    }
-
-    /// What ends an upgraded connection with its session: a sign-out here at once, one on another replica at the next look,
-    /// and the session's own end.
-    fn end_with(self: &Arc<Self>, held: &Held) -> Arc<CancellationToken> {
-        let (token, first) = self.ends.watch(&held.session, held.session.ends_at(self.session.lifetime));
-        if first {
-            tokio::spawn(self.clone().look_after(held.clone()));
-        }
-        token
-    }
-
-    /// As long as one of the session's upgrades lives.
-    async fn look_after(self: Arc<Self>, mut held: Held) {
-        let id = held.session.id.clone();
-        while let Some(ends_at) = self.ends.ends_at(&id) {
-            let now = self.clock.now();
-            if now >= ends_at || !self.may_stay(&held) || self.ends.is_over(&held.session) {
-                return self.ends.end(&id);
-            }
-            self.clock.sleep_until(ends_at.min(now.plus(LOOK))).await;
-            match self.store.reload(&held).await {
-                Ok(Some(fresh)) => held = fresh,
-                Ok(None) => return self.ends.end(&id),
-                // A store that cannot be asked has not said that the session is over.
-                Err(_) => {}
-            }
-            self.ends.extend(&held.session, held.session.ends_at(self.session.lifetime));
-        }
-    }
-
-    /// Whether the access rules, which may have changed, still let this session in.
-    pub(super) fn may_stay(&self, held: &Held) -> bool {
-        let (access, session) = (self.access.load(), &held.session);
-        let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
-        access.admits(&session.user.id, organization) && !access.ended(&session.user.id, session.began_at)
-    }
-
-    /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
-    /// ends it, an outage does not (docs/contract.md "A session").
-    /// `None` where it is over.
-    async fn recheck(&self, held: Option<Held>) -> Option<(Option<Held>, SessionChange)> {
-        let Some(held) = held else { return Some((None, SessionChange::Keep)) };
-        let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
-        let needed = held.session.needs_recheck(self.clock.now(), self.session.recheck);
-        if !needed && !self.needs_token_for_ticket(&held.session) {
-            return Some((Some(held), change));
-        }
-        let fresh = self.refresher.fresh(held.clone(), Need::Due);
-        let fresh = if needed {
-            fresh.await
-        } else {
-            // The refresh goes on; the next request finds what came of it.
-            match tokio::time::timeout(TICKET_WAIT, fresh).await {
-                Ok(fresh) => fresh,
-                Err(_) => return Some((Some(held), change)),
-            }
-        };
-        match fresh {
-            Ok(fresh) if Arc::ptr_eq(&fresh.session, &held.session) => Some((Some(held), change)),
-            Ok(fresh) => Some((Some(fresh.clone()), SessionChange::Replace(fresh))),
-            Err(RefreshError::Revoked) => None,
-            Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable { .. }) => {
-                Some((Some(held), change))
-            }
-        }
-    }
-
-    /// With the cookie store a ticket holds the access token itself, so one that ends soon would be of no use to the app.
-    fn needs_token_for_ticket(&self, session: &Session) -> bool {
-        let holds_token = self.config.tickets && !self.store.keeps_records();
-        holds_token && session.tokens.refresh.is_some() && self.clock.now() >= session.tokens.due_at()
     }
 
     /// A token of the implicit grant may have been issued to somebody else's application (token substitution): identity

@@ -333,8 +333,8 @@ impl Gateway {
         let decision = shared.decide(&ask, target, held.as_ref());
         match (decision, held) {
             (Decision::Allow, Some(held)) if target == Target::Api => Box::pin(self.call(ask, body, route, held)).await,
-            (Decision::Allow, held) => self.forward(ask, body, held, peer).await,
-            (Decision::AllowAnonymous, _) => self.forward(ask, body, None, peer).await,
+            (Decision::Allow, who) => self.forward(ask, body, (who, target), peer).await,
+            (Decision::AllowAnonymous, _) => self.forward(ask, body, (None, target), peer).await,
             (refusal, held) => shared.refuse(&ask, refusal, held.as_ref()),
         }
     }

@@ -8,6 +8,7 @@ mod implicit;
 mod keys;
 mod late;
 mod outages;
+mod recheck;
 mod replicas;
 mod sign_out;
 mod store_down;
