@@ -69,3 +69,15 @@ async fn a_websocket_ends_when_its_session_does_and_not_before() {
     world.turn(4 * DAY);
     assert!(ended(within(socket.next()).await));
 }
+
+#[tokio::test]
+async fn a_sign_out_everywhere_that_the_cookie_store_cannot_do_does_nothing() {
+    let world = World::new().app(App::sample()).start();
+    let client = world.sign_in(FREELANCER).await;
+    let mut socket = client.websocket("/echo").await.unwrap();
+    let refused = client.post("/upwork/auth/logout", "everywhere=1").await;
+    assert_eq!((refused.status.as_u16(), refused.set_cookies().len(), world.counters().revoke), (400, 0, 0));
+    socket.send(Message::text("on")).await.unwrap();
+    assert_eq!(within(socket.next()).await.unwrap().unwrap().into_text().unwrap(), "on");
+    assert_eq!(client.graphql(super::ME).await.status, 200);
+}
