@@ -21,10 +21,12 @@ const IDLE: Duration = Duration::from_secs(5 * 86_400);
 pub(super) async fn watch(store: Store, refresher: Arc<Refresher>, clock: SharedClock, ended: CancellationToken) {
     let keeping = async {
         loop {
+            // From the beginning of a look, so that a clock that leaps meanwhile puts none off.
+            let next = clock.now().plus(EACH);
             if let Err(error) = keep(&store, &refresher, &clock).await {
                 tracing::debug!(%error, "the grants of personal access tokens could not be looked at");
             }
-            clock.sleep_until(clock.now().plus(EACH)).await;
+            clock.sleep_until(next).await;
         }
     };
     tokio::select! {

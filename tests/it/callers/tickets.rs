@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::harness::{AGENCY, App, Client, FREELANCER, Plan, World, until, within};
+use super::super::harness::{AGENCY, App, Client, FREELANCER, Plan, World, until};
 use super::{WHO, ask, ask_often, whom};
 
 /// The ticket that the app got with this browser's next request.
@@ -173,6 +173,7 @@ async fn two_users_at_once_are_never_mixed_up() {
         }));
     }
     for lane in lanes {
-        assert!(within(lane).await.unwrap(), "somebody else's answer");
+        // Each call has its bound; ten thousand of them have none that a busy machine could not pass.
+        assert!(lane.await.unwrap(), "somebody else's answer");
     }
 }
