@@ -35,7 +35,7 @@ use crate::harness::{App, Plan, World, within};
 
 /// Whether tests run at their full size.
 #[expect(clippy::disallowed_methods, reason = "the switch of the test run, not of the product")]
-fn full() -> bool {
+pub(crate) fn full() -> bool {
     std::env::var("UPWARDEN_TESTS_QUICK").map_or(true, |value| value != "1")
 }
 

@@ -4,8 +4,10 @@
 
 #![expect(clippy::panic, reason = "a helper fails its test as a test does")]
 
+mod crowd;
 mod implicit;
 mod keys;
+mod kills;
 mod late;
 mod outages;
 mod recheck;

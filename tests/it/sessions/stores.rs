@@ -16,7 +16,7 @@ pub(super) async fn serve(world: &World, own: &[(&str, &str)]) -> (Upwarden, Soc
     serve_at(world, own, public, admin).await
 }
 
-async fn serve_at(
+pub(super) async fn serve_at(
     world: &World,
     own: &[(&str, &str)],
     public: SocketAddr,
@@ -165,8 +165,8 @@ async fn no_session_that_was_acknowledged_is_lost_when_a_replica_is_killed() {
     }
 }
 
-/// 100 sessions and 2,000 requests through the whole server; ten thousand sessions are held against the store itself, in
-/// `stores::valkey`.
+/// 100 sessions and 2,000 requests, of which few are refused where the server is back at once; ten thousand sessions are in
+/// `kills`.
 #[tokio::test]
 async fn a_restart_of_the_server_amid_traffic_loses_no_session() {
     let Some(mut server) = Server::start(Door::Tcp) else { return };
