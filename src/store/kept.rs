@@ -46,6 +46,15 @@ pub(super) struct Sealed {
     pub(super) text: String,
 }
 
+/// A record that is no session, to be written.
+#[derive(Debug)]
+pub(super) struct Writing<'a> {
+    pub(super) sealed: Sealed,
+    /// The store forgets it then by itself, if ever.
+    pub(super) ends_at: Option<Timestamp>,
+    pub(super) expect: &'a Expect,
+}
+
 /// What keeps records: bytes it cannot read, under names that tell nothing. All calls may come from any thread.
 pub(super) trait SessionStore: Clone + Send + Sync + 'static {
     /// A session's sealed text.
@@ -63,13 +72,13 @@ pub(super) trait SessionStore: Clone + Send + Sync + 'static {
     -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Gives the lock back, where it is still this owner's.
     fn unlock(&self, id: &str, owner: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// A record.
+    /// A record that has not ended.
     async fn get(&self, namespace: &str, name: &str) -> Result<Option<Sealed>, StoreError>;
-    /// All records of a namespace, by name.
-    async fn list(&self, namespace: &str) -> Result<Vec<(String, Sealed)>, StoreError>;
-    /// Writes a record where it is as expected; false where it is not.
-    async fn put(&self, namespace: &str, name: &str, record: Sealed, expect: &Expect) -> Result<bool, StoreError>;
-    /// Forgets a record; false where there was none.
+    /// The names of a namespace's records. One whose record has just gone does no harm.
+    async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError>;
+    /// Writes a record, and its name among the namespace's, where it is as expected; false where it is not.
+    async fn put(&self, namespace: &str, name: &str, writing: Writing<'_>) -> Result<bool, StoreError>;
+    /// Forgets a record and its name; false where there was none.
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError>;
     /// Adds to a counter, which is forgotten at `expires_at`; the sum.
     async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError>;
@@ -190,8 +199,8 @@ fn keyring(key: &Secret) -> Option<Keyring> {
     Keyring::new(vec![Key::parse(key).ok()?])
 }
 
-/// What a user's sessions are listed under. Ids are public, so this hides them from a glance, not from a guess.
-fn owner(user_id: &str) -> String {
+/// What a user's sessions, grant and tokens are kept under; never keyed, since it must outlive every key. Ids are public, so this hides them from a glance, not from a guess.
+pub(super) fn owner(user_id: &str) -> String {
     let text = format!("upwarden owner {user_id}");
     URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
 }

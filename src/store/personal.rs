@@ -1,17 +1,24 @@
 //! Personal access tokens as records: their hash, whose they are, what they may, until when.
 //!
 //! In: a token that was made or shown. Out: its record. The token's text is never kept; a record is found by the first bits
-//! of its hash, and compared with all of it. Records end by themselves.
+//! of its hash, and compared with all of it. Beside it, an empty record under its owner's namespace says whose it is, so that
+//! nobody's list is found by reading everybody's. Both end by themselves.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::kept::owner;
 use super::records::{Expect, NewRecord, Record, Version};
 use super::{Store, StoreError};
 use crate::clock::Timestamp;
 use crate::session::personal::PersonalToken;
 
 const TOKENS: &str = "token";
+
+/// The namespace that lists a user's tokens by id.
+fn tokens_of(user: &str) -> String {
+    format!("{TOKENS}-{}", owner(user))
+}
 
 /// What is known of a personal access token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,6 +83,9 @@ impl Store {
             hash: token.hash().to_text(),
             version: None,
         };
+        // Listed first: a listing without a token does no harm, and ends with what it lists.
+        let listing = NewRecord { bytes: &[], expires_at: Some(expires_at) };
+        self.put(&tokens_of(&record.user), &record.id, listing, &Expect::Anything).await?;
         if self.put_token(&record, &Expect::Absent).await? {
             return Ok(record);
         }
@@ -91,8 +101,11 @@ impl Store {
 
     /// A user's tokens, the youngest first.
     pub async fn tokens_of(&self, user: &str) -> Result<Vec<TokenRecord>, StoreError> {
-        let all = self.list(TOKENS).await?.into_iter().filter_map(|(_, record)| read(record));
-        let mut theirs: Vec<TokenRecord> = all.filter(|record| record.user == user).collect();
+        let mut theirs = Vec::new();
+        for id in self.names(&tokens_of(user)).await? {
+            let found = self.get(TOKENS, &id).await?.and_then(read);
+            theirs.extend(found.filter(|record| record.user == user));
+        }
         theirs.sort_by(|one, other| other.created_at.cmp(&one.created_at).then_with(|| one.id.cmp(&other.id)));
         Ok(theirs)
     }
@@ -112,6 +125,8 @@ impl Store {
         if theirs {
             // Whether it was still there says nothing: a delete is sent again where its answer was lost.
             self.delete(TOKENS, id).await?;
+            // It is revoked. A listing that stays does no harm, and is no reason to say that it is not.
+            let _ = self.delete(&tokens_of(user), id).await;
         }
         Ok(theirs)
     }

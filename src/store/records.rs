@@ -1,14 +1,15 @@
 //! What a store keeps beside sessions, under the key ring: shared grants, personal access tokens, a day's count.
 //!
 //! In: bytes under a namespace and a name. Out: the same, with a version to compare and set by. A record's place is sealed
-//! in with it, so that one cannot be passed off as another, and so is its end.
+//! in with it, so that one cannot be passed off as another, and so is its end, at which the store forgets it by itself.
+//! Names and namespaces stand in the store as they are: a user's id in one of them is a digest first.
 //!
 //! These are for the service identity, personal access tokens and the pacer: a grant that several use is one record, and
 //! who rotates it writes it with [`Expect::Version`], so that a rotation has one owner.
 
 use zeroize::Zeroizing;
 
-use super::kept::{Kept, Sealed, SessionStore};
+use super::kept::{Kept, Sealed, SessionStore, Writing};
 use super::{Store, StoreError};
 use crate::clock::Timestamp;
 use crate::seal::{NoRandomness, Purpose, random};
@@ -115,12 +116,24 @@ impl Store {
         }
     }
 
-    /// Every record of a namespace that has not ended, by name; those that have ended are forgotten on the way.
+    /// Every record of a namespace that has not ended, by name. What an older key sealed is sealed anew on the way.
     pub async fn list(&self, namespace: &str) -> Result<Vec<(String, Record)>, StoreError> {
+        let mut records = Vec::new();
+        for name in self.names(namespace).await? {
+            if let Some(record) = self.get(namespace, &name).await? {
+                records.push((name, record));
+            }
+        }
+        records.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(records)
+    }
+
+    /// The names of a namespace's records; some may have ended just now.
+    pub(super) async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError> {
         match self {
             Self::Cookie(_) => Err(StoreError::KeepsNothing),
-            Self::Embedded(store) => store.0.list(namespace).await,
-            Self::Valkey(store) => store.0.list(namespace).await,
+            Self::Embedded(store) => store.0.store.names(namespace).await,
+            Self::Valkey(store) => store.0.store.names(namespace).await,
         }
     }
 
@@ -156,14 +169,15 @@ impl<S: SessionStore> Kept<S> {
         let text = self.ring.now().seal(Purpose::Grant, &plain)?;
         let version = Version::fresh()?;
         let sealed = Sealed { version: version.clone(), text };
-        Ok(self.store.put(namespace, name, sealed, expect).await?.then_some(version))
+        let writing = Writing { sealed, ends_at: record.expires_at, expect };
+        Ok(self.store.put(namespace, name, writing).await?.then_some(version))
     }
 
     pub(super) async fn get(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
         let Some(sealed) = self.store.get(namespace, name).await? else { return Ok(None) };
         let Some((record, reseal)) = self.read(namespace, name, sealed) else { return Ok(None) };
-        if self.over(&record) {
-            self.store.delete(namespace, name).await?;
+        // The store forgets it, too. Forgotten here, what somebody wrote in its place meanwhile would go with it.
+        if record.expires_at.is_some_and(|end| end <= self.clock.now()) {
             return Ok(None);
         }
         if reseal {
@@ -177,29 +191,11 @@ impl<S: SessionStore> Kept<S> {
         Ok(Some(record))
     }
 
-    async fn list(&self, namespace: &str) -> Result<Vec<(String, Record)>, StoreError> {
-        let mut records = Vec::new();
-        for (name, sealed) in self.store.list(namespace).await? {
-            let Some((record, _)) = self.read(namespace, &name, sealed) else { continue };
-            if self.over(&record) {
-                self.store.delete(namespace, &name).await?;
-            } else {
-                records.push((name, record));
-            }
-        }
-        records.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(records)
-    }
-
     /// A record and whether it should be sealed anew; none where it is not what was put here.
     fn read(&self, namespace: &str, name: &str, sealed: Sealed) -> Option<(Record, bool)> {
         let opened = self.ring.now().open(Purpose::Grant, &sealed.text)?;
         let (expires_at, bytes) = read(namespace, name, &opened.bytes)?;
         Some((Record { bytes, version: sealed.version, expires_at }, opened.reseal))
-    }
-
-    fn over(&self, record: &Record) -> bool {
-        record.expires_at.is_some_and(|end| end <= self.clock.now())
     }
 }
 

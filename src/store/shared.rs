@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::kept::{Kept, SessionStore};
+use super::kept::{Kept, SessionStore, owner};
 use super::records::{Expect, GRANTS, NewRecord, Record, Version};
 use super::{Held, Place, Store, StoreError};
 use crate::clock::Timestamp;
@@ -40,9 +40,9 @@ impl SharedGrant {
     }
 }
 
-/// The name of a user's grant.
+/// The name of a user's grant, which stands in the store as it is.
 fn grant_of(user_id: &str) -> String {
-    format!("user-{user_id}")
+    format!("user-{}", owner(user_id))
 }
 
 impl Held {

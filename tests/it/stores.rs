@@ -6,6 +6,7 @@ mod crash;
 mod lost;
 mod records;
 mod refresh;
+mod tokens;
 mod valkey;
 pub(crate) mod world;
 

@@ -29,8 +29,8 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::StoreError;
-use super::kept::{Sealed, SessionRecord, SessionStore};
-use super::records::{Expect, Version};
+use super::kept::{Sealed, SessionRecord, SessionStore, Writing};
+use super::records::Version;
 use crate::clock::{SharedClock, Timestamp};
 use file::{Items, Opened};
 use writer::{Change, Writer};
@@ -174,17 +174,21 @@ impl SessionStore for File {
         Ok(found.and_then(sealed))
     }
 
-    async fn list(&self, namespace: &str) -> Result<Vec<(String, Sealed)>, StoreError> {
+    async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError> {
         let prefix = namespace_prefix(namespace);
         let now = self.clock.now();
         let found = self.read(move |items| items.below(&prefix, now)).await?;
-        Ok(found.into_iter().filter_map(|(name, value)| Some((unescape(&name), sealed(value)?))).collect())
+        Ok(found.into_iter().map(|(name, _)| unescape(&name)).collect())
     }
 
-    async fn put(&self, namespace: &str, name: &str, record: Sealed, expect: &Expect) -> Result<bool, StoreError> {
+    async fn put(&self, namespace: &str, name: &str, writing: Writing<'_>) -> Result<bool, StoreError> {
         let key = namespace_prefix(namespace) + &escape(name);
-        let value = format!("{}{}", record.version.0, record.text).into_bytes();
-        self.writer.change(Change::Put { key, value, expect: expect.clone() }).await.map(|done| done > 0)
+        let value = format!("{}{}", writing.sealed.version.0, writing.sealed.text).into_bytes();
+        let (expect, ends_at) = (writing.expect.clone(), writing.ends_at.unwrap_or(NEVER));
+        self.writer
+            .change(Change::Put { key, value, ends_at, expect, now: self.clock.now() })
+            .await
+            .map(|done| done > 0)
     }
 
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {

@@ -12,8 +12,9 @@ use redb::{ReadableTable, Table};
 use tokio::sync::oneshot;
 
 use super::file::{Opened, TABLE, ending, living};
-use super::{Expect, NEVER, StoreError, Version, session_key};
+use super::{StoreError, Version, session_key};
 use crate::clock::Timestamp;
+use crate::store::records::Expect;
 
 /// Changes that share a commit, at the most.
 const MOST: usize = 512;
@@ -30,7 +31,7 @@ pub(super) enum Change {
     /// Removes all sessions that are listed under a prefix.
     EndOwned { prefix: String, now: Timestamp },
     /// Writes a record where it is as expected.
-    Put { key: String, value: Vec<u8>, expect: Expect },
+    Put { key: String, value: Vec<u8>, ends_at: Timestamp, expect: Expect, now: Timestamp },
     /// Adds to a counter.
     Add { key: String, by: u64, expires_at: Timestamp, now: Timestamp },
     /// Removes keys.
@@ -153,10 +154,11 @@ fn apply(items: &mut Items<'_>, change: &Change) -> Result<u64, redb::Error> {
             }
             Ok(ended)
         }
-        Change::Put { key, value, expect } => {
+        Change::Put { key, value, ends_at, expect, now } => {
             let good = {
                 let found = items.get(key.as_str())?;
-                let version = found.as_ref().and_then(|found| found.value().get(8..8 + Version::LENGTH));
+                let found = found.as_ref().and_then(|found| living(found.value(), *now));
+                let version = found.and_then(|found| found.get(..Version::LENGTH));
                 match expect {
                     Expect::Anything => true,
                     Expect::Absent => found.is_none(),
@@ -164,7 +166,7 @@ fn apply(items: &mut Items<'_>, change: &Change) -> Result<u64, redb::Error> {
                 }
             };
             if good {
-                items.insert(key.as_str(), ending(NEVER, value).as_slice())?;
+                items.insert(key.as_str(), ending(*ends_at, value).as_slice())?;
             }
             Ok(u64::from(good))
         }

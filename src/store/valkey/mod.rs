@@ -7,8 +7,9 @@
 //! upwarden:{ID}:s      a session's sealed record; the server forgets it at its end
 //! upwarden:{ID}:l      who refreshes it now; forgotten after its lease
 //! upwarden:{u:OWNER}   a user's sessions by their end: a sorted set
-//! upwarden:{r:NAMESPACE}   records by name: a hash of version ‖ sealed text
-//! upwarden:{c:NAME}    a counter
+//! upwarden:{r:NAMESPACE}:r:NAME   a record: version ‖ sealed text; forgotten at its end
+//! upwarden:{r:NAMESPACE}:n   the names of its records by their end: a sorted set
+//! upwarden:{c:NAME}    a counter; forgotten at its end
 //! ```
 //! The server's ACL must allow what docs/sessions.md says (and `+select` with a database number). `probe` asks for all of it.
 
@@ -24,7 +25,7 @@ use redis::cmd;
 use tokio::runtime::Handle;
 
 use super::StoreError;
-use super::kept::{Sealed, SessionRecord, SessionStore};
+use super::kept::{Sealed, SessionRecord, SessionStore, Writing};
 use super::records::{Expect, Version};
 use crate::clock::{SharedClock, Timestamp};
 use crate::secret::Secret;
@@ -80,8 +81,12 @@ fn owner_key(owner: &str) -> String {
     format!("upwarden:{{u:{owner}}}")
 }
 
-fn namespace_key(namespace: &str) -> String {
-    format!("upwarden:{{r:{namespace}}}")
+fn record_key(namespace: &str, name: &str) -> String {
+    format!("upwarden:{{r:{namespace}}}:r:{name}")
+}
+
+fn names_key(namespace: &str) -> String {
+    format!("upwarden:{{r:{namespace}}}:n")
 }
 
 fn counter_key(name: &str) -> String {
@@ -159,34 +164,38 @@ impl SessionStore for Server {
     }
 
     async fn get(&self, namespace: &str, name: &str) -> Result<Option<Sealed>, StoreError> {
-        let mut get = cmd("HGET");
-        get.arg(namespace_key(namespace)).arg(name);
+        let mut get = cmd("GET");
+        get.arg(record_key(namespace, name));
         let found: Option<String> = self.link.ask(get).await?;
         Ok(found.as_deref().and_then(sealed))
     }
 
-    async fn list(&self, namespace: &str) -> Result<Vec<(String, Sealed)>, StoreError> {
-        let mut all = cmd("HGETALL");
-        all.arg(namespace_key(namespace));
-        let found: Vec<(String, String)> = self.link.ask(all).await?;
-        Ok(found.into_iter().filter_map(|(name, value)| Some((name, sealed(&value)?))).collect())
+    async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError> {
+        let mut all = cmd("ZRANGE");
+        all.arg(names_key(namespace)).arg(0).arg(-1);
+        self.link.ask(all).await
     }
 
-    async fn put(&self, namespace: &str, name: &str, record: Sealed, expect: &Expect) -> Result<bool, StoreError> {
+    async fn put(&self, namespace: &str, name: &str, writing: Writing<'_>) -> Result<bool, StoreError> {
+        let Writing { sealed, ends_at, expect } = writing;
         let expected = match expect {
             Expect::Anything => "*",
             Expect::Absent => "",
             Expect::Version(version) => &version.0,
         };
-        let mut put = scripts::PUT.key(namespace_key(namespace));
-        put.arg(name).arg(format!("{}{}", record.version.0, record.text)).arg(expected).arg(Version::LENGTH);
+        let now = self.clock.now();
+        let end = ends_at.map(|end| now.plus(Duration::from_millis(self.left(end))).millis().to_string());
+        let mut put = scripts::PUT.key(record_key(namespace, name));
+        put.key(names_key(namespace));
+        put.arg(name).arg(format!("{}{}", sealed.version.0, sealed.text)).arg(expected).arg(Version::LENGTH);
+        put.arg(now.millis()).arg(end.as_deref().unwrap_or("inf"));
         self.link.run(put).await
     }
 
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
-        let mut delete = cmd("HDEL");
-        delete.arg(namespace_key(namespace)).arg(name);
-        self.link.ask(delete).await
+        let mut delete = scripts::DELETE.key(record_key(namespace, name));
+        delete.key(names_key(namespace)).arg(name);
+        self.link.run(delete).await
     }
 
     async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError> {

@@ -26,6 +26,7 @@ redis.call('INCRBY', key, 1)
 redis.call('DEL', key)
 redis.call('ZADD', key, 1, 'x')
 redis.call('ZRANGE', key, 0, -1)
+redis.call('PERSIST', key)
 redis.call('ZREMRANGEBYSCORE', key, '-inf', 0)
 redis.call('ZREM', key, 'x')
 return redis.call('DEL', key)",

@@ -1,4 +1,4 @@
-//! The few things that must happen on the server as one, each on one key, so that a cluster can run them.
+//! The few things that must happen on the server as one, each on keys of one hash tag, so that a cluster can run them.
 
 use std::sync::LazyLock;
 
@@ -36,17 +36,37 @@ return 1",
     )
 });
 
-/// Compares a record's version and sets. `KEYS[1]` the namespace; `ARGV` name, value, the version expected (`*` any, empty
-/// for none yet), a version's length. Asked again, since its answer was lost, it finds its own version there and says yes.
+/// Compares a record's version and sets, lists its name, drops the names of those that have ended, and lets the list live as
+/// long as its longest record. `KEYS[1]` the record, `KEYS[2]` the list; `ARGV` name, value, the version expected (`*` any,
+/// empty for none yet), a version's length, now, its end (`inf` for none), both in milliseconds. Asked again, since its answer
+/// was lost, it finds its own version there and says yes.
 pub(super) static PUT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-local value = redis.call('HGET', KEYS[1], ARGV[1])
+local function left(moment) return string.format('%.0f', tonumber(moment) - tonumber(ARGV[5])) end
+local value = redis.call('GET', KEYS[1])
 local version = value and string.sub(value, 1, tonumber(ARGV[4])) or ''
 if version == string.sub(ARGV[2], 1, tonumber(ARGV[4])) then return 1 end
 if ARGV[3] ~= '*' and version ~= ARGV[3] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if ARGV[6] == 'inf' then
+    redis.call('SET', KEYS[1], ARGV[2])
+else
+    redis.call('SET', KEYS[1], ARGV[2], 'PX', left(ARGV[6]))
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[5])
+redis.call('ZADD', KEYS[2], ARGV[6], ARGV[1])
+local last = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]
+if last == 'inf' then redis.call('PERSIST', KEYS[2]) else redis.call('PEXPIRE', KEYS[2], left(last)) end
 return 1",
+    )
+});
+
+/// Forgets a record and its name. `KEYS[1]` the record, `KEYS[2]` the list; `ARGV` name.
+pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+redis.call('ZREM', KEYS[2], ARGV[1])
+return redis.call('DEL', KEYS[1])",
     )
 });
 

@@ -9,9 +9,9 @@ use tokio::runtime::Handle;
 use upwarden::clock::SystemClock;
 use upwarden::seal::{Key, Keyring, Ring};
 use upwarden::secret::Secret;
-use upwarden::store::{Config, Held, Store, StoreError, open_store};
+use upwarden::store::{Config, Expect, Held, NewRecord, Store, StoreError, open_store};
 
-use super::world::{LIFETIME, World, session, within};
+use super::world::{LIFETIME, START, World, session, within};
 
 const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("upwarden");
 /// Names the file to the child, and the ring's key.
@@ -46,6 +46,8 @@ async fn a_file_that_is_no_store_is_told() {
 async fn a_file_survives_a_restart_and_is_swept_of_what_has_ended() {
     let mut world = World::embedded();
     let value = world.save(session("aa", "1")).await;
+    let record = NewRecord { bytes: b"x", expires_at: Some(START.plus(LIFETIME)) };
+    within(world.store.put("notes", "aa", record, &Expect::Absent)).await.unwrap().unwrap();
     world.store = World::cookie().store;
     world.store = world.open_again().unwrap();
     assert!(world.open(&value).await.is_some());

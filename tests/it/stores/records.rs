@@ -5,7 +5,8 @@ use std::time::Duration;
 use upwarden::seal::Purpose;
 use upwarden::store::{Expect, NewRecord, StoreError};
 
-use super::world::{START, World, key, ring, within};
+use super::tokens::add;
+use super::world::{LIFETIME, START, World, key, ring, until, within};
 
 #[tokio::test]
 async fn a_grant_is_rotated_by_one_who_has_read_it() {
@@ -70,6 +71,47 @@ async fn records_are_listed_by_namespace_until_they_end() {
 }
 
 #[tokio::test]
+async fn a_record_that_has_ended_makes_room_for_a_new_one() {
+    for world in World::keeping() {
+        let put = async |expect: &Expect| {
+            let end = Some(upwarden::clock::Clock::now(&*world.clock).plus(Duration::from_millis(1)));
+            within(world.store.put("pat", "a", NewRecord { bytes: b"x", expires_at: end }, expect)).await.unwrap()
+        };
+        let version = put(&Expect::Absent).await.unwrap();
+        world.clock.advance(Duration::from_millis(1));
+        // A server has a clock of its own.
+        until(async || put(&Expect::Absent).await).await;
+        assert!(put(&Expect::Version(version)).await.is_none(), "{}: it is another one", world.kind);
+    }
+}
+
+#[tokio::test]
+async fn a_server_forgets_records_and_their_names_by_itself() {
+    let Some(world) = World::valkey() else { return };
+    let mut admin = world.server.as_ref().unwrap().admin().await;
+    let mut left = async |key: &str| -> i64 {
+        redis::cmd("PTTL").arg(format!("upwarden:{{r:pat}}:{key}")).query_async(&mut admin).await.unwrap()
+    };
+    let put = async |name: &str, minutes: Option<u64>| {
+        let expires_at = minutes.map(|minutes| START.plus(Duration::from_mins(minutes)));
+        let record = NewRecord { bytes: b"x", expires_at };
+        within(world.store.put("pat", name, record, &Expect::Anything)).await.unwrap().unwrap();
+    };
+    put("long", Some(60)).await;
+    put("short", Some(1)).await;
+    for (key, minutes) in [("r:long", 60), ("r:short", 1), ("n", 60)] {
+        let most = minutes * 60_000;
+        assert!((most - 50_000..=most).contains(&left(key).await), "{key}");
+    }
+    put("endless", None).await;
+    put("long", Some(60)).await;
+    assert_eq!([left("r:endless").await, left("n").await], [-1, -1]);
+    assert!(within(world.store.delete("pat", "endless")).await.unwrap());
+    put("short", Some(1)).await;
+    assert!(left("r:endless").await == -2 && left("n").await > 0);
+}
+
+#[tokio::test]
 async fn a_counter_adds_up_until_its_day_is_over() {
     for world in World::keeping() {
         let tomorrow = START.plus(Duration::from_hours(24));
@@ -93,6 +135,9 @@ async fn whoever_reads_the_store_reads_nothing_even_with_the_ring() {
         let session = super::session("aa", "1181921839933591552");
         let value = world.save(session).await;
         within(world.store.put_grant("service", b"oauth2v2_grant", &Expect::Absent)).await.unwrap();
+        let held = world.open(&value).await.unwrap();
+        within(world.store.share(&held, START.plus(LIFETIME))).await.unwrap();
+        add(&world, "1181921839933591552", Duration::from_secs(60)).await;
         assert!(world.open(&value).await.is_some());
         let values = dump(&mut world).await;
         let text = String::from_utf8_lossy(&values.concat()).into_owned();

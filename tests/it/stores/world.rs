@@ -20,8 +20,8 @@ use upwarden::store::{Config, Held, Store, StoreError, open_store};
 /// No wait of a test is longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the documentation says the server must allow.
-const ACL: &str = "~upwarden:* +ping +get +set +del +exists +hget +hset +hdel +hgetall +incrby +pexpire +pttl +zadd +zrem \
-                   +zrange +zremrangebyscore +eval +evalsha +script|load";
+const ACL: &str = "~upwarden:* +ping +get +set +del +exists +incrby +persist +pexpire +pttl +zadd +zrem +zrange \
+                   +zremrangebyscore +eval +evalsha +script|load";
 
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_485_600);
 pub(super) const LIFETIME: Duration = Duration::from_hours(14 * 24);
