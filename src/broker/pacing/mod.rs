@@ -209,7 +209,12 @@ impl Pacer {
             answers.push((state.waiting.remove(&id), Err(late)));
         }
         state.driven = step.again.is_some();
+        let wants = state.driven && state.schedule.is_shared();
         drop(state);
+        if wants {
+            // What went may have made room for the next leases.
+            self.wanted.notify_one();
+        }
         // Outside the lock, since a turn that nobody takes locks it.
         for (sender, answer) in answers {
             let unheard = match sender {

@@ -195,6 +195,12 @@ impl Schedule {
         self.share.is_some()
     }
 
+    /// Whether it shares, and keeps to its part all the same.
+    #[cfg(test)]
+    pub(super) fn is_careful(&self, wall: Timestamp) -> bool {
+        self.share.as_ref().is_some_and(|share| !share.alone() && share.careful(wall))
+    }
+
     /// What is to be asked of the shared counters, or when to look again for it.
     pub(super) fn errand(&mut self, wall: Timestamp) -> Result<Errand, Timestamp> {
         let moment = self.read(wall);
