@@ -118,7 +118,7 @@ impl Facts {
 }
 
 /// RFC 9110 section 8.6: digits and nothing else. A list of equal numbers is allowed to be read as one; we do not.
-fn number(value: &[u8]) -> Result<u64, Refusal> {
+pub fn number(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() {
         return Err(Refusal::LengthMalformed);
     }

@@ -16,10 +16,10 @@ mod refusal;
 mod request;
 mod response;
 
-pub use bytes::is_host;
-pub use fields::forbidden_in_trailers;
+pub use bytes::{is_host, is_token};
+pub use fields::{forbidden_in_trailers, number};
 pub use refusal::Refusal;
-pub use request::{Method, RequestHead, RequestReader};
+pub use request::{Method, RequestHead, RequestReader, is_served};
 pub use response::{ResponseHead, ResponseReader};
 
 /// The most a message may hold of what must be kept back to be read.

@@ -178,8 +178,7 @@ fn start(line: &[u8], at: usize) -> Result<Start, Refusal> {
         _ if memchr::memchr(b' ', version).is_some() || target.is_empty() => return Err(Refusal::RequestLine),
         _ => return Err(Refusal::Version),
     };
-    // Methods are case-sensitive (RFC 9110 section 9.1), but an app behind us might not know.
-    if method.eq_ignore_ascii_case(b"CONNECT") || method.eq_ignore_ascii_case(b"TRACE") {
+    if !is_served(method) {
         return Err(Refusal::MethodUnsupported);
     }
     let authority = authority(method, target)?.map(|(from, to)| {
@@ -188,6 +187,12 @@ fn start(line: &[u8], at: usize) -> Result<Start, Refusal> {
     });
     let method = if method == b"HEAD" { Method::Head } else { Method::Other };
     Ok(Start { method, http_10, authority })
+}
+
+/// Whether requests of this method go on. Methods are case-sensitive (RFC 9110 section 9.1), but an app behind us might
+/// not know.
+pub fn is_served(method: &[u8]) -> bool {
+    !method.eq_ignore_ascii_case(b"CONNECT") && !method.eq_ignore_ascii_case(b"TRACE")
 }
 
 /// Which form the target has (RFC 9112 section 3.2), and where in it the authority of an absolute form stands.

@@ -28,7 +28,7 @@ use super::io::Io;
 use super::streams::{Flight, Streams};
 use super::{Limits, Peer, Refused};
 use crate::body::Body;
-use crate::framing::{Refusal, is_host};
+use crate::framing::{Refusal, is_host, is_served, number};
 use crate::telemetry::metrics;
 
 /// Requests at a time on one connection.
@@ -211,7 +211,7 @@ fn shape(parts: &mut request::Parts, limits: &Limits) -> Result<(), Refused> {
     if parts.headers.len() > limits.head_fields {
         return Err(Refusal::TooManyFields.into());
     }
-    if matches!(parts.method.as_str(), "CONNECT" | "TRACE") {
+    if !is_served(parts.method.as_str().as_bytes()) {
         return Err(Refusal::MethodUnsupported.into());
     }
     // RFC 9113 section 8.3.1: only OPTIONS may have it; the whole server is nobody's resource here.
@@ -224,6 +224,10 @@ fn shape(parts: &mut request::Parts, limits: &Limits) -> Result<(), Refused> {
     single(HOST, Refusal::HostRepeated)?;
     single(CONTENT_LENGTH, Refusal::LengthRepeated)?;
     single(AUTHORIZATION, Refusal::FieldRepeated)?;
+    // h2 lets an empty one pass where the stream has no data.
+    if let Some(length) = parts.headers.get(CONTENT_LENGTH) {
+        number(length.as_bytes())?;
+    }
     // RFC 9113 section 8.2.1; HTTP/1 would drop the space and so change the value.
     let spaced = |value: &HeaderValue| matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']);
     if parts.headers.values().any(spaced) {

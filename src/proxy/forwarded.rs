@@ -49,7 +49,7 @@ impl Origin {
         let Some(address) = peer.filter(|peer| believes(*peer)) else {
             return Self { peer, client: peer, https: tls, host, port: None, trusted: false };
         };
-        let told = if [FOR, PROTO, FORWARDED_HOST, PORT].iter().any(|name| headers.contains_key(name)) {
+        let told = if is_by_family(headers) {
             Told::by_family(headers, address, believes)
         } else {
             Told::by_forwarded(headers, address, believes)
@@ -184,17 +184,51 @@ pub struct Claims {
 
 impl Claims {
     /// Reads them. What is no text keeps its place in the chains, as one who is not known: an app that reads them must
-    /// not stumble over a stranger's byte, and pass by what stands behind it.
+    /// not stumble over a stranger's byte, and pass by what stands behind it. Both chains tell what the believed one
+    /// does: which of them an app reads is its own choice, and the other may be a stranger's.
     pub fn read(headers: &HeaderMap) -> Self {
-        let chain = |mut known: Vec<Option<&str>>, unknown: &str| {
-            known.reverse();
-            let known: Vec<&str> = known.into_iter().map(|known| known.unwrap_or(unknown)).collect();
-            (!known.is_empty()).then(|| known.join(", "))
-        };
-        let forwarded: Vec<&HeaderValue> = headers.get_all(FORWARDED).iter().collect();
-        let forwarded = forwarded.into_iter().rev().flat_map(element).collect();
-        Self { addresses: chain(addresses(headers, &FOR), "unknown"), forwarded: chain(forwarded, "for=unknown") }
+        if is_by_family(headers) {
+            let known = addresses(headers, &FOR);
+            let nodes: Vec<String> = known.iter().map(|claim| claim.and_then(address)).map(element_of).collect();
+            let known: Vec<&str> = known.into_iter().map(|claim| claim.unwrap_or(UNKNOWN)).collect();
+            Self { addresses: chain(&known), forwarded: chain(&nodes) }
+        } else {
+            let lines: Vec<&HeaderValue> = headers.get_all(FORWARDED).iter().collect();
+            let elements = lines.into_iter().rev().flat_map(element).map(|element| element.unwrap_or("for=unknown"));
+            let named = hops(headers).into_iter().map(|hop| address(hop?.client.as_deref()?));
+            let named: Vec<String> =
+                named.map(|named| named.map_or_else(|| UNKNOWN.to_owned(), |named| named.to_string())).collect();
+            Self { addresses: chain(&named), forwarded: chain(&elements.collect::<Vec<&str>>()) }
+        }
     }
+}
+
+const UNKNOWN: &str = "unknown";
+
+/// Whether a trusted proxy tells of its client by `X-Forwarded-*`, and `Forwarded` is a stranger's.
+fn is_by_family(headers: &HeaderMap) -> bool {
+    [FOR, PROTO, FORWARDED_HOST, PORT].iter().any(|name| headers.contains_key(name))
+}
+
+/// RFC 7239 section 6: an IPv6 address stands in brackets and quotes.
+fn element_of(client: Option<IpAddr>) -> String {
+    match client {
+        Some(IpAddr::V4(client)) => format!("for={client}"),
+        Some(IpAddr::V6(client)) => format!("for=\"[{client}]\""),
+        None => "for=unknown".to_owned(),
+    }
+}
+
+/// A chain from the left to the right, of what was read from the right.
+fn chain<T: AsRef<str>>(elements: &[T]) -> Option<String> {
+    let mut chain = String::new();
+    for element in elements.iter().rev().map(AsRef::as_ref) {
+        if !chain.is_empty() {
+            chain.push_str(", ");
+        }
+        chain.push_str(element);
+    }
+    (!chain.is_empty()).then_some(chain)
 }
 
 #[cfg(test)]
@@ -285,6 +319,22 @@ mod tests {
             assert_eq!((client(&fields).as_str(), origin.https), ("10.0.0.1", false), "{name}");
             assert!(origin.host.is_none_or(|host| host == "a"), "{name}");
         }
+    }
+
+    #[test]
+    fn both_chains_tell_what_was_believed() {
+        let both = |fields: &[(&'static str, &str)]| {
+            let (_, headers) = told("10.0.0.1", fields, PROXY);
+            ["x-forwarded-for", "forwarded"].map(|name| headers.get(name).unwrap().to_str().unwrap().to_owned())
+        };
+        let end = "for=10.0.0.1;proto=http";
+        let claims = [("x-forwarded-for", "5.6.7.8, [2001:db8::1]:80, x"), ("forwarded", "for=1.2.3.4")];
+        let expected = format!("for=5.6.7.8, for=\"[2001:db8::1]\", for=unknown, {end}");
+        assert_eq!(both(&claims), ["5.6.7.8, [2001:db8::1]:80, x, 10.0.0.1", expected.as_str()]);
+        let chain = "for=\"[2001:db8::1]:80\", for=_hidden, proto=http, for=5.6.7.8";
+        let expected = "2001:db8::1, unknown, unknown, 5.6.7.8, 10.0.0.1";
+        assert_eq!(both(&[("forwarded", chain)]), [expected.to_owned(), format!("{chain}, {end}")]);
+        assert_eq!(both(&[("x-forwarded-proto", "http"), ("forwarded", "for=1.2.3.4")]), ["10.0.0.1", end]);
     }
 
     #[test]

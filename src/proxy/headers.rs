@@ -12,6 +12,8 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
 };
 
+use crate::framing::is_token;
+
 /// `X-Request-Id`.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `X-Upwork-API-TenantId`: the organization a call acts for (Upwork's GraphQL documentation).
@@ -50,6 +52,12 @@ const OURS: [&str; 8] = [
 /// Fields that name another path than the target does, which some apps prefer to the target: what was judged is what is
 /// asked for (docs/lessons.md 15), so nobody's go on.
 const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+
+/// Fields that frame a message; who reads `Content_Length` as one would read another message than we judged.
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
+
+/// Set as `HTTP_PROXY` by CGI, it would choose the app's own proxy (CVE-2016-5385).
+const CGI_PROXY: &str = "proxy";
 
 /// What goes on from a caller to Upwork; nothing else does.
 const TO_API: [HeaderName; 17] = [
@@ -99,7 +107,7 @@ impl AppHeaders {
         let upgrade = requested_upgrade(&headers);
         let trailers = accepts_trailers(&headers);
         strip_hop_by_hop(&mut headers);
-        drop_ours(&mut headers);
+        drop_what_misleads(&mut headers);
         drop_cookies(&mut headers, owns);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -227,31 +235,34 @@ pub(super) fn clean_api_answer(headers: &mut HeaderMap) {
     debug_assert!(!headers.contains_key(CLEAR_SITE_DATA));
 }
 
-/// The protocol a client asks to switch to, where it asks as RFC 9110 section 7.8 says.
+/// The protocols a client asks to switch to, where it asks as RFC 9110 section 7.8 says; all of them, or none.
 pub fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(UPGRADE)?;
-    let named = headers.get_all(CONNECTION).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    // h2c by Upgrade was taken back by RFC 9113 section 3.1; a switch behind our back is how requests are smuggled.
-    let known = !tokens(protocol).any(|token| token.to_ascii_lowercase().starts_with("h2c"));
-    (named && known).then(|| protocol.clone())
+    let protocols = headers.get(UPGRADE)?;
+    let named = headers.get_all(CONNECTION).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    let mut members = tokens(protocols).peekable();
+    (named && members.peek().is_some() && members.all(may_switch)).then(|| protocols.clone())
+}
+
+/// Whether `member` is a protocol, and none that carries requests of its own, which nobody would judge: h2c by Upgrade was
+/// taken back by RFC 9113 section 3.1, `TLS` and `HTTP` are RFC 2817's. Any byte that is none of a name's (RFC 9110
+/// section 7.8: `token ["/" token]`) makes it none, since an app may pass it by and read the rest.
+fn may_switch(member: &[u8]) -> bool {
+    let begins = |name: &[u8]| member.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    member.splitn(2, |byte| *byte == b'/').all(is_token) && ![&b"h2"[..], b"http", b"tls"].into_iter().any(begins)
 }
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case("trailers"))
+    headers.get_all(TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"))
 }
 
-fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|token| !token.is_empty())
+/// A list's members, by bytes: one that is no text must not hide the others.
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 /// Every field that any `Connection` line names (RFC 9110 section 7.6.1).
 fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(tokens)
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .collect()
+    headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|token| HeaderName::from_bytes(token).ok()).collect()
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -268,8 +279,12 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn drop_ours(headers: &mut HeaderMap) {
-    strip_where(headers, |name| OURS.iter().chain(&PATHS).any(|ours| reads_as(name, ours)));
+fn drop_what_misleads(headers: &mut HeaderMap) {
+    strip_where(headers, |name| {
+        OURS.iter().chain(&PATHS).any(|ours| reads_as(name, ours))
+            || FRAMING.iter().any(|framing| name != *framing && reads_as(name, framing))
+            || name == CGI_PROXY
+    });
 }
 
 /// Whether some server takes the field `name` for `known`, which is in lower case.

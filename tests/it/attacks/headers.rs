@@ -16,7 +16,8 @@ const IDENTITY: &str = "X-Upwork-User-Id: evil¦x-upwork-user-id:evil¦X-UPWORK-
     X-Upwork-User-Name: evil¦x-upwork-user_name: evil¦X-Upwork-Organization-Id: evil¦\
     X_Upwork_Organization_Id: evil¦X-Upwork-Ticket: evil¦x_upwork_ticket: evil¦X-Forwarded-User: evil¦\
     X_Forwarded_User: evil¦x.forwarded.user: evil¦X-Request-Id: evil¦x_request_id: evil¦X-Upwarden-Secret: evil¦\
-    X-Original-URL: /evil¦X-Rewrite-URL: /evil¦X_Original_URL: /evil";
+    X-Original-URL: /evil¦X-Rewrite-URL: /evil¦X_Original_URL: /evil¦\
+    Content_Length: evil¦Transfer_Encoding: evil¦transfer.encoding: evil¦Proxy: http://evil";
 
 /// Lines that a stranger may send to look as if they came from elsewhere.
 const CLAIMS: &str = "X-Forwarded-For: 10.66.66.66¦X_Forwarded_For: 10.66.66.66¦x.forwarded.for: 10.66.66.66¦\
