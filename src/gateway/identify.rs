@@ -8,7 +8,7 @@ use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
 use super::Shared;
 use super::ends::Over;
 use super::fault::Fault;
-use crate::session::Session;
+use crate::session::{Session, User};
 use crate::store::{Held, SessionChange, StoreError};
 use crate::telemetry::metrics::Opened;
 
@@ -90,4 +90,9 @@ impl Shared {
         let age = ends_at.since(self.clock.now());
         self.jar.set(&value, age, seen).map_err(|error| Fault::SessionTooLarge(error.bytes))
     }
+}
+
+/// Name, or nid, and id.
+pub(super) fn shown_as(user: &User) -> (String, String) {
+    (user.name.clone().unwrap_or_else(|| user.nid.clone()), user.id.clone())
 }

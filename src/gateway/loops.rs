@@ -1,17 +1,19 @@
 //! Sign-ins that go round in circles: counted, stopped, and their cause measured.
 //!
-//! In: a navigation that shows no session; a callback that cannot be used. Out: the cause, once three in a row did not hold.
+//! In: a navigation, with a session or without; a callback that cannot be used. Out: the cause, once three in a row did not
+//! hold.
 //! Failed callbacks are counted inside the sealed state, which comes back even when cookies do not. Sign-ins that went well
 //! and left no session behind (a cookie too big, a key that only one replica has) are counted in a cookie of their own,
 //! which lives a minute and is no secret: whoever changes it stops nobody but himself. It is set from the second on, as
-//! far as this process remembers the first.
+//! far as this process remembers the first. A navigation that shows its session again, and is let in, ends the row: that
+//! sign-in held, however soon its session ends afterwards.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
 
 use super::sign_in::same_authority;
 use super::{Answer, Ask, Shared};
@@ -19,10 +21,12 @@ use crate::clock::Timestamp;
 use crate::oauth::callback::StateFault;
 use crate::oauth::login::{MOST_FAILURES, State};
 use crate::pages::texts::Loop;
+use crate::policy::Decision;
 use crate::router::ReturnTo;
 use crate::seal::Purpose;
+use crate::session::Session;
 use crate::session::cookie::{Jar, pairs};
-use crate::store::Held;
+use crate::store::{Held, SessionChange};
 
 use super::fault::Fault;
 use crate::telemetry::metrics::SignIn;
@@ -39,28 +43,59 @@ const CLOSE: u64 = 60;
 /// Sign-ins remembered at the most.
 const MOST_REMEMBERED: usize = 10_000;
 
-/// Who signed in lately: address and `User-Agent`, as a hash. A neighbour with the same browser is taken for the same, which
-/// does no more than give him the counting cookie.
+/// Who signed in lately and has not shown the session yet: address and `User-Agent`, as a hash. A neighbour with the same
+/// browser is taken for the same, which does no more than give him the counting cookie.
 #[derive(Debug, Default)]
 pub(super) struct Entered {
     hasher: RandomState,
-    known: Mutex<HashMap<u64, Timestamp>>,
+    known: Mutex<HashMap<u64, Entry>>,
+}
+
+/// A sign-in, and which session it made.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at: Timestamp,
+    session: u64,
 }
 
 impl Entered {
-    /// Notes a sign-in; whether there was another one just before.
-    fn again(&self, ask: &Ask, now: Timestamp) -> bool {
-        let agent = ask.head.headers.get(http::header::USER_AGENT);
-        let key = self.hasher.hash_one((ask.origin.client, agent));
+    fn client(&self, ask: &Ask) -> u64 {
+        self.hasher.hash_one((ask.origin.client, ask.head.headers.get(http::header::USER_AGENT)))
+    }
+
+    fn session(&self, session: &Session) -> u64 {
+        self.hasher.hash_one(&session.id)
+    }
+
+    /// Notes a sign-in; whether there was another one just before, whose session was not shown since.
+    fn again(&self, client: u64, entry: Entry) -> bool {
+        let now = entry.at;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_REMEMBERED {
-            known.retain(|_, at| now.since(*at) <= IN_A_ROW);
+            known.retain(|_, before| now.since(before.at) <= IN_A_ROW);
             if known.len() >= MOST_REMEMBERED {
                 known.clear();
             }
         }
-        known.insert(key, now).is_some_and(|before| now.since(before) <= IN_A_ROW)
+        known.insert(client, entry).is_some_and(|before| now.since(before.at) <= IN_A_ROW)
     }
+
+    /// Only by its own session: a neighbour's that holds says nothing of one that does not.
+    fn forget(&self, client: u64, session: u64) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&client).is_some_and(|entry| entry.session == session) {
+            known.remove(&client);
+        }
+    }
+}
+
+/// What is forgotten of a sign-in that held.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// Client and session, where the sign-in may be remembered.
+    entry: Option<(u64, u64)>,
+    /// Clear the counting cookie.
+    lines: Vec<HeaderValue>,
 }
 
 /// The cookie that counts: `NAME-tries`.
@@ -98,8 +133,9 @@ impl Shared {
     }
 
     /// A sign-in that went well, of a browser that showed no session.
-    pub(super) fn count_entry(&self, ask: &Ask, bytes: usize) -> Vec<HeaderValue> {
-        let again = self.entered.again(ask, self.clock.now());
+    pub(super) fn count_entry(&self, ask: &Ask, session: &Session, bytes: usize) -> Vec<HeaderValue> {
+        let entry = Entry { at: self.clock.now(), session: self.entered.session(session) };
+        let again = self.entered.again(self.entered.client(ask), entry);
         match self.tries(&ask.head.headers) {
             Some(tries) => self.count(ask, tries.count.saturating_add(1), bytes),
             None if again => self.count(ask, 2, bytes),
@@ -111,6 +147,40 @@ impl Shared {
         let tries = Tries { count, bytes, at: self.clock.now() };
         // So short a value always fits.
         self.tries.set(&tries.text(), IN_A_ROW, &ask.head.headers).unwrap_or_default()
+    }
+
+    /// Looks, before the request goes on, whether it shows that the last sign-in held. Only a navigation does, as the one
+    /// that a sign-in leads to: what another tab fetches may reach a replica that has the key, while navigations do not.
+    pub(super) fn shown_again(&self, ask: &Ask, decision: Decision, held: Option<&Held>) -> Shown {
+        let Some(held) = held.filter(|_| decision == Decision::Allow && ask.looking.navigation) else {
+            return Shown::default();
+        };
+        let (headers, session) = (&ask.head.headers, &held.session);
+        // A sign-in that lies back further is not remembered as one in a row: no lock for it.
+        let young = self.clock.now().since(session.began_at) <= IN_A_ROW;
+        let counted = pairs(headers).any(|(name, _)| self.tries.owns(name));
+        Shown {
+            entry: young.then(|| (self.entered.client(ask), self.entered.session(session))),
+            lines: if counted { self.tries.clear(headers) } else { Vec::new() },
+        }
+    }
+
+    /// The sign-in held, unless Upwork ended the session just now: nothing before it counts any more.
+    pub(super) fn end_row(&self, shown: Shown, mut answer: Answer) -> Answer {
+        if matches!(answer.change, SessionChange::End(_)) {
+            return answer;
+        }
+        if let Some((client, session)) = shown.entry {
+            self.entered.forget(client, session);
+        }
+        let headers = answer.response.headers_mut();
+        if !shown.lines.is_empty() {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        for line in shown.lines {
+            headers.append(SET_COOKIE, line);
+        }
+        answer
     }
 
     /// Why this browser is not sent to sign in once more, where the last three did not hold.
@@ -135,7 +205,7 @@ impl Shared {
         }
         let ring = self.ring.now();
         let opened = values.iter().find_map(|value| ring.open(Purpose::Session, value));
-        match opened.map(|opened| crate::session::Session::from_bytes(&opened.bytes)) {
+        match opened.map(|opened| Session::from_bytes(&opened.bytes)) {
             None => Loop::KeyChanged,
             Some(Some(session)) => {
                 let issued_at = session.tokens.issued_at;

@@ -56,6 +56,7 @@ use answer::Style;
 use ends::SessionEnds;
 use facts::Looking;
 use fault::Fault;
+use identify::shown_as;
 use limits::{InFlight, Placed, SignIns};
 use passage::{End, Passage};
 use tickets::Tickets;
@@ -331,12 +332,14 @@ impl Gateway {
             return answer;
         }
         let decision = shared.decide(&ask, target, held.as_ref());
-        match (decision, held) {
+        let shown = shared.shown_again(&ask, decision, held.as_ref());
+        let answer = match (decision, held) {
             (Decision::Allow, Some(held)) if target == Target::Api => Box::pin(self.call(ask, body, route, held)).await,
             (Decision::Allow, who) => self.forward(ask, body, (who, target), peer).await,
             (Decision::AllowAnonymous, _) => self.forward(ask, body, (None, target), peer).await,
             (refusal, held) => shared.refuse(&ask, refusal, held.as_ref()),
-        }
+        };
+        shared.end_row(shown, answer)
     }
 }
 
@@ -392,9 +395,4 @@ impl Shared {
         let refused = if let Fault::Refused(refused) = fault { Some(*refused) } else { None };
         Answer { fault: Some(told.name), user, refused, ..answer::fault(fault, style, place.as_ref()).into() }
     }
-}
-
-/// Name, or nid, and id.
-fn shown_as(user: &session::User) -> (String, String) {
-    (user.name.clone().unwrap_or_else(|| user.nid.clone()), user.id.clone())
 }

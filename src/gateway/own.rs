@@ -56,15 +56,17 @@ impl Gateway {
             Ok(held) => held,
             Err(error) => return shared.fault(&ask, &Fault::StoreDown(error.to_string())),
         };
-        match (shared.decide(&ask, Target::Own, held.as_ref()), held) {
+        let decision = shared.decide(&ask, Target::Own, held.as_ref());
+        match (decision, held) {
             (Decision::Allow, Some(held)) => {
+                let shown = shared.shown_again(&ask, decision, Some(&held));
                 let answer = if endpoint == AuthPath::Session {
                     shared.session_json(&held)
                 } else {
                     self.account(&ask, &held).await
                 };
                 let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
-                answer.user(&held).change(change)
+                shared.end_row(shown, answer.user(&held).change(change))
             }
             (Decision::SignIn, _) if endpoint == AuthPath::Session => {
                 shared.fault(&ask, &Fault::SignInRequired { sent: false })

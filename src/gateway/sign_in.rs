@@ -283,7 +283,7 @@ impl Gateway {
         };
         if fresh {
             let bytes = cookies.iter().map(HeaderValue::len).sum();
-            cookies.extend(shared.count_entry(ask, bytes));
+            cookies.extend(shared.count_entry(ask, &held.session, bytes));
         }
         shared.metrics.sign_in(SignIn::Completed);
         tracing::info!(request_id = %ask.id, user = held.session.user.id, "signed in");

@@ -10,7 +10,7 @@ use crate::harness::{Answer, App, Browser, Client, FREELANCER, World, between};
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Posts what stands behind the `#` of `back`, as the page's script does.
-async fn hand_over(world: &World, client: &Client, back: &str) -> Answer {
+pub(super) async fn hand_over(world: &World, client: &Client, back: &str) -> Answer {
     let (_, fragment) = back.split_once('#').unwrap();
     let call = client.call(Method::POST, "/upwork/auth/callback").body(Body::full(fragment.to_owned()));
     let call = call.header("content-type", FORM).header("accept", "text/html").header("origin", &world.url(""));

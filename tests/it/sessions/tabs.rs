@@ -140,13 +140,91 @@ async fn the_way_out_of_a_circle_is_one_more_sign_in() {
         let answer = world.sign_in_with(&client, FREELANCER, "/upwork/auth/login?return_to=/x").await;
         assert_eq!(answer.location(), "/x");
     }
-    assert_eq!(client.navigate("/x").await.status, 200, "a session that holds is not asked about circles");
+    assert_eq!(client.twin().navigate("/x").await.status, 200, "a session that holds is not asked about circles");
     forget(&client, &["upwarden"]);
     assert_eq!(client.navigate("/x").await.status, 400);
     assert!(client.navigate("/x").await.text().contains("Sign in again"));
     let link = "/upwork/auth/login?return_to=/x";
     assert_eq!(world.sign_in_with(&client, FREELANCER, link).await.location(), "/x");
     assert_eq!(client.navigate("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn sessions_that_held_and_ended_are_no_circle() {
+    // Upwork ends each of them.
+    let world = World::new().start();
+    let client = world.client();
+    for _ in 0..5 {
+        assert_eq!(world.sign_in_with(&client, FREELANCER, "/x").await.location(), "/x");
+        assert_eq!(client.navigate("/x").await.status, 200);
+        assert_eq!(client.cookies(), ["upwarden"], "nothing is counted");
+        world.upwork.sandbox.revoke_all();
+        assert_eq!(client.graphql(super::ME).await.problem(), "sign-in-required");
+    }
+    // Each of them lasts four seconds.
+    let short = upwarden::sandbox::Config { token_lifetime: 4 * super::SECOND, ..upwarden::sandbox::Config::default() };
+    let world = World::new().set("upwork.grant", "implicit").upwork(short).start();
+    let client = world.client();
+    for _ in 0..5 {
+        let back = world.callback(&client, "/x").await;
+        assert_eq!(super::implicit::hand_over(&world, &client, &back).await.location(), "/x");
+        assert_eq!(client.navigate("/x").await.status, 200);
+        world.turn(5 * super::SECOND);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_shown_again_ends_the_row() {
+    let world = World::new().start();
+    let client = world.client();
+    for _ in 0..2 {
+        forget(&client, &["upwarden"]);
+        world.sign_in_with(&client, FREELANCER, "/x").await;
+    }
+    assert!(client.cookies().contains(&"upwarden-tries".to_owned()));
+    // What another tab fetches says nothing of what navigations get.
+    assert_eq!(client.fetch("/data").await.set_cookies().len(), 0);
+    let shown = client.navigate("/x").await;
+    assert_eq!((shown.status.as_u16(), shown.header("cache-control")), (200, "no-store"));
+    assert_eq!(client.cookies(), ["upwarden"]);
+    // The account page is where a sign-in may lead, too.
+    for _ in 0..2 {
+        forget(&client, &["upwarden"]);
+        world.sign_in_with(&client, FREELANCER, "/upwork/auth/").await;
+    }
+    assert!(client.cookies().contains(&"upwarden-tries".to_owned()));
+    assert_eq!(client.navigate("/upwork/auth/").await.status, 200);
+    assert_eq!(client.cookies(), ["upwarden"]);
+    assert_eq!(go_round(&world, &|_, client| forget(client, &["upwarden"])).await.0, 3, "it still counts to three");
+}
+
+#[tokio::test]
+async fn a_neighbour_with_the_same_address_and_browser_is_counted_by_his_own_session() {
+    let world = World::new().start();
+    let sign_in = async |client: &Client| {
+        world.sign_in_with(client, FREELANCER, "/x").await;
+        client.cookies().contains(&"upwarden-tries".to_owned())
+    };
+    let (first, second) = (world.client(), world.client());
+    assert!(!sign_in(&first).await);
+    assert_eq!(first.navigate("/x").await.status, 200);
+    assert!(!sign_in(&second).await, "the first one's sign-in held");
+    // A neighbour's session that holds says nothing of one that does not.
+    assert_eq!(first.navigate("/x").await.status, 200);
+    forget(&second, &["upwarden"]);
+    assert!(sign_in(&second).await);
+}
+
+#[tokio::test]
+async fn a_session_that_upwork_ends_at_its_first_use_did_not_hold() {
+    let world = World::new().start();
+    let client = world.client();
+    for _ in 0..3 {
+        // The call finds the grant ended, and begins the next sign-in.
+        assert_eq!(world.sign_in_with(&client, FREELANCER, "/upwork/api/v3/x").await.status, 303);
+        world.upwork.sandbox.revoke_all();
+    }
+    assert!(client.cookie("upwarden-tries").starts_with("3-"), "{:?}", client.cookies());
 }
 
 #[tokio::test]
