@@ -110,10 +110,12 @@ impl SessionEnds {
         }
     }
 
-    /// When the session ends, as long as one of its upgrades lives.
-    pub(super) fn ends_at(&self, session: &str) -> Option<Timestamp> {
+    /// When the session ends, as long as an upgrade with this token lives. Upgrades that come after it have another token,
+    /// and somebody else who looks after them.
+    fn ends_at(&self, session: &str, token: &Weak<CancellationToken>) -> Option<Timestamp> {
         let known = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(session).filter(|watched| watched.token.strong_count() > 0).map(|watched| watched.ends_at)
+        let same = |watched: &&Watched| token.strong_count() > 0 && watched.token.ptr_eq(token);
+        known.get(session).filter(same).map(|watched| watched.ends_at)
     }
 
     /// The session's upgrades end.
@@ -167,20 +169,23 @@ impl Shared {
     pub(super) fn end_with(self: &Arc<Self>, held: &Held) -> Arc<CancellationToken> {
         let (token, first) = self.ends.watch(&held.session, held.session.ends_at(self.session.lifetime));
         if first {
-            tokio::spawn(self.clone().look_after(held.clone()));
+            tokio::spawn(self.clone().look_after(held.clone(), Arc::downgrade(&token)));
         }
         token
     }
 
-    /// As long as one of the session's upgrades lives.
-    async fn look_after(self: Arc<Self>, mut held: Held) {
+    /// As long as one of the session's upgrades with this token lives.
+    async fn look_after(self: Arc<Self>, mut held: Held, token: Weak<CancellationToken>) {
         let id = held.session.id.clone();
-        while let Some(ends_at) = self.ends.ends_at(&id) {
+        while let Some(ends_at) = self.ends.ends_at(&id, &token) {
             let now = self.clock.now();
             if now >= ends_at || !self.may_stay(&held) || self.ends.is_over(&held.session) {
                 return self.ends.end(&id);
             }
             self.clock.sleep_until(ends_at.min(now.plus(LOOK))).await;
+            if token.strong_count() == 0 {
+                return;
+            }
             match self.store.reload(&held).await {
                 Ok(Some(fresh)) => held = fresh,
                 Ok(None) => return self.ends.end(&id),
@@ -252,11 +257,17 @@ mod tests {
             (ends.watch(&a, soon), ends.watch(&a, soon), ends.watch(&b, soon));
         assert!(first && !second);
         ends.extend(&b, Timestamp::from_seconds(20));
-        assert_eq!(ends.ends_at("b"), Some(Timestamp::from_seconds(20)));
+        let of_b = Arc::downgrade(&other);
+        assert_eq!(ends.ends_at("b", &of_b), Some(Timestamp::from_seconds(20)));
         ends.end("a");
         assert!(one.is_cancelled() && same.is_cancelled() && !other.is_cancelled());
         drop(other);
-        assert_eq!(ends.ends_at("b"), None);
+        assert_eq!(ends.ends_at("b", &of_b), None);
+        let (next, first) = ends.watch(&b, soon);
+        let of_next = Arc::downgrade(&next);
+        assert!(first && ends.ends_at("b", &of_b).is_none(), "whoever looked after the one before ends");
+        assert_eq!(ends.ends_at("b", &of_next), Some(soon));
+        drop(next);
         let _watched = ends.watch(&c, soon);
         assert_eq!(ends.watched.lock().unwrap().len(), 1, "what nobody watches is forgotten");
     }

@@ -80,8 +80,9 @@ async fn long_return_addresses_leave_no_long_cookies() {
     assert!(asked.iter().all(|asked| asked.status == 303) && bytes(&client) < 7 << 10, "{} bytes", bytes(&client));
 }
 
-#[tokio::test]
-async fn a_callback_that_comes_twice_redeems_its_code_once() {
+/// A double click: the browser takes its first request back while Upwork is asked. The world, the callback, the browser with
+/// the answer, another with the same cookies; none where the second click came after that answer.
+async fn clicked_twice() -> Option<(World, String, Client, Client)> {
     let world = World::new().start();
     let client = world.client();
     let back = world.callback(&client, "/x").await;
@@ -89,12 +90,29 @@ async fn a_callback_that_comes_twice_redeems_its_code_once() {
     world.fault(&json!({ "token": "slow" }));
     let first = tokio::spawn(client.navigate(&back).attempt());
     within(world.upwork.sandbox.held(1)).await;
-    // A double click: the browser takes its first request back.
     let second = tokio::spawn(again.navigate(&back).into_future());
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     world.upwork.sandbox.release();
-    assert_eq!(within(second).await.unwrap().location(), "/x");
+    let answer = within(second).await.unwrap();
+    assert_eq!(world.counters().token.authorization_code, 1);
+    (answer.status == 303).then(|| {
+        assert_eq!(answer.location(), "/x");
+        (world, back, again, late)
+    })
+}
+
+#[tokio::test]
+async fn a_callback_that_comes_twice_redeems_its_code_once() {
+    let mut tries = 0;
+    // Nothing tells from outside that the second one waits: on a busy machine it may come too late to share the answer.
+    let (world, back, again, late) = loop {
+        if let Some(shared) = clicked_twice().await {
+            break shared;
+        }
+        tries += 1;
+        assert!(tries < 30, "the second click never shares the answer of the first");
+    };
     // Whoever comes with it later gets no session, and does that one no harm.
     assert_eq!(late.navigate(&back).await.page(), "This sign-in was used already");
     assert_eq!(world.counters().token.authorization_code, 1);
