@@ -4,7 +4,7 @@
 //! secret. It never asks the app or Upwork: the app's start may wait for ours.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
@@ -12,10 +12,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use crate::body::Body;
+use crate::recent::lock;
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Doors are open.
     Serving,
     /// Readiness has dropped, doors still serve.
@@ -26,7 +27,7 @@ pub enum Phase {
 
 /// Readiness as a latch that only ever drops, and what else `/readyz` has to say.
 #[derive(Clone, Debug)]
-pub struct Life {
+pub(crate) struct Life {
     phase: Arc<watch::Sender<Phase>>,
     store_down: Arc<Mutex<Option<String>>>,
     notes: Arc<Mutex<Vec<String>>>,
@@ -40,7 +41,7 @@ impl Default for Life {
 
 impl Life {
     /// Goes on to `phase`, never back.
-    pub fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.phase.send_if_modified(|now| {
             let later = phase > *now;
             if later {
@@ -51,24 +52,24 @@ impl Life {
     }
 
     /// Ends when `phase` has come.
-    pub async fn reached(&self, phase: Phase) {
+    pub(crate) async fn reached(&self, phase: Phase) {
         // The sender lives as long as this does, so there is no error to meet.
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
     /// The session store cannot be reached, or can again.
-    pub fn store(&self, down: Option<String>) {
-        *self.store_down.lock().unwrap_or_else(PoisonError::into_inner) = down;
+    pub(crate) fn store(&self, down: Option<String>) {
+        *lock(&self.store_down) = down;
     }
 
     /// What is worth knowing and makes nothing less ready; replaces what was said before.
-    pub fn note(&self, notes: Vec<String>) {
-        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
+    pub(crate) fn note(&self, notes: Vec<String>) {
+        *lock(&self.notes) = notes;
     }
 
     fn readiness(&self) -> (StatusCode, String) {
         let phase = *self.phase.borrow();
-        let down = self.store_down.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let down = lock(&self.store_down).clone();
         let (status, first) = match (phase, down) {
             (Phase::Leaving | Phase::Draining, _) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "not ready: draining".to_owned())
@@ -76,7 +77,7 @@ impl Life {
             (Phase::Serving, Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}")),
             (Phase::Serving, None) => (StatusCode::OK, "ready".to_owned()),
         };
-        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = lock(&self.notes);
         let lines: Vec<&str> = std::iter::once(first.as_str()).chain(notes.iter().map(String::as_str)).collect();
         (status, lines.join("\n"))
     }
@@ -84,7 +85,7 @@ impl Life {
 
 /// The admin door.
 #[derive(Clone, Debug)]
-pub struct Admin {
+pub(crate) struct Admin {
     life: Life,
     metrics: Arc<PrometheusHandle>,
     drain: watch::Sender<bool>,
@@ -92,12 +93,12 @@ pub struct Admin {
 
 impl Admin {
     /// `drain` is set when somebody on loopback asks for it.
-    pub fn new(life: Life, metrics: PrometheusHandle, drain: watch::Sender<bool>) -> Self {
+    pub(crate) fn new(life: Life, metrics: PrometheusHandle, drain: watch::Sender<bool>) -> Self {
         Self { life, metrics: Arc::new(metrics), drain }
     }
 
     /// Answers one request.
-    pub async fn handle(self, request: Request<Body>, peer: SocketAddr) -> Response<Body> {
+    pub(crate) async fn handle(self, request: Request<Body>, peer: SocketAddr) -> Response<Body> {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match (request.uri().path(), request.method()) {
             ("/livez", _) if read => text(StatusCode::OK, "alive"),

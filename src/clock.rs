@@ -70,7 +70,7 @@ impl Timestamp {
 }
 
 /// The future that [`Clock::sleep_until`] gives.
-pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Tells the time and waits for a moment.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {

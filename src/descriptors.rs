@@ -5,10 +5,12 @@
 //! that, connections to upstreams that lie idle are asked back.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+
+use crate::recent::lock;
 
 /// Descriptors for all but connections: listeners, runtimes, the admin door, stores, Upwork; a quarter where there are
 /// few in all.
@@ -59,7 +61,7 @@ impl Descriptors {
 
     /// Whom to ask for an idle connection when there are too few.
     pub fn lend(&self, give_back: GiveBack) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(give_back);
+        lock(&self.idle).push(give_back);
     }
 
     /// For a connection that comes in.
@@ -92,7 +94,7 @@ impl Descriptors {
     /// Whether somebody had one to give back.
     async fn ask_back(&self) -> bool {
         let freed = self.freed.notified();
-        let asked = self.idle.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|give_back| give_back());
+        let asked = lock(&self.idle).iter().any(|give_back| give_back());
         if asked {
             // Whoever drives that connection closes it when it is polled next. In time or not, the caller looks again.
             let _ = tokio::time::timeout(ASKED_BACK.0, freed).await;

@@ -13,6 +13,7 @@
 //!  3  session   proxy     pages
 //!  2  router    seal      listener
 //!  1  secret    clock     body      tls       telemetry  framing   descriptors
+//!  0  recent                                 bounded memories, and how a mutex is locked
 //! ```
 //!
 //! # The life of a request
@@ -32,36 +33,150 @@
 //! - **Personal access token**: a value with which its owner's scripts call the API at the public door.
 //! - **Fault**: anything we answer ourselves instead of what was asked for, with the side that caused it.
 
-pub mod body;
-pub mod clock;
-pub mod descriptors;
-pub mod framing;
-pub mod secret;
-pub mod telemetry;
-pub mod tls;
-
-pub mod listener;
-pub mod router;
-pub mod seal;
-
-pub mod pages;
-pub mod proxy;
-pub mod session;
-
-pub mod policy;
-pub mod store;
-
-pub mod oauth;
-
-pub mod broker;
-
-pub mod admin;
-pub mod gateway;
-pub mod sample_app;
-pub mod sandbox;
-
-pub mod config;
-
-pub mod server;
+mod admin;
+mod body;
+mod broker;
+mod clock;
+mod descriptors;
+mod framing;
+mod gateway;
+mod listener;
+mod oauth;
+mod pages;
+mod policy;
+mod proxy;
+mod recent;
+mod router;
+mod sample_app;
+mod seal;
+mod secret;
+mod session;
+mod store;
+mod telemetry;
+mod tls;
 
 pub mod cli;
+pub mod config;
+pub mod sandbox;
+pub mod server;
+
+/// What the integration tests and fuzz targets use beyond the public modules.
+///
+/// Not part of the API: it may change in any release.
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a mirror of private modules")]
+pub mod testing {
+    pub mod body {
+        pub use crate::body::{Body, Error};
+    }
+    pub mod broker {
+        pub use crate::broker::{ApiTarget, Pace};
+        pub mod pacing {
+            pub use crate::broker::pacing::{CallerId, Pacer};
+        }
+    }
+    pub mod clock {
+        pub use crate::clock::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
+    }
+    pub mod descriptors {
+        pub use crate::descriptors::Descriptors;
+    }
+    pub mod framing {
+        pub use crate::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
+    }
+    pub mod listener {
+        pub use crate::listener::{Address, BodyWatch, Bound, DoorSpec, Drain, Limits, Peer, Refused, bind, run};
+        pub mod plain {
+            pub use crate::listener::plain::serve;
+        }
+    }
+    pub mod oauth {
+        pub use crate::oauth::{Config, Grant, Outbound, ServiceConfig, ServiceGrant};
+        pub mod callback {
+            pub use crate::oauth::callback::{Brought, Browser, Callback, CallbackError};
+        }
+        pub mod login {
+            pub use crate::oauth::login::{Login, LoginJars, State};
+        }
+        pub mod refresh {
+            pub use crate::oauth::refresh::{Keeping, Need, RefreshError, Refresher};
+        }
+        pub mod service {
+            pub use crate::oauth::service::{Parts, Service};
+        }
+        pub mod token {
+            pub use crate::oauth::token::{Answer, Asked, TokenError, read};
+        }
+        pub mod upwork {
+            pub use crate::oauth::upwork::Upwork;
+        }
+    }
+    pub mod pages {
+        pub use crate::pages::{
+            AccountView, Action, CSP, ConfirmView, FragmentView, Frame, LastRefresh, NewToken, Organization, Page,
+            ProblemView, Quota, RefreshOutcome, Revocation, STYLESHEET, SignedOutView, TokenRow, TokensView, User,
+            account, confirm_sign_out, csp_with_script, fragment, problem, signed_out, stylesheet_version,
+        };
+        pub mod curl {
+            pub use crate::pages::curl::Neighbour;
+        }
+        pub mod texts {
+            pub use crate::pages::texts::SIGN_IN_NOT_SENT;
+        }
+    }
+    pub mod proxy {
+        pub mod forwarded {
+            pub use crate::proxy::forwarded::{Claims, Origin};
+        }
+        pub mod headers {
+            pub use crate::proxy::headers::{ApiHeaders, AppHeaders};
+        }
+        pub mod via {
+            pub use crate::proxy::via::Via;
+        }
+    }
+    pub mod router {
+        pub use crate::router::{AuthPath, Config, ReturnTo, Route, is_ambiguous, route};
+        pub mod return_to {
+            pub use crate::router::return_to::MAX_LENGTH;
+        }
+    }
+    pub mod sample_app {
+        pub use crate::sample_app::{Config, SampleApp, run};
+    }
+    pub mod seal {
+        pub use crate::seal::{Key, Keyring, Purpose, Ring, random};
+    }
+    pub mod secret {
+        pub use crate::secret::Secret;
+    }
+    pub mod session {
+        pub use crate::session::{Grant, Session, Tokens, User};
+        pub mod cookie {
+            pub use crate::session::cookie::{Jar, pairs};
+        }
+        pub mod personal {
+            pub use crate::session::personal::PersonalToken;
+        }
+        pub mod tokens {
+            pub use crate::session::tokens::{AccessToken, RefreshToken};
+        }
+    }
+    pub mod store {
+        pub use crate::store::{
+            Config, Expect, Held, NewRecord, NewTokenRecord, Store, StoreError, TokenRecord, check_url, open_store,
+        };
+        pub mod cookie {
+            pub use crate::store::cookie::CookieStore;
+        }
+    }
+    pub mod telemetry {
+        pub use crate::telemetry::Door;
+        pub mod json {
+            pub use crate::telemetry::json::Json;
+        }
+        pub mod metrics {
+            pub use crate::telemetry::metrics::Metrics;
+        }
+    }
+}

@@ -38,7 +38,7 @@ impl Access {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// The app; `public` where `app.public_paths` says so.
     App {
         /// Needs no session.
@@ -52,7 +52,7 @@ pub enum Target {
 
 /// Where a request says it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Site {
+pub(crate) enum Site {
     /// `Sec-Fetch-Site: same-origin` or `none`; or no such field, and an `Origin` that is ours.
     Ours,
     /// Neither `Sec-Fetch-Site` nor `Origin`: not a browser of today.
@@ -63,7 +63,7 @@ pub enum Site {
 
 /// What the gateway found out about a request, before anybody decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Where it came in.
     pub door: Door,
     /// What it asks for.
@@ -82,7 +82,7 @@ pub struct Facts {
 
 /// What the request showed for itself.
 #[derive(Clone, Copy, Debug)]
-pub enum Credential<'a> {
+pub(crate) enum Credential<'a> {
     /// Nothing that opened.
     Nothing,
     /// A session, by its cookie.
@@ -95,7 +95,7 @@ pub enum Credential<'a> {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Go on, as whoever the credential says.
     Allow,
     /// Go on, as nobody.
@@ -116,7 +116,7 @@ pub enum Decision {
 /// 3. who is signed in must be admitted, on every request;
 /// 4. the API with a cookie must not be asked by another site: a document navigation passes, else the site must be ours or
 ///    unsaid (docs/lessons.md 21).
-pub fn decide(facts: &Facts, credential: Credential<'_>, access: &Access) -> Decision {
+pub(crate) fn decide(facts: &Facts, credential: Credential<'_>, access: &Access) -> Decision {
     let open = matches!(facts.target, Target::App { public: true }) || facts.preflight;
     let (session, by_cookie) = match credential {
         Credential::Service => return Decision::Allow,

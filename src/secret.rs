@@ -40,7 +40,7 @@ impl std::fmt::Debug for Secret {
 
 /// `text` without these secrets, whether they stand in it as they are or as a form writes them: for words of others that
 /// we quote, and that may repeat what we sent.
-pub fn redact(text: &str, secrets: &[&str]) -> String {
+pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
     let written = |secret: &str| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>();
     let mut forms: Vec<Zeroizing<String>> = Vec::new();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {

@@ -72,13 +72,13 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 
 /// The certificates of a door, chosen by the name the client asks for (SNI, RFC 6066 section 3).
 #[derive(Debug)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     keys: Vec<(Vec<String>, Arc<CertifiedKey>)>,
 }
 
 impl Certificates {
     /// Reads every pair; the first one also answers clients that name no host or an unknown one.
-    pub fn load(files: &[CertificateFiles]) -> Result<Self, Error> {
+    pub(crate) fn load(files: &[CertificateFiles]) -> Result<Self, Error> {
         let provider = provider();
         let mut keys = Vec::with_capacity(files.len());
         for pair in files {
@@ -123,7 +123,7 @@ impl ResolvesServerCert for Certificates {
 }
 
 /// A server's configuration: TLS 1.2 and 1.3, no client certificates, `h2` and `http/1.1` by ALPN (RFC 7301).
-pub fn server(certificates: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, Error> {
+pub(crate) fn server(certificates: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
@@ -134,7 +134,7 @@ pub fn server(certificates: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig,
 
 /// A client's configuration: it trusts `ca_file` beside the system's roots, or webpki's where the system has none.
 /// It offers no ALPN; who wants HTTP/2 adds it.
-pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
+pub(crate) fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
@@ -219,7 +219,7 @@ impl ServerCertVerifier for Trust {
 }
 
 /// Whether a connection failed because of the other side's certificate.
-pub fn is_distrust(error: &std::io::Error) -> bool {
+pub(crate) fn is_distrust(error: &std::io::Error) -> bool {
     match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_)) => true,
         Some(rustls::Error::General(why)) => why == NOT_NAMED,
@@ -228,7 +228,7 @@ pub fn is_distrust(error: &std::io::Error) -> bool {
 }
 
 /// The name a client checks a certificate against; `None` where the host is neither a name nor an address.
-pub fn server_name(host: &str) -> Option<ServerName<'static>> {
+pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match host.parse::<std::net::IpAddr>() {
         Ok(address) => Some(ServerName::from(address)),

@@ -4,13 +4,14 @@
 //! body again. It holds nothing back and never keeps more than it may.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 
 use crate::body::{Body, Error};
+use crate::recent::lock;
 
 #[derive(Debug)]
 enum Kept {
@@ -26,7 +27,7 @@ pub(super) struct Record(Arc<Mutex<Kept>>);
 impl Record {
     /// The whole body again, if all of it passed and fitted.
     pub(super) fn again(&self) -> Option<Body> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(&self.0) {
             Kept::Whole(bytes) => Some(Body::full(bytes.clone())),
             Kept::Passing(..) | Kept::TooMuch => None,
         }
@@ -56,7 +57,7 @@ pub(super) fn keep(body: Body, most: usize) -> (Body, Record) {
 
 impl Keeping {
     fn note(&self, frame: Option<&Frame<Bytes>>) {
-        let mut kept = self.record.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.record.0);
         let Kept::Passing(pieces, length) = &mut *kept else { return };
         match frame.map(Frame::data_ref) {
             Some(Some(data)) => {

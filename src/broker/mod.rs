@@ -4,9 +4,9 @@
 //! session. The bearer is added here and nowhere else; a call's own `Authorization` never goes on.
 
 mod keep;
-pub mod pacing;
-pub mod read_only;
-pub mod target;
+pub(crate) mod pacing;
+pub(crate) mod read_only;
+pub(crate) mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,8 @@ use crate::session::tokens::AccessToken;
 use crate::store::{Held, SessionChange};
 use crate::tls;
 use pacing::{CallerId, Late, Pacer, Quota};
-pub use target::{ApiTarget, TargetError};
+pub use target::ApiTarget;
+pub(crate) use target::TargetError;
 
 /// Where the API is, and what callers may do: docs/contract.md "upwork", "pace".
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ const TIMEOUTS: Timeouts =
 
 /// Whose token a call uses.
 #[derive(Clone, Debug)]
-pub enum Caller {
+pub(crate) enum Caller {
     /// A person's.
     Session(Held),
     /// The service identity's.
@@ -107,7 +108,7 @@ impl Caller {
 
 /// Why a call has no answer of Upwork's.
 #[derive(Debug, thiserror::Error)]
-pub enum CallError {
+pub(crate) enum CallError {
     /// There is no fresh token.
     #[error(transparent)]
     Token(#[from] RefreshError),
@@ -124,7 +125,7 @@ pub enum CallError {
 
 /// What came of a call.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The answer.
     pub response: Result<Response<Body>, CallError>,
     /// What the session's cookie has to be now.
@@ -133,7 +134,7 @@ pub struct Outcome {
 
 /// The API, for one worker.
 #[derive(Clone, Debug)]
-pub struct Broker {
+pub(crate) struct Broker {
     api: Host,
     graphql: Host,
     user_agent: HeaderValue,
@@ -178,7 +179,7 @@ impl Host {
 
 impl Broker {
     /// A broker with pools of its own.
-    pub fn new(
+    pub(crate) fn new(
         config: &Config,
         refresher: Arc<Refresher>,
         pacer: Arc<Pacer>,
@@ -198,26 +199,26 @@ impl Broker {
     }
 
     /// What is left of the day's calls.
-    pub fn quota(&self) -> Quota {
+    pub(crate) fn quota(&self) -> Quota {
         self.pacer.quota()
     }
 
     /// The same API, with connections of its own for another worker.
     #[must_use]
-    pub fn sibling(&self) -> Self {
+    pub(crate) fn sibling(&self) -> Self {
         let host = |host: &Host| Host { client: host.client.sibling(), name: host.name.clone() };
         Self { api: host(&self.api), graphql: host(&self.graphql), ..self.clone() }
     }
 
     /// Drops idle connections that have lain too long.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.api.client.sweep();
         self.graphql.client.sweep();
     }
 
     /// Calls the API. A 401 means one refresh and one retry, where the body could be kept; everything else passes as it
     /// came and never touches the session (docs/lessons.md 4).
-    pub async fn call(&self, head: Parts, body: Body, target: &ApiTarget, caller: Caller) -> Outcome {
+    pub(crate) async fn call(&self, head: Parts, body: Body, target: &ApiTarget, caller: Caller) -> Outcome {
         let headers = ApiHeaders::from_caller(&head.headers, &self.user_agent, self.organization.as_ref());
         let (first, change) = match self.token(&caller, Need::Due, None).await {
             Ok(found) => found,

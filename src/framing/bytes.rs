@@ -45,7 +45,7 @@ fn is(byte: u8, class: u8) -> bool {
 }
 
 /// RFC 9110 section 5.6.2.
-pub fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is(*byte, TOKEN))
 }
 
@@ -84,7 +84,7 @@ pub(super) fn is_path_and_query(bytes: &[u8]) -> bool {
 /// True for `host` or `host:port` as a `Host` field or `:authority` may hold it (RFC 9112 section 3.2, RFC 3986 section
 /// 3.2.2): a name of unreserved characters, an IPv4 address or an IPv6 address in brackets, and a port that is one.
 /// An empty name, an empty port, user information, escapes and zone ids are refused.
-pub fn is_host(bytes: &[u8]) -> bool {
+pub(crate) fn is_host(bytes: &[u8]) -> bool {
     let (name, port) = if let Some(rest) = bytes.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', rest) else { return false };
         let (address, rest) = rest.split_at_checked(end).unwrap_or((rest, &[]));

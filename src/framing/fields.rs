@@ -118,7 +118,7 @@ impl Facts {
 }
 
 /// RFC 9110 section 8.6: digits and nothing else. A list of equal numbers is allowed to be read as one; we do not.
-pub fn number(value: &[u8]) -> Result<u64, Refusal> {
+pub(crate) fn number(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() {
         return Err(Refusal::LengthMalformed);
     }
@@ -152,7 +152,7 @@ fn coding(value: &[u8]) -> Result<(), Refusal> {
 /// True for a field that means something only in a head: framing, routing, authentication, modifiers, content format
 /// (RFC 9110 section 6.5.1). In a trailer section it would be a second opinion, so the message is refused; a look-alike is
 /// one too, since many a server turns every byte of a name that is no letter or digit into `_`.
-pub fn forbidden_in_trailers(name: &[u8]) -> bool {
+pub(crate) fn forbidden_in_trailers(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 29] = [
         b"age",
         b"authorization",

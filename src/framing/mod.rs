@@ -16,11 +16,12 @@ mod refusal;
 mod request;
 mod response;
 
-pub use bytes::{is_host, is_token};
-pub use fields::{forbidden_in_trailers, number};
+pub(crate) use bytes::{is_host, is_token};
+pub(crate) use fields::{forbidden_in_trailers, number};
 pub use refusal::Refusal;
-pub use request::{Method, RequestHead, RequestReader, is_served};
-pub use response::{ResponseHead, ResponseReader};
+pub use request::{Method, RequestReader};
+pub(crate) use request::{RequestHead, is_served};
+pub use response::ResponseReader;
 
 /// The most a message may hold of what must be kept back to be read.
 #[derive(Clone, Copy, Debug)]

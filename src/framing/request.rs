@@ -191,7 +191,7 @@ fn start(line: &[u8], at: usize) -> Result<Start, Refusal> {
 
 /// Whether requests of this method go on. Methods are case-sensitive (RFC 9110 section 9.1), but an app behind us might
 /// not know.
-pub fn is_served(method: &[u8]) -> bool {
+pub(crate) fn is_served(method: &[u8]) -> bool {
     !method.eq_ignore_ascii_case(b"CONNECT") && !method.eq_ignore_ascii_case(b"TRACE")
 }
 

@@ -4,7 +4,7 @@
 //! bounded, and holds no token of Upwork's.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use crate::clock::Timestamp;
 use crate::oauth::refresh::{Need, RefreshError};
+use crate::recent::lock;
 use crate::session::Session;
 use crate::store::{Held, SessionChange};
 
@@ -30,7 +31,7 @@ struct InVain(Mutex<HashMap<String, Timestamp>>);
 
 impl InVain {
     fn note(&self, session: &str, now: Timestamp) {
-        let mut waited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waited = lock(&self.0);
         if waited.len() >= MOST_WAITED {
             waited.retain(|_, at| now.since(*at) < REST);
             if waited.len() >= MOST_WAITED {
@@ -41,7 +42,7 @@ impl InVain {
     }
 
     fn lately(&self, session: &str, now: Timestamp) -> bool {
-        let waited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = lock(&self.0);
         waited.get(session).is_some_and(|at| now.since(*at) < REST)
     }
 }
@@ -91,7 +92,7 @@ impl SessionEnds {
     /// The token of a session's upgrades; it lives as long as one of them. True where it is the first, and so has nobody
     /// who looks after it yet.
     pub(super) fn watch(&self, session: &Session, ends_at: Timestamp) -> (Arc<CancellationToken>, bool) {
-        let mut known = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.watched);
         if let Some(token) = known.get(&session.id).and_then(|watched| watched.token.upgrade()) {
             return (token, false);
         }
@@ -104,7 +105,7 @@ impl SessionEnds {
 
     /// The session was refreshed, and lives longer.
     pub(super) fn extend(&self, session: &Session, ends_at: Timestamp) {
-        if let Some(watched) = self.watched.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&session.id) {
+        if let Some(watched) = lock(&self.watched).get_mut(&session.id) {
             watched.ends_at = watched.ends_at.max(ends_at);
             watched.issued_at = watched.issued_at.max(session.tokens.issued_at);
         }
@@ -113,7 +114,7 @@ impl SessionEnds {
     /// When the session ends, as long as an upgrade with this token lives. Upgrades that come after it have another token,
     /// and somebody else who looks after them.
     fn ends_at(&self, session: &str, token: &Weak<CancellationToken>) -> Option<Timestamp> {
-        let known = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.watched);
         let same = |watched: &&Watched| token.strong_count() > 0 && watched.token.ptr_eq(token);
         known.get(session).filter(same).map(|watched| watched.ends_at)
     }
@@ -124,7 +125,7 @@ impl SessionEnds {
     }
 
     fn end_issued(&self, session: &str, over: Over) {
-        let mut known = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.watched);
         if known.get(session).is_some_and(|watched| over.covers(watched.issued_at))
             && let Some(token) = known.remove(session).and_then(|watched| watched.token.upgrade())
         {
@@ -134,7 +135,7 @@ impl SessionEnds {
 
     /// The session is over, and its upgrades with it. False where that was known.
     pub(super) fn close(&self, session: &str, over: Over, now: Timestamp) -> bool {
-        let mut known = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.over);
         let before = known.get(session).map(|(before, _)| *before);
         let news = match (before, over) {
             (Some(Over::Whole), _) => false,
@@ -158,7 +159,7 @@ impl SessionEnds {
 
     /// Whether this session ended here lately, with the tokens it has.
     pub(super) fn is_over(&self, session: &Session) -> bool {
-        let known = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.over);
         known.get(&session.id).is_some_and(|(over, _)| over.covers(session.tokens.issued_at))
     }
 }

@@ -6,7 +6,7 @@
 //! Upwork. A failure is not remembered: trying again may help.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::header::HeaderValue;
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::fault::Fault;
 use crate::clock::Timestamp;
 use crate::oauth::login::LIFETIME;
+use crate::recent::lock;
 use crate::store::Held;
 
 /// For the log, in place of Upwork's words.
@@ -73,7 +74,7 @@ impl Entries {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::fault::Fault;
 use crate::body::{self, Body};
 use crate::clock::Timestamp;
 use crate::proxy::forwarded::Origin;
+use crate::recent::lock;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::Refusal;
 
@@ -40,7 +41,7 @@ impl SignIns {
     /// Whether `address` may begin one more.
     pub(super) fn allow(&self, address: IpAddr, now: Timestamp) -> bool {
         let address = client_of(address);
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent = lock(&self.spent);
         if spent.len() >= MOST_ADDRESSES && !spent.contains_key(&address) {
             spent.retain(|_, (_, last)| now.since(*last) < REFILL);
             if spent.len() >= MOST_ADDRESSES {
@@ -89,7 +90,7 @@ impl InFlight {
     /// A place for one more of `client`'s; `None` where it has as many as it may.
     pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
         let client = client_of(client);
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         let count = counts.entry(client).or_insert(0);
         if *count >= self.most {
             return None;
@@ -101,7 +102,7 @@ impl InFlight {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.all.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.all.counts);
         if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
@@ -29,6 +29,7 @@ use crate::session::cookie::{Jar, pairs};
 use crate::store::{Held, SessionChange};
 
 use super::fault::Fault;
+use crate::recent::lock;
 use crate::telemetry::metrics::SignIn;
 
 /// Sign-ins further apart are not in a row.
@@ -70,7 +71,7 @@ impl Entered {
     /// Notes a sign-in; whether there was another one just before, whose session was not shown since.
     fn again(&self, client: u64, entry: Entry) -> bool {
         let now = entry.at;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         if known.len() >= MOST_REMEMBERED {
             known.retain(|_, before| now.since(before.at) <= IN_A_ROW);
             if known.len() >= MOST_REMEMBERED {
@@ -82,7 +83,7 @@ impl Entered {
 
     /// Only by its own session: a neighbour's that holds says nothing of one that does not.
     fn forget(&self, client: u64, session: u64) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         if known.get(&client).is_some_and(|entry| entry.session == session) {
             known.remove(&client);
         }

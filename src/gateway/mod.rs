@@ -8,7 +8,7 @@ mod credential;
 mod ends;
 mod entries;
 mod facts;
-pub mod fault;
+pub(crate) mod fault;
 mod forward;
 mod identify;
 mod limits;
@@ -90,7 +90,7 @@ pub struct Config {
 
 /// What all workers' gates share.
 #[derive(Debug)]
-pub struct Shared {
+pub(crate) struct Shared {
     config: Config,
     router: router::Config,
     session: session::Config,
@@ -120,7 +120,7 @@ pub struct Shared {
 
 /// The rooms and settings a gate is made of.
 #[derive(Debug)]
-pub struct Needs {
+pub(crate) struct Needs {
     /// The gate's own settings.
     pub config: Config,
     /// The router's.
@@ -153,7 +153,7 @@ pub struct Needs {
 
 impl Shared {
     /// Puts the parts together.
-    pub fn new(parts: Needs) -> Arc<Self> {
+    pub(crate) fn new(parts: Needs) -> Arc<Self> {
         Arc::new(Self {
             jar: Jar::new(&parts.session.cookie, parts.session.secure),
             logins: LoginJars::new(&parts.session.cookie, parts.session.secure),
@@ -187,7 +187,7 @@ impl Shared {
 
 /// The gate of one worker: what is shared, and the worker's own connections.
 #[derive(Clone, Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     shared: Arc<Shared>,
     app: Client,
     broker: Broker,
@@ -253,18 +253,18 @@ impl Answer {
 
 impl Gateway {
     /// A gate with connections of its own.
-    pub fn new(shared: Arc<Shared>, app: Client, broker: Broker) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, app: Client, broker: Broker) -> Self {
         Self { shared, app, broker }
     }
 
     /// Drops idle upstream connections that have lain too long.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.app.sweep();
         self.broker.sweep();
     }
 
     /// Answers one request.
-    pub async fn handle(&self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
+    pub(crate) async fn handle(&self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
         let (mut head, body) = request.into_parts();
         let refused = head.extensions.remove::<Refused>();
         if head.version == Version::HTTP_10 {

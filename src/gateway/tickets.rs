@@ -4,7 +4,7 @@
 //! the session again, or the fault. Nothing here ends in a cookie.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -14,6 +14,7 @@ use super::fault::{Fault, TicketFault};
 use super::{Ask, Shared, shown_as};
 use crate::clock::Timestamp;
 use crate::policy::{self, Credential, Decision, Facts, Target};
+use crate::recent::lock;
 use crate::store::{Held, OpenedTicket};
 use crate::telemetry::Door;
 
@@ -40,14 +41,14 @@ struct Made {
 
 impl Tickets {
     fn known(&self, held: &Held, now: Timestamp) -> Option<HeaderValue> {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = lock(&self.made);
         let made = made.get(&held.session.id)?;
         let good = now.since(made.at) < FRESH && made.at <= now && made.issued_at == held.session.tokens.issued_at;
         good.then(|| made.ticket.clone())
     }
 
     fn keep(&self, held: &Held, ticket: HeaderValue, now: Timestamp) {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.made);
         make_room(&mut made, |made| now.since(made.at) < FRESH);
         let issued_at = held.session.tokens.issued_at;
         made.insert(held.session.id.clone(), Made { ticket, at: now, issued_at });
@@ -55,7 +56,7 @@ impl Tickets {
 
     /// The session was ended: its ticket is handed out no more.
     pub(super) fn end(&self, session: &str) {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        lock(&self.made).remove(session);
     }
 }
 

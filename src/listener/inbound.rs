@@ -102,7 +102,7 @@ where
 
 /// In an answer's extensions: nothing can follow it on an HTTP/1 connection.
 #[derive(Clone, Copy, Debug)]
-pub struct LastAnswer;
+pub(crate) struct LastAnswer;
 
 /// An answer's body, which tells when it was taken to its end.
 pub(super) struct Answer {

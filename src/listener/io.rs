@@ -14,16 +14,16 @@ use tokio_rustls::server::TlsStream;
 /// Has a socket end with a reset, where a plain close would say that all is there: an end of input is the end of a body to
 /// an HTTP/1.0 client, and of its half to another protocol. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Cut(Arc<AtomicBool>);
+pub(crate) struct Cut(Arc<AtomicBool>);
 
 impl Cut {
     /// From now on closing is a reset.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
     /// Whether it is.
-    pub fn is_cut(&self) -> bool {
+    pub(crate) fn is_cut(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -18,7 +18,7 @@ mod inbound;
 mod io;
 mod listening;
 mod permits;
-pub mod plain;
+pub(crate) mod plain;
 mod refused;
 mod rest;
 mod streams;
@@ -47,8 +47,8 @@ use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Metrics;
 
 pub use bind::{Bound, bind};
-pub use inbound::LastAnswer;
-pub use io::Cut;
+pub(crate) use inbound::LastAnswer;
+pub(crate) use io::Cut;
 pub use refused::Refused;
 pub use traffic::BodyWatch;
 

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
 
 use super::Limits;
 use crate::descriptors::{Descriptor, Descriptors};
+use crate::recent::lock;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
 
@@ -73,7 +74,7 @@ impl Permits {
             && !self.exempt.iter().any(|net| net.contains(&address.to_canonical()))
         {
             let block = block(address);
-            let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = lock(&self.by_address);
             let count = counts.entry(block).or_insert(0);
             if *count >= most {
                 return Err(Refusal::ConnectionsPerAddress);
@@ -110,7 +111,7 @@ impl Drop for Permit {
             load.fetch_sub(1, Ordering::Relaxed);
         }
         if let Some(address) = self.address {
-            let mut counts = self.permits.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = lock(&self.permits.by_address);
             if let Some(count) = counts.get_mut(&address) {
                 *count -= 1;
                 if *count == 0 {

@@ -25,7 +25,7 @@ const HEAD: Duration = Duration::from_secs(90);
 
 /// What a plain server allows.
 #[derive(Clone, Copy, Debug)]
-pub struct Few {
+pub(crate) struct Few {
     /// Connections at a time. One more ends the oldest that has nothing in hand, of the address that has the most.
     pub connections: usize,
     /// For a head, and between two requests.
@@ -42,7 +42,7 @@ where
 }
 
 /// The same, for so few at a time that whoever asks is answered, however many others do nothing.
-pub async fn serve_few<H, F>(few: Few, listener: TcpListener, handler: H, shutdown: CancellationToken)
+pub(crate) async fn serve_few<H, F>(few: Few, listener: TcpListener, handler: H, shutdown: CancellationToken)
 where
     H: Fn(Request<Body>, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,

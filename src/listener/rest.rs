@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::traffic::Traffic;
+
+use crate::recent::lock;
 
 /// So many bytes are read for nothing.
 const MOST: u64 = 64 << 10;
@@ -91,7 +93,7 @@ impl Rest {
 
 impl Known {
     fn left(&self) -> std::sync::MutexGuard<'_, Option<Incoming>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.left)
     }
 }
 

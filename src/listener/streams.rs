@@ -1,13 +1,14 @@
 //! The requests of one HTTP/2 connection: how many are open, how the others ended, and whose answers are not taken.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Refused;
+use crate::recent::lock;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
 
@@ -82,7 +83,7 @@ impl Streams {
     }
 
     fn abort(&self) {
-        let mut aborted = self.aborted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut aborted = lock(&self.aborted);
         if aborted.one_more(self.ended.swap(0, Relaxed), Instant::now()) > ABORTS {
             self.abused.store(true, Relaxed);
         }
@@ -110,7 +111,7 @@ impl Streams {
 
     /// What watches the answer to the request that was taken up last; once.
     pub(super) fn latest(&self) -> Option<Arc<Taken>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.latest).take()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -169,7 +170,7 @@ impl Flight {
     pub(super) fn new(streams: Arc<Streams>) -> Self {
         streams.open.fetch_add(1, Relaxed);
         let taken = Arc::new(Taken { began: Instant::now(), since: AtomicU64::new(0) });
-        *streams.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken.clone());
+        *lock(&streams.latest) = Some(taken.clone());
         Self { streams, taken, ended: false }
     }
 

@@ -3,7 +3,7 @@
 //! Both run in the connection's task, so every count is exact when it is read; the atomics only make it shareable.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Refused;
+use crate::recent::lock;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{self, Metrics};
 
@@ -95,7 +96,7 @@ impl Traffic {
 
     /// The body of request `number` was refused in the middle.
     pub(super) fn refuse_body_of(&self, number: u64, refused: Refused) {
-        let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut body = lock(&self.body);
         // The earliest is what the connection ends at.
         if body.is_none_or(|(kept, _)| number < kept) {
             *body = Some((number, refused));
@@ -106,7 +107,7 @@ impl Traffic {
 
     /// Why the body of request `number` was refused in the middle. Those before it are not touched by that.
     pub(super) fn body_refused(&self, number: u64) -> Option<Refused> {
-        let body = *self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        let body = *lock(&self.body);
         body.filter(|(refused, _)| *refused == number).map(|(_, refused)| refused)
     }
 
@@ -158,7 +159,7 @@ impl Traffic {
     /// The guard can do nothing until an answer begins or ends. hyper asks a source of bytes again only after it was
     /// woken by it.
     pub(super) fn await_answer(&self, waker: &Waker) {
-        let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.waker);
         if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
             *kept = Some(waker.clone());
         }
@@ -167,7 +168,7 @@ impl Traffic {
 
     fn wake(&self) {
         if self.awaited.swap(false, Relaxed)
-            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+            && let Some(waker) = lock(&self.waker).as_ref()
         {
             waker.wake_by_ref();
         }

@@ -4,9 +4,10 @@
 //! remembers. It holds no token, decides nothing, and is bounded.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::clock::Timestamp;
+use crate::recent::lock;
 
 /// Sessions remembered at the most; beyond, the one that failed longest ago is forgotten.
 const MOST: usize = 10_000;
@@ -25,7 +26,7 @@ pub(super) struct Failures(Mutex<HashMap<String, Failure>>);
 
 impl Failures {
     pub(super) fn note(&self, session: &str, failure: Failure) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if known.len() >= MOST && !known.contains_key(session) {
             let oldest = known.iter().min_by_key(|(_, failure)| failure.at).map(|(id, _)| id.clone());
             oldest.map(|id| known.remove(&id));
@@ -34,11 +35,11 @@ impl Failures {
     }
 
     pub(super) fn forget(&self, session: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(session);
+        lock(&self.0).remove(session);
     }
 
     pub(super) fn of(&self, session: &str) -> Option<Failure> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(session).copied()
+        lock(&self.0).get(session).copied()
     }
 }
 

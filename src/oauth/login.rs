@@ -19,9 +19,9 @@ use crate::seal::{Keyring, NoRandomness, Purpose, random};
 use crate::session::cookie::{Jar, TooLarge, pairs};
 
 /// How long a sign-in may take.
-pub const LIFETIME: Duration = Duration::from_secs(600);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 /// Sign-ins of one browser that may be under way; an older one makes room.
-pub const MOST: usize = 8;
+pub(crate) const MOST: usize = 8;
 /// Bytes of their cookies that one browser carries at the most, as far as it has shown them: a proxy in front (nginx by
 /// default) takes 8 KiB of `Cookie`, and the app has its own.
 const MOST_BYTES: usize = 3400;
@@ -30,7 +30,7 @@ const PLACES_BYTES: usize = 2400;
 /// Places that are open to the largest.
 const FEWEST: usize = 2;
 /// Failed sign-ins in a row, after which a page stops the next.
-pub const MOST_FAILURES: u8 = 3;
+pub(crate) const MOST_FAILURES: u8 = 3;
 /// Bytes of a return address that the `state` carries too, so that it survives a lost cookie.
 const STATE_RETURN: usize = 256;
 

@@ -3,14 +3,14 @@
 //! In: a browser's wish to sign in, a callback, a token that ends. Out: addresses to go to, sessions' tokens, typed errors.
 //! It writes no cookie and answers no request: the gateway does.
 
-pub mod callback;
+pub(crate) mod callback;
 mod failures;
-pub mod login;
-pub mod refresh;
-pub mod service;
-pub mod token;
+pub(crate) mod login;
+pub(crate) mod refresh;
+pub(crate) mod service;
+pub(crate) mod token;
 mod unwritten;
-pub mod upwork;
+pub(crate) mod upwork;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,6 @@ use url::Url;
 use crate::secret::Secret;
 
 pub use crate::session::Grant;
-pub use failures::Failure;
 
 /// Our client at Upwork, and where Upwork is: docs/contract.md "upwork".
 #[derive(Clone, Debug)]
@@ -113,4 +112,4 @@ impl Unusable {
 }
 
 /// A token endpoint's or who-am-I's answer is waited for this long.
-pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const TOKEN_TIMEOUT: Duration = Duration::from_secs(15);

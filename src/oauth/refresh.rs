@@ -10,7 +10,7 @@
 //! writing leaves the old refresh token in the record, which Upwork goes on accepting for 24 hours (docs/upwork.md "Token").
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -25,6 +25,7 @@ use super::token::{TokenError, TokenGrant};
 use super::unwritten::{Unwritten, key};
 use super::upwork::Upwork;
 use crate::clock::SharedClock;
+use crate::recent::lock;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Session, Tokens};
 use crate::store::{Held, LOCK_WAIT, Store, StoreError};
@@ -181,7 +182,7 @@ impl Refresher {
 
     /// A flight that landed well, with something else than what is at hand, or is still in the air.
     fn known(&self, token: &RefreshToken, held: &Held) -> Option<()> {
-        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let flights = lock(&self.flights);
         let flight =
             flights.get(&flight_key(token, held)).filter(|flight| flight.serves(&held.session.tokens.access))?;
         (!matches!(*flight.answer.borrow(), Some(Err(_)))).then_some(())
@@ -211,7 +212,7 @@ impl Refresher {
 
     fn flight(self: &Arc<Self>, key: [u8; 32], held: &Held) -> watch::Receiver<Option<Answer>> {
         let now = Instant::now();
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = lock(&self.flights);
         if let Some(flight) = flights.get(&key).filter(|flight| flight.serves(&held.session.tokens.access)) {
             return flight.answer.clone();
         }
@@ -248,7 +249,7 @@ impl Refresher {
                 FAILURE_GRACE
             }
         };
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flights = lock(&self.flights);
         if let Some(flight) = flights.get_mut(key) {
             flight.until = Instant::now() + kept;
         }

@@ -77,7 +77,7 @@ pub struct Client<'a> {
 }
 
 /// The form's fields.
-pub fn form<'a>(grant: &TokenGrant<'a>, client: Client<'a>) -> Vec<(&'static str, &'a str)> {
+pub(crate) fn form<'a>(grant: &TokenGrant<'a>, client: Client<'a>) -> Vec<(&'static str, &'a str)> {
     let mut fields = vec![("client_id", client.id), ("client_secret", client.secret.expose())];
     match grant {
         TokenGrant::Code(code) => fields.extend([

@@ -5,12 +5,13 @@
 //! dies is lost, and then the refresh token in the record is the old one.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use tokio::time::Instant;
 
+use crate::recent::lock;
 use crate::session::Tokens;
 use crate::session::tokens::RefreshToken;
 use crate::store::Held;
@@ -72,7 +73,7 @@ impl Unwritten {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -255,6 +255,6 @@ fn short(text: &str) -> String {
 }
 
 /// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is passed over.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

@@ -18,7 +18,7 @@ pub enum Neighbour<'a> {
 }
 
 /// Two lines for the neighbour door, GraphQL and a REST call; with `secret`, they show it from `$UPWARDEN_SECRET`.
-pub fn at_neighbour(door: Neighbour<'_>, prefix: &str, secret: bool) -> [String; 2] {
+pub(crate) fn at_neighbour(door: Neighbour<'_>, prefix: &str, secret: bool) -> [String; 2] {
     let (socket, origin) = match door {
         Neighbour::Tcp(address) => (String::new(), format!("http://{address}")),
         Neighbour::Unix(path) => (format!(" --unix-socket {}", quoted(path)), "http://localhost".to_owned()),
@@ -33,7 +33,7 @@ pub fn at_neighbour(door: Neighbour<'_>, prefix: &str, secret: bool) -> [String;
 }
 
 /// A line for the public door with a personal access token; `None` leaves a shell variable in its place.
-pub fn with_token(public_url: &str, prefix: &str, token: Option<&Secret>) -> String {
+pub(crate) fn with_token(public_url: &str, prefix: &str, token: Option<&Secret>) -> String {
     let bearer = match token {
         Some(token) => quoted(&format!("Authorization: Bearer {}", token.expose())),
         None => "\"Authorization: Bearer $UPWARDEN_TOKEN\"".to_owned(),

@@ -8,12 +8,12 @@
 //! implicit grant's page, whose whole job is a script.
 
 mod account;
-pub mod curl;
+pub(crate) mod curl;
 mod fragment;
 mod moment;
 mod problem;
 mod sign_out;
-pub mod texts;
+pub(crate) mod texts;
 
 use std::sync::LazyLock;
 

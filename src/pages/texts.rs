@@ -21,7 +21,7 @@ const fn text(title: &'static str, cause: &'static str, remedy: &'static str) ->
 }
 
 /// No session, and nothing that could be lost.
-pub const SIGN_IN: Text = text(
+pub(crate) const SIGN_IN: Text = text(
     "Sign in to continue",
     "You are not signed in, or your session has ended.",
     "Sign in with Upwork. You come back to the page you asked for.",
@@ -37,37 +37,29 @@ pub const SIGN_IN_NOT_SENT: Text = text(
 );
 
 /// Every file descriptor that connections may have is taken.
-pub const OVERLOADED: Text = text(
+pub(crate) const OVERLOADED: Text = text(
     "Too busy just now",
     "Everything that the system grants this proxy for connections is in use. Your request was not passed on.",
     "Try again in a moment.\nIf it goes on, whoever runs this site can raise `ulimit -n`.",
 );
 
 /// `access_denied` (RFC 6749 4.1.2.1).
-pub const DECLINED: Text = text(
+pub(crate) const DECLINED: Text = text(
     "You said no at Upwork",
     "Upwork asked whether this site may act for you, and the answer was no. You are not signed in, and nothing was kept.",
     "If that was a slip, sign in again and allow it. Otherwise just close this page.",
 );
 
 /// `login_required` and its like (`OpenID` Connect Core, section 3.1.2.6).
-pub const UPWORK_NOT_ASKED: Text = text(
+pub(crate) const UPWORK_NOT_ASKED: Text = text(
     "Upwork has to ask you first",
     "Upwork did not let this sign-in through, since you have to sign in there, or to agree to something, before.",
     "Open Upwork in another tab and sign in there. Then sign in here again.\n\
      If it ends here again, tell whoever runs this site: `upwork.authorize_url` may forbid Upwork to ask.",
 );
 
-/// A state that was good once, or whose cookie is gone.
-pub const STALE_SIGN_IN: Text = text(
-    "This sign-in has run out",
-    "You came back from Upwork to a sign-in that was begun too long ago, was finished already, or was begun in another \
-     browser. A bookmark of this address or the Back button leads here too.",
-    "Sign in again; it takes one click while you are signed in at Upwork.",
-);
-
 /// A state that was never ours.
-pub const BAD_STATE: Text = text(
+pub(crate) const BAD_STATE: Text = text(
     "This sign-in did not begin here",
     "The answer from Upwork does not belong to a sign-in that this browser began. A copied or forwarded address does \
      this; so does somebody who wants you to work in their account. It was not used.",
@@ -75,7 +67,7 @@ pub const BAD_STATE: Text = text(
 );
 
 /// The code was redeemed before, or ran out (`invalid_grant`).
-pub const CODE_USED: Text = text(
+pub(crate) const CODE_USED: Text = text(
     "This sign-in was used already",
     "Upwork gives out a code that works once and for a short while, and says that this one is spent. Reloading the page \
      or pressing Back does that.",
@@ -83,7 +75,7 @@ pub const CODE_USED: Text = text(
 );
 
 /// The token endpoint could not be reached, or not in time.
-pub const UPWORK_UNREACHABLE: Text = text(
+pub(crate) const UPWORK_UNREACHABLE: Text = text(
     "Upwork cannot be reached",
     "You did everything right. This site then asked Upwork to finish your sign-in and got no answer.",
     "Sign in again in a minute.\n\
@@ -91,7 +83,7 @@ pub const UPWORK_UNREACHABLE: Text = text(
 );
 
 /// The token endpoint or who-am-I answered with something that is no answer: HTML, garbage, a cut.
-pub const UPWORK_NONSENSE: Text = text(
+pub(crate) const UPWORK_NONSENSE: Text = text(
     "Upwork’s answer made no sense",
     "You did everything right. Upwork answered this site with something that is no sign-in: mostly its error page, or \
      the check for robots in front of it.",
@@ -100,7 +92,7 @@ pub const UPWORK_NONSENSE: Text = text(
 );
 
 /// `temporarily_unavailable`, `server_error` and their like.
-pub const UPWORK_BUSY: Text = text(
+pub(crate) const UPWORK_BUSY: Text = text(
     "Upwork cannot do this just now",
     "You did everything right. Upwork says that it cannot finish your sign-in at the moment.",
     "Sign in again in a minute.\n\
@@ -108,7 +100,7 @@ pub const UPWORK_BUSY: Text = text(
 );
 
 /// `iss` is not the configured one (RFC 9207 section 2.4).
-pub const WRONG_ISSUER: Text = text(
+pub(crate) const WRONG_ISSUER: Text = text(
     "This answer came from elsewhere",
     "You did everything right. What sent you back here calls itself by another name than the Upwork that this site works \
      with, so nothing that came with it was used.",
@@ -117,7 +109,7 @@ pub const WRONG_ISSUER: Text = text(
 );
 
 /// `invalid_client`, `unauthorized_client`, a wrong `redirect_uri`.
-pub const KEY_REFUSED: Text = text(
+pub(crate) const KEY_REFUSED: Text = text(
     "Upwork refuses this site’s key",
     "You did everything right. Upwork does not accept the client id, the secret or the callback address that this site \
      shows, so nobody can sign in.",
@@ -125,21 +117,21 @@ pub const KEY_REFUSED: Text = text(
 );
 
 /// Too many sign-ins from one address.
-pub const TOO_MANY_SIGN_INS: Text = text(
+pub(crate) const TOO_MANY_SIGN_INS: Text = text(
     "Too many sign-ins from your network",
     "More sign-ins were begun from your address in a short time than this site allows.",
     "Wait a minute, then sign in again.",
 );
 
 /// One address has too many requests under way.
-pub const TOO_MANY_AT_ONCE: Text = text(
+pub(crate) const TOO_MANY_AT_ONCE: Text = text(
     "Too many requests from your network",
     "More requests are under way from your address at the same time than this site allows.",
     "Wait a moment, then try again.",
 );
 
 /// The app did not take the connection.
-pub const APP_DOWN: Text = text(
+pub(crate) const APP_DOWN: Text = text(
     "The app is not answering",
     "This site’s front door is fine, but the app behind it does not accept connections. It is starting, or it has \
      stopped.",
@@ -147,7 +139,7 @@ pub const APP_DOWN: Text = text(
 );
 
 /// TLS to the app failed.
-pub const APP_UNTRUSTED: Text = text(
+pub(crate) const APP_UNTRUSTED: Text = text(
     "The app cannot prove who it is",
     "This site’s front door is fine, but the app behind it shows a certificate that is not trusted: an unknown issuer, \
      another name, or one that has ended.",
@@ -155,14 +147,14 @@ pub const APP_UNTRUSTED: Text = text(
 );
 
 /// `app.url` leads back to this very process.
-pub const CIRCLE: Text = text(
+pub(crate) const CIRCLE: Text = text(
     "This site goes round in a circle",
     "Your request was passed on to the app and came back here, since the app’s address leads to this very site.",
     "Tell whoever runs this site: `app.url` has to name where the app itself listens, not a door of upwarden nor what stands in front of it.",
 );
 
 /// The app took the request and did not answer in time.
-pub const APP_SLOW: Text = text(
+pub(crate) const APP_SLOW: Text = text(
     "The app took too long",
     "The app behind this site accepted your request and did not answer in time. It may still be at work on it.",
     "Before you send anything again, look whether it was done.\n\
@@ -170,14 +162,14 @@ pub const APP_SLOW: Text = text(
 );
 
 /// The session store does not answer.
-pub const STORE_DOWN: Text = text(
+pub(crate) const STORE_DOWN: Text = text(
     "Sessions cannot be read right now",
     "The place where this site keeps its sessions does not answer. You have not been signed out.",
     "Wait: as soon as it is back, you go on where you were.",
 );
 
 /// A path with two readings under our prefix.
-pub const AMBIGUOUS_PATH: Text = text(
+pub(crate) const AMBIGUOUS_PATH: Text = text(
     "This address can be read in two ways",
     "It has dots, slashes or escapes that different programs understand differently (such as `..`, `//` or `%2f`), and \
      here that could lead past a check.",
@@ -185,14 +177,14 @@ pub const AMBIGUOUS_PATH: Text = text(
 );
 
 /// Nothing of ours is at this path.
-pub const NOT_FOUND: Text = text(
+pub(crate) const NOT_FOUND: Text = text(
     "There is nothing here",
     "Addresses that begin like this one belong to upwarden, and it has no page of this name.",
     "Check the address for a typing mistake, or go to the start.",
 );
 
 /// The cross-site guard said no.
-pub const CROSS_SITE: Text = text(
+pub(crate) const CROSS_SITE: Text = text(
     "This request came from another site",
     "Your browser says that another site’s page made this request. Done with your session, it could act in your name, \
      so it was refused.",
@@ -200,7 +192,7 @@ pub const CROSS_SITE: Text = text(
 );
 
 /// Signed in at Upwork, but not let in here. `shown` is the name or nid, `id` is `user.id`.
-pub fn refused(shown: &str, id: &str) -> Text {
+pub(crate) fn refused(shown: &str, id: &str) -> Text {
     Text {
         title: "You may not enter here",
         cause: format!(
@@ -214,7 +206,7 @@ pub fn refused(shown: &str, id: &str) -> Text {
 }
 
 /// Asked for at a host that is not this site's, and a redirect did not help.
-pub fn wrong_host(asked: &str, public_url: &str) -> Text {
+pub(crate) fn wrong_host(asked: &str, public_url: &str) -> Text {
     Text {
         title: "This site has another name",
         cause: format!(
@@ -232,7 +224,7 @@ pub fn wrong_host(asked: &str, public_url: &str) -> Text {
 
 /// Why a sign-in went round three times, as measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Loop {
+pub(crate) enum Loop {
     /// The cookie that was set did not come back.
     CookieLost,
     /// The cookie was set in plain http, where this browser drops it.
@@ -250,7 +242,7 @@ pub enum Loop {
 }
 
 /// The page at which a loop of sign-ins stops.
-pub fn looped(cause: &Loop) -> Text {
+pub(crate) fn looped(cause: &Loop) -> Text {
     let (cause, remedy): (Cow<'static, str>, &'static str) = match cause {
         Loop::CookieLost => (
             "Your browser did not send back the cookie that keeps you signed in.".into(),
@@ -303,7 +295,6 @@ mod tests {
             UPWORK_NOT_ASKED,
             UPWORK_BUSY,
             WRONG_ISSUER,
-            STALE_SIGN_IN,
             BAD_STATE,
             CODE_USED,
             UPWORK_UNREACHABLE,

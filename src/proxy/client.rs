@@ -35,7 +35,7 @@ const ANSWER_FIELDS: usize = 300;
 
 /// How long each part may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// Until a connection is made, TLS included.
     pub connect: Duration,
     /// From the last movement of the request to the answer's head.
@@ -46,7 +46,7 @@ pub struct Timeouts {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// This process has no file descriptor left for a connection.
     #[error("no file descriptor is left for a connection to the upstream")]
     NoDescriptor,
@@ -75,7 +75,7 @@ pub enum Error {
 
 /// A client of one upstream, for one worker.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     connector: Arc<Connector>,
     pool: Arc<Pool>,
     timeouts: Timeouts,
@@ -123,24 +123,24 @@ enum Failure {
 
 impl Client {
     /// A client without a connection yet.
-    pub fn new(connector: Connector, timeouts: Timeouts, descriptors: Arc<Descriptors>) -> Self {
+    pub(crate) fn new(connector: Connector, timeouts: Timeouts, descriptors: Arc<Descriptors>) -> Self {
         Self { connector: Arc::new(connector), pool: Pool::new(&descriptors), timeouts, descriptors }
     }
 
     /// The same upstream, with connections of its own: a connection belongs to the worker that opened it.
     #[must_use]
-    pub fn sibling(&self) -> Self {
+    pub(crate) fn sibling(&self) -> Self {
         Self { pool: Pool::new(&self.descriptors), ..self.clone() }
     }
 
     /// Drops idle connections that have lain too long; to be called now and then.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.pool.sweep();
     }
 
     /// Sends `request`, whose target is in origin form and whose `Host` is set, and gives the answer's head with its body
     /// still to come.
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
         let upgrade = request.headers().contains_key(http::header::UPGRADE);
         let Some(lease) = self.pool.take().filter(|_| !upgrade) else {
             let (request, upload) = prepare(request);

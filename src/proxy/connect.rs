@@ -24,7 +24,7 @@ const PROXY_HEAD: usize = 8 << 10;
 
 /// Makes connections to one upstream.
 #[derive(Clone, Debug)]
-pub struct Connector {
+pub(crate) struct Connector {
     target: Target,
     proxy: Option<Url>,
 }
@@ -56,7 +56,7 @@ pub(super) trait Handshake {
 
 impl Connector {
     /// For `upstream`; with TLS it trusts `roots`. A `proxy` (http) is asked to CONNECT (RFC 9110 section 9.3.6).
-    pub fn new(upstream: &Upstream, roots: &Arc<ClientConfig>, proxy: Option<Url>) -> Self {
+    pub(crate) fn new(upstream: &Upstream, roots: &Arc<ClientConfig>, proxy: Option<Url>) -> Self {
         let target = match upstream {
             Upstream::Tcp { host, port, tls } => {
                 Target::Tcp { host: host.clone(), port: *port, tls: tls.then(|| roots.clone()) }

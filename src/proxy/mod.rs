@@ -3,16 +3,16 @@
 //! In: an authorized request as [`AppHeaders`] or [`ApiHeaders`], the only things it takes. Out: the upstream's answer,
 //! cleaned of what ends here. It knows no tokens and no sessions, only an `Authorization` value.
 
-pub mod client;
-pub mod connect;
+pub(crate) mod client;
+pub(crate) mod connect;
 mod early;
 mod elements;
-pub mod forwarded;
-pub mod headers;
+pub(crate) mod forwarded;
+pub(crate) mod headers;
 mod pool;
-pub mod upgrade;
+pub(crate) mod upgrade;
 mod upload;
-pub mod via;
+pub(crate) mod via;
 mod wire;
 
 use std::path::PathBuf;
@@ -24,8 +24,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::body::Body;
 use crate::listener::Cut;
-pub use client::{Client, Error};
-pub use headers::{ApiHeaders, AppHeaders};
+pub(crate) use client::{Client, Error};
+pub(crate) use headers::{ApiHeaders, AppHeaders};
 use upgrade::{End, Upgrades};
 
 /// Where an upstream is.
@@ -87,7 +87,7 @@ impl Upstream {
 
 /// A client's request on its way to the app.
 #[derive(Debug)]
-pub struct Onward {
+pub(crate) struct Onward {
     /// The request as it came, for its method, target and upgrade.
     pub client: Parts,
     /// The fields it goes on with.
@@ -97,7 +97,7 @@ pub struct Onward {
 }
 
 /// Sends a client's request on to the app. `owns` tells our cookies, which the app cannot set, from its own.
-pub async fn to_app(
+pub(crate) async fn to_app(
     app: &Client,
     onward: Onward,
     body: Body,
@@ -141,7 +141,7 @@ fn is_offered(protocol: &HeaderValue, asked: &HeaderValue) -> bool {
 }
 
 /// Sends a call on to Upwork.
-pub async fn to_api(
+pub(crate) async fn to_api(
     api: &Client,
     method: Method,
     target: PathAndQuery,

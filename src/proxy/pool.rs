@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::upload::{IdleTimer, Progress, Upload};
 use super::wire::Told;
 use crate::body::Error;
 use crate::descriptors::Descriptors;
+use crate::recent::lock;
 
 /// Idle connections kept at the most, per upstream and worker.
 const MOST_IDLE: usize = 128;
@@ -84,7 +85,7 @@ impl Pool {
     /// The connection that was used last, if it still lives.
     pub(super) fn take(&self) -> Option<Lease> {
         let now = Instant::now();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         while idle.back().is_some_and(|entry| !entry.lives(now)) {
             idle.pop_back();
         }
@@ -99,7 +100,7 @@ impl Pool {
         }
         let now = Instant::now();
         let until = now + lease.keep;
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         // The front has lain longest: what ended there need not wait to be found.
         while idle.front().is_some_and(|entry| !entry.lives(now)) || idle.len() >= MOST_IDLE {
             idle.pop_front();
@@ -109,13 +110,13 @@ impl Pool {
 
     /// Drops the one that has lain longest; whether there was one.
     pub(super) fn give_back(&self) -> bool {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_front().is_some()
+        lock(&self.idle).pop_front().is_some()
     }
 
     /// Drops what has lain too long.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         idle.retain(|entry| entry.lives(now));
     }
 }

@@ -28,7 +28,7 @@ const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 
 /// What keeps upgraded connections counted, and what ends them.
 #[derive(Clone, Debug)]
-pub struct Upgrades {
+pub(crate) struct Upgrades {
     /// Counts them; the drain waits for it.
     pub tracker: TaskTracker,
     /// The drain.

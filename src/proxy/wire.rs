@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::descriptors::Descriptor;
 use crate::framing::{Limits, Method, Refusal, ResponseReader, Step};
 use crate::listener::Cut;
+use crate::recent::lock;
 
 /// Bytes that are read at once while a head is held back.
 const PIECE: usize = 8 << 10;
@@ -54,7 +55,7 @@ impl Told {
     pub(super) fn ask(&self, method: &http::Method, upgrade: bool) {
         let method = if *method == http::Method::HEAD { Method::Head } else { Method::Other };
         self.reached(Stage::Asked);
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some((method, upgrade));
+        *lock(&self.asked) = Some((method, upgrade));
     }
 
     /// Bytes came since the last request went out.
@@ -91,7 +92,7 @@ impl Told {
     }
 
     fn taken(&self) -> Option<(Method, bool)> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.asked).take()
     }
 }
 

@@ -3,7 +3,7 @@
 //! In: the path as it was sent, without its query. Out: a [`Route`]. It decodes nothing and normalises nothing: an
 //! ambiguous spelling is never one of ours and never public (docs/contract.md "Paths on the public door").
 
-pub mod return_to;
+pub(crate) mod return_to;
 
 pub use return_to::ReturnTo;
 

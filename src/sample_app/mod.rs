@@ -10,7 +10,7 @@ mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::body::Body;
 use crate::clock::{SharedClock, SystemClock};
 use crate::listener::plain;
+use crate::recent::lock;
 
 /// The header with which the app may call the API as its user.
 const TICKET: &str = "x-upwork-ticket";
@@ -110,7 +111,7 @@ impl SampleApp {
     fn page(&self, request: &Request<Body>) -> Response<Body> {
         let identity = view::Identity::read(request.headers());
         let asked = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = lock(&self.notes);
         let page = view::Page {
             prefix: &self.config.prefix,
             neighbour: self.config.neighbour.is_some(),
@@ -139,7 +140,7 @@ impl SampleApp {
         let text = url::form_urlencoded::parse(&form).find(|(name, _)| name == "text").map(|(_, text)| text);
         let text: String = text.as_deref().unwrap_or_default().trim().chars().take(NOTE).collect();
         if !text.is_empty() {
-            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut notes = lock(&self.notes);
             notes.push_front(Note { who, text });
             notes.truncate(NOTES);
         }

@@ -1,7 +1,7 @@
 //! What the sandbox remembers, behind one lock that is never held over an await.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use super::grants::{Grants, random_hex};
 use super::limits::Limits;
 use super::{Config, Release};
 use crate::clock::SharedClock;
+use crate::recent::lock;
 
 /// How many API requests are kept for `GET /requests`.
 const REQUESTS_KEPT: usize = 200;
@@ -45,7 +46,7 @@ impl Inner {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Waits for a release, or for `millis` of the machine's time (an answer is held like a slow network holds it, so a

@@ -6,13 +6,14 @@
 //! Format, base64url without padding: `version(1) ‖ key id(4) ‖ salt(16) ‖ ciphertext ‖ tag(16)`. Key and nonce of a seal are
 //! `HKDF-Expand(PRK, purpose ‖ salt)` (RFC 5869), so that nonces never run out: two seals meet after about 2⁶⁴ salts.
 
-pub mod keyring;
+pub(crate) mod keyring;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use keyring::{Key, KeyError, Keyring, Opened};
+pub(crate) use keyring::KeyError;
+pub use keyring::{Key, Keyring};
 
 /// What a sealed value is for. One purpose's value never opens as another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -17,7 +17,7 @@ const MOST: usize = 4096;
 /// Bytes of a piece, with its name; less than [`MOST`] for those who count attributes too.
 const PIECE: usize = 3900;
 /// Pieces at the most.
-pub const MAX_CHUNKS: usize = 5;
+pub(crate) const MAX_CHUNKS: usize = 5;
 /// Ways of putting the pieces of one first piece together that are tried, where somebody planted others of the same name.
 const MAX_COMBINATIONS: usize = 64;
 /// Times that two pieces are put together for one request, so that no head makes us build more than it is worth.

@@ -2,9 +2,9 @@
 //!
 //! In: what the sign-in found out. Out: bytes to be sealed and back; cookie lines. It never prints a token.
 
-pub mod cookie;
-pub mod personal;
-pub mod tokens;
+pub(crate) mod cookie;
+pub(crate) mod personal;
+pub(crate) mod tokens;
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ pub struct RefreshToken(Secret);
 pub struct NotAToken;
 
 /// Bytes of a token that are taken; more would not fit five cookies.
-pub const MAX_TOKEN: usize = 12 << 10;
+pub(crate) const MAX_TOKEN: usize = 12 << 10;
 
 fn checked(text: String, may_hold: impl Fn(u8) -> bool) -> Result<Secret, NotAToken> {
     let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(may_hold);

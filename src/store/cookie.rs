@@ -4,12 +4,13 @@
 //! cookie, Upwork's word at the next refresh, and `access.not_before`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Held;
+use crate::recent::lock;
 use crate::seal::{Keyring, NoRandomness, Purpose, Ring};
 use crate::session::Session;
 
@@ -66,13 +67,13 @@ impl CookieStore {
 
     pub(super) fn open(&self, value: &str) -> Option<Held> {
         let (ring, now) = (self.ring.now(), Instant::now());
-        if let Some(held) = self.opened.lock().unwrap_or_else(PoisonError::into_inner).find(&ring, value, now) {
+        if let Some(held) = lock(&self.opened).find(&ring, value, now) {
             return Some(held);
         }
         let opened = ring.open(Purpose::Session, value)?;
         let session = Session::from_bytes(&opened.bytes)?;
         let held = Held { session: Arc::new(session), reseal: opened.reseal, place: None };
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).remember(&ring, value, &held, now);
+        lock(&self.opened).remember(&ring, value, &held, now);
         Some(held)
     }
 

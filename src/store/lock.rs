@@ -22,7 +22,7 @@ const LEASE: Duration = Duration::from_secs(5);
 const RENEWAL: Duration = Duration::from_millis(1600);
 /// Longer than a lease, so that a dead owner is outlived; and longer than a refresh takes, its call of the token endpoint
 /// (15 s) included, so that a slow one is waited for rather than asked for again.
-pub const LOCK_WAIT: Duration = Duration::from_secs(25);
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(25);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 

@@ -10,7 +10,7 @@
 //!
 //! Whatever talks to a file or a server runs on the control runtime; workers only wait for it.
 
-pub mod cookie;
+pub(crate) mod cookie;
 mod embedded;
 mod kept;
 mod lock;
@@ -31,10 +31,11 @@ use crate::secret::Secret;
 use crate::session::Session;
 
 use kept::SessionStore;
-pub use lock::{LOCK_WAIT, Lock};
+pub(crate) use lock::{LOCK_WAIT, Lock};
 pub use personal::{NewTokenRecord, TokenRecord};
-pub use records::{Expect, NewRecord, Record, Version};
-pub use ticket::OpenedTicket;
+pub(crate) use records::Version;
+pub use records::{Expect, NewRecord};
+pub(crate) use ticket::OpenedTicket;
 pub use valkey::check_url;
 
 /// Which store, and where: docs/contract.md "store".
@@ -99,7 +100,7 @@ impl Held {
 /// What an answer does to the session's cookie. Only the gateway writes it.
 #[must_use]
 #[derive(Clone, Debug)]
-pub enum SessionChange {
+pub(crate) enum SessionChange {
     /// Nothing.
     Keep,
     /// This session from now on.

@@ -9,7 +9,7 @@ use super::{Door, RequestId, RouteKind};
 
 /// What a line tells.
 #[derive(Debug)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// Where it came in.
     pub door: Door,
     /// The id that page, problem and upstream's log share.
@@ -49,7 +49,7 @@ pub struct PeerIds {
 
 impl Line<'_> {
     /// Writes it.
-    pub fn write(&self) {
+    pub(crate) fn write(&self) {
         let micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             door = self.door.as_str(),

@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder, SharedS
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::outcomes::Label;
-pub use super::outcomes::{Opened, PaceRefusal, Refreshed, Refusal, SignIn};
+pub(crate) use super::outcomes::{Opened, PaceRefusal, Refreshed, Refusal, SignIn};
 use super::{Door, RouteKind, Side};
 
 const METADATA: Metadata<'static> = Metadata::new("upwarden", Level::INFO, None);

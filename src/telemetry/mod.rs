@@ -3,9 +3,9 @@
 //! In: facts as enums and numbers. Out: log lines on stderr, metrics for the admin door. It never takes a header map, a
 //! body or a token, so there is nothing secret for it to print.
 
-pub mod access;
-pub mod json;
-pub mod metrics;
+pub(crate) mod access;
+pub(crate) mod json;
+pub(crate) mod metrics;
 mod outcomes;
 
 use std::io::IsTerminal;
@@ -140,7 +140,7 @@ impl From<RequestId> for http::HeaderValue {
 }
 
 /// An error and the chain of its causes, on one line. What an error must not show, it must not say.
-pub fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -169,7 +169,7 @@ pub struct Config {
 }
 
 /// Starts logging on stderr, for the whole process. A second call changes nothing.
-pub fn start(config: Config) {
+pub(crate) fn start(config: Config) {
     let filter = Targets::new()
         .with_default(config.level.min(LevelFilter::WARN))
         // A late answer to a ping that the listener has given up on is nobody's fault.

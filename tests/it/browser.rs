@@ -189,7 +189,7 @@ async fn a_page_of_another_site_cannot_use_the_api_with_the_browsers_cookie() {
         let page = "<!doctype html><title>evil</title><p id=said>waiting</p>";
         http::Response::builder()
             .header("content-type", "text/html")
-            .body(upwarden::body::Body::full(page))
+            .body(upwarden::testing::body::Body::full(page))
             .expect("a page")
     });
     let world = World::new().app(App::sample()).start();

@@ -11,8 +11,8 @@ mod valkey;
 use http::Request;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use upwarden::body::Body;
 use upwarden::sandbox;
+use upwarden::testing::body::Body;
 
 use super::harness::{Answer, Call, Client, World, within};
 

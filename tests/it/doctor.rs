@@ -10,12 +10,12 @@ use http::{HeaderValue, Response};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use upwarden::body::Body;
-use upwarden::clock::SystemClock;
-use upwarden::listener::plain;
 use upwarden::sandbox::{self, Client, Fault, Sandbox, Target, Times};
-use upwarden::seal::Key;
-use upwarden::secret::Secret;
+use upwarden::testing::body::Body;
+use upwarden::testing::clock::SystemClock;
+use upwarden::testing::listener::plain;
+use upwarden::testing::seal::Key;
+use upwarden::testing::secret::Secret;
 
 use crate::stores::world::{Door, Server};
 

@@ -10,12 +10,12 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use tokio::runtime::Handle;
-use upwarden::body::Body;
-use upwarden::broker::Pace;
-use upwarden::broker::pacing::{CallerId, Pacer};
-use upwarden::clock::{Clock, ManualClock, Timestamp};
 use upwarden::sandbox::{Config, Sandbox};
-use upwarden::telemetry::metrics::Metrics;
+use upwarden::testing::body::Body;
+use upwarden::testing::broker::Pace;
+use upwarden::testing::broker::pacing::{CallerId, Pacer};
+use upwarden::testing::clock::{Clock, ManualClock, Timestamp};
+use upwarden::testing::telemetry::metrics::Metrics;
 
 /// Ten minutes into a UTC day.
 const START: Timestamp = Timestamp::from_seconds(20_000 * 86_400 + 600);

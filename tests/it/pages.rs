@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
 
-use upwarden::clock::Timestamp;
-use upwarden::pages::curl::Neighbour;
-use upwarden::pages::{self, Frame, Page};
-use upwarden::secret::Secret;
+use upwarden::testing::clock::Timestamp;
+use upwarden::testing::pages::curl::Neighbour;
+use upwarden::testing::pages::{self, Frame, Page};
+use upwarden::testing::secret::Secret;
 
 /// In every field that a stranger may have chosen.
 const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}";

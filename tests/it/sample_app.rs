@@ -14,9 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
-use upwarden::body::Body;
-use upwarden::listener::plain;
-use upwarden::sample_app::{Config, SampleApp, run};
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::plain;
+use upwarden::testing::sample_app::{Config, SampleApp, run};
 
 const MOST: usize = 1 << 20;
 

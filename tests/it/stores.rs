@@ -13,8 +13,8 @@ pub(crate) mod world;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use upwarden::seal::{Purpose, Ring};
-use upwarden::store::{Held, StoreError, open_store};
+use upwarden::testing::seal::{Purpose, Ring};
+use upwarden::testing::store::{Held, StoreError, open_store};
 use world::{LIFETIME, World, key, ring, session, tokens, within};
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn the_cookie_from_before_a_refresh_leads_to_the_newest_tokens() {
     for world in World::keeping() {
         let value = world.save(session("aa", "1")).await;
         let held = world.open(&value).await.unwrap();
-        let newer = upwarden::session::Session { tokens: tokens("newer", "newer_r"), ..session("aa", "1") };
+        let newer = upwarden::testing::session::Session { tokens: tokens("newer", "newer_r"), ..session("aa", "1") };
         let kept = within(world.store.keep(&held.with(newer), held.session.ends_at(LIFETIME))).await.unwrap();
         assert_eq!(world.open(&value).await.unwrap().session.tokens.access.expose(), "newer", "{}", world.kind);
         let again = within(world.store.save(&kept, kept.session.ends_at(LIFETIME))).await.unwrap();

@@ -27,7 +27,7 @@ mod together_tests;
 mod windows;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -38,8 +38,10 @@ use super::Pace;
 use crate::clock::{SharedClock, Timestamp};
 use crate::oauth::upwork;
 use crate::telemetry::metrics::{Metrics, PaceRefusal};
-pub use days::Quota;
+pub(crate) use days::Quota;
 use schedule::{Asked, Go, LEASE_WAIT, Schedule};
+
+use crate::recent::lock;
 
 /// A call gives up by itself this long after its time, should nobody have told it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -133,7 +135,7 @@ impl Pacer {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Waits for the turn of one call; whoever stops waiting gives its place up. A retry is a call of its own.

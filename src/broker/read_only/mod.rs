@@ -13,13 +13,13 @@ use http::{HeaderMap, Method};
 use url::form_urlencoded;
 
 /// Bytes of a body, at the most: collect no more than this before the check, and send the same bytes on.
-pub const LONGEST_BODY: usize = 1024 * 1024;
+pub(crate) const LONGEST_BODY: usize = 1024 * 1024;
 /// Rounds of percent-decoding that are looked through.
 const ROUNDS: usize = 4;
 
 /// Why a call is not let through: 403. Its text is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Neither GET nor HEAD, or not POST either where a GraphQL document is.
     #[error("only reading is allowed here: use GET or HEAD, or POST for GraphQL queries")]
     Method,
@@ -35,7 +35,7 @@ pub enum Refusal {
 }
 
 /// REST: GET and HEAD, without an `http_method` parameter, however it is spelled: the SDKs' way to send other methods.
-pub fn check_rest(method: &Method, query: Option<&str>) -> Result<(), Refusal> {
+pub(crate) fn check_rest(method: &Method, query: Option<&str>) -> Result<(), Refusal> {
     if method != Method::GET && method != Method::HEAD {
         return Err(Refusal::Method);
     }
@@ -86,7 +86,12 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 /// GraphQL: every operation of every document is a query. `query` is the target's, after the `?`.
-pub fn check_graphql(method: &Method, headers: &HeaderMap, query: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_graphql(
+    method: &Method,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: &[u8],
+) -> Result<(), Refusal> {
     if body.len() > LONGEST_BODY {
         return Err(Refusal::Unclear("it is longer than 1 MiB"));
     }

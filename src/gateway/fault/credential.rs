@@ -9,7 +9,7 @@ use crate::telemetry::Side;
 
 /// Why a ticket is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TicketFault {
+pub(crate) enum TicketFault {
     /// It does not open, or there are several.
     Bad,
     /// It is older than a ticket may be.
@@ -22,7 +22,7 @@ pub enum TicketFault {
 
 /// Why a personal access token is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenFault {
+pub(crate) enum TokenFault {
     /// Unknown, revoked, expired, mistyped, or ended by `access.not_before`.
     Bad,
     /// Upwork ended the sign-in that it stands for.
@@ -33,7 +33,7 @@ pub enum TokenFault {
 
 /// Why no personal access token can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoTokens {
+pub(crate) enum NoTokens {
     /// The cookie store keeps nothing here.
     Store,
     /// The session cannot be renewed, so neither could a token.

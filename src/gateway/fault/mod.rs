@@ -17,11 +17,11 @@ use crate::listener::Refused;
 use crate::oauth::Unusable;
 use crate::pages::texts::{self, Loop, Text};
 use crate::telemetry::Side;
-pub use credential::{NoTokens, TicketFault, TokenFault};
+pub(crate) use credential::{NoTokens, TicketFault, TokenFault};
 
 /// What went wrong.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nobody is signed in; `sent` where something was sent that is lost to the app.
     SignInRequired {
         /// The request had a body or an unsafe method.
@@ -148,7 +148,7 @@ pub enum Fault {
 
 /// What a fault comes to.
 #[derive(Debug)]
-pub struct Told {
+pub(crate) struct Told {
     /// Whose fault.
     pub side: Side,
     /// The status.
@@ -185,12 +185,12 @@ fn words(title: &'static str, cause: impl Into<Cow<'static, str>>, remedy: &'sta
 
 impl Fault {
     /// The id of the user whom it is about, for the access line: who is asked to be let in is found there.
-    pub fn user(&self) -> Option<&str> {
+    pub(crate) fn user(&self) -> Option<&str> {
         if let Self::NotAdmitted { id, .. } = self { Some(id) } else { None }
     }
 
     /// The table.
-    pub fn told(&self) -> Told {
+    pub(crate) fn told(&self) -> Told {
         match self {
             Self::SignInRequired { .. }
             | Self::NotAdmitted { .. }

@@ -8,7 +8,7 @@
 
 mod rotation;
 
-use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::sync::{Arc, Mutex as Lock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -19,6 +19,7 @@ use super::token::{Client, TokenError, TokenGrant};
 use super::upwork::Upwork;
 use super::{ServiceConfig, ServiceGrant};
 use crate::clock::{SharedClock, Timestamp};
+use crate::recent::lock;
 use crate::session::Tokens;
 use crate::session::tokens::AccessToken;
 use crate::store::Store;
@@ -168,12 +169,12 @@ impl Service {
     }
 
     fn current(&self) -> Option<Tokens> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.current).clone()
     }
 
     /// From now on calls use these.
     fn adopt(&self, tokens: &Tokens) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(tokens.clone());
+        *lock(&self.current) = Some(tokens.clone());
         self.trouble.send_if_modified(|trouble| trouble.take().is_some());
         self.tell_time_left(self.parts.clock.now());
     }

@@ -6,7 +6,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition};
@@ -14,6 +14,7 @@ use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, Ta
 use super::StoreError;
 use super::overlay::Overlay;
 use crate::clock::Timestamp;
+use crate::recent::lock;
 
 /// Everything: see the room's head.
 pub(super) const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("upwarden");
@@ -156,7 +157,7 @@ impl Opened {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -22,7 +22,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -34,6 +34,8 @@ use super::records::Version;
 use crate::clock::{SharedClock, Timestamp};
 use file::{Items, Opened};
 use writer::{Change, Writer};
+
+use crate::recent::lock;
 
 /// Time between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -83,7 +85,7 @@ impl File {
     }
 
     fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<String, (String, Instant)>> {
-        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.locks)
     }
 }
 

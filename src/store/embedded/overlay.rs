@@ -7,9 +7,11 @@ use std::fs::File;
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use redb::StorageBackend;
+
+use crate::recent::lock;
 
 /// The file, and what was written over it.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl Overlay {
     }
 
     fn over(&self) -> MutexGuard<'_, Over> {
-        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.over)
     }
 }
 

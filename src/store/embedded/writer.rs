@@ -4,7 +4,7 @@
 //! commit, so that a crowd pays for one flush of the disk.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::file::{Opened, TABLE, ending, living};
 use super::{StoreError, Version, session_key};
 use crate::clock::Timestamp;
+use crate::recent::lock;
 use crate::store::records::Expect;
 
 /// Changes that share a commit, at the most.
@@ -83,7 +84,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.jobs = None;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             // It has at most one commit to finish; a panic of it was told when it happened.
             let _ = thread.join();

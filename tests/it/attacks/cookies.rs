@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
-use upwarden::clock::Timestamp;
-use upwarden::oauth::login::{Login, State};
 use upwarden::sandbox;
-use upwarden::seal::{Key, Keyring, Purpose, Ring};
-use upwarden::session::cookie::Jar;
-use upwarden::session::tokens::{AccessToken, RefreshToken};
-use upwarden::session::{Grant, Session, Tokens, User};
-use upwarden::store::{Held, Store, cookie::CookieStore};
+use upwarden::testing::clock::Timestamp;
+use upwarden::testing::oauth::login::{Login, State};
+use upwarden::testing::seal::{Key, Keyring, Purpose, Ring};
+use upwarden::testing::session::cookie::Jar;
+use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
+use upwarden::testing::session::{Grant, Session, Tokens, User};
+use upwarden::testing::store::{Held, Store, cookie::CookieStore};
 
 use super::super::harness::{FREELANCER, World};
 use super::properties::{RING, begun};

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, TE, TRAILER, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use upwarden::broker::ApiTarget;
-use upwarden::clock::Timestamp;
 use upwarden::config::{self, Sources};
-use upwarden::oauth::callback::{Brought, Browser, Callback, CallbackError};
-use upwarden::oauth::login::{Login, LoginJars, State};
-use upwarden::oauth::token::{self, TokenError};
-use upwarden::proxy::forwarded::{Claims, Origin};
-use upwarden::proxy::headers::{ApiHeaders, AppHeaders};
-use upwarden::proxy::via::Via;
-use upwarden::router::{self, AuthPath, ReturnTo, Route};
-use upwarden::seal::{Key, Keyring, Purpose};
-use upwarden::secret::Secret;
-use upwarden::session::cookie::{Jar, pairs};
+use upwarden::testing::broker::ApiTarget;
+use upwarden::testing::clock::Timestamp;
+use upwarden::testing::oauth::callback::{Brought, Browser, Callback, CallbackError};
+use upwarden::testing::oauth::login::{Login, LoginJars, State};
+use upwarden::testing::oauth::token::{self, TokenError};
+use upwarden::testing::proxy::forwarded::{Claims, Origin};
+use upwarden::testing::proxy::headers::{ApiHeaders, AppHeaders};
+use upwarden::testing::proxy::via::Via;
+use upwarden::testing::router::{self, AuthPath, ReturnTo, Route};
+use upwarden::testing::seal::{Key, Keyring, Purpose};
+use upwarden::testing::secret::Secret;
+use upwarden::testing::session::cookie::{Jar, pairs};
 use url::Url;
 
 pub(crate) const PREFIX: &str = "/upwork";
@@ -97,10 +97,10 @@ pub(crate) fn cookie_round_trip(length: usize, others: &str) {
 
 /// A sign-in as it began: the ring's `state` for a query, and the request field with its cookie.
 pub(crate) fn begun() -> (String, HeaderMap) {
-    let config = upwarden::oauth::Config {
+    let config = upwarden::testing::oauth::Config {
         client_id: "c".to_owned(),
         client_secret: Secret::new("s"),
-        grant: upwarden::oauth::Grant::Code,
+        grant: upwarden::testing::oauth::Grant::Code,
         authorize_url: Url::parse("https://upwork.example/authorize").expect("a URL"),
         token_url: Url::parse("https://upwork.example/token").expect("a URL"),
         revoke_url: Url::parse("https://upwork.example/revoke").expect("a URL"),
@@ -108,7 +108,7 @@ pub(crate) fn begun() -> (String, HeaderMap) {
         issuer: None,
         redirect_uri: BASE.to_owned(),
         implicit_identity: false,
-        outbound: upwarden::oauth::Outbound::default(),
+        outbound: upwarden::testing::oauth::Outbound::default(),
     };
     let now = Timestamp::from_seconds(1000);
     let begun = Login::begin(&config, &RING, &ReturnTo::home(), 0, now).expect("random bytes");

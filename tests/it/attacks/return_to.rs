@@ -10,7 +10,7 @@ use url::Url;
 
 use super::super::harness::{Browser, World, has, program};
 use super::properties::{self, BASE, PREFIX};
-use upwarden::router::ReturnTo;
+use upwarden::testing::router::ReturnTo;
 
 /// How an address may begin, go on, and where it may want to lead; `¦` stands between two.
 const BEGIN: &str = "/¦//¦///¦/\\¦\\¦\\/¦\\\\¦/\t¦\t/¦/\n¦\r/¦/\u{b}¦/%09¦/%0a¦/%0d%0a¦/.¦/..¦/./¦/../¦/x/..¦/x/../¦/%2e¦/%2e%2e¦\

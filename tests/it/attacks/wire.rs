@@ -9,7 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use upwarden::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
+use upwarden::testing::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
 
 /// A message as far as its head goes: where the head stands, and how its body is framed.
 #[derive(Clone, Debug, PartialEq, Eq)]

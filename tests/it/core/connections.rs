@@ -183,7 +183,7 @@ async fn a_get_is_sent_once_more_and_a_post_never() {
     assert_eq!(client.get("/4").await.text(), "ok");
     assert_eq!(client.post("/5", "").await.status, 502, "without a body, too");
     assert_eq!(client.get("/6").await.text(), "ok");
-    let put = client.call(http::Method::PUT, "/7").body(upwarden::body::Body::full("body")).await;
+    let put = client.call(http::Method::PUT, "/7").body(upwarden::testing::body::Body::full("body")).await;
     assert_eq!(put.status, 502, "idempotent, but its body was begun");
     let seen = seen.lock().unwrap();
     let count = |part: &str| seen.iter().filter(|line| line.contains(part)).count();

@@ -7,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::Response;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::frames::{CANCEL, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, field, frame, get};
 use super::process::Start;

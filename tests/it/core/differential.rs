@@ -6,7 +6,7 @@ use proptest::test_runner::TestRunner;
 
 use super::requests::{Gauntlet, statuses};
 use crate::framing::messages_of_requests;
-use upwarden::framing::{BodyLength, Limits, RequestReader, Step};
+use upwarden::testing::framing::{BodyLength, Limits, RequestReader, Step};
 
 /// What our reader makes of `bytes`: the whole requests with their bodies, and whether it refused the rest.
 fn ours(mut bytes: &[u8]) -> (Vec<(String, Vec<u8>)>, bool) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http::Response;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::frames::{END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, frame, get};
 use super::process::{Sidecar, Start};

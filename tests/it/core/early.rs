@@ -8,7 +8,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::{Raw, door, head, open};
 use crate::harness::{App, World, feed, within};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Response;
 use tokio::sync::Notify;
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::frames::{CANCEL, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame, get};
 use super::{door, open};

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::process::Start;
 use super::{Raw, door, head, open};
 use crate::harness::{App, World, until, within};
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 async fn refused(world: &World, reason: &str) {
     let name = format!("upwarden_refused_total{{door=\"public\",reason=\"{reason}\"}}");

@@ -11,7 +11,7 @@ use http::{Method, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::process::{Sidecar, Start};
 use super::{Raw, full};

@@ -1,6 +1,6 @@
 //! Bodies of requests: lengths, codings, chunks, trailers, limits; each with what a strict reader says of it.
 
-use upwarden::framing::Limits;
+use upwarden::testing::framing::Limits;
 
 use super::requests;
 use super::requests::{fields, said, table};

@@ -6,7 +6,7 @@ mod requests;
 mod responses;
 
 pub(crate) use properties::messages as messages_of_requests;
-use upwarden::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
+use upwarden::testing::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
 
 /// Reads pieces as they come, as the guard does, and writes down what was said: `none`, `exact 5`, `chunked` for a head,
 /// `body 5` for the bytes of a body, then `end`; `refused bare_lf`; `half` where bytes are left undecided.

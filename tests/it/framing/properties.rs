@@ -1,7 +1,7 @@
 //! What holds for any bytes.
 
 use proptest::prelude::*;
-use upwarden::framing::{Limits, Method};
+use upwarden::testing::framing::{Limits, Method};
 
 use super::{requests, responses};
 

@@ -1,6 +1,6 @@
 //! Heads of requests, each with what a strict reader says of it.
 
-use upwarden::framing::Limits;
+use upwarden::testing::framing::Limits;
 
 use super::requests;
 

@@ -1,6 +1,6 @@
 //! Responses, each with what a strict reader says of it.
 
-use upwarden::framing::Method;
+use upwarden::testing::framing::Method;
 
 use super::responses;
 

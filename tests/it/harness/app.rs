@@ -12,8 +12,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use upwarden::body::Body;
-use upwarden::sample_app::{self, SampleApp};
+use upwarden::testing::body::Body;
+use upwarden::testing::sample_app::{self, SampleApp};
 
 use super::wire::{Recorded, Wire};
 

@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::jar::Jar;
 use super::{Answer, Streaming, within};

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use upwarden::clock::ManualClock;
 use upwarden::config::Sources;
-use upwarden::listener::Bound;
 use upwarden::sandbox;
 use upwarden::server::Doors;
+use upwarden::testing::clock::ManualClock;
+use upwarden::testing::listener::Bound;
 
 use super::world::{Thread, listener, sidecar};
 use super::{Client, Plan, World};

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use http::Method;
 use tokio_util::sync::CancellationToken;
-use upwarden::clock::{ManualClock, Timestamp};
 use upwarden::config::{self, Sources};
-use upwarden::listener::Bound;
 use upwarden::sandbox::{self, Counters, Sandbox};
 use upwarden::server::{self, Doors};
+use upwarden::testing::clock::{ManualClock, Timestamp};
+use upwarden::testing::listener::Bound;
 
 use super::replicas::{over, replica, usual};
 use super::{App, Client, Tap, logs};
@@ -354,7 +354,7 @@ impl Upwork {
     async fn decide(&self, location: &str, form: &str) -> String {
         assert!(location.starts_with(&format!("http://{}/", self.address)), "not Upwork: {location}");
         let call = Client::at(self.address).call(Method::POST, location);
-        let form = upwarden::body::Body::full(form.to_owned());
+        let form = upwarden::testing::body::Body::full(form.to_owned());
         let answer = call.header("content-type", "application/x-www-form-urlencoded").body(form).await;
         assert!(answer.status.is_redirection(), "{}", answer.text());
         answer.location()

@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use upwarden::body::Body;
-use upwarden::listener::{self, DoorSpec, Drain, Limits, Peer, Refused};
-use upwarden::telemetry;
-use upwarden::telemetry::metrics::Metrics;
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::{self, DoorSpec, Drain, Limits, Peer, Refused};
+use upwarden::testing::telemetry;
+use upwarden::testing::telemetry::metrics::Metrics;
 
 /// No wait of a test is longer.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
@@ -60,7 +60,7 @@ impl Door {
             h2c: self.h2c,
             limits: self.limits,
             exempt: Vec::new(),
-            descriptors: upwarden::descriptors::Descriptors::new(None),
+            descriptors: upwarden::testing::descriptors::Descriptors::new(None),
         };
         let (metrics, drain) = (Arc::new(Metrics::new()), CancellationToken::new());
         let closing = Drain { token: drain.clone(), timeout: self.drain };

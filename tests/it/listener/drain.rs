@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use http::Response;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
-use upwarden::body::Body;
-use upwarden::listener;
+use upwarden::testing::body::Body;
+use upwarden::testing::listener;
 
 use super::door::{BOUND, Door, Opened, echo, within};
 use crate::harness::feed;
@@ -114,13 +114,13 @@ async fn what_does_not_end_in_time_is_cut() {
 async fn a_worker_that_ends_early_ends_all() {
     let bound = listener::bind(&listener::Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
     let spec = listener::DoorSpec {
-        door: upwarden::telemetry::Door::Public,
+        door: upwarden::testing::telemetry::Door::Public,
         bound,
         tls: None,
         h2c: false,
         limits: listener::Limits::default(),
         exempt: Vec::new(),
-        descriptors: upwarden::descriptors::Descriptors::new(None),
+        descriptors: upwarden::testing::descriptors::Descriptors::new(None),
     };
     let drain = listener::Drain { token: tokio_util::sync::CancellationToken::new(), timeout: Duration::ZERO };
     let make = || {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use http::Response;
 use tokio::io::AsyncWriteExt;
-use upwarden::body::Body;
-use upwarden::listener::{BodyWatch, Limits};
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::{BodyWatch, Limits};
 
 use super::door::{Door, echo, within};
 

@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
-use upwarden::body::Body;
-use upwarden::listener::Limits;
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::Limits;
 
 use super::door::{Door, Opened, echo, within};
 

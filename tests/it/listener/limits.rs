@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
-use upwarden::body::Body;
-use upwarden::listener::{self, Address, DoorSpec, Drain, Limits};
-use upwarden::telemetry;
-use upwarden::telemetry::metrics::Metrics;
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::{self, Address, DoorSpec, Drain, Limits};
+use upwarden::testing::telemetry;
+use upwarden::testing::telemetry::metrics::Metrics;
 
 use super::door::{BOUND, Door, echo, within};
 
@@ -71,7 +71,7 @@ async fn a_unix_socket_tells_who_is_there_and_its_file_goes_with_it() {
         h2c: false,
         limits: Limits::default(),
         exempt: Vec::new(),
-        descriptors: upwarden::descriptors::Descriptors::new(None),
+        descriptors: upwarden::testing::descriptors::Descriptors::new(None),
     };
     let token = CancellationToken::new();
     let drain = Drain { token: token.clone(), timeout: BOUND };

@@ -1,7 +1,7 @@
 //! Answers that come before their request has ended, and what comes after them on the connection.
 
 use http::{Request, Response, StatusCode};
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::door::{Door, Opened};
 
@@ -80,7 +80,7 @@ async fn an_answer_before_a_long_body_says_that_it_is_the_last() {
 #[tokio::test]
 async fn http_1_0_is_told_when_the_end_of_the_connection_ends_the_answer() {
     let door = Door::default().open(|_, _| async {
-        let frames = [Ok::<_, upwarden::body::Error>(http_body::Frame::data("no length".into()))];
+        let frames = [Ok::<_, upwarden::testing::body::Error>(http_body::Frame::data("no length".into()))];
         Response::new(Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames))))
     });
     let answer = door.talk("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;

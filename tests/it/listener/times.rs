@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use http::Response;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Notify, mpsc};
-use upwarden::body::Body;
-use upwarden::listener::Limits;
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::Limits;
 
 use super::door::{Door, echo, within};
 

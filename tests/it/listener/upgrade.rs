@@ -6,8 +6,8 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use upwarden::body::Body;
-use upwarden::listener::Peer;
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::Peer;
 
 use super::door::{Door, echo};
 

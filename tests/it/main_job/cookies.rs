@@ -145,7 +145,7 @@ async fn an_app_cannot_set_our_cookie() {
             .header("set-cookie", "upwarden=mine; Path=/")
             .header("set-cookie", "theme=dark")
             .header("set-cookie", "upwarden-2=mine")
-            .body(upwarden::body::Body::empty())
+            .body(upwarden::testing::body::Body::empty())
             .expect("an answer")
     });
     let world = World::new().app(app).start();

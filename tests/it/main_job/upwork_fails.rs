@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use upwarden::sandbox;
-use upwarden::secret::Secret;
+use upwarden::testing::secret::Secret;
 
 use crate::harness::{AGENCY, FREELANCER, World, logs, until, within};
 

@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::json;
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::server::Server;
 use super::{ISSUER, ME, SECRET, callback, come_back, seconds, sign_in, world};

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Request, Response};
 use serde_json::{Value, json};
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::{CLIENT_ID, ISSUER, SECRET};
 use crate::harness::{App, listener};

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use upwarden::broker::Pace;
-use upwarden::broker::pacing::{CallerId, Pacer};
-use upwarden::clock::{Clock, ManualClock, SharedClock, SystemClock};
-use upwarden::seal::{Key, Keyring, Ring};
-use upwarden::store::{Config, Store, open_store};
-use upwarden::telemetry::metrics::Metrics;
+use upwarden::testing::broker::Pace;
+use upwarden::testing::broker::pacing::{CallerId, Pacer};
+use upwarden::testing::clock::{Clock, ManualClock, SharedClock, SystemClock};
+use upwarden::testing::seal::{Key, Keyring, Ring};
+use upwarden::testing::store::{Config, Store, open_store};
+use upwarden::testing::telemetry::metrics::Metrics;
 
 use super::{BEST, START};
 use crate::stores::world::{Door, Server, within};

@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use upwarden::clock::{ManualClock, Timestamp};
 use upwarden::sandbox::{self, Config, Granted, Sandbox, TOKEN_PATH};
+use upwarden::testing::clock::{ManualClock, Timestamp};
 
 pub(super) const CLIENT: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const CALLBACK: &str = "http://localhost:3000/callback";

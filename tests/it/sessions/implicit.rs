@@ -2,7 +2,7 @@
 
 use http::Method;
 use serde_json::json;
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use super::{DAY, ME};
 use crate::harness::{Answer, App, Browser, Client, FREELANCER, World, between};

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
-use upwarden::clock::{Clock, SystemClock};
 use upwarden::sandbox::Sandbox;
-use upwarden::seal::{Key, Keyring, Ring};
-use upwarden::secret::Secret;
-use upwarden::session::tokens::{AccessToken, RefreshToken};
-use upwarden::session::{Grant, Session, Tokens, User};
-use upwarden::store::{Config, Held, open_store};
+use upwarden::testing::clock::{Clock, SystemClock};
+use upwarden::testing::seal::{Key, Keyring, Ring};
+use upwarden::testing::secret::Secret;
+use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
+use upwarden::testing::session::{Grant, Session, Tokens, User};
+use upwarden::testing::store::{Config, Held, open_store};
 
 use super::DAY;
 use super::crowd::{COOKIE, Crowd};

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{Request, Response};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use upwarden::body::Body;
-use upwarden::listener::plain;
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::plain;
 
 use super::{DAY, ME, SECOND};
 use crate::harness::{App, FREELANCER, World, logs, until, within};

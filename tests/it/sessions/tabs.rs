@@ -266,7 +266,7 @@ async fn callbacks_that_fail_three_times_stop_with_their_cause() {
 async fn plain_http_where_the_cookie_needs_https_is_named() {
     let client = upwarden::sandbox::Client {
         id: "0123456789abcdef0123456789abcdef".to_owned(),
-        secret: upwarden::secret::Secret::new("fedcba9876543210"),
+        secret: upwarden::testing::secret::Secret::new("fedcba9876543210"),
         redirect_uri: "https://tools.example.com/upwork/auth/callback".to_owned(),
     };
     let upwork = upwarden::sandbox::Config { clients: vec![client], ..upwarden::sandbox::Config::default() };

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use tokio::runtime::Handle;
-use upwarden::clock::SystemClock;
-use upwarden::seal::{Key, Keyring, Ring};
-use upwarden::secret::Secret;
-use upwarden::store::{Config, Expect, Held, NewRecord, Store, StoreError, open_store};
+use upwarden::testing::clock::SystemClock;
+use upwarden::testing::seal::{Key, Keyring, Ring};
+use upwarden::testing::secret::Secret;
+use upwarden::testing::store::{Config, Expect, Held, NewRecord, Store, StoreError, open_store};
 
 use super::world::{LIFETIME, START, World, session, within};
 
@@ -127,7 +127,7 @@ async fn saves_until_it_is_killed() {
     let store = open_for(path.as_ref(), &Secret::new(key.into_string().unwrap()));
     loop {
         let batch = (0..3).map(|_| {
-            let id = format!("{:032x}", u128::from_be_bytes(upwarden::seal::random().unwrap()));
+            let id = format!("{:032x}", u128::from_be_bytes(upwarden::testing::seal::random().unwrap()));
             let store = store.clone();
             async move {
                 let session = session(&id, "1");

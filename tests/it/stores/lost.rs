@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use upwarden::clock::Clock;
-use upwarden::secret::Secret;
-use upwarden::session::personal::PersonalToken;
-use upwarden::store::{Config, Expect, NewTokenRecord};
+use upwarden::testing::clock::Clock;
+use upwarden::testing::secret::Secret;
+use upwarden::testing::session::personal::PersonalToken;
+use upwarden::testing::store::{Config, Expect, NewTokenRecord};
 
 use super::world::{Door, Server, World, within};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use upwarden::seal::Purpose;
-use upwarden::store::{Expect, NewRecord, StoreError};
+use upwarden::testing::seal::Purpose;
+use upwarden::testing::store::{Expect, NewRecord, StoreError};
 
 use super::tokens::add;
 use super::world::{LIFETIME, START, World, key, ring, until, within};
@@ -74,7 +74,7 @@ async fn records_are_listed_by_namespace_until_they_end() {
 async fn a_record_that_has_ended_makes_room_for_a_new_one() {
     for world in World::keeping() {
         let put = async |expect: &Expect| {
-            let end = Some(upwarden::clock::Clock::now(&*world.clock).plus(Duration::from_millis(1)));
+            let end = Some(upwarden::testing::clock::Clock::now(&*world.clock).plus(Duration::from_millis(1)));
             within(world.store.put("pat", "a", NewRecord { bytes: b"x", expires_at: end }, expect)).await.unwrap()
         };
         let version = put(&Expect::Absent).await.unwrap();

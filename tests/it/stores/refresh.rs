@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use upwarden::clock::ManualClock;
-use upwarden::listener::plain;
-use upwarden::oauth::refresh::{Keeping, Need, RefreshError, Refresher};
-use upwarden::oauth::upwork::Upwork;
-use upwarden::oauth::{Config as OauthConfig, Outbound};
 use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
-use upwarden::secret::Secret;
-use upwarden::session::tokens::{AccessToken, RefreshToken};
-use upwarden::session::{Grant, Session, Tokens};
-use upwarden::store::{Held, Store};
-use upwarden::telemetry::metrics::Metrics;
+use upwarden::testing::clock::ManualClock;
+use upwarden::testing::listener::plain;
+use upwarden::testing::oauth::refresh::{Keeping, Need, RefreshError, Refresher};
+use upwarden::testing::oauth::upwork::Upwork;
+use upwarden::testing::oauth::{Config as OauthConfig, Outbound};
+use upwarden::testing::secret::Secret;
+use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
+use upwarden::testing::session::{Grant, Session, Tokens};
+use upwarden::testing::store::{Held, Store};
+use upwarden::testing::telemetry::metrics::Metrics;
 
 use super::world::{LIFETIME, START, World, until, within};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
-use upwarden::clock::Clock;
-use upwarden::session::personal::PersonalToken;
-use upwarden::store::{NewTokenRecord, TokenRecord};
+use upwarden::testing::clock::Clock;
+use upwarden::testing::session::personal::PersonalToken;
+use upwarden::testing::store::{NewTokenRecord, TokenRecord};
 
 use super::world::{World, key, ring, within};
 

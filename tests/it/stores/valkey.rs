@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use upwarden::secret::Secret;
-use upwarden::store::{Config, Held, StoreError, check_url};
+use upwarden::testing::secret::Secret;
+use upwarden::testing::store::{Config, Held, StoreError, check_url};
 
 use super::world::{Door, LIFETIME, START, Server, World, session, until, within};
 

@@ -10,12 +10,12 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
-use upwarden::clock::{Clock, ManualClock, SharedClock, Timestamp};
-use upwarden::seal::{Key, Keyring, Ring};
-use upwarden::secret::Secret;
-use upwarden::session::tokens::{AccessToken, RefreshToken};
-use upwarden::session::{Grant, Session, Tokens, User};
-use upwarden::store::{Config, Held, Store, StoreError, open_store};
+use upwarden::testing::clock::{Clock, ManualClock, SharedClock, Timestamp};
+use upwarden::testing::seal::{Key, Keyring, Ring};
+use upwarden::testing::secret::Secret;
+use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
+use upwarden::testing::session::{Grant, Session, Tokens, User};
+use upwarden::testing::store::{Config, Held, Store, StoreError, open_store};
 
 /// No wait of a test is longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::{Method, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
-use upwarden::body::Body;
+use upwarden::testing::body::Body;
 
 use crate::harness::{App, FREELANCER, World, feed, within};
 

@@ -15,23 +15,23 @@ use http::header::{
 use crate::framing::is_token;
 
 /// `X-Request-Id`.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `X-Upwork-API-TenantId`: the organization a call acts for (Upwork's GraphQL documentation).
-pub const TENANT: HeaderName = HeaderName::from_static("x-upwork-api-tenantid");
+pub(crate) const TENANT: HeaderName = HeaderName::from_static("x-upwork-api-tenantid");
 /// `X-Upwork-User-Id`.
-pub const USER_ID: HeaderName = HeaderName::from_static("x-upwork-user-id");
+pub(crate) const USER_ID: HeaderName = HeaderName::from_static("x-upwork-user-id");
 /// `X-Upwork-User`: the nid.
-pub const USER: HeaderName = HeaderName::from_static("x-upwork-user");
+pub(crate) const USER: HeaderName = HeaderName::from_static("x-upwork-user");
 /// `X-Upwork-User-Name`, percent-encoded where it is not ASCII.
-pub const USER_NAME: HeaderName = HeaderName::from_static("x-upwork-user-name");
+pub(crate) const USER_NAME: HeaderName = HeaderName::from_static("x-upwork-user-name");
 /// `X-Upwork-Organization-Id`.
-pub const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-upwork-organization-id");
+pub(crate) const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-upwork-organization-id");
 /// `X-Upwork-Ticket`.
-pub const TICKET: HeaderName = HeaderName::from_static("x-upwork-ticket");
+pub(crate) const TICKET: HeaderName = HeaderName::from_static("x-upwork-ticket");
 /// `X-Forwarded-User`: the nid, for apps that know other proxies.
-pub const FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
+pub(crate) const FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 /// `X-Upwarden-Secret`: shown at a neighbour door beyond loopback.
-pub const SECRET: HeaderName = HeaderName::from_static("x-upwarden-secret");
+pub(crate) const SECRET: HeaderName = HeaderName::from_static("x-upwarden-secret");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
@@ -236,7 +236,7 @@ pub(super) fn clean_api_answer(headers: &mut HeaderMap) {
 }
 
 /// The protocols a client asks to switch to, where it asks as RFC 9110 section 7.8 says; all of them, or none.
-pub fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocols = headers.get(UPGRADE)?;
     let named = headers.get_all(CONNECTION).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     let mut members = tokens(protocols).peekable();
@@ -334,12 +334,12 @@ fn drop_cookies(headers: &mut HeaderMap, owns: impl Fn(&str) -> bool) {
 
 /// Removes every line of a field.
 #[expect(clippy::disallowed_methods, reason = "the one place that strips; the entry's removal takes every line along")]
-pub fn strip(headers: &mut HeaderMap, name: &HeaderName) {
+pub(crate) fn strip(headers: &mut HeaderMap, name: &HeaderName) {
     while headers.remove(name).is_some() {}
 }
 
 /// A text as a field value: percent-encoded where it is not printable ASCII, and where it has a percent sign of its own.
-pub fn ascii_value(text: &str) -> HeaderValue {
+pub(crate) fn ascii_value(text: &str) -> HeaderValue {
     let plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'%') && text.trim() == text;
     let encoded = if plain { text.to_owned() } else { percent_encode(text) };
     HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
