@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::session::Session;
 use crate::telemetry::Door;
 
-/// Who may enter: docs/contract.md "access". Held against every request.
+/// Who may enter: docs/configuration.md "access". Held against every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// `user.id`s that may enter.
@@ -115,7 +115,7 @@ pub(crate) enum Decision {
 /// 2. without a session, or with one that is over, a safe navigation is sent to sign in and everything else is a 401;
 /// 3. who is signed in must be admitted, on every request;
 /// 4. the API with a cookie must not be asked by another site: a document navigation passes, else the site must be ours or
-///    unsaid (docs/lessons.md 21).
+///    unsaid (docs/design.md "Other sites").
 pub(crate) fn decide(facts: &Facts, credential: Credential<'_>, access: &Access) -> Decision {
     let open = matches!(facts.target, Target::App { public: true }) || facts.preflight;
     let (session, by_cookie) = match credential {

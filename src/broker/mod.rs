@@ -31,7 +31,7 @@ use pacing::{CallerId, Late, Pacer, Quota};
 pub use target::ApiTarget;
 pub(crate) use target::TargetError;
 
-/// Where the API is, and what callers may do: docs/contract.md "upwork", "pace".
+/// Where the API is, and what callers may do: docs/configuration.md "upwork", "pace".
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `https://www.upwork.com`: an origin; `/upwork/api/…` is `{api_url}/api/…`.
@@ -48,7 +48,7 @@ pub struct Config {
     pub pace: Pace,
 }
 
-/// docs/contract.md "pace".
+/// docs/configuration.md "pace".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// Calls a second.
@@ -217,7 +217,7 @@ impl Broker {
     }
 
     /// Calls the API. A 401 means one refresh and one retry, where the body could be kept; everything else passes as it
-    /// came and never touches the session (docs/lessons.md 4).
+    /// came and never touches the session (docs/design.md "Classifying answers").
     pub(crate) async fn call(&self, head: Parts, body: Body, target: &ApiTarget, caller: Caller) -> Outcome {
         let headers = ApiHeaders::from_caller(&head.headers, &self.user_agent, self.organization.as_ref());
         let (first, change) = match self.token(&caller, Need::Due, None).await {

@@ -1,7 +1,7 @@
 //! Where a call may go: an allow-list, judged on every way the path could be read.
 //!
 //! In: a route of ours and its query. Out: an [`ApiTarget`], the only thing a call takes. The token endpoint is not
-//! reachable in any spelling (docs/lessons.md 23).
+//! reachable in any spelling (docs/design.md "The brokered API").
 
 use http::uri::PathAndQuery;
 

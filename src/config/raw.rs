@@ -58,7 +58,7 @@ const fn of(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, default: None }
 }
 
-/// Every key of docs/contract.md "Configuration".
+/// Every key of docs/configuration.md.
 pub(super) const KEYS: &[Key] = &[
     unset("public_url"),
     plain("prefix", "/upwork"),

@@ -1,7 +1,7 @@
 //! What a caller of the API shows in its fields: a ticket, a personal access token, or nothing of ours.
 //!
 //! In: the fields. Out: [`Shown`]. What is ours is known by its prefix, in whatever way it is written; something of ours that
-//! cannot be read is bad, never nothing (docs/lessons.md 14). Nothing is opened or compared here.
+//! cannot be read is bad, never nothing (docs/design.md "Credentials"). Nothing is opened or compared here.
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use zeroize::Zeroizing;

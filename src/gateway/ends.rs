@@ -205,7 +205,7 @@ impl Shared {
     }
 
     /// A session whose token ended over `session.recheck` ago is refreshed before the app is reached: only Upwork's own word
-    /// ends it, an outage does not (docs/contract.md "A session"). Upwork is waited for a moment only, and not where the path
+    /// ends it, an outage does not (docs/sessions.md "Lifetime"). Upwork is waited for a moment only, and not where the path
     /// is for anybody (`open`), nor just after this session waited in vain: the refresh goes on, and a later request finds
     /// what came of it.
     pub(super) async fn recheck(&self, who: Option<Held>, open: impl Fn() -> bool) -> (Option<Held>, SessionChange) {

@@ -30,7 +30,7 @@ fn is(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
     headers.get(name).is_some_and(|found| found.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
-/// By Fetch Metadata, else by `Accept` (docs/lessons.md 9: `Sec-Fetch-Mode: navigate` with `Sec-Fetch-Dest: document`).
+/// By Fetch Metadata, else by `Accept` (docs/design.md "Navigations").
 pub(super) fn looking(headers: &HeaderMap) -> Looking {
     // A page fetched ahead, a socket or a script's request is nobody's address bar.
     let silent = headers.contains_key(UPGRADE) || is(headers, &REQUESTED_WITH, "XMLHttpRequest");
@@ -65,7 +65,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     html > 0.0 && html >= other
 }
 
-/// Where the request was made (docs/lessons.md 21): `Sec-Fetch-Site`, else `Origin` against our own.
+/// Where the request was made (docs/design.md "Other sites"): `Sec-Fetch-Site`, else `Origin` against our own.
 pub(super) fn site(headers: &HeaderMap, public_url: &str) -> Site {
     match (headers.get(SITE).map(HeaderValue::as_bytes), headers.get(ORIGIN).map(HeaderValue::as_bytes)) {
         (Some(b"same-origin" | b"none"), _) => Site::Ours,

@@ -226,7 +226,7 @@ fn tell_identity(headers: &mut AppHeaders, session: &Session) {
     }
 }
 
-/// The identity headers of docs/contract.md "Headers".
+/// The identity headers of docs/reference.md "Headers to the app".
 pub(super) fn identity(session: &Session) -> Vec<(http::HeaderName, HeaderValue)> {
     let user = &session.user;
     let nid = ascii_value(&user.nid);

@@ -216,7 +216,7 @@ impl Shared {
         }
     }
 
-    /// What is measured of a callback that no sign-in of the browser fits (docs/contract.md "the third stops at a page").
+    /// What is measured of a callback that no sign-in of the browser fits (docs/sessions.md "Sign-in loops").
     pub(super) fn loop_cause(&self, ask: &Ask, state: &State, fault: Option<StateFault>) -> Loop {
         if let Some(cause) = self.wrong_place(ask) {
             return cause;
@@ -244,7 +244,7 @@ impl Shared {
     }
 
     /// A callback whose state does not open here. Where the browser has a sign-in under way that does not open either, the
-    /// key was changed meanwhile, or replicas have different ones: it begins again by itself (docs/lessons.md 6), counted. What nobody of us sealed begins nothing.
+    /// key was changed meanwhile, or replicas have different ones: it begins again by itself (docs/design.md "Keys"), counted. What nobody of us sealed begins nothing.
     pub(super) fn sealed_by_others(&self, ask: &Ask) -> Answer {
         let headers = &ask.head.headers;
         if !self.logins.foreign(&self.ring.now(), headers) {

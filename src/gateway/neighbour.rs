@@ -1,7 +1,7 @@
 //! The neighbour door: the API for processes next door, without a cookie and without a browser.
 //!
 //! In: a request from loopback or a Unix socket. Out: Upwork's answer, called as the user whose ticket is shown, else as the
-//! service identity; a bad ticket is never a reason to call as the latter. What a browser sends is refused, and so is a host name that is not the door's own (DNS rebinding, docs/lessons.md 21). It never sets a cookie.
+//! service identity; a bad ticket is never a reason to call as the latter. What a browser sends is refused, and so is a host name that is not the door's own (DNS rebinding, docs/design.md "Other sites"). It never sets a cookie.
 
 use http::header::{HOST, HeaderValue};
 

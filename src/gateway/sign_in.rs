@@ -78,7 +78,7 @@ impl Shared {
     }
 
     /// A navigation on another host than `public_url`'s is sent there before any cookie is set; a second one in a row is a
-    /// page that names `trusted_proxies` (docs/contract.md "Paths on the public door").
+    /// page that names `trusted_proxies` (docs/reference.md "Host names").
     fn elsewhere(&self, ask: &Ask) -> Option<Answer> {
         let asked = ask.origin.host.as_ref().and_then(|host| host.to_str().ok())?;
         let (scheme, ours) = self.config.public_url.split_once("://").unwrap_or(("https", ""));

@@ -68,7 +68,7 @@ pub enum Address {
     },
 }
 
-/// What a door allows: docs/contract.md "public.limits" and "public.timeouts".
+/// What a door allows: docs/configuration.md "public.limits" and "public.timeouts".
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a request head.

@@ -2,7 +2,7 @@
 //!
 //! In: the callback's query (or the fragment page's form), and the sign-ins the browser has under way. Out: a
 //! [`VerifiedCode`], which nothing else makes and the token endpoint demands: a code cannot be redeemed before its state was
-//! checked (docs/lessons.md 19).
+//! checked (docs/design.md "The callback").
 
 use std::borrow::Cow;
 

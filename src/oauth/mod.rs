@@ -21,7 +21,7 @@ use crate::secret::Secret;
 
 pub use crate::session::Grant;
 
-/// Our client at Upwork, and where Upwork is: docs/contract.md "upwork".
+/// Our client at Upwork, and where Upwork is: docs/configuration.md "upwork".
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The key's id.
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Outbound {
     }
 }
 
-/// The service identity: docs/contract.md "service".
+/// The service identity: docs/configuration.md "service".
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
     /// How it gets its tokens.

@@ -1,7 +1,7 @@
 //! Fresh tokens: one call to the token endpoint however many ask, in a task that outlives them all.
 //!
 //! In: a held session, and why its token will not do. Out: a successor, or a [`RefreshError`]. Only `Revoked` ends a session.
-//! A flight's answer is kept for a while, so that a request with the cookie from before finds the successor (docs/lessons.md 1, 2).
+//! A flight's answer is kept for a while, so that a request with the cookie from before finds the successor (docs/design.md "Refresh races").
 //!
 //! With a store that keeps records, one replica refreshes at a time: it takes the session's lock, reads the record again,
 //! asks Upwork only where nobody else has, and **writes the record before anyone uses the new token**. A store that is gone

@@ -227,7 +227,7 @@ fn refusal(refused: &Refused, secrets: &[&str]) -> TokenError {
 }
 
 /// Upwork's own words for a log or a page: 200 characters, none of the secrets that were sent, and nothing that could be
-/// another token, code or secret (docs/lessons.md 22): a word of 16 letters and digits or more that has a digit.
+/// another token, code or secret (docs/design.md "Tokens stay here"): a word of 16 letters and digits or more that has a digit.
 pub(super) fn quoted(text: &str, secrets: &[&str]) -> String {
     let of_word = |c: char| c.is_ascii_alphanumeric() || "_-.~+/=".contains(c);
     let shown: String = text.chars().filter(|c| !c.is_control()).collect();

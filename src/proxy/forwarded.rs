@@ -1,7 +1,7 @@
 //! Who the client is, and how the app is told: `X-Forwarded-*`, `Forwarded` (RFC 7239).
 //!
 //! In: the peer's address, what it claims, and who is believed. Out: one [`Origin`], and fields for the app. A stranger's
-//! claims are dropped, never extended (docs/lessons.md 16).
+//! claims are dropped, never extended (docs/design.md "Forwarded addresses").
 
 use std::net::IpAddr;
 

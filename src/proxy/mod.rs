@@ -44,7 +44,7 @@ pub enum Upstream {
     Unix(PathBuf),
 }
 
-/// What `Host` the app sees: docs/contract.md "app.host".
+/// What `Host` the app sees: docs/configuration.md "app".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPolicy {
     /// The client's (`"keep"`).
@@ -55,7 +55,7 @@ pub enum HostPolicy {
     Fixed(String),
 }
 
-/// The app behind us: docs/contract.md "app".
+/// The app behind us: docs/configuration.md "app".
 #[derive(Clone, Debug)]
 pub struct AppConfig {
     /// Where it is.

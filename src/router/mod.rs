@@ -1,7 +1,7 @@
 //! Whose path is it? One reading of a request's target, on the very bytes that are forwarded.
 //!
 //! In: the path as it was sent, without its query. Out: a [`Route`]. It decodes nothing and normalises nothing: an
-//! ambiguous spelling is never one of ours and never public (docs/contract.md "Paths on the public door").
+//! ambiguous spelling is never one of ours and never public (docs/reference.md "Ambiguous paths").
 
 pub(crate) mod return_to;
 

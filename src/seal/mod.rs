@@ -1,7 +1,7 @@
 //! Authenticated encryption of what leaves our hands: AES-256-GCM under a key ring.
 //!
 //! In: bytes and what they are for. Out: text for a cookie, a query or a store, and the bytes again; every fault on the way
-//! back is the same "does not open" (docs/lessons.md 17). It never uses a key for two messages: each seal derives its own.
+//! back is the same "does not open" (docs/design.md "Opening what was sealed"). It never uses a key for two messages: each seal derives its own.
 //!
 //! Format, base64url without padding: `version(1) ‖ key id(4) ‖ salt(16) ‖ ciphertext ‖ tag(16)`. Key and nonce of a seal are
 //! `HKDF-Expand(PRK, purpose ‖ salt)` (RFC 5869), so that nonces never run out: two seals meet after about 2⁶⁴ salts.

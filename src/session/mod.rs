@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use tokens::{AccessToken, RefreshToken, sealed_text};
 
-/// The cookie's name and life: docs/contract.md "session".
+/// The cookie's name and life: docs/configuration.md "session".
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `__Host-upwarden` on https, `upwarden` on http.
@@ -81,7 +81,7 @@ pub struct Tokens {
 
 impl Tokens {
     /// From when on a new access token is asked for: the end, less a margin of a tenth of the lifetime, five minutes at
-    /// the most (docs/lessons.md 3).
+    /// the most (docs/design.md "Refresh races").
     pub fn due_at(&self) -> Timestamp {
         let lifetime = self.expires_at.since(self.issued_at);
         self.expires_at.minus((lifetime / 10).min(Duration::from_secs(300)))
@@ -116,7 +116,7 @@ pub struct Session {
 
 impl Session {
     /// When the session ends: without a refresh token with its access token; with one, `lifetime` after its tokens were
-    /// last issued (docs/contract.md "A session").
+    /// last issued (docs/sessions.md "Lifetime").
     pub fn ends_at(&self, lifetime: Duration) -> Timestamp {
         match self.tokens.refresh {
             None => self.tokens.expires_at,

@@ -2,7 +2,7 @@
 //! record.
 //!
 //! In: a cookie's value, a session. Out: a [`Held`] session, a cookie's value. Every fault of a value is the same "no
-//! session"; a store that is down is said so, and is never taken for "no session" (docs/lessons.md 5).
+//! session"; a store that is down is said so, and is never taken for "no session" (docs/design.md "Classifying answers").
 //!
 //! - `cookie`: the browser holds the sealed session.
 //! - `kept`: sessions as records, each under a key that only its cookie holds; over a `kept::SessionStore`, which is
@@ -38,7 +38,7 @@ pub use records::{Expect, NewRecord};
 pub(crate) use ticket::OpenedTicket;
 pub use valkey::check_url;
 
-/// Which store, and where: docs/contract.md "store".
+/// Which store, and where: docs/configuration.md "store".
 #[derive(Clone, Debug, Default)]
 pub enum Config {
     /// The browser holds the sealed session.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Files that links may start from.
 const READ: [&str; 4] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
@@ -36,15 +37,125 @@ fn every_link_to_a_file_of_ours_leads_somewhere() {
         let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
         let text = read(&file);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = link.split('#').next().unwrap_or_default();
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            if path.contains(':') {
+                continue;
+            }
+            let target = if path.is_empty() { Path::new(&file).to_owned() } else { folder.join(path) };
+            let name = target.display().to_string();
             // The screenshot is made from a running demo.
-            let elsewhere = path.is_empty() || path.contains(':') || path == "docs/demo.png";
-            if !elsewhere && !folder.join(path).exists() {
+            let known = path == "docs/demo.png" || target.exists();
+            if !known || !(anchor.is_empty() || headings(&name).iter().any(|heading| slug(heading) == anchor)) {
                 dead.push(format!("{file}: {link}"));
             }
         }
     }
     assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
+
+#[test]
+fn the_readme_lists_every_document() {
+    let readme = read("README.md");
+    let docs = files("docs").into_iter().filter(|file| Path::new(file).extension().is_some_and(|kind| kind == "md"));
+    let missing: Vec<_> = docs.filter(|file| !readme.contains(&format!("]({file})"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Comments cite a document by its path, and a heading of it in quotes behind that.
+#[test]
+fn every_document_and_heading_that_a_comment_cites_exists() {
+    let (mut dead, mut found) = (Vec::new(), 0);
+    for file in files("src").into_iter().chain(files("tests")) {
+        for (doc, heading) in citations(&read(&file)) {
+            found += 1;
+            let there = Path::new(&doc).exists();
+            if !there || heading.as_ref().is_some_and(|heading| !headings(&doc).contains(heading)) {
+                dead.push(format!("{file}: {doc} {heading:?}"));
+            }
+        }
+    }
+    assert!(found > 20, "{found}");
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
+
+#[test]
+fn the_reference_names_every_command_flag_and_exit_code() {
+    let text = read("docs/reference.md");
+    let documented: BTreeSet<(String, BTreeSet<String>)> = rows(&text, "Commands")
+        .map(|cells| (code(&cells[0]).concat(), code(&cells[2])))
+        .map(|(command, flags)| (command.replace("upwarden ", ""), flags.into_iter().collect()))
+        .collect();
+    let help = upwarden(&["--help"]);
+    let (_, commands) = help.split_once("Commands:\n").expect("commands");
+    let commands = commands.lines().take_while(|line| !line.is_empty()).filter_map(|line| words(line).next());
+    let known: BTreeSet<(String, BTreeSet<String>)> =
+        commands.filter(|name| *name != "help").map(|name| (name.to_owned(), flags(name))).collect();
+    assert!(known.len() > 5, "{known:?}");
+    assert_eq!(documented, known, "left: docs/reference.md, right: the help");
+
+    let (_, said) = help.split_once("Exit codes:").expect("exit codes");
+    let numbers = |text: &str| words(text).filter_map(|word| word.parse::<u8>().ok()).collect::<BTreeSet<_>>();
+    let said = numbers(said.lines().next().unwrap_or_default());
+    let listed: BTreeSet<u8> = rows(&text, "Exit codes").flat_map(|cells| numbers(&cells[0])).collect();
+    assert_eq!(listed, said, "left: docs/reference.md, right: the help");
+}
+
+#[test]
+fn the_reference_names_every_path_of_ours() {
+    let router = read("src/router/mod.rs");
+    let (router, _) = router.split_once("#[cfg(test)]").expect("tests at the end");
+    let ours = |text: &str| ["/auth", "/api/", "/graphql"].iter().any(|start| text.starts_with(start));
+    let plain = |path: &str| path.trim_end_matches("ID").trim_end_matches(['…', '/']).to_owned();
+    let known: BTreeSet<String> = router.split('"').skip(1).step_by(2).filter(|text| ours(text)).map(plain).collect();
+    let text = read("docs/reference.md");
+    let paths = rows(&text, "Paths").flat_map(|cells| code(&cells[0]));
+    let documented: BTreeSet<String> = paths.filter_map(|path| path.strip_prefix("/upwork").map(plain)).collect();
+    assert!(known.len() > 8, "{known:?}");
+    let documented: BTreeSet<String> = documented.into_iter().filter(|path| !path.is_empty()).collect();
+    assert_eq!(documented, known, "left: docs/reference.md, right: the router");
+}
+
+#[test]
+fn the_reference_names_every_header_of_ours_and_every_one_that_goes_to_upwork() {
+    let sources = files("src/proxy").into_iter().filter(|file| file.contains("headers") && !file.contains("tests"));
+    let source: String = sources.map(|file| read(&file)).collect();
+    let text = read("docs/reference.md");
+    let ours: BTreeSet<String> =
+        source.split('"').skip(1).step_by(2).filter(|text| text.starts_with("x-")).map(str::to_owned).collect();
+    assert!(ours.len() > 8, "{ours:?}");
+    let lower: BTreeSet<String> = code(&text).into_iter().map(|text| text.to_ascii_lowercase()).collect();
+    let missing: Vec<_> = ours.difference(&lower).collect();
+    assert!(missing.is_empty(), "docs/reference.md has no {missing:?}");
+
+    let (_, list) = source.split_once("const TO_API:").expect("the list");
+    let (list, _) = list.split_once("];").expect("its end");
+    let (_, list) = list.split_once("= [").expect("its begin");
+    let known: BTreeSet<String> = words(list)
+        .map(|name| if name == "TENANT" { "x-upwork-api-tenantid".to_owned() } else { name.to_ascii_lowercase() })
+        .map(|name| name.replace('_', "-"))
+        .collect();
+    let section = section(&text, "Headers to Upwork");
+    let (section, _) = section.split_once("\nupwarden adds the bearer").expect("the list is a paragraph of its own");
+    let settings = |name: &String| name.starts_with("upwork.");
+    let listed = code(section).into_iter().map(|name| name.to_ascii_lowercase()).filter(|name| !settings(name));
+    assert_eq!(listed.collect::<BTreeSet<_>>(), known, "left: docs/reference.md, right: src/proxy");
+}
+
+/// The store's tests give the server's user exactly the commands that the documentation asks for.
+#[test]
+fn the_documented_acl_is_the_tested_one() {
+    let commands = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| c.is_whitespace() || c == '`' || c == '"' || c == ';');
+        words.filter(|word| word.starts_with('+')).map(str::to_owned).collect()
+    };
+    let world = read("tests/it/stores/world.rs");
+    let (_, tested) = world.split_once("const ACL: &str =").expect("the ACL");
+    let tested = commands(tested.split_once(';').expect("its end").0);
+    let sessions = read("docs/sessions.md");
+    let (_, documented) = sessions.split_once("**An ACL**").expect("the ACL");
+    let mut documented = commands(documented.split_once("\n\n").expect("its end").0);
+    assert!(documented.remove("+select") && tested.len() > 10, "{tested:?}");
+    assert_eq!(documented, tested, "left: docs/sessions.md, right: the test");
 }
 
 #[test]
@@ -117,6 +228,74 @@ fn every_problem_type_and_every_metric_is_in_the_docs() {
     for name in literals(&read("src/telemetry/metrics.rs")).filter(|text| text.starts_with("upwarden_")) {
         assert!(operations.contains(&format!("`{name}`")), "docs/operations.md has no {name}");
     }
+}
+
+/// What the built program prints.
+fn upwarden(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_upwarden")).args(args).output().expect("it runs");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The flags that a command's help names, its own only.
+fn flags(command: &str) -> BTreeSet<String> {
+    let help = upwarden(&[command, "--help"]);
+    let named = help.lines().filter_map(|line| line.trim_start().split([' ', '=']).next().map(str::to_owned));
+    named.filter(|word| word.starts_with("--")).collect()
+}
+
+/// The text under a heading, up to the next one.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = text.split_once(&format!("\n## {heading}\n")).expect(heading);
+    rest.split("\n## ").next().unwrap_or_default()
+}
+
+/// The rows of the tables under a heading, as cells.
+fn rows<'a>(text: &'a str, heading: &str) -> impl Iterator<Item = Vec<String>> + use<'a> {
+    let rows = section(text, heading).lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let cells = |row: &str| row.split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    rows.map(cells).filter(|cells| !code(&cells[0]).is_empty() || cells[0].bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What stands in backquotes.
+fn code(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The headings of a document.
+fn headings(file: &str) -> BTreeSet<String> {
+    let text = read(file);
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_owned())
+        .collect()
+}
+
+/// A heading as links name it.
+fn slug(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// The documents that a file's text names, each with a heading in quotes behind it where there is one.
+fn citations(text: &str) -> Vec<(String, Option<String>)> {
+    let lines = text.lines().map(|line| line.trim_start().trim_start_matches(['/', '!', '#']).trim());
+    let text = lines.collect::<Vec<_>>().join(" ");
+    let mut found = Vec::new();
+    for rest in text.split("docs/").skip(1) {
+        let Some((name, mut rest)) = rest.split_once(".md") else { continue };
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            continue;
+        }
+        let doc = format!("docs/{name}.md");
+        found.push((doc.clone(), None));
+        // `"One", "Two" and "Three"`
+        while let Some(next) = [" \"", ", \"", " and \""].iter().find_map(|before| rest.strip_prefix(before)) {
+            let Some((heading, more)) = next.split_once('"') else { break };
+            found.push((doc.clone(), Some(heading.to_owned())));
+            rest = more;
+        }
+    }
+    found
 }
 
 /// The keys that `config.example.toml` names, set or behind a single `#`.

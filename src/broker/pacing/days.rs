@@ -24,7 +24,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// `RateLimit-Policy` and `RateLimit` (docs/contract.md "pace"; draft-ietf-httpapi-ratelimit-headers).
+    /// `RateLimit-Policy` and `RateLimit` (docs/reference.md "Answers of the API"; draft-ietf-httpapi-ratelimit-headers).
     pub fn headers(&self) -> [(HeaderName, HeaderValue); 2] {
         let policy = format!("\"day\";q={};w=86400", self.limit);
         let left = format!("\"day\";r={};t={}", self.remaining, whole_seconds(self.resets_in));

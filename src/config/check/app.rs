@@ -60,7 +60,7 @@ pub(super) fn router(reader: &mut Reader, site: Option<&Site>) -> Option<router:
     Some(router::Config { prefix: prefix.clone(), public_paths })
 }
 
-/// An ambiguous path is never public (docs/contract.md "Paths"), so that naming one would mislead.
+/// An ambiguous path is never public (docs/reference.md "Ambiguous paths"), so that naming one would mislead.
 fn public_path(text: &str) -> Result<String, Bad> {
     let lower = text.to_ascii_lowercase();
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\\?#\"<>^`{|};".contains(&byte);

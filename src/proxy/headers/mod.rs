@@ -2,7 +2,7 @@
 //!
 //! In: a client's or an upstream's fields. Out: [`AppHeaders`] (everything but a list), [`ApiHeaders`] (only a list), and
 //! answers without what ends here. Hop-by-hop fields are stripped first, every `Connection` line of them, and ours are set
-//! afterwards, so that no client can name ours away (docs/lessons.md 13).
+//! afterwards, so that no client can name ours away (docs/design.md "Headers").
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
@@ -50,7 +50,7 @@ const OURS: [&str; 8] = [
 ];
 
 /// Fields that name another path than the target does, which some apps prefer to the target: what was judged is what is
-/// asked for (docs/lessons.md 15), so nobody's go on.
+/// asked for (docs/design.md "Paths"), so nobody's go on.
 const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
 /// Fields that frame a message; who reads `Content_Length` as one would read another message than we judged.
@@ -80,7 +80,7 @@ const TO_API: [HeaderName; 17] = [
     USER_AGENT,
 ];
 
-/// What Upwork says to its own browsers, and not to ours (docs/lessons.md 23).
+/// What Upwork says to its own browsers, and not to ours (docs/design.md "The brokered API").
 const NOT_FROM_API: [&str; 12] = [
     "set-cookie",
     "strict-transport-security",
