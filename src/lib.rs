@@ -164,7 +164,8 @@ pub mod testing {
     }
     pub mod store {
         pub use crate::store::{
-            Config, Expect, Held, NewRecord, NewTokenRecord, Store, StoreError, TokenRecord, check_url, open_store,
+            Config, Expect, NewRecord, NewTokenRecord, Store, StoreError, StoredSession, TokenRecord, check_url,
+            open_store,
         };
         pub mod cookie {
             pub use crate::store::cookie::CookieStore;

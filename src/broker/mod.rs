@@ -25,7 +25,7 @@ use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{self, ApiHeaders, Client, Upstream};
 use crate::session::tokens::AccessToken;
-use crate::store::{Held, SessionChange};
+use crate::store::{SessionChange, StoredSession};
 use crate::tls;
 use pacing::{CallerId, Late, Pacer, Quota};
 pub use target::ApiTarget;
@@ -75,7 +75,7 @@ const TIMEOUTS: Timeouts =
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
     /// A person's.
-    Session(Held),
+    Session(StoredSession),
     /// The service identity's.
     Service(Arc<Service>),
 }

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::oauth::refresh::{Need, RefreshError};
 use crate::recent::lock;
 use crate::session::Session;
-use crate::store::{Held, SessionChange};
+use crate::store::{SessionChange, StoredSession};
 
 /// How long the app waits for a fresh token, which it needs for its ticket at the most.
 const TOKEN_WAIT: Duration = Duration::from_secs(2);
@@ -167,7 +167,7 @@ impl SessionEnds {
 impl Shared {
     /// What ends an upgraded connection with its session: a sign-out here at once, one on another replica at the next look,
     /// and the session's own end.
-    pub(super) fn end_with(self: &Arc<Self>, held: &Held) -> Arc<CancellationToken> {
+    pub(super) fn end_with(self: &Arc<Self>, held: &StoredSession) -> Arc<CancellationToken> {
         let (token, first) = self.ends.watch(&held.session, held.session.ends_at(self.session.lifetime));
         if first {
             tokio::spawn(self.clone().look_after(held.clone(), Arc::downgrade(&token)));
@@ -176,7 +176,7 @@ impl Shared {
     }
 
     /// As long as one of the session's upgrades with this token lives.
-    async fn look_after(self: Arc<Self>, mut held: Held, token: Weak<CancellationToken>) {
+    async fn look_after(self: Arc<Self>, mut held: StoredSession, token: Weak<CancellationToken>) {
         let id = held.session.id.clone();
         while let Some(ends_at) = self.ends.ends_at(&id, &token) {
             let now = self.clock.now();
@@ -198,7 +198,7 @@ impl Shared {
     }
 
     /// Whether the access rules, which may have changed, still let this session in.
-    pub(super) fn may_stay(&self, held: &Held) -> bool {
+    pub(super) fn may_stay(&self, held: &StoredSession) -> bool {
         let (access, session) = (self.access.load(), &held.session);
         let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
         access.admits(&session.user.id, organization) && !access.ended(&session.user.id, session.began_at)
@@ -208,7 +208,11 @@ impl Shared {
     /// ends it, an outage does not (docs/sessions.md "Lifetime"). Upwork is waited for a moment only, and not where the path
     /// is for anybody (`open`), nor just after this session waited in vain: the refresh goes on, and a later request finds
     /// what came of it.
-    pub(super) async fn recheck(&self, who: Option<Held>, open: impl Fn() -> bool) -> (Option<Held>, SessionChange) {
+    pub(super) async fn recheck(
+        &self,
+        who: Option<StoredSession>,
+        open: impl Fn() -> bool,
+    ) -> (Option<StoredSession>, SessionChange) {
         let Some(held) = who else { return (None, SessionChange::Keep) };
         let change = if held.reseal { SessionChange::Replace(held.clone()) } else { SessionChange::Keep };
         let (session, now) = (&held.session, self.clock.now());

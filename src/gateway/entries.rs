@@ -15,7 +15,7 @@ use super::fault::Fault;
 use crate::clock::Timestamp;
 use crate::oauth::login::LIFETIME;
 use crate::recent::lock;
-use crate::store::Held;
+use crate::store::StoredSession;
 
 /// For the log, in place of Upwork's words.
 const REPEATED: &str = "its callback came before, and made a session";
@@ -24,7 +24,7 @@ const REPEATED: &str = "its callback came before, and made a session";
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     /// Whose.
-    pub(super) held: Held,
+    pub(super) held: StoredSession,
     /// `Set-Cookie` values.
     pub(super) cookies: Vec<HeaderValue>,
 }

@@ -23,7 +23,7 @@ use crate::proxy::upgrade::Upgrades;
 use crate::proxy::{self, AppHeaders, HostPolicy, Onward};
 use crate::router::Route;
 use crate::session::Session;
-use crate::store::{Held, SessionChange};
+use crate::store::{SessionChange, StoredSession};
 use crate::telemetry::{RequestId, Side, causes};
 use crate::tls;
 
@@ -47,7 +47,7 @@ impl Gateway {
         &self,
         ask: Ask,
         body: Body,
-        (who, target): (Option<Held>, Target),
+        (who, target): (Option<StoredSession>, Target),
         peer: &Peer,
     ) -> Answer {
         let shared = &self.shared;
@@ -106,7 +106,7 @@ impl Gateway {
     }
 
     /// On to the API, as the session's user.
-    pub(super) async fn call(&self, ask: Ask, body: Body, route: Route<'_>, held: Held) -> Answer {
+    pub(super) async fn call(&self, ask: Ask, body: Body, route: Route<'_>, held: StoredSession) -> Answer {
         let reseal = held.reseal.then(|| held.clone());
         let calling = Calling {
             route,
@@ -164,7 +164,7 @@ impl Gateway {
 
 impl Shared {
     /// What the app is told besides its client's own fields.
-    fn tell_app(&self, headers: &mut AppHeaders, id: RequestId, held: Option<&Held>) {
+    fn tell_app(&self, headers: &mut AppHeaders, id: RequestId, held: Option<&StoredSession>) {
         match &self.app.host {
             // HTTP/1.0 knows no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
             HostPolicy::Keep => headers.set_where_missing(HOST, || ascii_value(&self.app.upstream.authority())),

@@ -9,12 +9,12 @@ use super::Shared;
 use super::ends::Over;
 use super::fault::Fault;
 use crate::session::{Session, User};
-use crate::store::{Held, SessionChange, StoreError};
+use crate::store::{SessionChange, StoreError, StoredSession};
 use crate::telemetry::metrics::Opened;
 
 impl Shared {
     /// The first of the request's cookies that opens as a live session.
-    pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<Option<Held>, StoreError> {
+    pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<Option<StoredSession>, StoreError> {
         let candidates = self.jar.candidates(headers);
         let now = self.clock.now();
         for value in &candidates {
@@ -80,7 +80,11 @@ impl Shared {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 
-    pub(super) async fn session_cookies(&self, held: &Held, seen: &HeaderMap) -> Result<Vec<HeaderValue>, Fault> {
+    pub(super) async fn session_cookies(
+        &self,
+        held: &StoredSession,
+        seen: &HeaderMap,
+    ) -> Result<Vec<HeaderValue>, Fault> {
         let ends_at = held.session.ends_at(self.session.lifetime);
         let value = self.store.save(held, ends_at).await.map_err(|error| match error {
             StoreError::Ended => Fault::SignInRequired { sent: false },

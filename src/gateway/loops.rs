@@ -26,7 +26,7 @@ use crate::router::ReturnTo;
 use crate::seal::Purpose;
 use crate::session::Session;
 use crate::session::cookie::{Jar, pairs};
-use crate::store::{Held, SessionChange};
+use crate::store::{SessionChange, StoredSession};
 
 use super::fault::Fault;
 use crate::recent::lock;
@@ -152,7 +152,7 @@ impl Shared {
 
     /// Looks, before the request goes on, whether it shows that the last sign-in held. Only a navigation does, as the one
     /// that a sign-in leads to: what another tab fetches may reach a replica that has the key, while navigations do not.
-    pub(super) fn shown_again(&self, ask: &Ask, decision: Decision, held: Option<&Held>) -> Shown {
+    pub(super) fn shown_again(&self, ask: &Ask, decision: Decision, held: Option<&StoredSession>) -> Shown {
         let Some(held) = held.filter(|_| decision == Decision::Allow && ask.looking.navigation) else {
             return Shown::default();
         };
@@ -185,13 +185,13 @@ impl Shared {
     }
 
     /// Why this browser is not sent to sign in once more, where the last three did not hold.
-    pub(super) fn going_round(&self, ask: &Ask, held: Option<&Held>) -> Option<Loop> {
+    pub(super) fn going_round(&self, ask: &Ask, held: Option<&StoredSession>) -> Option<Loop> {
         let tries = self.tries(&ask.head.headers).filter(|tries| tries.count >= MOST_FAILURES)?;
         Some(self.wrong_place(ask).unwrap_or_else(|| self.lost(ask, held, tries)))
     }
 
     /// What became of the session that was given.
-    fn lost(&self, ask: &Ask, held: Option<&Held>, tries: Tries) -> Loop {
+    fn lost(&self, ask: &Ask, held: Option<&StoredSession>, tries: Tries) -> Loop {
         let (headers, now) = (&ask.head.headers, self.clock.now());
         if let Some(held) = held {
             let user = &held.session.user.id;

@@ -49,7 +49,7 @@ use crate::seal::Ring;
 use crate::secret::Secret;
 use crate::session;
 use crate::session::cookie::Jar;
-use crate::store::{Held, SessionChange, Store};
+use crate::store::{SessionChange, Store, StoredSession};
 use crate::telemetry::metrics::{Metrics, SignIn};
 use crate::telemetry::{Door, RequestId, RouteKind};
 use answer::Style;
@@ -245,7 +245,7 @@ impl Answer {
         self
     }
 
-    fn user(mut self, held: &Held) -> Self {
+    fn user(mut self, held: &StoredSession) -> Self {
         self.user = Some(held.session.user.id.clone());
         self
     }
@@ -344,7 +344,7 @@ impl Gateway {
 }
 
 impl Shared {
-    fn decide(&self, ask: &Ask, target: Target, held: Option<&Held>) -> Decision {
+    fn decide(&self, ask: &Ask, target: Target, held: Option<&StoredSession>) -> Decision {
         let preflight = self.config.preflight_pass
             && matches!(target, Target::App { .. })
             && facts::is_preflight(&ask.head.method, ask.path(), &ask.head.headers);
@@ -362,7 +362,7 @@ impl Shared {
     }
 
     /// What is answered where the policy did not say yes.
-    fn refuse(&self, ask: &Ask, decision: Decision, held: Option<&Held>) -> Answer {
+    fn refuse(&self, ask: &Ask, decision: Decision, held: Option<&StoredSession>) -> Answer {
         match decision {
             Decision::SignIn => {
                 if let Some(cause) = self.going_round(ask, held) {

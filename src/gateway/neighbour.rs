@@ -13,7 +13,7 @@ use crate::body::Body;
 use crate::broker::Caller;
 use crate::proxy::headers::SECRET;
 use crate::router::{self, Route};
-use crate::store::{Held, SessionChange};
+use crate::store::{SessionChange, StoredSession};
 use crate::telemetry::RouteKind;
 
 impl Gateway {
@@ -64,7 +64,7 @@ impl Gateway {
 
 impl Shared {
     /// Whom a ticket names; none where there is no ticket.
-    async fn next_door(&self, ask: &Ask) -> Result<Option<Held>, Fault> {
+    async fn next_door(&self, ask: &Ask) -> Result<Option<StoredSession>, Fault> {
         match shown(&ask.head.headers) {
             Shown::Nothing => Ok(None),
             Shown::Ticket(ticket) => self.ticket_holder(ask, &ticket).await.map(Some),

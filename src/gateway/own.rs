@@ -23,7 +23,7 @@ use crate::policy::{Decision, Site, Target};
 use crate::router::{AuthPath, ReturnTo};
 use crate::secret::Secret;
 use crate::session::{Session, Tokens};
-use crate::store::{Held, SessionChange, TokenRecord};
+use crate::store::{SessionChange, StoredSession, TokenRecord};
 
 /// Bytes of a sign-out's form that are read.
 const FORM: usize = 4 << 10;
@@ -75,12 +75,17 @@ impl Gateway {
         }
     }
 
-    async fn account(&self, ask: &Ask, held: &Held) -> Answer {
+    async fn account(&self, ask: &Ask, held: &StoredSession) -> Answer {
         self.account_with(ask, held, None).await
     }
 
     /// The page, with a token that was made a moment ago where there is one.
-    pub(super) async fn account_with(&self, ask: &Ask, held: &Held, new: Option<(&TokenRecord, &Secret)>) -> Answer {
+    pub(super) async fn account_with(
+        &self,
+        ask: &Ask,
+        held: &StoredSession,
+        new: Option<(&TokenRecord, &Secret)>,
+    ) -> Answer {
         let (shared, quota) = (&self.shared, self.broker.quota());
         let tokens = match shared.tokens_of(held).await {
             Ok(tokens) => tokens,
@@ -167,7 +172,7 @@ impl Shared {
         Answer::from(response).user(&held)
     }
 
-    fn session_json(&self, held: &Held) -> Answer {
+    fn session_json(&self, held: &StoredSession) -> Answer {
         let session = &held.session;
         let value = serde_json::json!({
             "user": { "id": session.user.id, "nid": session.user.nid, "name": session.user.name },
@@ -241,7 +246,7 @@ impl Shared {
 
     /// Ends it, or all of its user's, in the store and at Upwork; what the page that follows is told. A store that fails on
     /// the way leaves the session that asks for last, so that asking again does the rest; the grant is revoked in any case.
-    async fn end_and_revoke(&self, held: &Held, everywhere: bool) -> Result<&'static str, Fault> {
+    async fn end_and_revoke(&self, held: &StoredSession, everywhere: bool) -> Result<&'static str, Fault> {
         let session = &held.session;
         if everywhere && !self.store.keeps_records() {
             return Err(Fault::BadRequest(

@@ -24,7 +24,7 @@ use crate::pages::{self, Frame};
 use crate::policy::Site;
 use crate::router::ReturnTo;
 use crate::session::{Session, Tokens};
-use crate::store::{Held, SessionChange};
+use crate::store::{SessionChange, StoredSession};
 use crate::telemetry::metrics::SignIn;
 
 /// Ends a redirect to `public_url`'s host, so that a second one in a row is noticed.
@@ -269,7 +269,7 @@ impl Gateway {
             let _ = shared.store.end(&before).await;
         }
         let tokens = session.tokens.clone();
-        let held = shared.share_with_tokens(Held::new(session)).await?;
+        let held = shared.share_with_tokens(StoredSession::new(session)).await?;
         // Told now rather than lost later: a session that fits no cookie would loop for ever.
         let mut cookies = match shared.session_cookies(&held, &ask.head.headers).await {
             Ok(lines) => lines,

@@ -15,7 +15,7 @@ use super::{Ask, Shared, shown_as};
 use crate::clock::Timestamp;
 use crate::policy::{self, Credential, Decision, Facts, Target};
 use crate::recent::lock;
-use crate::store::{Held, OpenedTicket};
+use crate::store::{OpenedTicket, StoredSession};
 use crate::telemetry::Door;
 
 /// How long a ticket is good.
@@ -40,14 +40,14 @@ struct Made {
 }
 
 impl Tickets {
-    fn known(&self, held: &Held, now: Timestamp) -> Option<HeaderValue> {
+    fn known(&self, held: &StoredSession, now: Timestamp) -> Option<HeaderValue> {
         let made = lock(&self.made);
         let made = made.get(&held.session.id)?;
         let good = now.since(made.at) < FRESH && made.at <= now && made.issued_at == held.session.tokens.issued_at;
         good.then(|| made.ticket.clone())
     }
 
-    fn keep(&self, held: &Held, ticket: HeaderValue, now: Timestamp) {
+    fn keep(&self, held: &StoredSession, ticket: HeaderValue, now: Timestamp) {
         let mut made = lock(&self.made);
         make_room(&mut made, |made| now.since(made.at) < FRESH);
         let issued_at = held.session.tokens.issued_at;
@@ -72,7 +72,7 @@ fn make_room<T>(map: &mut HashMap<String, T>, of_use: impl Fn(&T) -> bool) {
 
 impl Shared {
     /// The ticket for the app that handles a request of this session.
-    pub(super) fn ticket(&self, held: &Held) -> Option<HeaderValue> {
+    pub(super) fn ticket(&self, held: &StoredSession) -> Option<HeaderValue> {
         if !self.config.tickets {
             return None;
         }
@@ -94,7 +94,7 @@ impl Shared {
     }
 
     /// Whom a ticket is for, where it is good and they may enter.
-    pub(super) async fn ticket_holder(&self, ask: &Ask, ticket: &str) -> Result<Held, Fault> {
+    pub(super) async fn ticket_holder(&self, ask: &Ask, ticket: &str) -> Result<StoredSession, Fault> {
         let now = self.clock.now();
         let text = ticket.strip_prefix(TICKET_PREFIX).unwrap_or_default();
         let opened = self.store.open_ticket(text, now).await.map_err(|error| Fault::StoreDown(error.to_string()))?;
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_same_ticket_is_handed_out_for_a_minute() {
-        let (tickets, held) = (Tickets::default(), Held::new(session(true)));
+        let (tickets, held) = (Tickets::default(), StoredSession::new(session(true)));
         let start = Timestamp::from_seconds(1000);
         assert!(tickets.known(&held, start).is_none());
         tickets.keep(&held, HeaderValue::from_static("upwt_a"), start);
@@ -150,7 +150,7 @@ mod tests {
         assert!(tickets.known(&held, start.minus(FRESH)).is_none(), "the clock was set back");
         let mut refreshed = session(true);
         refreshed.tokens.issued_at = start;
-        assert!(tickets.known(&Held::new(refreshed), start).is_none(), "other tokens, another ticket");
+        assert!(tickets.known(&StoredSession::new(refreshed), start).is_none(), "other tokens, another ticket");
         tickets.end(&held.session.id);
         assert!(tickets.known(&held, start).is_none());
     }

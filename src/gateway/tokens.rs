@@ -23,7 +23,7 @@ use crate::policy::{self, Credential, Decision, Site, Target};
 use crate::router::Route;
 use crate::session::Session;
 use crate::session::personal::PersonalToken;
-use crate::store::{Held, NewTokenRecord, SessionChange, StoreError, TokenRecord};
+use crate::store::{NewTokenRecord, SessionChange, StoreError, StoredSession, TokenRecord};
 use crate::telemetry::Door;
 
 /// Bytes of a form or a JSON body.
@@ -117,7 +117,7 @@ impl Gateway {
         outcome.unwrap_or_else(|fault| shared.fault(&ask, &fault)).user(&held)
     }
 
-    async fn post_tokens(&self, ask: &Ask, body: Body, held: &Held) -> Result<Answer, Fault> {
+    async fn post_tokens(&self, ask: &Ask, body: Body, held: &StoredSession) -> Result<Answer, Fault> {
         let (shared, headers) = (&self.shared, &ask.head.headers);
         let unreadable = Fault::BadRequest("The form is too long, or broke off.");
         let bytes = body.collect(LONGEST).await.map_err(|_| unreadable)?;
@@ -147,7 +147,7 @@ impl Gateway {
 
 impl Shared {
     /// Whose token was shown, where it is good and they may enter.
-    async fn token_holder(&self, ask: &Ask, text: &str) -> Result<(TokenRecord, Held), Fault> {
+    async fn token_holder(&self, ask: &Ask, text: &str) -> Result<(TokenRecord, StoredSession), Fault> {
         let (bad, now) = (|| Fault::Token(TokenFault::Bad), self.clock.now());
         let token = PersonalToken::parse(text).ok_or_else(bad)?;
         let record = match self.store.find_token(&token).await {
@@ -178,19 +178,19 @@ impl Shared {
     }
 
     /// A user's tokens, where tokens are kept.
-    pub(super) async fn tokens_of(&self, held: &Held) -> Result<Option<Vec<TokenRecord>>, Fault> {
+    pub(super) async fn tokens_of(&self, held: &StoredSession) -> Result<Option<Vec<TokenRecord>>, Fault> {
         if !self.store.keeps_records() {
             return Ok(None);
         }
         self.store.tokens_of(&held.session.user.id).await.map(Some).map_err(|error| Fault::StoreDown(error.to_string()))
     }
 
-    async fn token_list(&self, held: &Held) -> Result<Answer, Fault> {
+    async fn token_list(&self, held: &StoredSession) -> Result<Answer, Fault> {
         let tokens: Vec<Value> = self.tokens_of(held).await?.unwrap_or_default().iter().map(told).collect();
         Ok(answer::json(StatusCode::OK, &json!({ "tokens": tokens })).into())
     }
 
-    async fn revoke_token(&self, held: &Held, id: &str) -> Result<(), Fault> {
+    async fn revoke_token(&self, held: &StoredSession, id: &str) -> Result<(), Fault> {
         let user = &held.session.user.id;
         match self.store.remove_token(user, id).await {
             Ok(true) => {
@@ -206,9 +206,9 @@ impl Shared {
     async fn make_token(
         &self,
         ask: &Ask,
-        held: &Held,
+        held: &StoredSession,
         wish: Wish,
-    ) -> Result<(Held, PersonalToken, TokenRecord), Fault> {
+    ) -> Result<(StoredSession, PersonalToken, TokenRecord), Fault> {
         let down = |error: StoreError| match error {
             StoreError::Ended => Fault::SignInRequired { sent: true },
             error => Fault::StoreDown(error.to_string()),
@@ -236,7 +236,7 @@ impl Shared {
     }
 
     /// A person who has tokens signed in: the new sign-in is theirs too, so that they work on.
-    pub(super) async fn share_with_tokens(&self, held: Held) -> Result<Held, Fault> {
+    pub(super) async fn share_with_tokens(&self, held: StoredSession) -> Result<StoredSession, Fault> {
         let (tokens, ends_at) = (held.session.tokens.clone(), held.session.ends_at(self.session.lifetime));
         let down = |error: StoreError| Fault::StoreDown(error.to_string());
         let kept = async {
@@ -259,7 +259,7 @@ impl Shared {
 
     /// Whether personal access tokens still use the session's grant, which then outlives a sign-out. Where none does, the
     /// grant's record is forgotten.
-    pub(super) async fn kept_for_tokens(&self, held: &Held) -> Result<bool, Fault> {
+    pub(super) async fn kept_for_tokens(&self, held: &StoredSession) -> Result<bool, Fault> {
         if !held.is_shared() {
             return Ok(false);
         }

@@ -28,7 +28,7 @@ use crate::clock::SharedClock;
 use crate::recent::lock;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Session, Tokens};
-use crate::store::{Held, LOCK_WAIT, Store, StoreError};
+use crate::store::{LOCK_WAIT, Store, StoreError, StoredSession};
 use crate::telemetry::metrics::{self, Metrics};
 
 /// A successor is kept this long for requests that carry the cookie from before.
@@ -81,7 +81,7 @@ pub enum RefreshError {
     },
 }
 
-type Answer = Result<Held, RefreshError>;
+type Answer = Result<StoredSession, RefreshError>;
 
 /// Whether a flight's answer was there when it was asked for, as for a cookie from before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Flight {
     /// Whether it is still kept, and brings something else than `access`. Where Upwork kept the refresh token, the flight
     /// that brought this very token is found under it again, and is of no more use.
     fn serves(&self, access: &AccessToken) -> bool {
-        let same = |held: &Held| held.session.tokens.access.expose() == access.expose();
+        let same = |held: &StoredSession| held.session.tokens.access.expose() == access.expose();
         let spent = matches!(&*self.answer.borrow(), Some(Ok(held)) if same(held));
         !spent && self.until > Instant::now()
     }
@@ -151,7 +151,7 @@ impl Refresher {
     /// Upwork cannot be asked, or takes long: the flight goes on, and who asks later finds its answer.
     /// What a flight brings while somebody waits for it is used at least once, however short its life: Upwork is not asked
     /// again for the same call.
-    pub async fn fresh(self: &Arc<Self>, held: Held, need: Need) -> Answer {
+    pub async fn fresh(self: &Arc<Self>, held: StoredSession, need: Need) -> Answer {
         let rejected = (need == Need::Rejected).then(|| held.session.tokens.access.clone());
         let mut current = held;
         for _ in 0..MOST_STEPS {
@@ -181,7 +181,7 @@ impl Refresher {
     }
 
     /// A flight that landed well, with something else than what is at hand, or is still in the air.
-    fn known(&self, token: &RefreshToken, held: &Held) -> Option<()> {
+    fn known(&self, token: &RefreshToken, held: &StoredSession) -> Option<()> {
         let flights = lock(&self.flights);
         let flight =
             flights.get(&flight_key(token, held)).filter(|flight| flight.serves(&held.session.tokens.access))?;
@@ -192,9 +192,9 @@ impl Refresher {
     async fn join(
         self: &Arc<Self>,
         token: &RefreshToken,
-        held: &Held,
+        held: &StoredSession,
         patience: Option<Duration>,
-    ) -> Result<(Held, Landed), RefreshError> {
+    ) -> Result<(StoredSession, Landed), RefreshError> {
         let mut answer = self.flight(flight_key(token, held), held);
         let when = if answer.borrow().is_some() { Landed::Before } else { Landed::JustNow };
         let landing = answer.wait_for(Option::is_some);
@@ -210,7 +210,7 @@ impl Refresher {
         landed.unwrap_or_else(stopping).map(|held| (held, when))
     }
 
-    fn flight(self: &Arc<Self>, key: [u8; 32], held: &Held) -> watch::Receiver<Option<Answer>> {
+    fn flight(self: &Arc<Self>, key: [u8; 32], held: &StoredSession) -> watch::Receiver<Option<Answer>> {
         let now = Instant::now();
         let mut flights = lock(&self.flights);
         if let Some(flight) = flights.get(&key).filter(|flight| flight.serves(&held.session.tokens.access)) {
@@ -256,14 +256,15 @@ impl Refresher {
     }
 
     /// Refreshes, alone among all replicas.
-    async fn refresh(&self, held: &Held) -> Answer {
+    async fn refresh(&self, held: &StoredSession) -> Answer {
         let busy = || unavailable("another replica has been refreshing this session for too long");
         let mut name = held.lock_name();
         // Its tokens may have been moved into a shared grant meanwhile, which has a lock of its own.
         for _ in 0..MOST_STEPS {
             let lock = self.keeping.store.lock(&name).await?.ok_or_else(busy)?;
             let current = self.keeping.store.reload(held).await;
-            let moved = current.as_ref().ok().and_then(Option::as_ref).map(Held::lock_name).filter(|now| *now != name);
+            let moved =
+                current.as_ref().ok().and_then(Option::as_ref).map(StoredSession::lock_name).filter(|now| *now != name);
             if let Some(now) = moved {
                 lock.release().await;
                 name = now;
@@ -280,7 +281,7 @@ impl Refresher {
         Err(busy())
     }
 
-    async fn refresh_locked(&self, held: &Held, current: Held) -> Answer {
+    async fn refresh_locked(&self, held: &StoredSession, current: StoredSession) -> Answer {
         if current.session.tokens.access.expose() != held.session.tokens.access.expose() {
             // Another replica was here first.
             return Ok(current);
@@ -321,7 +322,7 @@ impl Refresher {
     }
 
     /// Upwork's word ends the session on every replica at once.
-    async fn revoked(&self, held: &Held) {
+    async fn revoked(&self, held: &StoredSession) {
         let shared = self.keeping.store.end_shared(held).await;
         if let Err(error) = self.keeping.store.end(held).await.and(shared) {
             tracing::warn!(%error, "a session that Upwork ended stays in the store until its own end");
@@ -329,7 +330,7 @@ impl Refresher {
     }
 
     /// Writes the successor into the store, before anyone sees it.
-    async fn write(&self, replaced: &[u8; 32], successor: &Held) -> Answer {
+    async fn write(&self, replaced: &[u8; 32], successor: &StoredSession) -> Answer {
         let ends_at = successor.session.ends_at(self.keeping.lifetime);
         let mut answer = Err(unavailable("the session could not be written"));
         for pause in WRITE_PAUSES {
@@ -394,7 +395,7 @@ fn unavailable(why: &str) -> RefreshError {
 }
 
 /// What a flight is known by: whoever shares a grant with others gets an answer of their own, and never another session.
-fn flight_key(token: &RefreshToken, held: &Held) -> [u8; 32] {
+fn flight_key(token: &RefreshToken, held: &StoredSession) -> [u8; 32] {
     let text = zeroize::Zeroizing::new(format!("{} {}", held.session.id, token.expose()));
     digest(&SHA256, text.as_bytes()).as_ref().try_into().unwrap_or_default()
 }

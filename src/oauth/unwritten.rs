@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::recent::lock;
 use crate::session::Tokens;
 use crate::session::tokens::RefreshToken;
-use crate::store::Held;
+use crate::store::StoredSession;
 
 /// As long as Upwork lets a replaced refresh token live.
 const REMEMBERED: Duration = Duration::from_hours(24);
@@ -32,14 +32,14 @@ struct Inner {
 
 #[derive(Debug)]
 struct Waiting {
-    before: Held,
+    before: StoredSession,
     tokens: Tokens,
     since: Instant,
 }
 
 impl Unwritten {
     /// Remembers tokens for a session as it was before.
-    pub(super) fn put(&self, replaced: [u8; 32], before: &Held, tokens: Tokens) {
+    pub(super) fn put(&self, replaced: [u8; 32], before: &StoredSession, tokens: Tokens) {
         let waiting = Waiting { before: before.clone(), tokens, since: Instant::now() };
         // Tokens that were tried before are as old as they were.
         self.inner().waiting.entry(replaced).or_insert(waiting);
@@ -64,7 +64,7 @@ impl Unwritten {
     }
 
     /// The sessions, by what their tokens replace; none at all where nothing is left, and then nobody sees to it any more.
-    pub(super) fn left(&self) -> Option<Vec<([u8; 32], Held)>> {
+    pub(super) fn left(&self) -> Option<Vec<([u8; 32], StoredSession)>> {
         let mut inner = self.inner();
         inner.waiting.retain(|_, waiting| waiting.is_good());
         inner.tended = !inner.waiting.is_empty();

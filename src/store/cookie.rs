@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Held;
+use super::StoredSession;
 use crate::recent::lock;
 use crate::seal::{Keyring, NoRandomness, Purpose, Ring};
 use crate::session::Session;
@@ -30,17 +30,17 @@ pub struct CookieStore {
 #[derive(Debug, Default)]
 struct Opened {
     ring: Option<Arc<Keyring>>,
-    held: HashMap<String, (Held, Instant)>,
+    held: HashMap<String, (StoredSession, Instant)>,
 }
 
 impl Opened {
-    fn find(&self, ring: &Arc<Keyring>, value: &str, now: Instant) -> Option<Held> {
+    fn find(&self, ring: &Arc<Keyring>, value: &str, now: Instant) -> Option<StoredSession> {
         let same = self.ring.as_ref().is_some_and(|opener| Arc::ptr_eq(opener, ring));
         let (held, until) = self.held.get(value).filter(|_| same)?;
         (now < *until).then(|| held.clone())
     }
 
-    fn remember(&mut self, ring: &Arc<Keyring>, value: &str, held: &Held, now: Instant) {
+    fn remember(&mut self, ring: &Arc<Keyring>, value: &str, held: &StoredSession, now: Instant) {
         if !self.ring.as_ref().is_some_and(|opener| Arc::ptr_eq(opener, ring)) {
             self.held.clear();
             self.ring = Some(ring.clone());
@@ -65,19 +65,19 @@ impl CookieStore {
         &self.ring
     }
 
-    pub(super) fn open(&self, value: &str) -> Option<Held> {
+    pub(super) fn open(&self, value: &str) -> Option<StoredSession> {
         let (ring, now) = (self.ring.now(), Instant::now());
         if let Some(held) = lock(&self.opened).find(&ring, value, now) {
             return Some(held);
         }
         let opened = ring.open(Purpose::Session, value)?;
         let session = Session::from_bytes(&opened.bytes)?;
-        let held = Held { session: Arc::new(session), reseal: opened.reseal, place: None };
+        let held = StoredSession { session: Arc::new(session), reseal: opened.reseal, place: None };
         lock(&self.opened).remember(&ring, value, &held, now);
         Some(held)
     }
 
-    pub(super) fn save(&self, held: &Held) -> Result<String, NoRandomness> {
+    pub(super) fn save(&self, held: &StoredSession) -> Result<String, NoRandomness> {
         let bytes = held.session.to_bytes().map_err(|_| NoRandomness)?;
         self.ring.now().seal(Purpose::Session, &bytes)
     }
@@ -93,7 +93,7 @@ mod tests {
     fn a_session_comes_back_from_its_cookie() {
         let ring = Ring::new(Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap());
         let store = CookieStore::new(ring.clone());
-        let value = store.save(&Held::new(session(true))).unwrap();
+        let value = store.save(&StoredSession::new(session(true))).unwrap();
         assert_eq!(store.open(&value).unwrap().session.user.nid, "foo");
         let login = ring.now().seal(Purpose::Login, &session(true).to_bytes().unwrap()).unwrap();
         assert!(store.open(&login).is_none(), "a value of another purpose is no session");
@@ -104,7 +104,7 @@ mod tests {
         let key = || Key::parse(&Key::generate().unwrap()).unwrap();
         let ring = Ring::new(Keyring::new(vec![key()]).unwrap());
         let store = CookieStore::new(ring.clone());
-        let value = store.save(&Held::new(session(true))).unwrap();
+        let value = store.save(&StoredSession::new(session(true))).unwrap();
         let (first, second) = (store.open(&value).unwrap(), store.open(&value).unwrap());
         assert!(Arc::ptr_eq(&first.session, &second.session), "opened once");
         ring.replace(Keyring::new(vec![key()]).unwrap());
@@ -116,7 +116,7 @@ mod tests {
         let ring = Ring::new(Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap());
         let store = CookieStore::new(ring);
         for _ in 0..=MOST_OPENED {
-            let value = store.save(&Held::new(session(true))).unwrap();
+            let value = store.save(&StoredSession::new(session(true))).unwrap();
             assert!(store.open(&value).is_some());
         }
         assert!(store.opened.lock().unwrap().held.len() <= MOST_OPENED);

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::records::{Expect, Version};
 use super::shared::{SharedGrant, without_tokens};
-use super::{Held, Place, StoreError};
+use super::{Place, StoreError, StoredSession};
 use crate::clock::{SharedClock, Timestamp};
 use crate::seal::{Key, Keyring, NoRandomness, Purpose, Ring};
 use crate::secret::Secret;
@@ -114,14 +114,14 @@ impl<S: SessionStore> Kept<S> {
         Self { store, ring, clock, control }
     }
 
-    pub(super) async fn open(&self, value: &str) -> Result<Option<Held>, StoreError> {
+    pub(super) async fn open(&self, value: &str) -> Result<Option<StoredSession>, StoreError> {
         let Some(opened) = self.ring.now().open(Purpose::Session, value) else { return Ok(None) };
         let Ok(reference) = serde_json::from_slice::<Reference<'_>>(&opened.bytes) else { return Ok(None) };
         let found = self.find(reference.id, Secret::new(reference.key)).await?;
-        Ok(found.map(|held| Held { reseal: opened.reseal || held.reseal, ..held }))
+        Ok(found.map(|held| StoredSession { reseal: opened.reseal || held.reseal, ..held }))
     }
 
-    pub(super) async fn reload(&self, held: &Held) -> Result<Option<Held>, StoreError> {
+    pub(super) async fn reload(&self, held: &StoredSession) -> Result<Option<StoredSession>, StoreError> {
         match &held.place {
             Some(Place { key: Some(key), .. }) => self.find(&held.session.id, key.clone()).await,
             Some(Place { shared: Some(shared), .. }) => self.open_grant(shared.name()).await,
@@ -130,7 +130,7 @@ impl<S: SessionStore> Kept<S> {
     }
 
     /// The record of this id, where this key opens it and its time has not come.
-    pub(super) async fn find(&self, id: &str, key: Secret) -> Result<Option<Held>, StoreError> {
+    pub(super) async fn find(&self, id: &str, key: Secret) -> Result<Option<StoredSession>, StoreError> {
         let Some(text) = self.store.load(id).await? else { return Ok(None) };
         let found = keyring(&key)
             .and_then(|ring| ring.open(Purpose::Session, &text))
@@ -141,12 +141,12 @@ impl<S: SessionStore> Kept<S> {
             Some((session, Some(grant))) => self.attach(session, key, &grant).await,
             Some((session, None)) => {
                 let place = Some(Place { key: Some(key), stored: true, shared: None });
-                Ok(Some(Held { session: session.into(), reseal: false, place }))
+                Ok(Some(StoredSession { session: session.into(), reseal: false, place }))
             }
         }
     }
 
-    pub(super) async fn save(&self, held: &Held, ends_at: Timestamp) -> Result<String, StoreError> {
+    pub(super) async fn save(&self, held: &StoredSession, ends_at: Timestamp) -> Result<String, StoreError> {
         let kept = self.keep(held, ends_at).await?;
         let key = kept.place.and_then(|place| place.key).ok_or(NoRandomness)?;
         let reference = Reference { id: &kept.session.id, key: key.expose() };
@@ -154,7 +154,7 @@ impl<S: SessionStore> Kept<S> {
         Ok(self.ring.now().seal(Purpose::Session, &bytes)?)
     }
 
-    pub(super) async fn keep(&self, held: &Held, ends_at: Timestamp) -> Result<Held, StoreError> {
+    pub(super) async fn keep(&self, held: &StoredSession, ends_at: Timestamp) -> Result<StoredSession, StoreError> {
         let held = self.keep_grant(held).await?;
         let (key, new) = match &held.place {
             Some(place) if place.stored || place.key.is_none() => return Ok(held),
@@ -170,18 +170,18 @@ impl<S: SessionStore> Kept<S> {
         if !self.store.save(record).await? {
             return Err(StoreError::Ended);
         }
-        Ok(Held {
+        Ok(StoredSession {
             session: held.session.clone(),
             reseal: false,
             place: Some(Place { key: Some(key), stored: true, shared }),
         })
     }
 
-    pub(super) async fn alive(&self, held: &Held) -> Result<bool, StoreError> {
+    pub(super) async fn alive(&self, held: &StoredSession) -> Result<bool, StoreError> {
         self.store.exists(&held.session.id).await
     }
 
-    pub(super) async fn end(&self, held: &Held) -> Result<(), StoreError> {
+    pub(super) async fn end(&self, held: &StoredSession) -> Result<(), StoreError> {
         self.store.end(&held.session.id, &owner(&held.session.user.id)).await
     }
 

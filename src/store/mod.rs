@@ -1,7 +1,7 @@
 //! Where sessions live. What the browser's cookie holds is this room's secret: the sealed session itself, or the key to a
 //! record.
 //!
-//! In: a cookie's value, a session. Out: a [`Held`] session, a cookie's value. Every fault of a value is the same "no
+//! In: a cookie's value, a session. Out: a [`StoredSession`], a cookie's value. Every fault of a value is the same "no
 //! session"; a store that is down is said so, and is never taken for "no session" (docs/design.md "Classifying answers").
 //!
 //! - `cookie`: the browser holds the sealed session.
@@ -60,7 +60,7 @@ pub enum Config {
 
 /// A session as a store gave it.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct StoredSession {
     /// The session.
     pub session: Arc<Session>,
     /// It was sealed by an older key, or in an older way: the answer should carry it anew.
@@ -79,7 +79,7 @@ struct Place {
     shared: Option<shared::SharedGrant>,
 }
 
-impl Held {
+impl StoredSession {
     /// A session that no store has seen yet.
     pub fn new(session: Session) -> Self {
         Self { session: Arc::new(session), reseal: false, place: None }
@@ -104,9 +104,9 @@ pub(crate) enum SessionChange {
     /// Nothing.
     Keep,
     /// This session from now on.
-    Replace(Held),
+    Replace(StoredSession),
     /// None any more: this one is over.
-    End(Held),
+    End(StoredSession),
 }
 
 /// Why a session could not be kept or found.
@@ -174,7 +174,7 @@ pub fn open_store(config: &Config, ring: Ring, clock: SharedClock, control: Hand
 impl Store {
     /// Opens a cookie's value: a session that is in the store, or none. The cookie store gives it whatever its age; the
     /// others forget it at the `ends_at` it was saved with.
-    pub async fn open(&self, value: &str) -> Result<Option<Held>, StoreError> {
+    pub async fn open(&self, value: &str) -> Result<Option<StoredSession>, StoreError> {
         match self {
             Self::Cookie(store) => Ok(store.open(value)),
             Self::Embedded(store) => store.0.open(value).await,
@@ -187,7 +187,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Ended`] where a session that was there is no more: the browser has no session then.
-    pub async fn save(&self, held: &Held, ends_at: Timestamp) -> Result<String, StoreError> {
+    pub async fn save(&self, held: &StoredSession, ends_at: Timestamp) -> Result<String, StoreError> {
         match self {
             Self::Cookie(store) => Ok(store.save(held)?),
             Self::Embedded(store) => store.0.save(held, ends_at).await,
@@ -197,7 +197,7 @@ impl Store {
 
     /// Writes the session's record without its cookie; the answer is the same session, known to be stored. With the cookie
     /// store there is nothing to write before the gateway answers.
-    pub async fn keep(&self, held: &Held, ends_at: Timestamp) -> Result<Held, StoreError> {
+    pub async fn keep(&self, held: &StoredSession, ends_at: Timestamp) -> Result<StoredSession, StoreError> {
         match self {
             Self::Cookie(_) => Ok(held.clone()),
             Self::Embedded(store) => store.0.keep(held, ends_at).await,
@@ -206,7 +206,7 @@ impl Store {
     }
 
     /// The session as it is in the store now, which may be newer; none where it was ended.
-    pub async fn reload(&self, held: &Held) -> Result<Option<Held>, StoreError> {
+    pub async fn reload(&self, held: &StoredSession) -> Result<Option<StoredSession>, StoreError> {
         match self {
             Self::Cookie(_) => Ok(Some(held.clone())),
             Self::Embedded(store) => store.0.reload(held).await,
@@ -216,7 +216,7 @@ impl Store {
 
     /// Whether the session has not been ended: cheap, for upgrades that live long. The cookie store cannot tell, and says
     /// yes.
-    pub async fn alive(&self, held: &Held) -> Result<bool, StoreError> {
+    pub async fn alive(&self, held: &StoredSession) -> Result<bool, StoreError> {
         match self {
             Self::Cookie(_) => Ok(true),
             Self::Embedded(store) => store.0.alive(held).await,
@@ -225,7 +225,7 @@ impl Store {
     }
 
     /// Forgets a session. The cookie store has nothing to forget: the browser is told.
-    pub async fn end(&self, held: &Held) -> Result<(), StoreError> {
+    pub async fn end(&self, held: &StoredSession) -> Result<(), StoreError> {
         match self {
             Self::Cookie(_) => Ok(()),
             Self::Embedded(store) => store.0.end(held).await,

@@ -4,14 +4,14 @@
 //! In: a session whose tokens shall be shared; the name of a grant. Out: sessions with the grant's tokens in them, as they
 //! are now. A session that refers to a grant keeps no token of its own; where the grant is gone, so is the session.
 //!
-//! Whoever refreshes takes the lock that [`Held::lock_name`] names, and writes with the version it read.
+//! Whoever refreshes takes the lock that [`StoredSession::lock_name`] names, and writes with the version it read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::kept::{Kept, SessionStore, owner};
 use super::records::{Expect, GRANTS, NewRecord, Record, Version};
-use super::{Held, Place, Store, StoreError};
+use super::{Place, Store, StoreError, StoredSession};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 use crate::session::tokens::AccessToken;
@@ -45,7 +45,7 @@ fn grant_of(user_id: &str) -> String {
     format!("user-{}", owner(user_id))
 }
 
-impl Held {
+impl StoredSession {
     /// Whether its tokens are in a record that others use too.
     pub fn is_shared(&self) -> bool {
         self.shared().is_some()
@@ -63,7 +63,7 @@ impl Held {
 
 impl Store {
     /// Moves the session's tokens into its user's shared grant, or lets it use the newer ones that are there already.
-    pub async fn share(&self, held: &Held, ends_at: Timestamp) -> Result<Held, StoreError> {
+    pub async fn share(&self, held: &StoredSession, ends_at: Timestamp) -> Result<StoredSession, StoreError> {
         if held.is_shared() {
             return Ok(held.clone());
         }
@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// A user's shared grant, for whoever has a personal access token of theirs; none where it is gone.
-    pub async fn open_shared(&self, user_id: &str) -> Result<Option<Held>, StoreError> {
+    pub async fn open_shared(&self, user_id: &str) -> Result<Option<StoredSession>, StoreError> {
         match self {
             Self::Cookie(_) => Err(StoreError::KeepsNothing),
             Self::Embedded(store) => store.0.open_grant(&grant_of(user_id)).await,
@@ -92,7 +92,7 @@ impl Store {
     }
 
     /// Forgets the grant that a session refers to, and with it every session that does. Nothing for a session of its own.
-    pub async fn end_shared(&self, held: &Held) -> Result<(), StoreError> {
+    pub async fn end_shared(&self, held: &StoredSession) -> Result<(), StoreError> {
         match held.shared() {
             Some(shared) => self.delete_grant(&shared.name).await.map(drop),
             None => Ok(()),
@@ -101,7 +101,7 @@ impl Store {
 }
 
 impl<S: SessionStore> Kept<S> {
-    async fn share(&self, held: &Held, name: String, ends_at: Timestamp) -> Result<Held, StoreError> {
+    async fn share(&self, held: &StoredSession, name: String, ends_at: Timestamp) -> Result<StoredSession, StoreError> {
         let current = self.reload(held).await?.ok_or(StoreError::Ended)?;
         let (Some(Place { key: Some(key), shared: None, .. }), session) = (&current.place, &current.session) else {
             // Shared by another request meanwhile; or never stored, and then there is nothing that could refer to a grant.
@@ -118,15 +118,15 @@ impl<S: SessionStore> Kept<S> {
         let session = Arc::new(Session { tokens, ..Session::clone(session) });
         let shared = Some(SharedGrant { name, version, changed: false });
         let place = Some(Place { key: Some(key.clone()), stored: false, shared });
-        self.keep(&Held { session, reseal: false, place }, ends_at).await
+        self.keep(&StoredSession { session, reseal: false, place }, ends_at).await
     }
 
     /// The grant alone, as nobody's session.
-    pub(super) async fn open_grant(&self, name: &str) -> Result<Option<Held>, StoreError> {
+    pub(super) async fn open_grant(&self, name: &str) -> Result<Option<StoredSession>, StoreError> {
         let Some(record) = self.get(GRANTS, name).await? else { return Ok(None) };
         let Some(session) = read(&record) else { return Ok(None) };
         let shared = Some(SharedGrant { name: name.to_owned(), version: record.version, changed: false });
-        Ok(Some(Held {
+        Ok(Some(StoredSession {
             session: session.into(),
             reseal: false,
             place: Some(Place { key: None, stored: true, shared }),
@@ -135,7 +135,12 @@ impl<S: SessionStore> Kept<S> {
 
     /// A session with the tokens of the grant that its record names. One whose grant was renewed since is written anew, so
     /// that whoever uses it stays signed in.
-    pub(super) async fn attach(&self, session: Session, key: Secret, name: &str) -> Result<Option<Held>, StoreError> {
+    pub(super) async fn attach(
+        &self,
+        session: Session,
+        key: Secret,
+        name: &str,
+    ) -> Result<Option<StoredSession>, StoreError> {
         let Some(grant) = self.open_grant(name).await? else { return Ok(None) };
         if grant.session.user.id != session.user.id {
             return Ok(None);
@@ -143,7 +148,7 @@ impl<S: SessionStore> Kept<S> {
         let newer = grant.session.tokens.issued_at != session.tokens.issued_at;
         let (tokens, refreshed) = (grant.session.tokens.clone(), grant.session.refreshed);
         let shared = grant.place.and_then(|place| place.shared);
-        Ok(Some(Held {
+        Ok(Some(StoredSession {
             session: Arc::new(Session { tokens, refreshed, ..session }),
             reseal: newer,
             place: Some(Place { key: Some(key), stored: !newer, shared }),
@@ -151,7 +156,7 @@ impl<S: SessionStore> Kept<S> {
     }
 
     /// Writes the grant of a session that was refreshed. Where somebody else wrote it meanwhile, theirs is used.
-    pub(super) async fn keep_grant(&self, held: &Held) -> Result<Held, StoreError> {
+    pub(super) async fn keep_grant(&self, held: &StoredSession) -> Result<StoredSession, StoreError> {
         let Some((place, shared)) = held.place.as_ref().and_then(|place| Some((place, place.shared.as_ref()?))) else {
             return Ok(held.clone());
         };
@@ -161,13 +166,13 @@ impl<S: SessionStore> Kept<S> {
         let expect = Expect::Version(shared.version.clone());
         if let Some(version) = self.put_grant(&shared.name, &held.session, &expect).await? {
             let shared = Some(SharedGrant { name: shared.name.clone(), version, changed: false });
-            return Ok(Held { place: Some(Place { shared, ..place.clone() }), ..held.clone() });
+            return Ok(StoredSession { place: Some(Place { shared, ..place.clone() }), ..held.clone() });
         }
         let theirs = self.open_grant(&shared.name).await?.ok_or(StoreError::Ended)?;
         let tokens = theirs.session.tokens.clone();
         let shared = theirs.place.and_then(|place| place.shared);
         let session = Arc::new(Session { tokens, ..Session::clone(&held.session) });
-        Ok(Held { session, reseal: false, place: Some(Place { shared, ..place.clone() }) })
+        Ok(StoredSession { session, reseal: false, place: Some(Place { shared, ..place.clone() }) })
     }
 
     async fn put_grant(&self, name: &str, session: &Session, expect: &Expect) -> Result<Option<Version>, StoreError> {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Held, Place, Store, StoreError};
+use super::{Place, Store, StoreError, StoredSession};
 use crate::clock::Timestamp;
 use crate::seal::{Purpose, Ring};
 use crate::secret::Secret;
@@ -18,7 +18,7 @@ use crate::session::{Session, Tokens};
 #[derive(Debug)]
 pub enum OpenedTicket {
     /// The session it is for.
-    Good(Held),
+    Good(StoredSession),
     /// It does not open.
     Bad,
     /// It was good once.
@@ -48,7 +48,7 @@ enum Whom<'a> {
 
 impl Store {
     /// A ticket for this session until `ends_at`; none for one that is not in its store yet.
-    pub fn ticket(&self, held: &Held, ends_at: Timestamp) -> Result<Option<String>, StoreError> {
+    pub fn ticket(&self, held: &StoredSession, ends_at: Timestamp) -> Result<Option<String>, StoreError> {
         let whom = match (self, &held.place) {
             (Self::Cookie(_), _) => {
                 let tokens = Tokens { refresh: None, ..held.session.tokens.clone() };
@@ -72,7 +72,7 @@ impl Store {
             return Ok(OpenedTicket::Expired);
         }
         let held = match (self, inside.whom) {
-            (Self::Cookie(_), Whom::Session(session)) => Some(Held::new(*session)),
+            (Self::Cookie(_), Whom::Session(session)) => Some(StoredSession::new(*session)),
             (Self::Embedded(store), Whom::Place(id, key)) => store.0.find(&id, Secret::new(key)).await?,
             (Self::Valkey(store), Whom::Place(id, key)) => store.0.find(&id, Secret::new(key)).await?,
             // Made before the kind of store was changed.
@@ -108,7 +108,8 @@ mod tests {
     async fn a_ticket_holds_no_refresh_token_and_opens_until_its_end() {
         let (ring, store) = cookie_store();
         let now = Timestamp::from_seconds(1_000_000);
-        let ticket = store.ticket(&Held::new(session(true)), now.plus(Duration::from_secs(300))).unwrap().unwrap();
+        let ticket =
+            store.ticket(&StoredSession::new(session(true)), now.plus(Duration::from_secs(300))).unwrap().unwrap();
         let OpenedTicket::Good(held) = store.open_ticket(&ticket, now).await.unwrap() else { panic!("it opens") };
         assert_eq!(held.session.user.id, "1");
         assert!(held.session.tokens.refresh.is_none());

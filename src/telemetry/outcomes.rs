@@ -182,18 +182,18 @@ pub enum PaceRefusal {
     /// Its turn would have come too late.
     Busy,
     /// Upwork wants a pause.
-    Held,
+    StoredSession,
     /// The day's budget is used up.
     Day,
 }
 
 impl Label for PaceRefusal {
-    const ALL: &[Self] = &[Self::Busy, Self::Held, Self::Day];
+    const ALL: &[Self] = &[Self::Busy, Self::StoredSession, Self::Day];
 
     fn text(self) -> &'static str {
         match self {
             Self::Busy => "busy",
-            Self::Held => "held",
+            Self::StoredSession => "held",
             Self::Day => "day",
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use upwarden::testing::seal::{Purpose, Ring};
-use upwarden::testing::store::{Held, StoreError, open_store};
+use upwarden::testing::store::{StoreError, StoredSession, open_store};
 use world::{LIFETIME, World, key, ring, session, tokens, within};
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn workers_wait_for_a_runtime_of_its_own_and_are_told_when_it_is_gone() {
 async fn a_held_session_shows_no_secret() {
     for world in World::all() {
         let value = world.save(session("aa", "1")).await;
-        let held: Held = world.open(&value).await.unwrap();
+        let held: StoredSession = world.open(&value).await.unwrap();
         let shown = format!("{held:?} {:?} {:?}", world.store, world.config);
         assert!(!shown.contains("oauth2v2_") && !shown.contains("s3cr3t"), "{shown}");
     }

@@ -68,7 +68,7 @@ pub enum Reason {
     /// Others go first.
     Busy,
     /// Upwork answered 429 lately.
-    Held,
+    StoredSession,
     /// The day's budget is used up.
     Day,
 }
@@ -88,7 +88,7 @@ impl Reason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Busy => "too many calls are waiting for their turn under Upwork's limits",
-            Self::Held => "Upwork has asked for a pause",
+            Self::StoredSession => "Upwork has asked for a pause",
             Self::Day => "today's calls to Upwork are used up",
         }
     }
@@ -152,7 +152,7 @@ impl Pacer {
             }
             Err(late) => self.metrics.pace_refused(match late.reason {
                 Reason::Busy => PaceRefusal::Busy,
-                Reason::Held => PaceRefusal::Held,
+                Reason::StoredSession => PaceRefusal::StoredSession,
                 Reason::Day => PaceRefusal::Day,
             }),
         }

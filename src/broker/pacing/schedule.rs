@@ -127,7 +127,7 @@ impl Schedule {
         let reason = if self.days.left(day_of(moment.wall)) <= ahead {
             Reason::Day
         } else if self.hold.until().is_some_and(|until| until > moment.now) {
-            Reason::Held
+            Reason::StoredSession
         } else {
             Reason::Busy
         };

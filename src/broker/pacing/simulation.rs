@@ -280,7 +280,7 @@ async fn a_429_holds_everybody_up_for_as_long_as_it_says() {
     assert_eq!(waiting.await.unwrap(), Ok(at(4_000)));
     world.answered(StatusCode::TOO_MANY_REQUESTS, Some("30")).await;
     let late = world.call("a").await.unwrap().unwrap_err();
-    assert_eq!((late.reason, late.retry_after_seconds()), (Reason::Held, 30));
+    assert_eq!((late.reason, late.retry_after_seconds()), (Reason::StoredSession, 30));
 }
 
 #[tokio::test]
@@ -292,7 +292,7 @@ async fn whoever_waits_already_is_told_at_once_when_a_pause_begins_that_is_too_l
     let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("60"))]);
     turn.answered(StatusCode::TOO_MANY_REQUESTS, &headers);
     let late = waiting.await.unwrap().unwrap_err();
-    assert_eq!((late.reason, late.retry_after), (Reason::Held, Duration::from_mins(1)));
+    assert_eq!((late.reason, late.retry_after), (Reason::StoredSession, Duration::from_mins(1)));
 }
 
 #[tokio::test]

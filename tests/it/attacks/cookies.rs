@@ -13,7 +13,7 @@ use upwarden::testing::seal::{Key, Keyring, Purpose, Ring};
 use upwarden::testing::session::cookie::Jar;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens, User};
-use upwarden::testing::store::{Held, Store, cookie::CookieStore};
+use upwarden::testing::store::{Store, StoredSession, cookie::CookieStore};
 
 use super::super::harness::{FREELANCER, World};
 use super::properties::{RING, begun};
@@ -25,9 +25,9 @@ fn store() -> Store {
 }
 
 /// A session whose sealed text is about `chars` long in tokens.
-fn session(chars: usize) -> Held {
+fn session(chars: usize) -> StoredSession {
     let now = Timestamp::from_seconds(1000);
-    Held::new(Session {
+    StoredSession::new(Session {
         id: "0".repeat(32),
         user: User { id: "1".to_owned(), nid: "foo".to_owned(), name: None },
         organization: None,

@@ -15,7 +15,7 @@ use upwarden::testing::seal::{Key, Keyring, Ring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens, User};
-use upwarden::testing::store::{Config, Held, open_store};
+use upwarden::testing::store::{Config, StoredSession, open_store};
 
 use super::DAY;
 use super::crowd::{COOKIE, Crowd};
@@ -69,7 +69,7 @@ async fn sealed(world: &World, store: &Config, count: usize) -> Vec<Client> {
     let saved = stream::iter(0..count).map(|number| async move {
         let session = session(number, sandbox, client_id);
         let ends_at = session.ends_at(14 * DAY);
-        let value = within(store.save(&Held::new(session), ends_at)).await.unwrap();
+        let value = within(store.save(&StoredSession::new(session), ends_at)).await.unwrap();
         let client = world.client();
         client.plant(COOKIE, &value);
         client

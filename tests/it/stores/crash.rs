@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use upwarden::testing::clock::SystemClock;
 use upwarden::testing::seal::{Key, Keyring, Ring};
 use upwarden::testing::secret::Secret;
-use upwarden::testing::store::{Config, Expect, Held, NewRecord, Store, StoreError, open_store};
+use upwarden::testing::store::{Config, Expect, NewRecord, Store, StoreError, StoredSession, open_store};
 
 use super::world::{LIFETIME, START, World, session, within};
 
@@ -132,7 +132,7 @@ async fn saves_until_it_is_killed() {
             async move {
                 let session = session(&id, "1");
                 let ends_at = session.ends_at(LIFETIME * 100);
-                store.save(&Held::new(session), ends_at).await.unwrap()
+                store.save(&StoredSession::new(session), ends_at).await.unwrap()
             }
         });
         for value in futures_util::future::join_all(batch).await {

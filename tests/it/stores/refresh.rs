@@ -15,7 +15,7 @@ use upwarden::testing::oauth::{Config as OauthConfig, Outbound};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens};
-use upwarden::testing::store::{Held, Store};
+use upwarden::testing::store::{Store, StoredSession};
 use upwarden::testing::telemetry::metrics::Metrics;
 
 use super::world::{LIFETIME, START, World, until, within};
@@ -101,7 +101,7 @@ impl Scene {
 }
 
 impl Replica {
-    async fn held(&self, scene: &Scene) -> Held {
+    async fn held(&self, scene: &Scene) -> StoredSession {
         within(self.store.open(&scene.value)).await.unwrap().unwrap()
     }
 }

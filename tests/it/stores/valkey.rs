@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use upwarden::testing::secret::Secret;
-use upwarden::testing::store::{Config, Held, StoreError, check_url};
+use upwarden::testing::store::{Config, StoreError, StoredSession, check_url};
 
 use super::world::{Door, LIFETIME, START, Server, World, session, until, within};
 
@@ -68,7 +68,7 @@ async fn no_session_that_was_acknowledged_is_lost_when_the_server_dies_amid_ten_
     let mut saves = futures_util::stream::iter(&ids)
         .map(|id| {
             let (store, ends_at) = (world.store.clone(), START.plus(LIFETIME));
-            async move { (id, store.save(&Held::new(session(id, "1")), ends_at).await) }
+            async move { (id, store.save(&StoredSession::new(session(id, "1")), ends_at).await) }
         })
         .buffer_unordered(200);
     while let Some((id, saved)) = within(saves.next()).await {

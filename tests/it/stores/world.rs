@@ -15,7 +15,7 @@ use upwarden::testing::seal::{Key, Keyring, Ring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens, User};
-use upwarden::testing::store::{Config, Held, Store, StoreError, open_store};
+use upwarden::testing::store::{Config, Store, StoreError, StoredSession, open_store};
 
 /// No wait of a test is longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -126,10 +126,10 @@ impl World {
     /// Saves a session for its lifetime from now on; its cookie's value.
     pub(super) async fn save(&self, session: Session) -> String {
         let ends_at = self.clock.now().plus(LIFETIME);
-        within(self.store.save(&Held::new(session), ends_at)).await.unwrap()
+        within(self.store.save(&StoredSession::new(session), ends_at)).await.unwrap()
     }
 
-    pub(super) async fn open(&self, value: &str) -> Option<Held> {
+    pub(super) async fn open(&self, value: &str) -> Option<StoredSession> {
         within(self.store.open(value)).await.unwrap()
     }
 
