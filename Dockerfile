@@ -9,10 +9,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --profile dist --locked --bin upwarden \
     && cp target/dist/upwarden /upwarden
 
-# The C library, CA certificates and a user without rights; no shell, no package manager.
+# The C library, CA certificates and an unprivileged user; no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /upwarden /usr/local/bin/upwarden
-# An upwarden.toml here is read; without one the environment alone is.
+# An upwarden.toml in this folder is read; without one, the environment is enough.
 WORKDIR /etc/upwarden
 USER 65532:65532
 # The public door. It listens on loopback until public.listen says otherwise.

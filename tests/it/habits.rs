@@ -54,6 +54,16 @@ fn every_link_to_a_file_of_ours_leads_somewhere() {
 }
 
 #[test]
+fn every_change_is_one_line_that_begins_with_its_kind() {
+    let text = read("CHANGELOG.md");
+    let (_, changes) = text.split_once("\n### ").expect("changes");
+    let kinds = ["- Added ", "- Changed ", "- Fixed ", "- Removed ", "- Security: "];
+    let fits = |line: &str| line.starts_with('#') || kinds.iter().any(|kind| line.starts_with(kind));
+    let wrong: Vec<_> = changes.lines().skip(1).filter(|line| !line.is_empty() && !fits(line)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_readme_lists_every_document() {
     let readme = read("README.md");
     let docs = files("docs").into_iter().filter(|file| Path::new(file).extension().is_some_and(|kind| kind == "md"));
