@@ -34,12 +34,12 @@ impl ApiTarget {
         &self.path
     }
 
-    /// `graphql_path` is the path of `upwork.graphql_url`.
-    pub fn parse(route: Route<'_>, query: Option<&str>, graphql_path: &str) -> Result<Self, TargetError> {
+    /// `path` is what follows our prefix; `graphql_path` is the path of `upwork.graphql_url`.
+    pub fn parse(route: Route, path: &str, query: Option<&str>, graphql_path: &str) -> Result<Self, TargetError> {
         let (graphql, path) = match route {
             Route::Graphql => (true, graphql_path),
-            Route::Api(path) if is_oauth(path) => return Err(TargetError::Forbidden),
-            Route::Api(path) => (false, path),
+            Route::Api if is_oauth(path) => return Err(TargetError::Forbidden),
+            Route::Api => (false, path),
             Route::Auth(_) | Route::Unknown | Route::Ambiguous | Route::App { .. } => return Err(TargetError::NotApi),
         };
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
@@ -96,13 +96,13 @@ mod tests {
     use super::*;
 
     fn parse(path: &str) -> Result<ApiTarget, TargetError> {
-        ApiTarget::parse(Route::Api(path), Some("a=%2F&b"), "/graphql")
+        ApiTarget::parse(Route::Api, path, Some("a=%2F&b"), "/graphql")
     }
 
     #[test]
     fn a_call_keeps_its_path_and_query_byte_for_byte() {
         assert_eq!(parse("/api/hr/v2/users/me.json").unwrap().path, "/api/hr/v2/users/me.json?a=%2F&b");
-        assert_eq!(ApiTarget::parse(Route::Graphql, None, "/graphql").unwrap().path, "/graphql");
+        assert_eq!(ApiTarget::parse(Route::Graphql, "/api/graphql", None, "/graphql").unwrap().path, "/graphql");
         assert!(parse("/api/auth/v1/info.json").is_ok());
     }
 
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_not_the_api_is_no_target() {
         for route in [Route::Unknown, Route::Ambiguous, Route::App { public: true }] {
-            assert_eq!(ApiTarget::parse(route, None, "/graphql"), Err(TargetError::NotApi));
+            assert_eq!(ApiTarget::parse(route, "/x", None, "/graphql"), Err(TargetError::NotApi));
         }
     }
 }

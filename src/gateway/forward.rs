@@ -29,9 +29,9 @@ use crate::tls;
 
 /// A call of the API: where, as whom, and what is special about it.
 #[derive(Debug)]
-pub(super) struct Calling<'a> {
+pub(super) struct Calling {
     /// Its path.
-    pub(super) route: Route<'a>,
+    pub(super) route: Route,
     /// Whose token it uses.
     pub(super) caller: Caller,
     /// It may only read.
@@ -106,7 +106,7 @@ impl Gateway {
     }
 
     /// On to the API, as the session's user.
-    pub(super) async fn call(&self, ask: Ask, body: Body, route: Route<'_>, held: StoredSession) -> Answer {
+    pub(super) async fn call(&self, ask: Ask, body: Body, route: Route, held: StoredSession) -> Answer {
         let reseal = held.reseal.then(|| held.clone());
         let calling = Calling {
             route,
@@ -122,9 +122,14 @@ impl Gateway {
     }
 
     /// On to the API.
-    pub(super) async fn broker_call(&self, mut ask: Ask, body: Body, calling: Calling<'_>) -> Answer {
+    pub(super) async fn broker_call(&self, mut ask: Ask, body: Body, calling: Calling) -> Answer {
         let (shared, Calling { route, caller, read_only, over }) = (&self.shared, calling);
-        let target = match ApiTarget::parse(route, ask.head.uri.query(), &shared.graphql_path) {
+        let target = match ApiTarget::parse(
+            route,
+            shared.router.below_prefix(ask.path()),
+            ask.head.uri.query(),
+            &shared.graphql_path,
+        ) {
             Ok(target) => target,
             Err(TargetError::Forbidden) => return shared.fault(&ask, &Fault::ForbiddenTarget),
             Err(TargetError::NotApi) => return shared.fault(&ask, &Fault::NotFound),

@@ -219,8 +219,8 @@ impl Ask {
 }
 
 /// What stands behind the gate.
-struct Gated<'a> {
-    route: Route<'a>,
+struct Gated {
+    route: Route,
     target: Target,
 }
 
@@ -306,21 +306,20 @@ impl Gateway {
 
     async fn public(&self, ask: Ask, body: Body, peer: &Peer) -> (RouteKind, Answer) {
         let shared = &self.shared;
-        let uri = ask.head.uri.clone();
-        let route = router::route(&shared.router, uri.path());
+        let route = router::route(&shared.router, ask.path());
         let answer = match route {
             // The rarer ways are boxed, so that every request's future need not have room for them.
             Route::Auth(endpoint) => Box::pin(self.own(ask, body, endpoint)).await,
             Route::Unknown => shared.fault(&ask, &Fault::NotFound),
             Route::Ambiguous => shared.fault(&ask, &Fault::AmbiguousPath),
             Route::App { public } => self.gate(ask, body, Gated { route, target: Target::App { public } }, peer).await,
-            Route::Api(_) | Route::Graphql => Box::pin(self.api(ask, body, route, peer)).await,
+            Route::Api | Route::Graphql => Box::pin(self.api(ask, body, route, peer)).await,
         };
         (route.kind(), answer)
     }
 
     /// The app and the API: who asks, what is decided, what is done.
-    async fn gate(&self, ask: Ask, body: Body, gated: Gated<'_>, peer: &Peer) -> Answer {
+    async fn gate(&self, ask: Ask, body: Body, gated: Gated, peer: &Peer) -> Answer {
         let (shared, Gated { route, target }) = (&self.shared, gated);
         let held = match shared.identify(&ask.head.headers).await {
             Ok(held) => held,

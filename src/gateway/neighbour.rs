@@ -21,8 +21,7 @@ impl Gateway {
         let shared = &self.shared;
         // Whoever calls here is a program, whatever it accepts.
         ask.looking = facts::Looking { navigation: false, document: false, person: false };
-        let path = ask.path().to_owned();
-        let route = router::route(&shared.router, &path);
+        let route = router::route(&shared.router, ask.path());
         let kind = route.kind();
         if let Err(fault) = shared.may_knock(&ask) {
             return (kind, shared.fault(&ask, &fault));
@@ -30,7 +29,7 @@ impl Gateway {
         let answer = match route {
             Route::Ambiguous => shared.fault(&ask, &Fault::AmbiguousPath),
             Route::Auth(_) | Route::Unknown | Route::App { .. } => shared.fault(&ask, &Fault::NeighbourPath),
-            Route::Api(_) | Route::Graphql => self.call_from_next_door(ask, body, route).await,
+            Route::Api | Route::Graphql => self.call_from_next_door(ask, body, route).await,
         };
         // There is no browser here to be told. A ticket that holds a token without what renews it says nothing of its session.
         if let SessionChange::End(held) = &answer.change
@@ -41,7 +40,7 @@ impl Gateway {
         (kind, answer.change(SessionChange::Keep))
     }
 
-    async fn call_from_next_door(&self, ask: Ask, body: Body, route: Route<'_>) -> Answer {
+    async fn call_from_next_door(&self, ask: Ask, body: Body, route: Route) -> Answer {
         let (shared, read_only) = (&self.shared, self.shared.config.neighbour_read_only);
         let held = match shared.next_door(&ask).await {
             Ok(held) => held,

@@ -32,7 +32,7 @@ const REVOKE_WAIT: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// One of our endpoints.
-    pub(super) async fn own(&self, ask: Ask, body: Body, endpoint: AuthPath<'_>) -> Answer {
+    pub(super) async fn own(&self, ask: Ask, body: Body, endpoint: AuthPath) -> Answer {
         let shared = &self.shared;
         match (endpoint, &ask.head.method) {
             (AuthPath::Callback, _) => self.callback(ask, body).await,
@@ -40,7 +40,7 @@ impl Gateway {
             (AuthPath::Logout, &Method::POST) => shared.sign_out(ask, body).await,
             (AuthPath::Logout, &Method::GET | &Method::HEAD) => shared.sign_out_page(ask).await,
             (AuthPath::Logout, _) => shared.fault(&ask, &Fault::MethodNotAllowed("GET, HEAD, POST")),
-            (AuthPath::Tokens(id), _) => self.tokens(ask, body, id).await,
+            (AuthPath::Tokens | AuthPath::Token, _) => self.tokens(ask, body, endpoint).await,
             (_, method) if !matches!(*method, Method::GET | Method::HEAD) => {
                 shared.fault(&ask, &Fault::MethodNotAllowed("GET, HEAD"))
             }
@@ -50,7 +50,7 @@ impl Gateway {
         }
     }
 
-    async fn about(&self, ask: Ask, endpoint: AuthPath<'_>) -> Answer {
+    async fn about(&self, ask: Ask, endpoint: AuthPath) -> Answer {
         let shared = &self.shared;
         let held = match shared.identify(&ask.head.headers).await {
             Ok(held) => held,

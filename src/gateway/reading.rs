@@ -14,7 +14,7 @@ use crate::proxy::headers::strip;
 use crate::router::Route;
 
 /// The body to send on, where the call only reads.
-pub(super) async fn only_reads(head: &mut Parts, body: Body, route: Route<'_>) -> Result<Body, Fault> {
+pub(super) async fn only_reads(head: &mut Parts, body: Body, route: Route) -> Result<Body, Fault> {
     let refused = |refusal: Refusal| Fault::ReadOnly { why: refusal.to_string(), too_long: false };
     let query = head.uri.query();
     if route != Route::Graphql {

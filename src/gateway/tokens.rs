@@ -20,7 +20,7 @@ use crate::body::Body;
 use crate::broker::Caller;
 use crate::listener::Peer;
 use crate::policy::{self, Credential, Decision, Site, Target};
-use crate::router::Route;
+use crate::router::{AuthPath, Route};
 use crate::session::Session;
 use crate::session::personal::PersonalToken;
 use crate::store::{NewTokenRecord, SessionChange, StoreError, StoredSession, TokenRecord};
@@ -56,7 +56,7 @@ enum Wanted {
 
 impl Gateway {
     /// The API at the public door: by a token where one is shown, else by the cookie.
-    pub(super) async fn api(&self, ask: Ask, body: Body, route: Route<'_>, peer: &Peer) -> Answer {
+    pub(super) async fn api(&self, ask: Ask, body: Body, route: Route, peer: &Peer) -> Answer {
         let shared = &self.shared;
         let fault = match shown(&ask.head.headers) {
             Shown::Token(token) => return self.call_by_token(ask, body, route, &token).await,
@@ -68,7 +68,7 @@ impl Gateway {
         shared.fault(&ask, &fault)
     }
 
-    async fn call_by_token(&self, ask: Ask, body: Body, route: Route<'_>, text: &str) -> Answer {
+    async fn call_by_token(&self, ask: Ask, body: Body, route: Route, text: &str) -> Answer {
         let shared = &self.shared;
         let (record, held) = match shared.token_holder(&ask, text).await {
             Ok(found) => found,
@@ -85,8 +85,9 @@ impl Gateway {
     }
 
     /// `/auth/tokens`, and one of them by its id.
-    pub(super) async fn tokens(&self, ask: Ask, body: Body, id: Option<&str>) -> Answer {
+    pub(super) async fn tokens(&self, ask: Ask, body: Body, endpoint: AuthPath) -> Answer {
         let shared = &self.shared;
+        let id = endpoint.token_id(ask.path());
         let allowed = if id.is_some() { "DELETE" } else { "GET, HEAD, POST" };
         let reads = ask.safe();
         let known = match id {

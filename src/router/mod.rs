@@ -18,15 +18,15 @@ pub struct Config {
     pub public_paths: Vec<String>,
 }
 
-/// What a path is.
+/// Whose path it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route<'a> {
-    /// `{prefix}/api/…`; the rest begins with `/api/`.
-    Api(&'a str),
+pub enum Route {
+    /// `{prefix}/api/…`; [`Config::below_prefix`] gives the part Upwork is called with.
+    Api,
     /// `{prefix}/graphql` or `{prefix}/api/graphql`.
     Graphql,
     /// `{prefix}/auth/…`
-    Auth(AuthPath<'a>),
+    Auth(AuthPath),
     /// Under the prefix, and nothing that we have.
     Unknown,
     /// Under the prefix, in a spelling that could be read in two ways: 400.
@@ -40,7 +40,7 @@ pub enum Route<'a> {
 
 /// Our own endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AuthPath<'a> {
+pub enum AuthPath {
     /// The page about the session.
     Account,
     /// Begins a sign-in.
@@ -53,17 +53,33 @@ pub enum AuthPath<'a> {
     Session,
     /// For forward-auth.
     Verify,
-    /// Personal access tokens, or one of them by its id.
-    Tokens(Option<&'a str>),
+    /// Personal access tokens.
+    Tokens,
+    /// One of them; its id is the last segment.
+    Token,
     /// The stylesheet of our pages.
     Stylesheet,
 }
 
-impl Route<'_> {
+impl Config {
+    /// The rest of a path of ours, without the prefix: `/api/…`, `/auth/…`.
+    pub fn below_prefix<'a>(&self, path: &'a str) -> &'a str {
+        path.strip_prefix(self.prefix.as_str()).unwrap_or(path)
+    }
+}
+
+impl AuthPath {
+    /// The token's id, in a path that is [`AuthPath::Token`].
+    pub fn token_id(self, path: &str) -> Option<&str> {
+        path.rsplit('/').next().filter(|_| self == Self::Token)
+    }
+}
+
+impl Route {
     /// The name for metrics and logs.
     pub const fn kind(self) -> RouteKind {
         match self {
-            Self::Api(_) => RouteKind::Api,
+            Self::Api => RouteKind::Api,
             Self::Graphql => RouteKind::Graphql,
             Self::Auth(_) => RouteKind::Auth,
             Self::App { .. } => RouteKind::App,
@@ -73,7 +89,7 @@ impl Route<'_> {
 }
 
 /// Reads `path` (no query).
-pub fn route<'a>(config: &Config, path: &'a str) -> Route<'a> {
+pub fn route(config: &Config, path: &str) -> Route {
     if let Some(rest) = below(&config.prefix, path) {
         return if is_ambiguous(path) { Route::Ambiguous } else { ours(rest) };
     }
@@ -92,7 +108,7 @@ fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
     ends.then_some(rest)
 }
 
-fn ours(rest: &str) -> Route<'_> {
+fn ours(rest: &str) -> Route {
     match rest {
         "/graphql" | "/api/graphql" => Route::Graphql,
         "/auth" | "/auth/" => Route::Auth(AuthPath::Account),
@@ -101,11 +117,11 @@ fn ours(rest: &str) -> Route<'_> {
         "/auth/logout" => Route::Auth(AuthPath::Logout),
         "/auth/session" => Route::Auth(AuthPath::Session),
         "/auth/verify" => Route::Auth(AuthPath::Verify),
-        "/auth/tokens" => Route::Auth(AuthPath::Tokens(None)),
+        "/auth/tokens" => Route::Auth(AuthPath::Tokens),
         "/auth/style.css" => Route::Auth(AuthPath::Stylesheet),
         _ => match rest.strip_prefix("/auth/tokens/") {
-            Some(id) if !id.is_empty() && !id.contains('/') => Route::Auth(AuthPath::Tokens(Some(id))),
-            None if rest.starts_with("/api/") => Route::Api(rest),
+            Some(id) if !id.is_empty() && !id.contains('/') => Route::Auth(AuthPath::Token),
+            None if rest.starts_with("/api/") => Route::Api,
             Some(_) | None => Route::Unknown,
         },
     }
@@ -220,8 +236,8 @@ mod tests {
     #[test]
     fn each_path_has_its_route() {
         let table = [
-            ("/upwork/api/hr/v2/users/me.json", Route::Api("/api/hr/v2/users/me.json")),
-            ("/upwork/api/", Route::Api("/api/")),
+            ("/upwork/api/hr/v2/users/me.json", Route::Api),
+            ("/upwork/api/", Route::Api),
             ("/upwork/api", Route::Unknown),
             ("/upwork/graphql", Route::Graphql),
             ("/upwork/api/graphql", Route::Graphql),
@@ -231,7 +247,7 @@ mod tests {
             ("/upwork/auth", Route::Auth(AuthPath::Account)),
             ("/upwork/auth/", Route::Auth(AuthPath::Account)),
             ("/upwork/auth/login", Route::Auth(AuthPath::Login)),
-            ("/upwork/auth/tokens/abc", Route::Auth(AuthPath::Tokens(Some("abc")))),
+            ("/upwork/auth/tokens/abc", Route::Auth(AuthPath::Token)),
             ("/upwork/auth/tokens/", Route::Unknown),
             ("/upwork/auth/tokens/a/b", Route::Unknown),
             ("/upworks", Route::App { public: false }),
@@ -250,6 +266,13 @@ mod tests {
         for (path, expected) in table {
             assert_eq!(route(&config(), path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_of_ours_is_taken_apart_by_its_route() {
+        assert_eq!(config().below_prefix("/upwork/api/hr/v2/users/me.json"), "/api/hr/v2/users/me.json");
+        assert_eq!(AuthPath::Token.token_id("/upwork/auth/tokens/abc"), Some("abc"));
+        assert_eq!(AuthPath::Tokens.token_id("/upwork/auth/tokens"), None);
     }
 
     #[test]

@@ -303,14 +303,14 @@ pub(crate) fn route(path: &str) {
             });
             assert!(stays, "{path:?} is public and may be read as {reading:?}");
         }
-        Route::Api(rest) => {
-            assert_eq!(format!("{PREFIX}{rest}"), path);
+        Route::Api => {
+            assert_eq!(format!("{PREFIX}{}", config.below_prefix(path)), path);
             assert!(!router::is_ambiguous(path) && reading.starts_with("/upwork/api"), "{path:?}");
         }
         Route::Graphql | Route::Auth(_) => assert!(path.starts_with("/upwork/") || path == "/upwork/auth"),
         Route::Unknown | Route::Ambiguous | Route::App { public: false } => {}
     }
-    if let Ok(target) = ApiTarget::parse(route, Some("q=%2e"), "/graphql") {
+    if let Ok(target) = ApiTarget::parse(route, config.below_prefix(path), Some("q=%2e"), "/graphql") {
         let expected =
             if route == Route::Graphql { "/graphql" } else { path.strip_prefix(PREFIX).expect("the prefix") };
         assert_eq!(target.path_and_query().as_str(), format!("{expected}?q=%2e"));
