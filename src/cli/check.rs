@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::config::Config;
+use crate::config::{Config, SessionKeys};
 use crate::listener::Address;
 use crate::oauth::{Grant, ServiceGrant};
 use crate::proxy::Upstream;
@@ -97,8 +97,8 @@ fn store(config: &Config) -> String {
 }
 
 fn keys(config: &Config) -> String {
-    match config.key_files.len() {
-        0 => format!("{} given; the first seals", config.keys.len()),
-        count => format!("from {count} file(s); the first key seals"),
+    match &config.keys {
+        SessionKeys::Inline(keys) => format!("{} given; the first seals", keys.len()),
+        SessionKeys::Files(files) => format!("from {} file(s); the first key seals", files.len()),
     }
 }

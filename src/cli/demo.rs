@@ -5,18 +5,17 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio_util::sync::CancellationToken;
 
 use super::run::{control, run_server, until_told};
-use super::{Failure, answer, fresh_key};
+use super::{Failure, answer, failed};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Sources};
 use crate::listener::Bound;
 use crate::pages::curl::{Neighbour, at_neighbour};
 use crate::sample_app::{self, SampleApp};
 use crate::sandbox::{self, Sandbox};
+use crate::seal::{Key, random};
 use crate::server::Doors;
 use crate::telemetry;
 
@@ -72,7 +71,8 @@ async fn run(config: Config, sockets: Sockets, shutdown: CancellationToken) -> R
 /// The configuration that somebody would write for this, read and checked like any other.
 fn configuration(sockets: &Sockets) -> Result<Config, Failure> {
     let sandbox = format!("http://{}", address(&sockets.sandbox)?);
-    let (id, secret) = (hex(16)?, hex(8)?);
+    let [id, secret] = [random(), random()].map(|number| number.map_err(failed).map(u128::from_ne_bytes));
+    let (id, secret) = (format!("{:032x}", id?), format!("{:032x}", secret?));
     let settings = [
         ("public_url", format!("http://{}", address(&sockets.public)?)),
         ("public.listen", address(&sockets.public)?.to_string()),
@@ -89,7 +89,7 @@ fn configuration(sockets: &Sockets) -> Result<Config, Failure> {
         ("upwork.graphql_url", format!("{sandbox}{}", sandbox::GRAPHQL_PATH)),
         ("upwork.api_url", sandbox),
         ("service.grant", "client_credentials".to_owned()),
-        ("session.keys", fresh_key()?),
+        ("session.keys", Key::generate().map_err(failed)?.expose().to_owned()),
         ("access.anyone", "true".to_owned()),
         ("log.level", "warn".to_owned()),
         ("drain.delay", "0s".to_owned()),
@@ -173,11 +173,4 @@ fn listener(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
         .set_nonblocking(true)
         .and_then(|()| tokio::net::TcpListener::from_std(listener))
         .map_err(|error| Failure::Other(format!("a socket cannot be used: {error}")))
-}
-
-/// `bytes` random bytes as hex digits.
-fn hex(bytes: usize) -> Result<String, Failure> {
-    let key = URL_SAFE_NO_PAD.decode(fresh_key()?).map_err(|error| Failure::Other(error.to_string()))?;
-    let digits = |byte: &u8| [byte >> 4, byte & 0xf].map(|nibble| char::from_digit(nibble.into(), 16).unwrap_or('0'));
-    Ok(key.iter().take(bytes).flat_map(digits).collect())
 }

@@ -24,6 +24,7 @@ pub use args::Command;
 
 use crate::config::{self, Sources};
 use crate::sandbox;
+use crate::seal::Key;
 
 /// The arguments are wrong (sysexits `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -97,7 +98,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Key { count } => {
             for _ in 0..count {
-                answer(&fresh_key()?)?;
+                answer(Key::generate().map_err(failed)?.expose())?;
             }
             Ok(())
         }
@@ -141,15 +142,6 @@ fn sandbox_clients(texts: &[String]) -> Result<Vec<sandbox::Client>, Failure> {
     texts.iter().enumerate().map(|(place, text)| sandbox::Client::parse(text).ok_or_else(|| malformed(place))).collect()
 }
 
-/// 32 random bytes, base64url without padding.
-fn fresh_key() -> Result<String, Failure> {
-    use base64::Engine;
-    let mut bytes = zeroize::Zeroizing::new([0; 32]);
-    aws_lc_rs::rand::fill(bytes.as_mut_slice())
-        .map_err(|_| Failure::Other("this machine gives no random bytes".to_owned()))?;
-    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes.as_slice()))
-}
-
 /// Where the admin door is: `--admin`, else the configuration's word, else its default.
 fn admin_door(
     admin: Option<std::net::SocketAddr>,
@@ -189,6 +181,10 @@ fn ask_admin(
         .map_err(|error| Failure::Other(format!("no answer from the admin door at {address}: {error}")))?;
     answer(told.body.trim_end())?;
     Ok(told)
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(error.to_string())
 }
 
 /// The one way to stdout.

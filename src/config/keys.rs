@@ -1,17 +1,25 @@
-//! Session keys as text: 32 random bytes, base64url without padding, 43 characters.
+//! Session keys: 32 random bytes each, written as base64url without padding (43 characters).
 //!
-//! In: texts, or files with one key a line. Out: the keys, still as text. Errors name the file and the line and never
-//! show a key. The files are read here at the start and again on every reload.
+//! Reads them from the configuration or from files, one key per line, at startup and again on every reload. Errors name
+//! the file and the line, and never show a key.
 
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use crate::seal::{Key, Keyring};
 use crate::secret::Secret;
 
-/// Why session keys cannot be used.
+/// Where the session keys are. The first key seals; all of them open.
+#[derive(Clone, Debug)]
+pub(crate) enum SessionKeys {
+    /// The keys themselves.
+    Inline(Vec<Secret>),
+    /// Files that hold them, one key per line.
+    Files(Vec<PathBuf>),
+}
+
+/// Why the session keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read.
@@ -19,72 +27,76 @@ pub enum KeyError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file holds no key.
-    #[error("{0} holds no key")]
-    Empty(PathBuf),
+    /// There is no key in the file.
+    #[error("{0} contains no key")]
+    EmptyFile(PathBuf),
+    /// There is no key at all.
+    #[error("there is no session key")]
+    NoKey,
     /// A text is not a key.
-    #[error("{place} is not 32 bytes in base64url (43 characters: letters, digits, - and _)")]
+    #[error("{place} is not a session key: 32 bytes in base64url, 43 characters (letters, digits, - and _)")]
     NotAKey {
         /// `key 2`, or `line 1 of /run/secrets/key`.
         place: String,
     },
-    /// A key is there twice.
+    /// A key is listed twice.
     #[error("key {second} is the same as key {first}")]
-    Twice {
-        /// Counted from 1, over everything that is given.
+    Duplicate {
+        /// Its first place, counted from 1 over all keys.
         first: usize,
-        /// The later one.
+        /// Its second place.
         second: usize,
     },
 }
 
-fn is_key(text: &str) -> bool {
-    text.len() == 43 && URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| Zeroizing::new(bytes).len() == 32)
+impl SessionKeys {
+    /// The key ring as the configuration and the files define it now.
+    pub(crate) fn read(&self) -> Result<Keyring, KeyError> {
+        let texts = match self {
+            Self::Inline(texts) => texts.clone(),
+            Self::Files(paths) => paths.iter().map(|path| lines(path)).collect::<Result<Vec<_>, _>>()?.concat(),
+        };
+        // A repeated key would make a rotation look done when it is not.
+        for (second, key) in texts.iter().enumerate() {
+            let earlier = texts.iter().take(second).position(|other| other.matches(key.expose().as_bytes()));
+            if let Some(first) = earlier {
+                return Err(KeyError::Duplicate { first: first + 1, second: second + 1 });
+            }
+        }
+        let place = |place: usize| KeyError::NotAKey { place: format!("key {}", place + 1) };
+        let keys = texts.iter().enumerate().map(|(at, text)| parse(text).ok_or_else(|| place(at)));
+        Keyring::new(keys.collect::<Result<_, _>>()?).ok_or(KeyError::NoKey)
+    }
+
+    /// The files that [`SessionKeys::read`] reads.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        match self {
+            Self::Inline(_) => &[],
+            Self::Files(paths) => paths,
+        }
+    }
 }
 
-/// Takes keys given as texts.
-pub(super) fn of_texts(texts: &[String]) -> Result<Vec<Secret>, KeyError> {
-    let place = |place: usize| KeyError::NotAKey { place: format!("key {}", place + 1) };
-    let key = |(at, text): (usize, &String)| is_key(text.trim()).then(|| Secret::new(text.trim())).ok_or(place(at));
-    texts.iter().enumerate().map(key).collect()
+fn parse(text: &Secret) -> Option<Key> {
+    Key::parse(text).ok().filter(|_| text.expose().len() == 43)
 }
 
-/// Reads the keys of one file, one a line; empty lines count for nothing.
-pub(super) fn of_file(path: &Path) -> Result<Vec<Secret>, KeyError> {
+/// The keys of a file. Empty lines are ignored.
+pub(super) fn lines(path: &Path) -> Result<Vec<Secret>, KeyError> {
     let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
     let mut keys = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        if !is_key(line.trim()) {
+        let key = Secret::new(line.trim());
+        if parse(&key).is_none() {
             return Err(KeyError::NotAKey { place: format!("line {} of {}", at + 1, path.display()) });
         }
-        keys.push(Secret::new(line.trim()));
+        keys.push(key);
     }
-    if keys.is_empty() { Err(KeyError::Empty(path.to_owned())) } else { Ok(keys) }
-}
-
-/// Refuses keys that are there twice: a ring with one would not rotate as it seems to.
-pub(super) fn distinct(keys: &[Secret]) -> Result<(), KeyError> {
-    for (second, key) in keys.iter().enumerate() {
-        let earlier = keys.iter().take(second).position(|other| other.matches(key.expose().as_bytes()));
-        if let Some(first) = earlier {
-            return Err(KeyError::Twice { first: first + 1, second: second + 1 });
-        }
-    }
-    Ok(())
-}
-
-/// All session keys, in their order: `keys`, then what the files hold now. The first seals.
-pub fn session_keys(keys: &[Secret], files: &[PathBuf]) -> Result<Vec<Secret>, KeyError> {
-    let mut all = keys.to_vec();
-    for path in files {
-        all.extend(of_file(path)?);
-    }
-    distinct(&all)?;
-    Ok(all)
+    if keys.is_empty() { Err(KeyError::EmptyFile(path.to_owned())) } else { Ok(keys) }
 }
 
 #[cfg(test)]
@@ -96,6 +108,7 @@ mod tests {
 
     #[test]
     fn a_key_is_exactly_32_bytes_of_base64url() {
+        let is_key = |text: &str| SessionKeys::Inline(vec![Secret::new(text)]).read().is_ok();
         assert!(is_key(ONE) && is_key(TWO));
         for text in
             ["", "short", &format!("{ONE}="), &ONE.replace('A', "+"), &format!("{ONE}A"), &ONE.replace('A', "é")]
@@ -107,17 +120,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_holds_one_key_a_line() {
+    fn a_file_holds_one_key_per_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
+        let read = |count| SessionKeys::Files(vec![path.clone(); count]).read();
         std::fs::write(&path, format!("{ONE}\r\n\n{TWO}\n")).unwrap();
-        assert_eq!(session_keys(&[], std::slice::from_ref(&path)).unwrap().len(), 2);
-        let twice = session_keys(&[Secret::new(TWO)], std::slice::from_ref(&path)).unwrap_err().to_string();
-        assert_eq!(twice, "key 3 is the same as key 1");
+        assert_eq!(read(1).unwrap().count(), 2);
+        assert_eq!(read(2).unwrap_err().to_string(), "key 3 is the same as key 1");
         std::fs::write(&path, "hunter2\n").unwrap();
-        let error = of_file(&path).unwrap_err().to_string();
+        let error = read(1).unwrap_err().to_string();
         assert!(error.starts_with("line 1 of ") && !error.contains("hunter2"), "{error}");
         std::fs::write(&path, "\n").unwrap();
-        assert!(matches!(of_file(&path), Err(KeyError::Empty(_))));
+        assert!(matches!(read(1), Err(KeyError::EmptyFile(_))));
     }
 }

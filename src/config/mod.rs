@@ -20,12 +20,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use keys::{KeyError, session_keys};
+pub use keys::KeyError;
+pub(crate) use keys::SessionKeys;
 pub use layers::split_setting;
 pub use problem::{Problem, Problems, Source};
 
 use crate::listener::{Address, Limits};
-use crate::secret::Secret;
 use crate::tls::CertificateFiles;
 use crate::{broker, gateway, oauth, policy, proxy, router, session, store, telemetry};
 
@@ -34,10 +34,8 @@ use crate::{broker, gateway, oauth, policy, proxy, router, session, store, telem
 pub struct Config {
     /// The server's own part.
     pub server: Server,
-    /// Session keys, still as text: 32 bytes, base64url; the first seals.
-    pub keys: Vec<Secret>,
-    /// Files that hold session keys, one a line; read after `keys`, and again on reload.
-    pub key_files: Vec<PathBuf>,
+    /// Session keys, read again on every reload.
+    pub(crate) keys: SessionKeys,
     /// The router's part.
     pub router: router::Config,
     /// The session's part.

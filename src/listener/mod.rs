@@ -68,6 +68,15 @@ pub enum Address {
     },
 }
 
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// What a door allows: docs/configuration.md "public.limits" and "public.timeouts".
 #[derive(Clone, Debug)]
 pub struct Limits {

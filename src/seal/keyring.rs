@@ -103,6 +103,10 @@ impl Keyring {
         (!keys.is_empty()).then_some(Self { keys })
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Seals `bytes` with the first key. The answer is URL- and cookie-safe text, a third longer than `bytes` and 50 more.
     pub fn seal(&self, purpose: Purpose, bytes: &[u8]) -> Result<String, NoRandomness> {
         let salt = random::<SALT>()?;

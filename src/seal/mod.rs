@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub(crate) use keyring::KeyError;
 pub use keyring::{Key, Keyring};
 
 /// What a sealed value is for. One purpose's value never opens as another's.

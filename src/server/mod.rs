@@ -31,8 +31,7 @@ use crate::oauth::upwork::Upwork;
 use crate::proxy::Client;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
-use crate::seal::{Key, KeyError, Keyring, Ring};
-use crate::secret::Secret;
+use crate::seal::Ring;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::Door;
 use crate::telemetry::metrics::Metrics;
@@ -70,15 +69,9 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
-    /// A session key is none.
-    #[error("a session key cannot be used: {0}; `upwarden key` prints one that can")]
-    Key(#[from] KeyError),
-    /// A key file cannot be read.
-    #[error("{0}")]
-    KeyFile(#[from] config::KeyError),
-    /// There is no session key at all.
-    #[error("there is no session key; `upwarden key > session-key` makes one, and session.key_files names it")]
-    NoKey,
+    /// A session key is missing or unusable.
+    #[error("the session keys cannot be used: {0}; `upwarden key` prints a new key")]
+    Keys(#[from] config::KeyError),
     /// Certificates.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] tls::Error),
@@ -96,28 +89,21 @@ pub enum Error {
 /// Binds every door of a configuration.
 pub fn bind(config: &Config) -> Result<Doors, Error> {
     let server = &config.server;
-    let one = |door: Door, address: &Address| {
+    let one = |door: &'static str, address: &Address| {
         listener::bind(address).map_err(|source| {
             let remedy = match source.kind() {
                 io::ErrorKind::AddrInUse => "; another process has it: end that one, or choose another address",
                 io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
                 _ => "",
             };
-            Error::Bind { door: door.as_str(), address: written(address), source, remedy }
+            Error::Bind { door, address: address.to_string(), source, remedy }
         })
     };
     Ok(Doors {
-        public: one(Door::Public, &server.public)?,
-        neighbour: server.neighbour.as_ref().map(|address| one(Door::Neighbour, address)).transpose()?,
-        admin: one(Door::Admin, &server.admin)?,
+        public: one("public", &server.public)?,
+        neighbour: server.neighbour.as_ref().map(|address| one("neighbour", address)).transpose()?,
+        admin: one("admin", &server.admin)?,
     })
-}
-
-fn written(address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix { path, .. } => format!("unix:{}", path.display()),
-    }
 }
 
 /// Runs until `shutdown` ends, or a drain is asked for, and everything in flight is done. The caller's runtime is the
@@ -207,7 +193,7 @@ impl House {
     fn build(config: &Config, clock: SharedClock, descriptors: &Arc<Descriptors>) -> Result<Self, Error> {
         let control = Handle::current();
         let metrics = Arc::new(Metrics::new());
-        let ring = Ring::new(keyring(&config::session_keys(&config.keys, &config.key_files)?)?);
+        let ring = Ring::new(config.keys.read()?);
         let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?;
         let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone());
         let refresher = Refresher::new(
@@ -266,12 +252,6 @@ fn app_client(config: &Config, descriptors: &Arc<Descriptors>) -> Result<Client,
     let timeouts =
         Timeouts { connect: app.connect_timeout, first_byte: app.first_byte_timeout, idle: app.idle_timeout };
     Ok(Client::new(Connector::new(&app.upstream, &roots, None), timeouts, descriptors.clone()))
-}
-
-/// The keys, the sealing one first.
-fn keyring(keys: &[Secret]) -> Result<Keyring, Error> {
-    let keys = keys.iter().map(Key::parse).collect::<Result<Vec<_>, _>>()?;
-    Keyring::new(keys).ok_or(Error::NoKey)
 }
 
 /// A gate for the worker that this runs on, with upstream connections of its own.

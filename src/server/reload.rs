@@ -1,7 +1,7 @@
-//! What is read again without a restart: session keys, access rules, certificates.
+//! Reloads session keys, access rules and certificates without a restart: when a file changes, and on SIGHUP.
 //!
-//! In: the sources of the configuration. Out: a new ring, new rules, a new TLS configuration, each swapped in whole. A
-//! configuration that is wrong changes nothing and is told in the log; what cannot change in flight (doors, URLs) is left.
+//! Everything is read and checked first and then replaced as a whole; a wrong configuration changes nothing and is logged.
+//! Listening addresses and URLs do not change while the server runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,18 +9,19 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, keyring};
+use super::Error;
 use crate::config::{self, Config, Sources};
 use crate::policy::Access;
 use crate::seal::Ring;
+use crate::telemetry::causes;
 use crate::tls;
 
-/// How often files are looked at. SIGHUP looks at once.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the files are checked for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a reload replaces.
 pub(super) struct Watched {
@@ -29,7 +30,7 @@ pub(super) struct Watched {
     pub(super) certificates: Option<watch::Sender<Arc<ServerConfig>>>,
 }
 
-/// The TLS configuration of the public door, as a value that can be replaced; `None` without certificates.
+/// The TLS configuration of the public door; `None` without certificates.
 pub(super) fn certificates(config: &Config) -> Result<Option<watch::Sender<Arc<ServerConfig>>>, Error> {
     if config.server.certificates.is_empty() {
         return Ok(None);
@@ -42,44 +43,52 @@ fn load_certificates(config: &Config) -> Result<Arc<ServerConfig>, tls::Error> {
     Ok(Arc::new(tls::server(Arc::new(certificates))?))
 }
 
-/// Looks at the files now and then, and at once on SIGHUP, until `ended`.
-pub(super) async fn watch(sources: Sources, mut config: Config, watched: Watched, ended: CancellationToken) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        tracing::warn!("SIGHUP cannot be heard; files are looked at all the same");
-        return;
-    };
-    let mut seen = fingerprint(&sources, &config);
+/// Reloads until `ended`.
+pub(super) async fn watch(sources: Sources, config: Config, watched: Watched, ended: CancellationToken) {
+    let hangup = signal(SignalKind::hangup());
+    if let Err(error) = &hangup {
+        tracing::warn!(%error, "cannot listen for SIGHUP; changed files are still reloaded");
+    }
+    ended.run_until_cancelled(reload_on_change(&sources, config, &watched, hangup.ok(), CHECK_INTERVAL)).await;
+}
+
+async fn reload_on_change(
+    sources: &Sources,
+    mut config: Config,
+    watched: &Watched,
+    mut hangup: Option<Signal>,
+    interval: Duration,
+) {
+    let mut seen = fingerprint(sources, &config);
     loop {
-        let asked = tokio::select! {
-            () = ended.cancelled() => return,
-            _ = hangup.recv() => true,
-            () = tokio::time::sleep(LOOK) => false,
+        let forced = tokio::select! {
+            Some(()) = async { hangup.as_mut()?.recv().await } => true,
+            () = tokio::time::sleep(interval) => false,
         };
-        let now = fingerprint(&sources, &config);
-        if now == seen && !asked {
+        // Taken before the files are read, so that a change during the read is not missed.
+        let now = fingerprint(sources, &config);
+        if now == seen && !forced {
             continue;
         }
-        match apply(&sources, &watched) {
+        match apply(sources, watched) {
             Ok(fresh) => {
                 config = fresh;
                 tracing::info!("reloaded session keys, access rules and certificates");
             }
-            Err(why) => tracing::error!("not reloaded, what was in force stays: {why}"),
+            Err(why) => tracing::error!("reload failed, the previous configuration stays in force: {why}"),
         }
-        // Taken before the reading, so that a change in between is not missed.
         seen = now;
     }
 }
 
 fn apply(sources: &Sources, watched: &Watched) -> Result<Config, String> {
     let config = config::load(sources).map_err(|problems| problems.to_string())?;
-    let keys = config::session_keys(&config.keys, &config.key_files).map_err(|error| error.to_string())?;
-    let keys = keyring(&keys).map_err(|error| error.to_string())?;
+    let keys = config.keys.read().map_err(|error| error.to_string())?;
     let certificates = match &watched.certificates {
-        Some(_) => Some(load_certificates(&config).map_err(|error| format!("{error:?}"))?),
+        Some(_) => Some(load_certificates(&config).map_err(|error| causes(&error))?),
         None => None,
     };
-    // Everything was read; only now does anything change.
+    // Nothing is replaced before everything has been read.
     watched.ring.replace(keys);
     watched.access.store(Arc::new(config.access.clone()));
     if let (Some(sender), Some(fresh)) = (&watched.certificates, certificates) {
@@ -88,14 +97,50 @@ fn apply(sources: &Sources, watched: &Watched) -> Result<Config, String> {
     Ok(config)
 }
 
-type Print = Vec<Option<(SystemTime, u64)>>;
-
-/// When each file was last changed, and how long it is. Kubernetes swaps a link, and the time of what it leads to changes.
-fn fingerprint(sources: &Sources, config: &Config) -> Print {
+/// Modification time and length of each file. Kubernetes swaps a symbolic link, which changes the time of its target.
+fn fingerprint(sources: &Sources, config: &Config) -> Vec<Option<(SystemTime, u64)>> {
     let certificates = config.server.certificates.iter().flat_map(|pair| [&pair.cert_file, &pair.key_file]);
-    let files: Vec<&PathBuf> = sources.file.iter().chain(&config.key_files).chain(certificates).collect();
+    let files: Vec<&PathBuf> = sources.file.iter().chain(config.keys.files()).chain(certificates).collect();
     files
         .into_iter()
         .map(|path| std::fs::metadata(path).and_then(|about| Ok((about.modified()?, about.len()))).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn changed_files_are_reloaded_even_if_sighup_cannot_be_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("upwarden.toml");
+        std::fs::write(&path, "access.users = ['1']\n").unwrap();
+        let sets = [
+            "public_url=https://tools.example.com",
+            "app.url=http://127.0.0.1:3000",
+            "upwork.client_id=0123456789abcdef0123456789abcdef",
+            "upwork.client_secret=0123456789abcdef",
+            "session.keys=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+        ];
+        let sets = sets.map(str::to_owned).to_vec();
+        let sources = Sources { file: Some(path.clone()), sets, ..Sources::default() };
+        let config = config::load(&sources).unwrap();
+        let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
+        let ring = Ring::new(config.keys.read().unwrap());
+        let watched = Watched { ring, access: access.clone(), certificates: None };
+        let reloading = reload_on_change(&sources, config, &watched, None, Duration::from_millis(1));
+        let changed = async {
+            // The first comparison must not already see the new length.
+            tokio::task::yield_now().await;
+            std::fs::write(&path, "access.users = ['1', '22']\n").unwrap();
+            while !access.load().users.contains("22") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = reloading => unreachable!("it runs until it is cancelled"),
+            outcome = tokio::time::timeout(Duration::from_secs(20), changed) => outcome.unwrap(),
+        }
+    }
 }

@@ -64,7 +64,7 @@ pub struct Metrics {
     upstream_errors: Counters<Side>,
     pace_refused: Counters<PaceRefusal>,
     refused: Vec<(Door, Counters<Refusal>)>,
-    connections: [Gauge; 3],
+    connections: [Gauge; 2],
     upgrades: Gauge,
     pace_waits: Histogram,
     pace_quota_left: Gauge,
@@ -97,7 +97,7 @@ impl Metrics {
                 )
             })
             .collect();
-        let connections = [Door::Public, Door::Neighbour, Door::Admin]
+        let connections = [Door::Public, Door::Neighbour]
             .map(|door| recorder.register_gauge(&key("upwarden_connections", &[("door", door.as_str())]), &METADATA));
         let upgrades = recorder.register_gauge(&key("upwarden_upgrades", &[]), &METADATA);
         let pace_waits = recorder.register_histogram(&key("upwarden_pace_wait_seconds", &[]), &METADATA);
@@ -172,11 +172,10 @@ impl Metrics {
 
     /// The gauge of live connections of `door`.
     pub fn connections(&self, door: Door) -> &Gauge {
-        let [public, neighbour, admin] = &self.connections;
+        let [public, neighbour] = &self.connections;
         match door {
             Door::Public => public,
             Door::Neighbour => neighbour,
-            Door::Admin => admin,
         }
     }
 

@@ -15,15 +15,13 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// One listening address and what may be asked there.
+/// A door that requests are counted at; the admin door is not one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
     /// Browsers: the app, the API with a session, the sign-in.
     Public,
     /// Processes of the same pod or host: the API only.
     Neighbour,
-    /// The kubelet and Prometheus.
-    Admin,
 }
 
 impl Door {
@@ -32,7 +30,6 @@ impl Door {
         match self {
             Self::Public => "public",
             Self::Neighbour => "neighbour",
-            Self::Admin => "admin",
         }
     }
 }
@@ -73,15 +70,13 @@ pub enum RouteKind {
     Graphql,
     /// `/upwork/auth/…`
     Auth,
-    /// The admin door.
-    Admin,
     /// Nothing that we know, or a message that was refused before it had a route.
     None,
 }
 
 impl RouteKind {
     /// Every kind, for tables.
-    pub const ALL: [Self; 6] = [Self::App, Self::Api, Self::Graphql, Self::Auth, Self::Admin, Self::None];
+    pub const ALL: [Self; 5] = [Self::App, Self::Api, Self::Graphql, Self::Auth, Self::None];
 
     /// The name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -90,7 +85,6 @@ impl RouteKind {
             Self::Api => "api",
             Self::Graphql => "graphql",
             Self::Auth => "auth",
-            Self::Admin => "admin",
             Self::None => "none",
         }
     }

@@ -14,7 +14,7 @@ pub(super) trait Label: Copy + PartialEq + 'static {
 }
 
 impl Label for Door {
-    const ALL: &[Self] = &[Self::Public, Self::Neighbour, Self::Admin];
+    const ALL: &[Self] = &[Self::Public, Self::Neighbour];
 
     fn text(self) -> &'static str {
         self.as_str()

@@ -3,6 +3,7 @@
 //! In: the configuration. Out: findings. It seals a made-up session to know a cookie's size, and keeps nothing.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -10,8 +11,8 @@ use tokio::runtime::Handle;
 
 use super::Finding;
 use crate::clock::{SharedClock, Timestamp};
-use crate::config::{self, Config};
-use crate::seal::{Key, Keyring, Purpose, Ring};
+use crate::config::Config;
+use crate::seal::{Keyring, Purpose, Ring};
 use crate::session::cookie::Jar;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Grant, Organization, Session, Tokens, User};
@@ -21,38 +22,26 @@ use crate::store;
 const COMFORTABLE: usize = 4096;
 
 pub(super) async fn all(config: &Config, clock: &SharedClock, control: &Handle) -> Vec<Finding> {
-    let (ring, keys) = match ring(config) {
-        Ok((ring, count)) => (Some(ring), known_keys(config, count)),
-        Err(finding) => (None, finding),
+    let ring = match config.keys.read() {
+        Ok(ring) => ring,
+        Err(error) => {
+            let remedy = "run `upwarden key > session-key` and name the file in session.key_files";
+            return vec![Finding::fail("session keys", error.to_string(), remedy)];
+        }
     };
-    let mut findings = vec![keys];
-    if let Some(ring) = ring {
-        findings.push(cookie(config, &ring, clock.now()));
-        findings.push(store(config, Ring::new(ring), clock, control).await);
-    }
-    findings
+    vec![
+        keys(config, ring.count()),
+        cookie(config, &ring, clock.now()),
+        store(config, Ring::new(ring), clock, control).await,
+    ]
 }
 
-fn ring(config: &Config) -> Result<(Keyring, usize), Finding> {
-    const WHAT: &str = "session keys";
-    const REMEDY: &str = "`upwarden key > session-key` makes one, and session.key_files names it";
-    let texts = config::session_keys(&config.keys, &config.key_files)
-        .map_err(|error| Finding::fail(WHAT, error.to_string(), REMEDY))?;
-    let keys: Result<Vec<_>, _> = texts.iter().map(Key::parse).collect();
-    let keys = keys.map_err(|error| Finding::fail(WHAT, format!("one cannot be used: {error}"), REMEDY))?;
-    let count = keys.len();
-    Keyring::new(keys).map(|ring| (ring, count)).ok_or_else(|| Finding::fail(WHAT, "there is none", REMEDY))
-}
-
-fn known_keys(config: &Config, count: usize) -> Finding {
-    let open = config
-        .key_files
-        .iter()
-        .find(|path| std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0));
-    match open {
+fn keys(config: &Config, count: usize) -> Finding {
+    let mode = |path: &PathBuf| std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    match config.keys.files().iter().find(|path| mode(path) & 0o007 != 0) {
         Some(path) => Finding::warn(
             "session keys",
-            format!("everybody on this machine may read {}", path.display()),
+            format!("every user of this machine can read {}", path.display()),
             format!("chmod 600 {}", path.display()),
         ),
         None => Finding::ok("session keys", format!("{count}; the first seals, all open")),

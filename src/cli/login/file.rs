@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
-use crate::cli::fresh_key;
+use crate::cli::{self, Failure};
+use crate::seal::random;
 
 /// Where the token will go; told before anybody signs in for nothing.
 pub(super) fn place(out: Option<PathBuf>, force: bool) -> Result<PathBuf, Failure> {
@@ -37,7 +37,8 @@ fn parent(out: &Path) -> &Path {
 /// Writes beside it first, so that whoever reads finds all of it or nothing.
 pub(super) fn write(out: &Path, token: &str, force: bool) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::Other(format!("{} cannot be written: {error}", out.display()));
-    let draft = parent(out).join(format!(".upwarden-login-{}", fresh_key()?));
+    let name = random().map(u128::from_ne_bytes).map_err(cli::failed)?;
+    let draft = parent(out).join(format!(".upwarden-login-{name:032x}"));
     let written = draft_of(&draft, token).and_then(|()| {
         // A link, unlike a rename, replaces nothing.
         if force { fs::rename(&draft, out) } else { fs::hard_link(&draft, out) }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::run::control;
-use super::{Failure, answer, complain, fresh_key};
+use super::{Failure, answer, complain, failed};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, Sources};
 use crate::oauth::callback::{Brought, Browser, Callback, CallbackError};
@@ -25,7 +25,6 @@ use crate::oauth::upwork::Upwork;
 use crate::oauth::{self, Grant, ServiceGrant};
 use crate::router::ReturnTo;
 use crate::seal::{Key, Keyring};
-use crate::secret::Secret;
 use way_back::{Arrival, WayBack};
 
 /// How the answer to the browser may take to leave.
@@ -91,10 +90,9 @@ fn has_screen(sources: &Sources) -> bool {
 
 async fn connect(client: oauth::Config, opens: bool, out: &std::path::Path, force: bool) -> Result<(), Failure> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let key = Key::parse(&Secret::new(fresh_key()?)).map_err(|error| Failure::Other(error.to_string()))?;
+    let key = Key::parse(&Key::generate().map_err(failed)?).map_err(failed)?;
     let ring = Keyring::new(vec![key]).ok_or_else(|| Failure::Other("there is no key".to_owned()))?;
-    let begun = Login::begin(&client, &ring, &ReturnTo::home(), 0, clock.now())
-        .map_err(|error| Failure::Other(error.to_string()))?;
+    let begun = Login::begin(&client, &ring, &ReturnTo::home(), 0, clock.now()).map_err(failed)?;
     let upwork = Upwork::new(client.clone(), clock.clone(), Handle::current());
     let mut way_back = WayBack::open(&client.redirect_uri).await?;
     answer(&invitation(&begun.location, &client.redirect_uri, way_back.listens()))?;

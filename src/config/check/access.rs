@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::app::Site;
 use crate::clock::Timestamp;
-use crate::config::keys;
+use crate::config::keys::{self, KeyError, SessionKeys};
 use crate::config::reader::Reader;
 use crate::config::values::{self, Bad};
 use crate::policy::Access;
@@ -64,16 +64,10 @@ fn not_before(reader: &mut Reader) -> Option<std::collections::BTreeMap<String, 
     (moments.len() == count).then_some(moments)
 }
 
-/// The session keys as they were given.
-pub(super) struct Keys {
-    pub(super) texts: Vec<Secret>,
-    pub(super) files: Vec<PathBuf>,
-}
-
 const MAKE_A_KEY: &str = "upwarden key prints one: put it into a file that only this user may read, and name the file \
                           in session.key_files";
 
-pub(super) fn keys(reader: &mut Reader) -> Option<Keys> {
+pub(super) fn keys(reader: &mut Reader) -> Option<SessionKeys> {
     if !reader.given("session.keys") && !reader.given("session.key_files") {
         reader.pick("session.keys", "session.key_files");
         reader.missing("session.keys", MAKE_A_KEY);
@@ -85,28 +79,20 @@ pub(super) fn keys(reader: &mut Reader) -> Option<Keys> {
         reader.problem(key, "the list is empty", MAKE_A_KEY);
         return None;
     }
-    let mut found = Vec::new();
-    if key == "session.keys" {
-        match keys::of_texts(&items) {
-            Ok(texts) => found = texts,
-            Err(error) => reader.problem(key, error.to_string(), MAKE_A_KEY),
-        }
+    let keys = if key == "session.keys" {
+        SessionKeys::Inline(items.iter().map(|text| Secret::new(text.trim())).collect())
     } else {
-        for path in &items {
-            match keys::of_file(path.as_ref()) {
-                Ok(of_file) => found.extend(of_file),
-                Err(error) => reader.problem(key, error.to_string(), MAKE_A_KEY),
-            }
-        }
+        SessionKeys::Files(items.into_iter().map(PathBuf::from).collect())
+    };
+    let mut errors: Vec<_> = keys.files().iter().filter_map(|path| keys::lines(path).err()).collect();
+    if errors.is_empty() {
+        errors.extend(keys.read().err());
     }
-    if let Err(error) = keys::distinct(&found) {
-        reader.problem(key, error.to_string(), "keep one of the two");
+    for error in errors {
+        let remedy = if matches!(error, KeyError::Duplicate { .. }) { "keep one of the two" } else { MAKE_A_KEY };
+        reader.problem(key, error.to_string(), remedy);
     }
-    if key == "session.keys" {
-        Some(Keys { texts: found, files: Vec::new() })
-    } else {
-        Some(Keys { texts: Vec::new(), files: items.into_iter().map(PathBuf::from).collect() })
-    }
+    Some(keys)
 }
 
 pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<session::Config> {

@@ -53,20 +53,13 @@ pub(super) fn doors(reader: &mut Reader, site: Option<&Site>) -> Option<Doors> {
             neighbour_read_only: neighbour.read_only,
             neighbour_hosts: neighbour.hosts,
             neighbour_secret: neighbour.secret,
-            neighbour_address: neighbour.address.as_ref().map(spelled),
+            neighbour_address: neighbour.address.as_ref().map(ToString::to_string),
             sign_ins_per_address: sign_ins_per_address?,
             requests_per_address: limits.connections_per_address,
         },
         limits,
         neighbour: neighbour.address,
     })
-}
-
-fn spelled(address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix { path, .. } => format!("unix:{}", path.display()),
-    }
 }
 
 /// The public door needs to know its client's address, and the admin door is asked from other machines.

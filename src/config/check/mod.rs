@@ -38,7 +38,7 @@ pub(super) fn all(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     if let (Some(app), Some(doors)) = (&app, &doors) {
         doors::apart_from_app(reader, &app.upstream, doors);
     }
-    let (site, doors, keys) = (site?, doors?, keys?);
+    let (site, doors) = (site?, doors?);
     Some(Config {
         server: Server {
             public: doors.public,
@@ -51,8 +51,7 @@ pub(super) fn all(reader: &mut Reader, sources: &Sources) -> Option<Config> {
             drain_delay: drain_delay?,
             drain_timeout: drain_timeout?,
         },
-        keys: keys.texts,
-        key_files: keys.files,
+        keys: keys?,
         router: router?,
         session: session?,
         store: store?,

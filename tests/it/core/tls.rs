@@ -111,7 +111,7 @@ async fn changed_certificates_are_taken_up_and_broken_ones_are_not() {
     std::fs::write(&second.cert, "no certificate").unwrap();
     let refused = async || {
         let logs = crate::harness::logs();
-        logs.contains("not reloaded, what was in force stays").then_some(())
+        logs.contains("reload failed, the previous configuration stays in force").then_some(())
     };
     until("the refusal in the log", refused).await;
     assert_eq!(shown().await, second.der);

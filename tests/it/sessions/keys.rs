@@ -38,7 +38,10 @@ async fn a_ring_that_changes_signs_nobody_out_and_seals_anew_on_use() {
 
     // What is wrong changes nothing, and is told.
     std::fs::write(&path, "no key at all, and not even near one\n").unwrap();
-    until("the log", async || logs().contains("not reloaded, what was in force stays").then_some(())).await;
+    until("the log", async || {
+        logs().contains("reload failed, the previous configuration stays in force").then_some(())
+    })
+    .await;
     assert!(!logs().contains("and not even near one"), "what was in the file is not told");
     assert!(seen(&used, 200, 0).await.is_some() && seen(&idle, 200, 1).await.is_some());
 
