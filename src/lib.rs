@@ -12,7 +12,7 @@
 //!  4  store     policy
 //!  3  session   proxy     pages
 //!  2  router    seal      listener
-//!  1  secret    clock     body      tls       telemetry  framing   descriptors
+//!  1  secret    clock     cookies   body      tls       telemetry  framing   descriptors
 //!  0  recent                                 bounded memories, and how a mutex is locked
 //! ```
 //!
@@ -37,6 +37,7 @@ mod admin;
 mod body;
 mod broker;
 mod clock;
+mod cookies;
 mod descriptors;
 mod framing;
 mod gateway;
@@ -77,6 +78,9 @@ pub mod testing {
     }
     pub mod clock {
         pub use crate::clock::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
+    }
+    pub mod cookies {
+        pub use crate::cookies::{Jar, RequestCookies};
     }
     pub mod descriptors {
         pub use crate::descriptors::Descriptors;
@@ -152,9 +156,6 @@ pub mod testing {
     }
     pub mod session {
         pub use crate::session::{Grant, Session, Tokens, User};
-        pub mod cookie {
-            pub use crate::session::cookie::{Jar, pairs};
-        }
         pub mod personal {
             pub use crate::session::personal::PersonalToken;
         }

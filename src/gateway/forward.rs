@@ -60,7 +60,7 @@ impl Gateway {
         if matches!(change, SessionChange::End(_)) && nobody() != Decision::AllowAnonymous {
             return shared.refuse(&ask, nobody(), None).change(change);
         }
-        let Ask { id, origin, looking, site, mut head } = ask;
+        let Ask { id, origin, looking, site, cookies, mut head } = ask;
         if has_no_step_left(&mut head) {
             return answer::bare(StatusCode::NO_CONTENT).into();
         }
@@ -70,7 +70,7 @@ impl Gateway {
         let via = shared.via.field(&client.headers, client.version);
         let own_token = shared.app.drop_authorization || is_our_token(&client.headers);
         let upgrade = requested_upgrade(&client.headers).is_some();
-        let mut headers = AppHeaders::from_client(std::mem::take(&mut client.headers), |name| shared.owns(name));
+        let mut headers = AppHeaders::from_client(std::mem::take(&mut client.headers), &cookies);
         if own_token {
             headers.drop_authorization();
         }
@@ -95,7 +95,8 @@ impl Gateway {
                 response.into()
             }
             Err(error) => {
-                shared.fault(&Ask { id, origin, looking, site, head: kept }, &blame(watch.as_ref(), app_fault(&error)))
+                let ask = Ask { id, origin, looking, site, cookies, head: kept };
+                shared.fault(&ask, &blame(watch.as_ref(), app_fault(&error)))
             }
         };
         let answer = Answer { change, ..answer };

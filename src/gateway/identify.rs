@@ -8,14 +8,15 @@ use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
 use super::Shared;
 use super::ends::Over;
 use super::fault::Fault;
+use crate::cookies::RequestCookies;
 use crate::session::{Session, User};
 use crate::store::{SessionChange, StoreError, StoredSession};
 use crate::telemetry::metrics::Opened;
 
 impl Shared {
     /// The first of the request's cookies that opens as a live session.
-    pub(super) async fn identify(&self, headers: &HeaderMap) -> Result<Option<StoredSession>, StoreError> {
-        let candidates = self.jar.candidates(headers);
+    pub(super) async fn identify(&self, cookies: &RequestCookies) -> Result<Option<StoredSession>, StoreError> {
+        let candidates = self.jar.candidates(cookies);
         let now = self.clock.now();
         for value in &candidates {
             let Some(held) = self.store.open(value).await? else { continue };
@@ -33,18 +34,6 @@ impl Shared {
         self.jar.owns(name) || self.logins.owns(name) || self.tries.owns(name)
     }
 
-    /// The `Cookie` fields as far as they are ours: what an answer that sets or clears has to know.
-    pub(super) fn own_cookies(&self, headers: &HeaderMap) -> HeaderMap {
-        let ours = crate::session::cookie::pairs(headers).any(|(name, _)| self.owns(name));
-        let mut kept = HeaderMap::new();
-        if ours {
-            for line in headers.get_all(http::header::COOKIE) {
-                kept.append(http::header::COOKIE, line.clone());
-            }
-        }
-        kept
-    }
-
     /// The session is over, whatever tokens it has or gets: its upgrades and tickets end, and no late answer brings it back.
     pub(super) fn close(&self, session: &Session) {
         self.tickets.end(&session.id);
@@ -59,7 +48,7 @@ impl Shared {
 
     /// The one place that writes the session's cookie. An answer that comes late, when its session is over, writes none: the
     /// browser was told, and may have another session by now.
-    pub(super) async fn write_cookies(&self, change: SessionChange, seen: &HeaderMap, headers: &mut HeaderMap) {
+    pub(super) async fn write_cookies(&self, change: SessionChange, seen: &RequestCookies, headers: &mut HeaderMap) {
         let lines = match change {
             SessionChange::End(held) if self.ended_by_upwork(&held.session) => self.jar.clear(seen),
             SessionChange::Keep | SessionChange::End(_) => return,
@@ -83,7 +72,7 @@ impl Shared {
     pub(super) async fn session_cookies(
         &self,
         held: &StoredSession,
-        seen: &HeaderMap,
+        seen: &RequestCookies,
     ) -> Result<Vec<HeaderValue>, Fault> {
         let ends_at = held.session.ends_at(self.session.lifetime);
         let value = self.store.save(held, ends_at).await.map_err(|error| match error {

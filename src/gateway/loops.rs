@@ -13,11 +13,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, HeaderValue, SET_COOKIE};
 
 use super::sign_in::same_authority;
 use super::{Answer, Ask, Shared};
 use crate::clock::Timestamp;
+use crate::cookies::{Jar, RequestCookies};
 use crate::oauth::callback::StateFault;
 use crate::oauth::login::{MOST_FAILURES, State};
 use crate::pages::texts::Loop;
@@ -25,7 +26,6 @@ use crate::policy::Decision;
 use crate::router::ReturnTo;
 use crate::seal::Purpose;
 use crate::session::Session;
-use crate::session::cookie::{Jar, pairs};
 use crate::store::{SessionChange, StoredSession};
 
 use super::fault::Fault;
@@ -127,9 +127,9 @@ impl Tries {
 }
 
 impl Shared {
-    fn tries(&self, headers: &HeaderMap) -> Option<Tries> {
+    fn tries(&self, cookies: &RequestCookies) -> Option<Tries> {
         let now = self.clock.now();
-        let found = self.tries.candidates(headers).iter().filter_map(|text| Tries::parse(text)).max_by_key(|t| t.at);
+        let found = self.tries.candidates(cookies).iter().filter_map(|text| Tries::parse(text)).max_by_key(|t| t.at);
         found.filter(|tries| now.since(tries.at).max(tries.at.since(now)) <= IN_A_ROW)
     }
 
@@ -137,7 +137,7 @@ impl Shared {
     pub(super) fn count_entry(&self, ask: &Ask, session: &Session, bytes: usize) -> Vec<HeaderValue> {
         let entry = Entry { at: self.clock.now(), session: self.entered.session(session) };
         let again = self.entered.again(self.entered.client(ask), entry);
-        match self.tries(&ask.head.headers) {
+        match self.tries(&ask.cookies) {
             Some(tries) => self.count(ask, tries.count.saturating_add(1), bytes),
             None if again => self.count(ask, 2, bytes),
             None => Vec::new(),
@@ -147,7 +147,7 @@ impl Shared {
     fn count(&self, ask: &Ask, count: u8, bytes: usize) -> Vec<HeaderValue> {
         let tries = Tries { count, bytes, at: self.clock.now() };
         // So short a value always fits.
-        self.tries.set(&tries.text(), IN_A_ROW, &ask.head.headers).unwrap_or_default()
+        self.tries.set(&tries.text(), IN_A_ROW, &ask.cookies).unwrap_or_default()
     }
 
     /// Looks, before the request goes on, whether it shows that the last sign-in held. Only a navigation does, as the one
@@ -156,13 +156,13 @@ impl Shared {
         let Some(held) = held.filter(|_| decision == Decision::Allow && ask.looking.navigation) else {
             return Shown::default();
         };
-        let (headers, session) = (&ask.head.headers, &held.session);
+        let session = &held.session;
         // A sign-in that lies back further is not remembered as one in a row: no lock for it.
         let young = self.clock.now().since(session.began_at) <= IN_A_ROW;
-        let counted = pairs(headers).any(|(name, _)| self.tries.owns(name));
+        let counted = ask.cookies.iter().any(|(name, _)| self.tries.owns(name));
         Shown {
             entry: young.then(|| (self.entered.client(ask), self.entered.session(session))),
-            lines: if counted { self.tries.clear(headers) } else { Vec::new() },
+            lines: if counted { self.tries.clear(&ask.cookies) } else { Vec::new() },
         }
     }
 
@@ -186,20 +186,20 @@ impl Shared {
 
     /// Why this browser is not sent to sign in once more, where the last three did not hold.
     pub(super) fn going_round(&self, ask: &Ask, held: Option<&StoredSession>) -> Option<Loop> {
-        let tries = self.tries(&ask.head.headers).filter(|tries| tries.count >= MOST_FAILURES)?;
+        let tries = self.tries(&ask.cookies).filter(|tries| tries.count >= MOST_FAILURES)?;
         Some(self.wrong_place(ask).unwrap_or_else(|| self.lost(ask, held, tries)))
     }
 
     /// What became of the session that was given.
     fn lost(&self, ask: &Ask, held: Option<&StoredSession>, tries: Tries) -> Loop {
-        let (headers, now) = (&ask.head.headers, self.clock.now());
+        let now = self.clock.now();
         if let Some(held) = held {
             let user = &held.session.user.id;
             let ahead = self.access.load().not_before.get(user).map_or(0, |moment| moment.since(now).as_secs());
             return clock(ahead);
         }
-        let shown = pairs(headers).any(|(name, _)| self.jar.owns(name));
-        let values = self.jar.candidates(headers);
+        let shown = ask.cookies.iter().any(|(name, _)| self.jar.owns(name));
+        let values = self.jar.candidates(&ask.cookies);
         if values.is_empty() {
             // Pieces without the others were dropped on the way.
             return if shown || tries.bytes > BIG { Loop::CookieTooBig(tries.bytes) } else { Loop::CookieLost };
@@ -221,14 +221,13 @@ impl Shared {
         if let Some(cause) = self.wrong_place(ask) {
             return cause;
         }
-        let (headers, now) = (&ask.head.headers, self.clock.now());
-        let bytes: usize = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::len).sum();
+        let bytes = ask.cookies.field_length();
         match fault {
             Some(StateFault::NoCookie) => Loop::CookieLost,
             Some(StateFault::OtherCookie) if bytes > BIG_FIELD => Loop::CookieTooBig(bytes),
-            Some(StateFault::OtherCookie) if self.logins.foreign(&self.ring.now(), headers) => Loop::KeyChanged,
+            Some(StateFault::OtherCookie) if self.logins.foreign(&self.ring.now(), &ask.cookies) => Loop::KeyChanged,
             // Nobody is that slow three times.
-            Some(StateFault::Stale) => clock(now.since(state.began_at()).as_secs()),
+            Some(StateFault::Stale) => clock(self.clock.now().since(state.began_at()).as_secs()),
             Some(StateFault::OtherCookie) | None => Loop::Unknown,
         }
     }
@@ -246,11 +245,10 @@ impl Shared {
     /// A callback whose state does not open here. Where the browser has a sign-in under way that does not open either, the
     /// key was changed meanwhile, or replicas have different ones: it begins again by itself (docs/design.md "Keys"), counted. What nobody of us sealed begins nothing.
     pub(super) fn sealed_by_others(&self, ask: &Ask) -> Answer {
-        let headers = &ask.head.headers;
-        if !self.logins.foreign(&self.ring.now(), headers) {
+        if !self.logins.foreign(&self.ring.now(), &ask.cookies) {
             return self.bad_state(ask);
         }
-        let count = self.tries(headers).map_or(1, |tries| tries.count.saturating_add(1));
+        let count = self.tries(&ask.cookies).map_or(1, |tries| tries.count.saturating_add(1));
         let lines = self.count(ask, count, 0);
         let mut answer = if count >= MOST_FAILURES {
             self.metrics.sign_in(SignIn::Looping);

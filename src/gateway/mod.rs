@@ -34,6 +34,7 @@ use ipnet::IpNet;
 use crate::body::Body;
 use crate::broker::Broker;
 use crate::clock::SharedClock;
+use crate::cookies::{Jar, RequestCookies};
 use crate::listener::{Peer, Refused};
 use crate::oauth::login::LoginJars;
 use crate::oauth::refresh::Refresher;
@@ -48,7 +49,6 @@ use crate::router::{self, ReturnTo, Route};
 use crate::seal::Ring;
 use crate::secret::Secret;
 use crate::session;
-use crate::session::cookie::Jar;
 use crate::store::{SessionChange, Store, StoredSession};
 use crate::telemetry::metrics::{Metrics, SignIn};
 use crate::telemetry::{Door, RequestId, RouteKind};
@@ -199,6 +199,7 @@ struct Ask {
     origin: Origin,
     looking: Looking,
     site: Site,
+    cookies: RequestCookies,
     head: Parts,
 }
 
@@ -280,10 +281,11 @@ impl Gateway {
             origin: Origin::find(address, peer.tls, &head.headers, &shared.config.trusted_proxies),
             looking: facts::looking(&head.headers),
             site: facts::site(&head.headers, &shared.config.public_url),
+            cookies: RequestCookies::parse(&head.headers, |name| shared.owns(name)),
             head,
         };
         let (id, passage) = (ask.id, Passage::begin(shared, &peer, &ask, refused));
-        let seen = shared.own_cookies(&ask.head.headers);
+        let seen = ask.cookies.clone();
         let place = shared.place(&ask.origin);
         let (kind, answer) = match refused {
             Some(refused) => (RouteKind::None, shared.fault(&ask, &Fault::Refused(refused))),
@@ -321,7 +323,7 @@ impl Gateway {
     /// The app and the API: who asks, what is decided, what is done.
     async fn gate(&self, ask: Ask, body: Body, gated: Gated, peer: &Peer) -> Answer {
         let (shared, Gated { route, target }) = (&self.shared, gated);
-        let held = match shared.identify(&ask.head.headers).await {
+        let held = match shared.identify(&ask.cookies).await {
             Ok(held) => held,
             // What is for anybody needs no store: the app is told no identity.
             Err(_) if shared.decide(&ask, target, None) == Decision::AllowAnonymous => None,

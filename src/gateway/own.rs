@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use http::{Method, Response, StatusCode};
 
 use super::fault::Fault;
 use super::{Answer, Ask, Gateway, Shared, answer, forward};
 use crate::body::Body;
+use crate::cookies::RequestCookies;
 use crate::oauth::Grant;
 use crate::oauth::upwork::{RevokeError, Upwork};
 use crate::pages::curl::Neighbour;
@@ -52,7 +53,7 @@ impl Gateway {
 
     async fn about(&self, ask: Ask, endpoint: AuthPath) -> Answer {
         let shared = &self.shared;
-        let held = match shared.identify(&ask.head.headers).await {
+        let held = match shared.identify(&ask.cookies).await {
             Ok(held) => held,
             Err(error) => return shared.fault(&ask, &Fault::StoreDown(error.to_string())),
         };
@@ -154,7 +155,7 @@ impl Shared {
     /// 204 with the identity, or 401; nothing else ever. It refreshes nothing, so a session that would have to be
     /// refreshed before the app is reached is none here: whoever asks renews it through the sign-in.
     async fn verify(&self, ask: &Ask) -> Answer {
-        let held = self.identify(&ask.head.headers).await.ok().flatten();
+        let held = self.identify(&ask.cookies).await.ok().flatten();
         let allowed = held.filter(|held| {
             !held.session.needs_recheck(self.clock.now(), self.session.recheck)
                 && self.decide(ask, Target::App { public: false }, Some(held)) == Decision::Allow
@@ -188,7 +189,7 @@ impl Shared {
     async fn sign_out_page(&self, ask: Ask) -> Answer {
         let id = ask.id.to_string();
         let frame = Frame { prefix: &self.router.prefix, request_id: Some(&id) };
-        let page = match self.identify(&ask.head.headers).await {
+        let page = match self.identify(&ask.cookies).await {
             Err(error) => return self.fault(&ask, &Fault::StoreDown(error.to_string())),
             Ok(Some(held)) => {
                 let user = &held.session.user;
@@ -221,7 +222,7 @@ impl Shared {
             return self.fault(&ask, &Fault::BadRequest("The form is too long, or broke off."));
         };
         let everywhere = url::form_urlencoded::parse(&form).any(|(name, value)| name == "everywhere" && value == "1");
-        let held = match self.identify(&ask.head.headers).await {
+        let held = match self.identify(&ask.cookies).await {
             Ok(held) => held,
             Err(error) => return self.fault(&ask, &Fault::StoreDown(error.to_string())),
         };
@@ -234,7 +235,7 @@ impl Shared {
         }
         let everywhere = if everywhere && held.is_some() { "&everywhere=1" } else { "" };
         let mut response = answer::see_other(&format!("{}/auth/logout{query}{everywhere}", self.router.prefix));
-        for line in self.clear_all(&ask.head.headers) {
+        for line in self.clear_all(&ask.cookies) {
             response.headers_mut().append(SET_COOKIE, line);
         }
         let answer = Answer::from(response);
@@ -275,10 +276,10 @@ impl Shared {
     }
 
     /// Every cookie of ours, with the attributes it was set with.
-    fn clear_all(&self, seen: &HeaderMap) -> Vec<HeaderValue> {
+    fn clear_all(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
         let mut lines = self.jar.clear(seen);
-        let shown: Vec<_> = crate::session::cookie::pairs(seen).map(|(name, _)| name.to_owned()).collect();
-        for jar in self.logins.all().iter().chain([&self.tries]).filter(|jar| shown.iter().any(|name| jar.owns(name))) {
+        let others = self.logins.all().iter().chain([&self.tries]);
+        for jar in others.filter(|jar| seen.iter().any(|(name, _)| jar.owns(name))) {
             lines.extend(jar.clear(seen));
         }
         lines

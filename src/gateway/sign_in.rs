@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::Method;
-use http::header::{HOST, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{HOST, HeaderValue, SET_COOKIE};
 
 use super::entries::Entry;
 use super::fault::Fault;
 use super::own::revoke;
 use super::{Answer, Ask, Gateway, Shared, answer, shown_as};
 use crate::body::Body;
+use crate::cookies::RequestCookies;
 use crate::oauth::Grant;
 use crate::oauth::callback::{Brought, Browser, Callback, CallbackError, StateFault};
 use crate::oauth::login::{Login, MOST_FAILURES, State};
@@ -59,13 +60,13 @@ impl Shared {
             return self.fault(ask, &Fault::TooManySignIns);
         }
         let ring = self.ring.now();
-        let under_way = self.logins.open(&ring, &ask.head.headers, now);
+        let under_way = self.logins.open(&ring, &ask.cookies, now);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let begun = match Login::begin(self.upwork.config(), &ring, place, failures, now) {
             Ok(begun) => begun,
             Err(error) => return self.fault(ask, &Fault::Internal(error.to_string())),
         };
-        let lines = match self.logins.set(&begun.cookie, &under_way, turn, &ask.head.headers) {
+        let lines = match self.logins.set(&begun.cookie, &under_way, turn, &ask.cookies) {
             Ok(lines) => lines,
             Err(error) => return self.fault(ask, &Fault::SessionTooLarge(error.bytes)),
         };
@@ -148,9 +149,9 @@ impl Gateway {
         }
         let (ring, now) = (shared.ring.now(), shared.clock.now());
         let state = callback.state(&ring);
-        let headers = &ask.head.headers;
+        let cookies = &ask.cookies;
         let browser =
-            Browser { under_way: shared.logins.open(&ring, headers, now), cookies: shared.logins.any(headers) };
+            Browser { under_way: shared.logins.open(&ring, cookies, now), cookies: shared.logins.any(cookies) };
         let issuer = shared.upwork.config().issuer.as_deref();
         match callback.verify(state.as_ref(), &browser, issuer, now) {
             Ok(verified) => {
@@ -189,7 +190,7 @@ impl Gateway {
     }
 
     async fn signed_in_already(&self, ask: &Ask) -> Option<Answer> {
-        match self.shared.identify(&ask.head.headers).await {
+        match self.shared.identify(&ask.cookies).await {
             Ok(Some(_)) => Some(answer::see_other("/").into()),
             Ok(None) => None,
             Err(error) => Some(self.shared.fault(ask, &Fault::StoreDown(error.to_string()))),
@@ -219,7 +220,7 @@ impl Gateway {
             Err(fault) => shared.fault_of_sign_in(&ask, &fault, &login),
         };
         // This sign-in is over, whichever way it went; the others under way stay.
-        for line in shared.logins.jar(place).map(|jar| jar.clear(&HeaderMap::new())).unwrap_or_default() {
+        for line in shared.logins.jar(place).map(|jar| jar.clear(&RequestCookies::default())).unwrap_or_default() {
             answer.response.headers_mut().append(SET_COOKIE, line);
         }
         answer
@@ -261,7 +262,7 @@ impl Gateway {
     /// A good state always makes a new session; the one before is forgotten.
     async fn enter(&self, ask: &Ask, session: Session) -> Result<Entry, Fault> {
         let shared = &self.shared;
-        let before = shared.identify(&ask.head.headers).await;
+        let before = shared.identify(&ask.cookies).await;
         let fresh = !matches!(&before, Ok(Some(before)) if shared.may_stay(before));
         if let Ok(Some(before)) = before {
             shared.close(&before.session);
@@ -271,7 +272,7 @@ impl Gateway {
         let tokens = session.tokens.clone();
         let held = shared.share_with_tokens(StoredSession::new(session)).await?;
         // Told now rather than lost later: a session that fits no cookie would loop for ever.
-        let mut cookies = match shared.session_cookies(&held, &ask.head.headers).await {
+        let mut cookies = match shared.session_cookies(&held, &ask.cookies).await {
             Ok(lines) => lines,
             Err(fault) => {
                 // A grant that personal access tokens use is theirs; any other would be nobody's.

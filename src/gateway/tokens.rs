@@ -100,7 +100,7 @@ impl Gateway {
         if !reads && ask.site == Site::Foreign {
             return shared.fault(&ask, &Fault::CrossSite);
         }
-        let held = match shared.identify(&ask.head.headers).await {
+        let held = match shared.identify(&ask.cookies).await {
             Ok(held) => held,
             Err(error) => return shared.fault(&ask, &Fault::StoreDown(error.to_string())),
         };

@@ -257,14 +257,8 @@ fn host(uri: &Uri, headers: &mut HeaderMap) -> Result<(), Refused> {
 
 /// RFC 9113 section 8.2.3: HTTP/1 has one `Cookie` field.
 fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(COOKIE).iter();
-    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else { return };
-    let mut joined = first.as_bytes().to_vec();
-    for cookie in std::iter::once(second).chain(cookies) {
-        joined.extend_from_slice(b"; ");
-        joined.extend_from_slice(cookie.as_bytes());
-    }
-    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+    let several = headers.get_all(COOKIE).iter().nth(1).is_some();
+    if let Some(joined) = crate::cookies::joined(headers).filter(|_| several) {
         headers.insert(COOKIE, joined);
     }
 }

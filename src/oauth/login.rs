@@ -7,16 +7,16 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 use super::{Config, Grant};
 use crate::clock::Timestamp;
+use crate::cookies::{Jar, RequestCookies, TooLarge};
 use crate::router::ReturnTo;
 use crate::seal::{Keyring, NoRandomness, Purpose, random};
-use crate::session::cookie::{Jar, TooLarge, pairs};
 
 /// How long a sign-in may take.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
@@ -192,24 +192,24 @@ impl LoginJars {
     }
 
     /// Every sign-in under way that the request shows, with the place of its cookie.
-    pub fn open(&self, ring: &Keyring, headers: &HeaderMap, now: Timestamp) -> Vec<(usize, Login)> {
+    pub fn open(&self, ring: &Keyring, cookies: &RequestCookies, now: Timestamp) -> Vec<(usize, Login)> {
         self.jars
             .iter()
             .enumerate()
-            .flat_map(|(place, jar)| jar.candidates(headers).into_iter().map(move |value| (place, value)))
+            .flat_map(|(place, jar)| jar.candidates(cookies).into_iter().map(move |value| (place, value)))
             .filter_map(|(place, value)| Some((place, Login::open(ring, &value, now)?)))
             .collect()
     }
 
     /// Whether the request shows a sign-in that was sealed with a key we do not have.
-    pub fn foreign(&self, ring: &Keyring, headers: &HeaderMap) -> bool {
-        let mut values = self.jars.iter().flat_map(|jar| jar.candidates(headers));
+    pub fn foreign(&self, ring: &Keyring, cookies: &RequestCookies) -> bool {
+        let mut values = self.jars.iter().flat_map(|jar| jar.candidates(cookies));
         values.any(|value| ring.open(Purpose::Login, &value).is_none())
     }
 
     /// Whether the request shows any cookie of these, opened or not.
-    pub fn any(&self, headers: &HeaderMap) -> bool {
-        crate::session::cookie::pairs(headers).any(|(name, _)| self.owns(name))
+    pub fn any(&self, cookies: &RequestCookies) -> bool {
+        cookies.iter().any(|(name, _)| self.owns(name))
     }
 
     /// The `Set-Cookie` values for a new sign-in: in a free place, by turns, else in that of the one that began first; and
@@ -219,7 +219,7 @@ impl LoginJars {
         cookie: &str,
         under_way: &[(usize, Login)],
         turn: usize,
-        seen: &HeaderMap,
+        seen: &RequestCookies,
     ) -> Result<Vec<HeaderValue>, TooLarge> {
         let open = (PLACES_BYTES / cookie.len().max(1)).clamp(FEWEST, MOST);
         let began = |place: usize| under_way.iter().filter(|(used, _)| *used == place).map(|(_, l)| l.began_at()).max();
@@ -230,7 +230,7 @@ impl LoginJars {
             self.all().iter().enumerate().filter(|(place, _)| *place != taken).collect();
         others.sort_by_key(|(place, _)| began(*place));
         let bytes = |jar: &Jar| {
-            pairs(seen).filter(|(name, _)| jar.owns(name)).map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            seen.iter().filter(|(name, _)| jar.owns(name)).map(|(name, value)| name.len() + value.len()).sum::<usize>()
         };
         let mut sum = cookie.len() + others.iter().map(|(_, jar)| bytes(jar)).sum::<usize>();
         for (_, jar) in others {

@@ -248,7 +248,7 @@ mod tests {
         let client = map(fields);
         let origin = Origin::find(Some(peer.parse().unwrap()), false, &client, &trusted);
         let claims = Claims::read(&client);
-        let mut headers = AppHeaders::from_client(client, |_| false);
+        let mut headers = AppHeaders::from_client(client, &crate::cookies::RequestCookies::default());
         origin.tell(&mut headers, &claims);
         (origin, headers.into_inner())
     }

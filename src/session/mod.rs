@@ -1,8 +1,5 @@
-//! A session: who signed in, with which tokens, until when; and the cookies that carry it.
-//!
-//! In: what the sign-in found out. Out: bytes to be sealed and back; cookie lines. It never prints a token.
+//! A session: who signed in, with which tokens, and until when. It never prints a token.
 
-pub(crate) mod cookie;
 pub(crate) mod personal;
 pub(crate) mod tokens;
 

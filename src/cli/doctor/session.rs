@@ -6,14 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::runtime::Handle;
 
 use super::Finding;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Config;
+use crate::cookies::{Jar, RequestCookies};
 use crate::seal::{Keyring, Purpose, Ring};
-use crate::session::cookie::Jar;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Grant, Organization, Session, Tokens, User};
 use crate::store;
@@ -60,7 +59,7 @@ fn cookie(config: &Config, ring: &Keyring, now: Timestamp) -> Finding {
     let Some(value) = value else {
         return Finding::fail(WHAT, "no session can be sealed", "this machine gives no random bytes");
     };
-    let Ok(lines) = jar.set(&value, config.session.lifetime, &HeaderMap::new()) else {
+    let Ok(lines) = jar.set(&value, config.session.lifetime, &RequestCookies::default()) else {
         return Finding::fail(
             WHAT,
             "a session does not fit its cookies",

@@ -12,6 +12,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
 };
 
+use crate::cookies::RequestCookies;
 use crate::framing::is_token;
 
 /// `X-Request-Id`.
@@ -102,13 +103,18 @@ pub struct AppHeaders(HeaderMap);
 
 impl AppHeaders {
     /// The client's fields without hop-by-hop ones and without ours; an upgrade that was asked for is asked for anew.
-    /// `owns` tells our cookies from the app's.
-    pub fn from_client(mut headers: HeaderMap, owns: impl Fn(&str) -> bool) -> Self {
+    /// `cookies` are those of the same request.
+    pub fn from_client(mut headers: HeaderMap, cookies: &RequestCookies) -> Self {
         let upgrade = requested_upgrade(&headers);
         let trailers = accepts_trailers(&headers);
         strip_hop_by_hop(&mut headers);
         drop_what_misleads(&mut headers);
-        drop_cookies(&mut headers, owns);
+        if !cookies.is_empty() {
+            match cookies.others() {
+                Some(others) => drop(headers.insert(COOKIE, others)),
+                None => strip(&mut headers, &COOKIE),
+            }
+        }
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
@@ -303,32 +309,6 @@ pub(super) fn strip_where(headers: &mut HeaderMap, drop: impl Fn(&str) -> bool) 
     let found: Vec<HeaderName> = headers.keys().filter(|name| drop(name.as_str())).cloned().collect();
     for name in found {
         strip(headers, &name);
-    }
-}
-
-fn drop_cookies(headers: &mut HeaderMap, owns: impl Fn(&str) -> bool) {
-    let name_of = |pair: &[u8]| {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        String::from_utf8_lossy(name).trim().to_owned()
-    };
-    let has_ours = |line: &HeaderValue| line.as_bytes().split(|byte| *byte == b';').any(|pair| owns(&name_of(pair)));
-    if !headers.get_all(COOKIE).iter().any(has_ours) {
-        return;
-    }
-    let mut kept: Vec<u8> = Vec::new();
-    for line in headers.get_all(COOKIE) {
-        for pair in line.as_bytes().split(|byte| *byte == b';').filter(|pair| !owns(&name_of(pair))) {
-            if !kept.is_empty() {
-                kept.extend_from_slice(b"; ");
-            }
-            kept.extend_from_slice(pair.trim_ascii());
-        }
-    }
-    strip(headers, &COOKIE);
-    if let Ok(value) = HeaderValue::from_bytes(&kept)
-        && !kept.is_empty()
-    {
-        headers.insert(COOKIE, value);
     }
 }
 

@@ -12,6 +12,11 @@ fn owns(name: &str) -> bool {
     name == "__Host-upwarden"
 }
 
+fn for_app(client: HeaderMap) -> AppHeaders {
+    let cookies = RequestCookies::parse(&client, owns);
+    AppHeaders::from_client(client, &cookies)
+}
+
 #[test]
 fn every_connection_line_is_stripped_before_ours_are_set() {
     let client = map(&[
@@ -28,7 +33,7 @@ fn every_connection_line_is_stripped_before_ours_are_set() {
         ("trailer", "x-sum"),
         ("host", "app"),
     ]);
-    let mut headers = AppHeaders::from_client(client, owns);
+    let mut headers = for_app(client);
     headers.set(USER_ID, HeaderValue::from_static("1"));
     let expected = map(&[
         ("trailer", "x-sum"),
@@ -56,8 +61,7 @@ fn identity_fields_and_their_look_alikes_are_dropped() {
         ("x-upwork-userid", "another field"),
         ("x-upwork-api-tenantid", "another field"),
     ]);
-    let mut kept: Vec<String> =
-        AppHeaders::from_client(client, owns).into_inner().keys().map(ToString::to_string).collect();
+    let mut kept: Vec<String> = for_app(client).into_inner().keys().map(ToString::to_string).collect();
     kept.sort();
     assert_eq!(kept, ["x-upwork-api-tenantid", "x-upwork-userid"]);
 }
@@ -66,23 +70,23 @@ fn identity_fields_and_their_look_alikes_are_dropped() {
 fn the_app_gets_its_own_cookies_only() {
     let client =
         map(&[("cookie", "a=1; __Host-upwarden=secret; b=\"2; c"), ("cookie", " __Host-upwarden=other ; d=é")]);
-    let headers = AppHeaders::from_client(client, owns).into_inner();
+    let headers = for_app(client).into_inner();
     assert_eq!(headers.get(COOKIE).unwrap().as_bytes(), "a=1; b=\"2; c; d=é".as_bytes());
-    let only = AppHeaders::from_client(map(&[("cookie", "__Host-upwarden=secret")]), owns).into_inner();
+    let only = for_app(map(&[("cookie", "__Host-upwarden=secret")])).into_inner();
     assert!(!only.contains_key(COOKIE));
-    let none = AppHeaders::from_client(map(&[("cookie", "a=1;b=2;  c")]), owns).into_inner();
+    let none = for_app(map(&[("cookie", "a=1;b=2;  c")])).into_inner();
     assert_eq!(none.get(COOKIE).unwrap(), "a=1;b=2;  c");
 }
 
 #[test]
 fn an_upgrade_goes_on_only_as_it_was_asked_for() {
     let asked = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
-    let headers = AppHeaders::from_client(asked, owns).into_inner();
+    let headers = for_app(asked).into_inner();
     assert_eq!(headers, map(&[("connection", "upgrade"), ("upgrade", "websocket")]));
     for fields in
         [&[("upgrade", "websocket")][..], &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c")][..]]
     {
-        assert!(AppHeaders::from_client(map(fields), owns).into_inner().is_empty(), "{fields:?}");
+        assert!(for_app(map(fields)).into_inner().is_empty(), "{fields:?}");
     }
 }
 

@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 use upwarden::sandbox;
 use upwarden::testing::clock::Timestamp;
+use upwarden::testing::cookies::{Jar, RequestCookies};
 use upwarden::testing::oauth::login::{Login, State};
 use upwarden::testing::seal::{Key, Keyring, Purpose, Ring};
-use upwarden::testing::session::cookie::Jar;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens, User};
 use upwarden::testing::store::{Store, StoredSession, cookie::CookieStore};
@@ -46,7 +45,7 @@ fn session(chars: usize) -> StoredSession {
 /// Names and values as a browser has them after the session was set.
 async fn pairs(chars: usize) -> Vec<(String, String)> {
     let value = store().save(&session(chars), Timestamp::from_seconds(2000)).await.unwrap();
-    let lines = Jar::new(NAME, false).set(&value, Duration::from_mins(1), &HeaderMap::new()).unwrap();
+    let lines = Jar::new(NAME, false).set(&value, Duration::from_mins(1), &RequestCookies::default()).unwrap();
     lines
         .iter()
         .map(|line| line.to_str().unwrap().split(';').next().unwrap().split_once('=').unwrap())
@@ -54,16 +53,16 @@ async fn pairs(chars: usize) -> Vec<(String, String)> {
         .collect()
 }
 
-fn field(pairs: &[(String, String)]) -> Option<HeaderMap> {
+fn field(pairs: &[(String, String)]) -> Option<RequestCookies> {
     let text: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let value = HeaderValue::from_str(&text.join("; ")).ok()?;
-    Some([(COOKIE, value)].into_iter().collect())
+    Some(RequestCookies::parse(&[(COOKIE, value)].into_iter().collect(), |_| true))
 }
 
 /// Whether any candidate of these cookies is a session.
 async fn opens(pairs: &[(String, String)]) -> bool {
-    let Some(headers) = field(pairs) else { return false };
-    for value in Jar::new(NAME, false).candidates(&headers) {
+    let Some(cookies) = field(pairs) else { return false };
+    for value in Jar::new(NAME, false).candidates(&cookies) {
         if store().open(&value).await.unwrap().is_some() {
             return true;
         }
@@ -180,7 +179,7 @@ async fn a_value_of_another_purpose_version_or_key_is_no_session() {
         assert!(store().open(&sealed).await.unwrap().is_none(), "{purpose:?}");
     }
     let (state, cookies) = begun();
-    let login = cookies[COOKIE].to_str().unwrap().split_once('=').unwrap().1.to_owned();
+    let login = cookies.iter().next().unwrap().1.to_owned();
     let now = Timestamp::from_seconds(1001);
     assert!(Login::open(&RING, &login, now).is_some() && State::open(&RING, &state).is_some(), "each for itself");
     assert!(Login::open(&RING, &state, now).is_none() && State::open(&RING, &login).is_none());

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use upwarden::config::{self, Sources};
 use upwarden::testing::broker::ApiTarget;
 use upwarden::testing::clock::Timestamp;
+use upwarden::testing::cookies::{Jar, RequestCookies};
 use upwarden::testing::oauth::callback::{Brought, Browser, Callback, CallbackError};
 use upwarden::testing::oauth::login::{Login, LoginJars, State};
 use upwarden::testing::oauth::token::{self, TokenError};
@@ -20,7 +21,6 @@ use upwarden::testing::proxy::via::Via;
 use upwarden::testing::router::{self, AuthPath, ReturnTo, Route};
 use upwarden::testing::seal::{Key, Keyring, Purpose};
 use upwarden::testing::secret::Secret;
-use upwarden::testing::session::cookie::{Jar, pairs};
 use url::Url;
 
 pub(crate) const PREFIX: &str = "/upwork";
@@ -58,17 +58,18 @@ pub(crate) fn cookie(bytes: &[u8]) {
     }
     for (name, secure) in [("upwarden", false), ("__Host-upwarden", true)] {
         let jar = Jar::new(name, secure);
-        let shown = pairs(&headers).filter(|(shown, _)| *shown == name).count();
-        let found = jar.candidates(&headers);
+        let cookies = RequestCookies::parse(&headers, |_| true);
+        let shown = cookies.iter().filter(|(shown, _)| *shown == name).count();
+        let found = jar.candidates(&cookies);
         assert!(found.len() <= shown + 512, "{} candidates of {shown} cookies", found.len());
         assert!(found.iter().all(|value| value.len() <= 5 * 4096));
         assert!(found.iter().all(|value| RING.open(Purpose::Session, value).is_none()));
-        for line in jar.clear(&headers) {
+        for line in jar.clear(&cookies) {
             let line = line.to_str().expect("our own lines are ASCII");
             assert!(line.split('=').next().is_some_and(|name| jar.owns(name)) && line.contains("Max-Age=0"), "{line}");
         }
         let now = Timestamp::from_seconds(0);
-        assert!(LoginJars::new(name, secure).open(&RING, &headers, now).is_empty());
+        assert!(LoginJars::new(name, secure).open(&RING, &cookies, now).is_empty());
     }
 }
 
@@ -77,7 +78,7 @@ pub(crate) fn cookie_round_trip(length: usize, others: &str) {
     let jar = Jar::new("__Host-upwarden", true);
     let value: String = ('a'..='z').cycle().take(length).collect();
     let others: String = others.chars().filter(|c| !c.is_control() && *c != '_').collect();
-    let Ok(lines) = jar.set(&value, Duration::from_mins(1), &HeaderMap::new()) else {
+    let Ok(lines) = jar.set(&value, Duration::from_mins(1), &RequestCookies::default()) else {
         assert!(length > 19_000, "{length} bytes are refused");
         return;
     };
@@ -92,11 +93,11 @@ pub(crate) fn cookie_round_trip(length: usize, others: &str) {
     sent.push(others);
     let mut headers = HeaderMap::new();
     headers.insert(COOKIE, HeaderValue::from_str(&sent.join("; ")).expect("no control characters"));
-    assert_eq!(jar.candidates(&headers), [value]);
+    assert_eq!(jar.candidates(&RequestCookies::parse(&headers, |_| true)), [value]);
 }
 
 /// A sign-in as it began: the ring's `state` for a query, and the request field with its cookie.
-pub(crate) fn begun() -> (String, HeaderMap) {
+pub(crate) fn begun() -> (String, RequestCookies) {
     let config = upwarden::testing::oauth::Config {
         client_id: "c".to_owned(),
         client_secret: Secret::new("s"),
@@ -115,12 +116,12 @@ pub(crate) fn begun() -> (String, HeaderMap) {
     let location = Url::parse(&begun.location).expect("a URL");
     let state = location.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
     let cookie = HeaderValue::from_str(&format!("upwarden-login-1={}", begun.cookie)).expect("ASCII");
-    (state, [(COOKIE, cookie)].into_iter().collect())
+    (state, RequestCookies::parse(&[(COOKIE, cookie)].into_iter().collect(), |_| true))
 }
 
 /// A callback's query: no code comes out of it without this browser's own state, said once.
 pub(crate) fn callback(text: &str) {
-    static BEGUN: LazyLock<(String, HeaderMap)> = LazyLock::new(begun);
+    static BEGUN: LazyLock<(String, RequestCookies)> = LazyLock::new(begun);
     let (state, cookies) = &*BEGUN;
     let now = Timestamp::from_seconds(1001);
     let under_way = LoginJars::new("upwarden", false).open(&RING, cookies, now);
@@ -194,7 +195,7 @@ pub(crate) fn headers(bytes: &[u8]) {
         .flat_map(|line| line.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
-    let app = AppHeaders::from_client(client.clone(), owns);
+    let app = AppHeaders::from_client(client.clone(), &RequestCookies::parse(&client, owns));
     for (name, value) in app.as_map() {
         let known = folded(name.as_str());
         let ours = ["user-id", "user", "user-name", "organization-id", "ticket"]
@@ -215,7 +216,7 @@ pub(crate) fn headers(bytes: &[u8]) {
             }
         }
     }
-    assert!(pairs(app.as_map()).all(|(name, _)| !owns(name)), "a cookie of ours goes on");
+    assert!(RequestCookies::parse(app.as_map(), owns).is_empty(), "a cookie of ours goes on");
     let agent = HeaderValue::from_static("agent");
     let api = ApiHeaders::from_caller(&client, &agent, None);
     assert!(!api.as_map().contains_key(AUTHORIZATION) && !api.as_map().contains_key(COOKIE));
@@ -230,7 +231,7 @@ pub(crate) fn forwarded(bytes: &[u8]) {
     for (peer, believed) in peers {
         let origin = Origin::find(Some(peer), true, &client, &trusted);
         assert_eq!(origin.trusted, believed);
-        let mut told = AppHeaders::from_client(client.clone(), |_| false);
+        let mut told = AppHeaders::from_client(client.clone(), &RequestCookies::default());
         origin.tell(&mut told, &Claims::read(&client));
         told.set(VIA, Via::new(1).field(&client, http::Version::HTTP_11));
         let via = told.as_map().get_all("via").iter().count();
