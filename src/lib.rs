@@ -1,11 +1,12 @@
 //! upwarden: a token-brokering authentication sidecar proxy for the Upwork API.
 //!
-//! # Floors
-//! A room uses rooms on lower floors only; `tests/it/architecture.rs` holds this table against the code.
+//! # Layers
+//! A module uses only modules on lower layers, and no files of one module use each other in a circle.
+//! `tests/it/architecture` checks the code against this table.
 //! ```text
-//! 10  cli                                    the command line (main.rs only calls it)
-//!  9  server                                 composition root: build every room, run the doors, drain
-//!  8  config                                 raw → checked; hands every room its own Config
+//! 10  cli                                    the command line, which main.rs calls
+//!  9  server                                 composition root: builds the modules, runs the doors, drains
+//!  8  config                                 raw → checked; gives each module its own Config
 //!  7  gateway   admin   sandbox   sample_app
 //!  6  broker                                 the API, called with a token its caller never sees
 //!  5  oauth                                  sign-in, callback, token endpoint, refresh

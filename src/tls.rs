@@ -85,11 +85,11 @@ impl Certificates {
             let chain = certificates(&pair.cert_file)?;
             let key = PrivateKeyDer::from_pem_file(&pair.key_file)
                 .map_err(|source| Error::Pem { path: pair.key_file.clone(), source })?;
-            let unusable = |source| match source {
-                rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => {
-                    Error::Mismatch { path: pair.cert_file.clone(), key: pair.key_file.clone() }
+            let unusable = |source| {
+                if source == rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) {
+                    return Error::Mismatch { path: pair.cert_file.clone(), key: pair.key_file.clone() };
                 }
-                source => Error::Unusable { path: pair.cert_file.clone(), source },
+                Error::Unusable { path: pair.cert_file.clone(), source }
             };
             let names = chain.first().map(dns_names).unwrap_or_default();
             keys.push((names, Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(unusable)?)));

@@ -6,7 +6,7 @@
     reason = "a test ends where its ground gives way; clippy's own leave for tests does not reach the harness"
 )]
 
-mod architecture; // the floors of src/lib.rs, held against the code
+mod architecture; // the code against the layers in src/lib.rs
 mod attacks; // what an attacker would try: headers, paths, return addresses, cookies, any input at the parsers
 mod browser; // the main job in Chromium
 mod callers; // callers without a browser: neighbour door, tickets, personal access tokens, service identity

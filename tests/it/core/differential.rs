@@ -19,9 +19,10 @@ fn ours(mut bytes: &[u8]) -> (Vec<(String, Vec<u8>)>, bool) {
                 let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
                 let line = text.trim_start_matches("\r\n").lines().next().unwrap_or_default().to_owned();
                 bytes = &bytes[len..];
-                match head.body {
-                    BodyLength::None => whole.push((line, Vec::new())),
-                    length => open = Some((line, Vec::new(), length == BodyLength::Chunked)),
+                if head.body == BodyLength::None {
+                    whole.push((line, Vec::new()));
+                } else {
+                    open = Some((line, Vec::new(), head.body == BodyLength::Chunked));
                 }
             }
             Ok(Step::Body { len, end }) => {

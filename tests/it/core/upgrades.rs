@@ -23,7 +23,7 @@ pub(super) fn echo() -> App {
                     socket.close(Some(frame)).await
                 }
                 message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message).await,
-                _ => Ok(()),
+                Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Ok(()),
             };
             if sent.is_err() {
                 return;

@@ -172,9 +172,10 @@ async fn dump(world: &mut World) -> Vec<Vec<u8>> {
             read.arg(0).arg(-1);
         }
         let found: redis::Value = read.query_async(&mut admin).await.unwrap();
-        let found = match found {
-            redis::Value::Array(values) => values.into_iter().flat_map(bytes).collect(),
-            one => bytes(one),
+        let found = if let redis::Value::Array(values) = found {
+            values.into_iter().flat_map(bytes).collect()
+        } else {
+            bytes(found)
         };
         values.extend([key.into_bytes(), b" ".to_vec(), found]);
     }
