@@ -2,7 +2,7 @@
 
 mod reference;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -33,8 +33,7 @@ fn the_readme_begins_with_two_commands_that_exist() {
 #[test]
 fn every_link_to_a_file_of_ours_leads_somewhere() {
     let mut dead = Vec::new();
-    let docs = files("docs").into_iter().filter(|file| Path::new(file).extension().is_some_and(|kind| kind == "md"));
-    for file in READ.map(str::to_owned).into_iter().chain(docs) {
+    for file in READ.map(str::to_owned).into_iter().chain(documents()) {
         let folder = Path::new(&file).parent().unwrap_or(Path::new(""));
         let text = read(&file);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -67,8 +66,7 @@ fn every_change_is_one_line_that_begins_with_its_kind() {
 #[test]
 fn the_readme_lists_every_document() {
     let readme = read("README.md");
-    let docs = files("docs").into_iter().filter(|file| Path::new(file).extension().is_some_and(|kind| kind == "md"));
-    let missing: Vec<_> = docs.filter(|file| !readme.contains(&format!("]({file})"))).collect();
+    let missing: Vec<_> = documents().into_iter().filter(|file| !readme.contains(&format!("]({file})"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -105,6 +103,32 @@ fn what_people_deploy_with_sets_only_keys_that_exist() {
         }
     }
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));
+}
+
+/// A default that stands behind its key, as in "`KEY` (5 s)".
+#[test]
+fn every_default_that_the_docs_mention_is_that_of_its_key() {
+    let (settings, mut found) = (settings(), 0);
+    for file in documents().into_iter().chain(["README.md".to_owned()]) {
+        let text = read(&file);
+        let parts: Vec<&str> = text.split('`').collect();
+        for pair in parts.windows(2) {
+            let (key, after) = (pair[0], pair[1]);
+            let (Some(default), Some(said)) = (settings.get(key), after.strip_prefix(" (")) else { continue };
+            let said: Vec<&str> = said.split(')').next().unwrap_or_default().split(' ').collect();
+            if let [number, unit] = said[..]
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+            {
+                found += 1;
+                assert_eq!(
+                    format!("{number}{}", unit.replace("days", "d")),
+                    default.trim_matches('"'),
+                    "{file}: {key}"
+                );
+            }
+        }
+    }
+    assert!(found > 3, "{found}");
 }
 
 #[test]
@@ -184,23 +208,34 @@ fn citations(text: &str) -> Vec<(String, Option<String>)> {
 
 /// The keys that `config.example.toml` names, set or behind a single `#`.
 fn keys() -> BTreeSet<String> {
+    settings().into_keys().collect()
+}
+
+/// The same with their values.
+fn settings() -> BTreeMap<String, String> {
     let mut table = String::new();
-    let mut keys = BTreeSet::new();
+    let mut settings = BTreeMap::new();
     for line in read("config.example.toml").lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             table = format!("{name}.");
-        } else if let Some((name, _)) = line.trim_start_matches('#').split_once(" = ")
+        } else if let Some((name, value)) = line.trim_start_matches('#').split_once(" = ")
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
         {
-            keys.insert(format!("{table}{name}"));
+            settings.insert(format!("{table}{name}"), value.to_owned());
         }
     }
-    keys
+    settings
 }
 
 /// Runs of letters, digits and underscores.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// The documents below `docs`.
+fn documents() -> Vec<String> {
+    let is_document = |file: &String| Path::new(file).extension().is_some_and(|kind| kind == "md");
+    files("docs").into_iter().filter(is_document).collect()
 }
 
 /// Every file below a folder.
