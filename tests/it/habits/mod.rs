@@ -1,5 +1,6 @@
 //! What people read and deploy with says what is so: cheap checks, by reading the files.
 
+mod fuzz;
 mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
