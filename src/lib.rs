@@ -57,16 +57,19 @@ mod store;
 mod telemetry;
 mod tls;
 
+#[warn(missing_docs)]
 pub mod cli;
+#[warn(missing_docs)]
 pub mod config;
+#[warn(missing_docs)]
 pub mod sandbox;
+#[warn(missing_docs)]
 pub mod server;
 
 /// What the integration tests and fuzz targets use beyond the public modules.
 ///
 /// Not part of the API: it may change in any release.
 #[doc(hidden)]
-#[allow(missing_docs, reason = "a mirror of private modules")]
 pub mod testing {
     pub mod body {
         pub use crate::body::{Body, Error};

@@ -5,7 +5,6 @@ use http::StatusCode;
 /// Why a message has no reading that everybody shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{} ({})", self.reason(), self.section())]
-#[expect(missing_docs, reason = "each is named by what it is; `facts` tells the rest")]
 pub enum Refusal {
     // Lines and fields.
     BareLf,

@@ -1,5 +1,5 @@
 
-// Adds a copy button to each line that is meant for a terminal. Everything else on the page works without script.
+// Adds a copy button to each line meant for a terminal. Everything else on the page works without a script.
 (() => {
   const said = document.getElementById("said");
   for (const block of document.querySelectorAll("[data-copy]")) {

@@ -1,14 +1,12 @@
-//! curl lines that work as pasted, for the account page and for what `upwarden demo` prints.
+//! curl lines to paste into a POSIX shell, for the account page and for what `upwarden demo` prints.
 //!
-//! In: where a door is and what it wants. Out: lines for a POSIX shell, every value in single quotes. A token is written
-//! into a line only by [`with_token`], for the one page that shows it once.
+//! Every value is quoted. Only [`with_token`] writes a token into a line, for the one page that shows it once.
 
 use crate::secret::Secret;
 
-/// The query in the examples: who am I, the minimum first.
+/// Who am I, without the fields that need a scope.
 const QUERY: &str = r#"{"query":"{ user { id nid } organization { id } }"}"#;
 
-/// Where the neighbour door is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neighbour<'a> {
     /// `127.0.0.1:4181`.
@@ -17,22 +15,22 @@ pub enum Neighbour<'a> {
     Unix(&'a str),
 }
 
-/// Two lines for the neighbour door, GraphQL and a REST call; with `secret`, they show it from `$UPWARDEN_SECRET`.
+/// A GraphQL and a REST call at the neighbour door; with `secret`, they send it from `$UPWARDEN_SECRET`.
 pub(crate) fn at_neighbour(door: Neighbour<'_>, prefix: &str, secret: bool) -> [String; 2] {
     let (socket, origin) = match door {
         Neighbour::Tcp(address) => (String::new(), format!("http://{address}")),
         Neighbour::Unix(path) => (format!(" --unix-socket {}", quoted(path)), "http://localhost".to_owned()),
     };
-    let shown = if secret { " -H \"X-Upwarden-Secret: $UPWARDEN_SECRET\"" } else { "" };
+    let header = if secret { " -H \"X-Upwarden-Secret: $UPWARDEN_SECRET\"" } else { "" };
     let graphql = quoted(&format!("{origin}{prefix}/graphql"));
     let rest = quoted(&format!("{origin}{prefix}/api/auth/v1/info.json"));
     [
-        format!("curl{socket}{shown} {graphql} \\\n  -H 'Content-Type: application/json' \\\n  -d {}", quoted(QUERY)),
-        format!("curl{socket}{shown} {rest}"),
+        format!("curl{socket}{header} {graphql} \\\n  -H 'Content-Type: application/json' \\\n  -d {}", quoted(QUERY)),
+        format!("curl{socket}{header} {rest}"),
     ]
 }
 
-/// A line for the public door with a personal access token; `None` leaves a shell variable in its place.
+/// A call at the public door with a personal access token; `None` leaves a shell variable in its place.
 pub(crate) fn with_token(public_url: &str, prefix: &str, token: Option<&Secret>) -> String {
     let bearer = match token {
         Some(token) => quoted(&format!("Authorization: Bearer {}", token.expose())),
@@ -42,7 +40,7 @@ pub(crate) fn with_token(public_url: &str, prefix: &str, token: Option<&Secret>)
     format!("curl {address} \\\n  -H {bearer} \\\n  -H 'Content-Type: application/json' \\\n  -d {}", quoted(QUERY))
 }
 
-/// In single quotes for a POSIX shell, where it needs them.
+/// In single quotes for a POSIX shell, if it needs them.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -56,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_for_each_kind_of_door() {
+    fn each_kind_of_door_has_its_lines() {
         let [graphql, rest] = at_neighbour(Neighbour::Tcp("127.0.0.1:4181"), "/upwork", false);
         assert!(graphql.starts_with("curl http://127.0.0.1:4181/upwork/graphql \\\n"), "{graphql}");
         assert_eq!(rest, "curl http://127.0.0.1:4181/upwork/api/auth/v1/info.json");
@@ -69,14 +67,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_gets_out_of_its_quotes() {
+    fn nothing_escapes_its_quotes() {
         assert_eq!(quoted("a'; rm -rf ~; '"), r"'a'\''; rm -rf ~; '\'''");
         assert_eq!(quoted("$(id)"), "'$(id)'");
         assert_eq!(quoted(""), "''");
     }
 
     #[test]
-    fn a_token_stands_in_the_line_only_when_given() {
+    fn a_token_is_in_the_line_only_if_given() {
         let token = Secret::new("upwd_abc");
         assert!(
             with_token("https://tools.example.com/", "/upwork", Some(&token))

@@ -1,5 +1,5 @@
 
-// Reads what Upwork put behind the #, wipes it, and hands it over in the body of a POST.
+// Reads what Upwork put after the #, removes it from the address, and sends it in the body of a POST.
 (() => {
   const given = new URLSearchParams(location.hash.slice(1));
   history.replaceState(null, "", location.pathname);
@@ -8,7 +8,7 @@
   form.action = document.getElementById("main").querySelector("[data-callback]").dataset.callback;
   form.hidden = true;
   const known = ["access_token", "token_type", "expires_in", "state", "iss", "error", "error_description"];
-  // Twice the same stays twice, for the callback to refuse.
+  // A repeated parameter stays repeated, so that the callback refuses it.
   for (const [name, value] of given) {
     if (!known.includes(name)) continue;
     const field = document.createElement("input");

@@ -1,187 +1,25 @@
 //! Every HTML page that upwarden itself shows.
 //!
-//! In: typed views, full of texts that strangers may have chosen. Out: a [`Page`], the HTML and the
-//! `Content-Security-Policy` to send with it. It never reads a request, never decides anything, and never writes a text
-//! into a page unescaped: the templates are escaped by their engine, and only our own scripts are trusted.
+//! Takes typed views, whose texts strangers may have chosen, and returns a [`Page`]: the HTML and the
+//! `Content-Security-Policy` to send with it. It never reads a request, decides nothing, and writes no text into a page
+//! unescaped: the template engine escapes everything but our own scripts.
 //!
-//! A page has no style of its own, nothing from another origin, and works without script; the one exception is the
-//! implicit grant's page, whose whole job is a script.
+//! A page loads nothing but our stylesheet and works without scripts; the one exception is the page of the implicit
+//! grant, which is a script.
 
 mod account;
 pub(crate) mod curl;
+mod format;
 mod fragment;
-mod moment;
+mod layout;
 mod problem;
 mod sign_out;
 pub(crate) mod texts;
-
-use std::sync::LazyLock;
-
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 pub use account::{
     AccountView, LastRefresh, NewToken, Organization, Quota, RefreshOutcome, TokenRow, TokensView, User, account,
 };
 pub use fragment::{FragmentView, fragment};
+pub use layout::{CSP, Frame, Page, STYLESHEET, csp_with_script, stylesheet_version};
 pub use problem::{Action, ProblemView, problem};
 pub use sign_out::{ConfirmView, Revocation, SignedOutView, confirm_sign_out, signed_out};
-
-/// The one stylesheet, served at `{prefix}/auth/style.css` as `text/css`.
-pub const STYLESHEET: &str = include_str!("style.css");
-
-/// The policy of a page without script: nothing runs, nothing is fetched but our stylesheet (CSP 3, RFC 9700 4.16).
-pub const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
-                       frame-ancestors 'none'; base-uri 'none'";
-
-/// Chromium holds it against every redirect that follows a post, too (CSP 3, 6.4.2), so the page whose post may be answered
-/// with the way to Upwork goes without: it is the same for everybody, and no text in it could become a form.
-const FORM_ACTION: &str = " form-action 'self';";
-
-/// A page and the policy it must be sent with.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Page {
-    /// The document, for `Content-Type: text/html; charset=utf-8`.
-    pub html: String,
-    /// The value of `Content-Security-Policy`.
-    pub csp: String,
-}
-
-impl std::fmt::Debug for Page {
-    /// Without the text: a page may show a new personal access token.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Page({} bytes)", self.html.len())
-    }
-}
-
-/// What every page needs to know.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
-    /// The prefix that is ours, `/upwork`.
-    pub prefix: &'a str,
-    /// The id that ties this page to the log.
-    pub request_id: Option<&'a str>,
-}
-
-/// Sixteen characters of base64url that change with the stylesheet: the `?v=` of its address.
-pub fn stylesheet_version() -> &'static str {
-    static VERSION: LazyLock<String> = LazyLock::new(|| {
-        let hash = digest(&SHA256, STYLESHEET.as_bytes());
-        URL_SAFE_NO_PAD.encode(hash.as_ref().get(..12).unwrap_or_default())
-    });
-    &VERSION
-}
-
-/// [`CSP`], and leave for exactly this script text (CSP 3, 2.3.1 `hash-source`).
-pub fn csp_with_script(script: &str) -> String {
-    let hash = STANDARD.encode(digest(&SHA256, script.as_bytes()));
-    format!("{CSP}; script-src 'sha256-{hash}'")
-}
-
-/// What differs between two pages' frames.
-struct Shape<'a> {
-    title: &'a str,
-    template: &'static str,
-    /// Seconds after which the browser asks again by GET.
-    refresh: Option<u32>,
-    script: Option<&'static str>,
-    /// What it posts is answered with a redirect to another origin.
-    leaves: bool,
-}
-
-impl<'a> Shape<'a> {
-    const fn new(title: &'a str, template: &'static str) -> Self {
-        Self { title, template, refresh: None, script: None, leaves: false }
-    }
-}
-
-const TEMPLATES: [(&str, &str); 6] = [
-    ("layout.html", include_str!("templates/layout.html")),
-    ("problem.html", include_str!("templates/problem.html")),
-    ("signed_out.html", include_str!("templates/signed_out.html")),
-    ("confirm_sign_out.html", include_str!("templates/confirm_sign_out.html")),
-    ("account.html", include_str!("templates/account.html")),
-    ("fragment.html", include_str!("templates/fragment.html")),
-];
-
-static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut environment = Environment::new();
-    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
-        environment.set_syntax(syntax);
-    }
-    // A misspelt name is an error that the tests see, not an empty place on a page.
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    for (name, text) in TEMPLATES {
-        // A template that does not parse is then missing, and its page falls back; `every_template_parses` sees it.
-        let _ = environment.add_template(name, text);
-    }
-    environment
-});
-
-/// Puts a page's own part into the frame they all share.
-fn render(frame: &Frame<'_>, shape: &Shape<'_>, part: Value) -> Page {
-    let csp = shape.script.map_or_else(|| CSP.to_owned(), csp_with_script);
-    let csp = if shape.leaves { csp.replace(FORM_ACTION, "") } else { csp };
-    let html = body(frame, shape, part).unwrap_or_else(|_| fallback(shape.title));
-    Page { html, csp }
-}
-
-fn body(frame: &Frame<'_>, shape: &Shape<'_>, part: Value) -> Result<String, minijinja::Error> {
-    let main = ENVIRONMENT.get_template(shape.template)?.render(part)?;
-    ENVIRONMENT.get_template("layout.html")?.render(context! {
-        title => shape.title,
-        refresh => shape.refresh,
-        // Both are HTML already: one just rendered and escaped, one compiled in.
-        main => Value::from_safe_string(main),
-        script => shape.script.map(|text| Value::from_safe_string(text.to_owned())),
-        prefix => frame.prefix,
-        request_id => frame.request_id,
-        style_version => stylesheet_version(),
-        version => env!("CARGO_PKG_VERSION"),
-    })
-}
-
-/// What is shown should a template ever fail: poor, but a page. Titles are the only text in it.
-fn fallback(title: &str) -> String {
-    let title: String = title.chars().filter(|c| c.is_alphanumeric() || " .,-".contains(*c)).collect();
-    format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\
-         <body><main><h1>{title}</h1><p>upwarden could not draw this page. Reload it, or tell who runs this site.</p>\
-         </main></body></html>"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_template_parses() {
-        for (name, text) in TEMPLATES {
-            let mut environment = Environment::new();
-            assert!(environment.add_template(name, text).is_ok(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_script_s_hash_is_the_one_a_browser_computes() {
-        // From `printf 'alert(1)' | openssl dgst -sha256 -binary | base64`.
-        assert!(
-            csp_with_script("alert(1)").ends_with("script-src 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='")
-        );
-    }
-
-    #[test]
-    fn debug_shows_no_text_of_the_page() {
-        let page = Page { html: "upwd_secret".to_owned(), csp: CSP.to_owned() };
-        assert_eq!(format!("{page:?}"), "Page(11 bytes)");
-    }
-
-    #[test]
-    fn the_fallback_has_no_markup_of_its_title() {
-        assert!(!fallback("<script>x").contains("<script"));
-    }
-}

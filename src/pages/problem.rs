@@ -1,69 +1,57 @@
-//! The page for everything that did not go as asked.
-//!
-//! In: what happened, what to do, and the ways on. Out: one page. It names no cause of its own: that is the caller's.
+//! The page for every request that upwarden answers with a problem. The caller supplies all texts and links.
 
 use http::StatusCode;
 use minijinja::{Value, context};
 
-use super::{Frame, Page, Shape, render};
+use super::layout::{Frame, Layout, Page};
 
-const WIPE: &str = "history.replaceState(null, \"\", location.pathname);";
+const REMOVE_QUERY: &str = "history.replaceState(null, \"\", location.pathname);";
 
-/// What went wrong, for a person.
 #[derive(Clone, Debug)]
 pub struct ProblemView<'a> {
-    /// Prefix and request id.
     pub frame: Frame<'a>,
-    /// The status it is sent with.
     pub status: u16,
     /// One short line, no full stop.
     pub title: &'a str,
-    /// What happened and why, in sentences; what stands between two backticks is set as code, here and below.
+    /// What happened and why, in sentences. Text between two backticks is set as code, here and in `remedy`.
     pub cause: &'a str,
-    /// The next step; each line becomes a step of its own.
+    /// What to do, one step per line.
     pub remedy: &'a str,
-    /// The ways on; the first is drawn as the button.
+    /// The links; the first is drawn as the main button.
     pub actions: &'a [Action<'a>],
-    /// Seconds after which the browser asks again, by GET: only for requests that were GET themselves.
+    /// Seconds after which the browser asks again by GET: only for requests that were a GET themselves.
     pub retry_after: Option<u32>,
-    /// Takes the query out of the address bar and the tab's history: a callback's holds a code.
+    /// Removes the query from the address bar and the tab's history: that of a callback holds a code.
     pub wipe_query: bool,
-    /// Names and values for whoever is asked for help. Never a secret.
+    /// Names and values for support. Never a secret.
     pub details: &'a [(&'a str, &'a str)],
 }
 
-/// A link on a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Action<'a> {
-    /// What it says.
     pub label: &'a str,
     /// A path on this host, or an http(s) address; anything else is left out of the page.
     pub href: &'a str,
-    /// Opens beside this page, so that what was typed is not lost.
+    /// Opens a new tab, so that what was typed is not lost.
     pub new_tab: bool,
 }
 
 impl Action<'_> {
-    /// Never `javascript:` nor a path that browsers take for another host.
+    /// Not `javascript:`, nor a path that browsers take for another host.
     fn is_safe(&self) -> bool {
         let path = self.href.starts_with('/') && !self.href.starts_with("//") && !self.href.starts_with("/\\");
         path || self.href.starts_with("https://") || self.href.starts_with("http://")
     }
-
-    fn value(&self) -> Value {
-        context! { label => self.label, href => self.href, new_tab => self.new_tab }
-    }
 }
 
-/// Draws a problem.
 pub fn problem(view: &ProblemView<'_>) -> Page {
     let steps: Vec<Value> =
         view.remedy.lines().filter(|line| !line.trim().is_empty()).map(|line| Value::from(spans(line))).collect();
-    let actions: Vec<Value> = view.actions.iter().filter(|action| action.is_safe()).map(Action::value).collect();
-    let details: Vec<Value> =
-        view.details.iter().map(|&(name, value)| context! { name => name, value => value }).collect();
+    let actions: Vec<Value> = (view.actions.iter().filter(|action| action.is_safe()))
+        .map(|action| context! { label => action.label, href => action.href, new_tab => action.new_tab })
+        .collect();
     let reason = StatusCode::from_u16(view.status).ok().and_then(|status| status.canonical_reason());
-    let part = context! {
+    let values = context! {
         status => view.status,
         reason => reason.unwrap_or("Error"),
         title => view.title,
@@ -71,14 +59,15 @@ pub fn problem(view: &ProblemView<'_>) -> Page {
         steps => steps,
         actions => actions,
         retry_after => view.retry_after,
-        details => details,
+        details => view.details.iter().map(|&detail| Value::from(detail)).collect::<Vec<_>>(),
         request_id => view.frame.request_id,
     };
-    let script = view.wipe_query.then_some(WIPE);
-    render(&view.frame, &Shape { refresh: view.retry_after, script, ..Shape::new(view.title, "problem.html") }, part)
+    let script = view.wipe_query.then_some(REMOVE_QUERY);
+    let layout = Layout { refresh: view.retry_after, script, ..Layout::new(view.title, "problem.html") };
+    layout.render(&view.frame, values)
 }
 
-/// Cuts a text at its backticks; one without a partner stays a backtick.
+/// Splits a text at its backticks; one without a partner stays a backtick.
 fn spans(text: &str) -> Vec<Value> {
     let mut spans = Vec::new();
     let mut rest = text;
@@ -98,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_of_the_web_become_links() {
+    fn only_http_addresses_and_paths_become_links() {
         for (href, safe) in [
             ("/upwork/auth/login?return_to=%2Fa", true),
             ("https://tools.example.com/", true),

@@ -1,28 +1,25 @@
-//! The pages around signing out: the question before, and the word after.
-//!
-//! In: who, and what Upwork said. Out: pages. The question is a form to be posted; nothing ends by being looked at.
+//! The pages before and after signing out. The question before is a form to post: no session ends by being looked at.
 
 use minijinja::context;
 
-use super::{Frame, Page, Shape, render};
+use super::layout::{Frame, Layout, Page};
 
-/// What became of the tokens at Upwork.
+/// What became of the tokens at Upwork. Those that live on expire by themselves, the access token within 24 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// Upwork ended them.
     Revoked,
     /// They live on, because a personal access token uses the same grant.
     KeptForTokens,
-    /// Upwork could not be told; the access token dies by itself within 24 hours.
+    /// Upwork could not be reached.
     Failed,
-    /// Upwork was told, and would not end them; the access token dies by itself within 24 hours.
+    /// Upwork was reached, and did not revoke them.
     Refused,
     /// There was no session to end.
     NoSession,
 }
 
 impl Revocation {
-    const fn as_str(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
             Self::KeptForTokens => "kept",
@@ -33,44 +30,31 @@ impl Revocation {
     }
 }
 
-/// After signing out.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedOutView<'a> {
-    /// Prefix and request id.
     pub frame: Frame<'a>,
-    /// What became of the tokens.
     pub revocation: Revocation,
-    /// All of the user's sessions ended, not this one only.
+    /// All of the user's sessions ended, not just this one.
     pub everywhere: bool,
 }
 
-/// Says that the session is over, and what that does and does not mean.
 pub fn signed_out(view: &SignedOutView<'_>) -> Page {
-    let part = context! {
-        prefix => view.frame.prefix,
-        revocation => view.revocation.as_str(),
-        everywhere => view.everywhere,
-    };
-    render(&view.frame, &Shape::new("You are signed out", "signed_out.html"), part)
+    let values =
+        context! { prefix => view.frame.prefix, revocation => view.revocation.name(), everywhere => view.everywhere };
+    Layout::new("You are signed out", "signed_out.html").render(&view.frame, values)
 }
 
-/// Before signing out.
 #[derive(Clone, Copy, Debug)]
 pub struct ConfirmView<'a> {
-    /// Prefix and request id.
     pub frame: Frame<'a>,
-    /// Who is signed in, by name where it is known.
+    /// The name if it is known, else the nid.
     pub user: &'a str,
-    /// Offers to end every session of the user; only with a store.
+    /// Offers to end all of the user's sessions; only with a store.
     pub everywhere: bool,
 }
 
-/// Asks before signing out: a form that posts to `{prefix}/auth/logout`, with `everywhere=1` where that was chosen.
+/// A form that posts to `{prefix}/auth/logout`, with `everywhere=1` if that was chosen.
 pub fn confirm_sign_out(view: &ConfirmView<'_>) -> Page {
-    let part = context! {
-        prefix => view.frame.prefix,
-        user => view.user,
-        everywhere => view.everywhere,
-    };
-    render(&view.frame, &Shape::new("Sign out?", "confirm_sign_out.html"), part)
+    let values = context! { prefix => view.frame.prefix, user => view.user, everywhere => view.everywhere };
+    Layout::new("Sign out?", "confirm_sign_out.html").render(&view.frame, values)
 }

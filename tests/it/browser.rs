@@ -74,7 +74,7 @@ async fn declining_shows_its_page_and_the_way_back_in() {
     let world = World::new().app(App::sample()).start();
     browser.open(&world.url(DEEP)).await;
     browser.consent(FREELANCER, "decline").await;
-    assert_eq!(browser.text("h1").await, "You said no at Upwork");
+    assert_eq!(browser.text("h1").await, "You declined at Upwork");
     assert_eq!(
         browser.url().await,
         world.url("/upwork/auth/callback"),

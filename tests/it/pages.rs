@@ -123,7 +123,7 @@ fn every_page_has_its_language_title_landmarks_and_one_heading() {
 fn no_page_lets_a_hostile_text_out_of_its_place() {
     for (name, Page { html, .. }) in all(HOSTILE) {
         // What a template failing would leave.
-        assert!(!html.contains("could not draw"), "{name}");
+        assert!(!html.contains("could not render"), "{name}");
         let own = usize::from(script(&html).is_some());
         assert_eq!(html.matches("<script").count(), own, "{name}");
         assert!(!html.contains("<img"), "{name}");

@@ -47,7 +47,7 @@ async fn a_state_that_is_not_ours_redeems_nothing() {
         let answer = client.navigate(&back.replace(&state, wrong)).await;
         assert_eq!(
             (answer.status.as_u16(), answer.page().as_str()),
-            (400, "This sign-in did not begin here"),
+            (400, "This sign-in did not start here"),
             "{wrong}"
         );
         assert_eq!(answer.header("referrer-policy"), "no-referrer");
@@ -68,7 +68,7 @@ async fn contradictory_callbacks_are_refused() {
         let answer = client.navigate(&format!("{back}{more}")).await;
         assert_eq!(
             (answer.status.as_u16(), answer.page().as_str()),
-            (400, "This sign-in did not begin here"),
+            (400, "This sign-in did not start here"),
             "{more}"
         );
     }
@@ -98,7 +98,7 @@ async fn declining_is_told_and_leaves_nobody_signed_in() {
     let asked = client.navigate("/x").await;
     let back = world.upwork.decline(&asked.location()).await;
     let answer = client.navigate(&back).await;
-    assert_eq!((answer.status.as_u16(), answer.page().as_str()), (403, "You said no at Upwork"));
+    assert_eq!((answer.status.as_u16(), answer.page().as_str()), (403, "You declined at Upwork"));
     assert!(answer.html().contains("/upwork/auth/login?return_to=%2Fx"), "the way back in is there");
     untouched(&world);
     assert!(client.cookies().is_empty(), "the sign-in's own cookie is gone");
@@ -114,14 +114,14 @@ async fn a_code_works_once_and_only_for_the_sign_in_it_was_given_to() {
     let (code, other_state) = (part(&one, "code"), part(&other, "state"));
     // Injected into another sign-in of the same browser: PKCE says no.
     let mixed = client.twin().navigate(&format!("/upwork/auth/callback?code={code}&state={other_state}")).await;
-    assert_eq!((mixed.status.as_u16(), mixed.page().as_str()), (400, "This sign-in was used already"));
+    assert_eq!((mixed.status.as_u16(), mixed.page().as_str()), (400, "This sign-in was already used"));
     assert_eq!(world.counters().token.authorization_code, 1);
 
     // Replayed by whoever kept the cookies.
     let thief = client.twin();
     assert_eq!(client.navigate(&other).await.location(), "/other");
     let replayed = thief.navigate(&other).await;
-    assert_eq!((replayed.status.as_u16(), replayed.page().as_str()), (400, "This sign-in was used already"));
+    assert_eq!((replayed.status.as_u16(), replayed.page().as_str()), (400, "This sign-in was already used"));
     assert!(!thief.cookies().contains(&"upwarden".to_owned()), "no session");
     // Reloaded in the browser itself: it is signed in, and stays so.
     let reloaded = client.navigate(&other).await;

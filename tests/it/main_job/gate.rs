@@ -267,7 +267,7 @@ async fn an_app_that_is_down_is_named_and_the_session_stays() {
     let world = World::new().without_app().start();
     let client = world.sign_in(FREELANCER).await;
     let page = client.navigate("/").await;
-    assert_eq!((page.status.as_u16(), page.page().as_str()), (502, "The app is not answering"));
+    assert_eq!((page.status.as_u16(), page.page().as_str()), (502, "The app is not responding"));
     let problem = client.get("/").await;
     assert_eq!((problem.status.as_u16(), problem.problem().as_str()), (502, "app-down"));
     assert!(problem.set_cookies().is_empty());

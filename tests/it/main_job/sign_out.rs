@@ -21,7 +21,7 @@ async fn signing_out_ends_the_session_here_and_at_upwork() {
     assert_eq!(out.set_cookies(), ["upwarden=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0"]);
     let landed = client.navigate(&out.location()).await;
     assert_eq!((landed.status.as_u16(), landed.page().as_str()), (200, "You are signed out"));
-    assert!(landed.text().contains("Upwork was told to end the tokens"));
+    assert!(landed.text().contains("Upwork has revoked the tokens"));
     assert!(world.counters().revoke >= 1);
     assert_eq!(client.navigate("/x").await.status, 303);
     // There is no store, and a copy of the cookie opens nothing here any more.
@@ -65,7 +65,7 @@ async fn signing_out_twice_says_so() {
     let out = world.client().post("/upwork/auth/logout", "").await;
     assert_eq!((out.status.as_u16(), out.location().as_str()), (303, "/upwork/auth/logout"));
     let landed = world.client().navigate("/upwork/auth/logout").await;
-    assert!(landed.page() == "You are signed out" && landed.text().contains("no session left to end"));
+    assert!(landed.page() == "You are signed out" && landed.text().contains("no session to end"));
 }
 
 #[tokio::test]

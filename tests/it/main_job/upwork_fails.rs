@@ -10,13 +10,13 @@ use crate::harness::{AGENCY, FREELANCER, World, logs, until, within};
 async fn each_failure_of_upwork_is_a_page_and_a_problem_and_no_session() {
     let world = World::new().start();
     for (fault, name, title) in [
-        ("503", "upwork-busy", "Upwork cannot do this just now"),
-        ("500", "upwork-nonsense", "Upwork's answer made no sense"),
-        ("502", "upwork-nonsense", "Upwork's answer made no sense"),
-        ("html", "upwork-nonsense", "Upwork's answer made no sense"),
-        ("garbage", "upwork-nonsense", "Upwork's answer made no sense"),
+        ("503", "upwork-busy", "Upwork cannot sign you in right now"),
+        ("500", "upwork-nonsense", "Upwork's answer could not be read"),
+        ("502", "upwork-nonsense", "Upwork's answer could not be read"),
+        ("html", "upwork-nonsense", "Upwork's answer could not be read"),
+        ("garbage", "upwork-nonsense", "Upwork's answer could not be read"),
         ("cut", "upwork-unreachable", "Upwork cannot be reached"),
-        ("429", "upwork-busy", "Upwork cannot do this just now"),
+        ("429", "upwork-busy", "Upwork cannot sign you in right now"),
     ] {
         for target in ["token", "api"] {
             let client = world.client();
@@ -86,7 +86,7 @@ async fn a_key_that_upwork_refuses_is_the_operators_business() {
     let client = world.client().named("127.0.0.1:1");
     let back = world.callback(&client, "/x").await;
     let answer = client.navigate(&back).await;
-    assert_eq!((answer.status.as_u16(), answer.page().as_str()), (502, "Upwork refuses this site's key"));
+    assert_eq!((answer.status.as_u16(), answer.page().as_str()), (502, "Upwork rejected this site's API key"));
     assert!(!answer.text().contains("fedcba9876543210"));
 }
 

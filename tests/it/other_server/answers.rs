@@ -26,13 +26,13 @@ async fn an_error_at_the_callback_is_told_as_what_it_is_with_its_description_in_
     let server = Server::start();
     let world = world(&server).set("upwork.issuer", ISSUER).start();
     for (error, status, title) in [
-        ("access_denied", 403, "You said no at Upwork"),
-        ("login_required", 403, "Upwork has to ask you first"),
-        ("consent_required", 403, "Upwork has to ask you first"),
-        ("server_error", 503, "Upwork cannot do this just now"),
-        ("temporarily_unavailable", 503, "Upwork cannot do this just now"),
-        ("invalid_scope", 502, "Upwork refuses this site's key"),
-        ("unauthorized_client", 502, "Upwork refuses this site's key"),
+        ("access_denied", 403, "You declined at Upwork"),
+        ("login_required", 403, "Upwork needs to ask you first"),
+        ("consent_required", 403, "Upwork needs to ask you first"),
+        ("server_error", 503, "Upwork cannot sign you in right now"),
+        ("temporarily_unavailable", 503, "Upwork cannot sign you in right now"),
+        ("invalid_scope", 502, "Upwork rejected this site's API key"),
+        ("unauthorized_client", 502, "Upwork rejected this site's API key"),
     ] {
         for state in ["&state={state}", ""] {
             let back = format!("error={error}&error_description=since+%22it%22+is+so%0d%0aX{state}&iss={ISSUER}");
@@ -48,7 +48,7 @@ async fn an_error_at_the_callback_is_told_as_what_it_is_with_its_description_in_
     }
     // Nobody without a sign-in under way can have been sent back.
     let stranger = world.client().navigate("/upwork/auth/callback?error=invalid_scope").await;
-    assert_eq!((stranger.status.as_u16(), stranger.page().as_str()), (400, "This sign-in did not begin here"));
+    assert_eq!((stranger.status.as_u16(), stranger.page().as_str()), (400, "This sign-in did not start here"));
 }
 
 #[tokio::test]
@@ -70,7 +70,10 @@ async fn the_issuer_is_compared_in_both_grants_and_another_one_is_told() {
                 assert_eq!(answer.location(), "/x");
                 continue;
             }
-            assert_eq!((answer.status.as_u16(), answer.page().as_str()), (502, "This answer came from elsewhere"));
+            assert_eq!(
+                (answer.status.as_u16(), answer.page().as_str()),
+                (502, "This answer came from a different issuer")
+            );
             assert!(answer.html().contains("return_to=%2Fx"), "the way back in");
             let said = said(&answer);
             assert!(said.contains("wrong-issuer") && said.contains(iss) && said.contains(ISSUER), "{said}");
@@ -84,12 +87,12 @@ async fn what_the_token_endpoint_says_is_told_as_what_it_is() {
     let server = Server::start();
     let world = world(&server).start();
     for (status, error, told, title) in [
-        (400, "invalid_grant", 400, "This sign-in was used already"),
-        (401, "invalid_client", 502, "Upwork refuses this site's key"),
-        (503, "temporarily_unavailable", 503, "Upwork cannot do this just now"),
-        (400, "temporarily_unavailable", 503, "Upwork cannot do this just now"),
-        (429, "slow_down", 503, "Upwork cannot do this just now"),
-        (200, "invalid_grant", 502, "Upwork's answer made no sense"),
+        (400, "invalid_grant", 400, "This sign-in was already used"),
+        (401, "invalid_client", 502, "Upwork rejected this site's API key"),
+        (503, "temporarily_unavailable", 503, "Upwork cannot sign you in right now"),
+        (400, "temporarily_unavailable", 503, "Upwork cannot sign you in right now"),
+        (429, "slow_down", 503, "Upwork cannot sign you in right now"),
+        (200, "invalid_grant", 502, "Upwork's answer could not be read"),
     ] {
         let body = json!({ "error": error, "error_description": "PKCE verification failed" }).to_string();
         server.lock().tokens.push((status, body));
@@ -152,7 +155,7 @@ async fn a_revocation_that_upwork_refuses_is_told_apart_from_one_that_it_did_not
         let answer = client.post("/upwork/auth/logout", "").await;
         assert_eq!(answer.location(), format!("/upwork/auth/logout?done={done}"));
         let page = client.navigate(&answer.location()).await.html();
-        assert_eq!(page.contains("was asked, and refused,"), done == "refused", "{status}: {page}");
+        assert_eq!(page.contains("Upwork refused to revoke"), done == "refused", "{status}: {page}");
     }
     assert!(logs().contains("Upwork refused: status 400 with the error unsupported_token_type"));
 }
@@ -192,7 +195,7 @@ async fn a_token_that_has_ended_and_cannot_be_refreshed_is_a_page_and_no_circle(
     server.lock().granted = json!({ "expires_in": 0, "refresh_token": null });
     let client = code.client();
     let page = come_back(&code, &server, &client).await;
-    assert_eq!((page.status.as_u16(), page.page().as_str()), (502, "Upwork's answer made no sense"));
+    assert_eq!((page.status.as_u16(), page.page().as_str()), (502, "Upwork's answer could not be read"));
     assert!(client.cookies().is_empty());
 
     let implicit = world(&server).set("upwork.grant", "implicit").start();
@@ -200,7 +203,7 @@ async fn a_token_that_has_ended_and_cannot_be_refreshed_is_a_page_and_no_circle(
     let client = implicit.client();
     let back = callback(&implicit, &server, &client, "/x").await;
     let page = hand_over(&implicit, &client, back.split_once('#').unwrap().1.to_owned()).await;
-    assert_eq!((page.status.as_u16(), page.page().as_str()), (502, "Upwork's answer made no sense"));
+    assert_eq!((page.status.as_u16(), page.page().as_str()), (502, "Upwork's answer could not be read"));
 }
 
 #[tokio::test]
@@ -211,16 +214,16 @@ async fn a_fragment_is_read_strictly_and_told_as_what_it_is() {
     for (fragment, status, title) in [
         ("access_token={token}&token_type=BEARER&state={state}&expires_in=60.5", 303, ""),
         ("access_token={token}&state={state}&session_state=a&scope=b&id_token=c", 303, ""),
-        ("access_token={token}&token_type=mac&state={state}", 502, "Upwork's answer made no sense"),
-        ("access_token={token}&access_token=evil&state={state}", 400, "This sign-in did not begin here"),
-        ("access_token={token}&state={state}&state=zzz", 400, "This sign-in did not begin here"),
-        ("access_token={token}&token_type=bearer&token_type=mac&state={state}", 400, "This sign-in did not begin here"),
-        ("access_token={token}&iss=a&iss=b&state={state}", 400, "This sign-in did not begin here"),
-        (&format!("access_token={long}&state={{state}}"), 502, "Upwork's answer made no sense"),
-        (&format!("access_token={longer}&state={{state}}"), 502, "Upwork's answer made no sense"),
+        ("access_token={token}&token_type=mac&state={state}", 502, "Upwork's answer could not be read"),
+        ("access_token={token}&access_token=evil&state={state}", 400, "This sign-in did not start here"),
+        ("access_token={token}&state={state}&state=zzz", 400, "This sign-in did not start here"),
+        ("access_token={token}&token_type=bearer&token_type=mac&state={state}", 400, "This sign-in did not start here"),
+        ("access_token={token}&iss=a&iss=b&state={state}", 400, "This sign-in did not start here"),
+        (&format!("access_token={long}&state={{state}}"), 502, "Upwork's answer could not be read"),
+        (&format!("access_token={longer}&state={{state}}"), 502, "Upwork's answer could not be read"),
         (&format!("access_token={longest}&state={{state}}"), 400, "This request cannot be read"),
-        ("error=login_required&state={state}", 403, "Upwork has to ask you first"),
-        ("error=login_required", 403, "Upwork has to ask you first"),
+        ("error=login_required&state={state}", 403, "Upwork needs to ask you first"),
+        ("error=login_required", 403, "Upwork needs to ask you first"),
     ] {
         server.lock().back = Some(fragment.to_owned());
         let client = world.client();
@@ -236,5 +239,5 @@ async fn a_fragment_is_read_strictly_and_told_as_what_it_is() {
     let page = client.navigate("/upwork/auth/callback?session_state=a.b").await;
     assert_eq!(page.page(), "Signing you in");
     let page = within(client.navigate("/upwork/auth/callback?error=invalid_scope").into_future()).await;
-    assert_eq!(page.page(), "Upwork refuses this site's key");
+    assert_eq!(page.page(), "Upwork rejected this site's API key");
 }

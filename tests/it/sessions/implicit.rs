@@ -60,7 +60,7 @@ async fn a_token_in_the_address_itself_signs_nobody_in() {
     let client = world.client();
     let back = world.callback(&client, "/x").await;
     let answer = client.navigate(&back.replace('#', "?")).await;
-    assert_eq!((answer.status.as_u16(), answer.page()), (400, "This sign-in did not begin here".to_owned()));
+    assert_eq!((answer.status.as_u16(), answer.page()), (400, "This sign-in did not start here".to_owned()));
     assert!(!client.cookies().contains(&"upwarden".to_owned()));
 }
 
@@ -109,7 +109,7 @@ async fn in_chromium_no_token_stays_in_the_address_bar_or_in_back() {
     browser.open(&world.url("/deep?tab=2")).await;
     // Declining comes back in the fragment, too.
     browser.click("button[name=decision][value=decline]").await;
-    browser.text_where("h1", |text| text.contains("said no")).await;
+    browser.text_where("h1", |text| text.contains("declined")).await;
     assert_eq!(browser.url().await, world.url("/upwork/auth/callback"));
 
     browser.open(&world.url("/deep?tab=2")).await;

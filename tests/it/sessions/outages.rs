@@ -40,14 +40,14 @@ async fn after_an_outage_everything_goes_on_by_itself() {
         let answer = client.graphql(ME).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "refresh-unavailable"), "{fault}");
         let page = client.navigate("/upwork/auth/").await;
-        assert!(page.text().contains("Upwork did not answer, so it is tried again"), "{fault}: {}", page.text());
+        assert!(page.text().contains("Upwork did not answer; the next call tries again"), "{fault}: {}", page.text());
         // A failure is kept for a second, so that a crowd does not ask one by one.
         let answer =
             until("a fresh token", async || Some(client.graphql(ME).await).filter(|answer| answer.status != 503)).await;
         assert_eq!((answer.status.as_u16(), client.cookies().len()), (200, 1), "{fault}");
         assert_eq!(world.counters().token.refresh_token, 2, "{fault}");
         let page = client.navigate("/upwork/auth/").await.text();
-        assert!(page.contains("it worked") && !page.contains("did not answer"), "{fault}: {page}");
+        assert!(page.contains("succeeded") && !page.contains("did not answer"), "{fault}: {page}");
     });
     futures_util::future::join_all(worlds).await;
 }

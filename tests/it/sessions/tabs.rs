@@ -34,7 +34,7 @@ fn forget(client: &Client, names: &[&str]) {
 
 #[track_caller]
 fn stopped((rounds, page): &(usize, Answer), cause: &str) {
-    assert_eq!((*rounds, page.status.as_u16(), page.page().as_str()), (3, 400, "Signing in goes round in circles"));
+    assert_eq!((*rounds, page.status.as_u16(), page.page().as_str()), (3, 400, "Sign-in keeps starting over"));
     assert!(page.text().contains(cause), "{cause}: {}", page.text());
 }
 
@@ -114,7 +114,7 @@ async fn a_callback_that_comes_twice_redeems_its_code_once() {
         assert!(tries < 30, "the second click never shares the answer of the first");
     };
     // Whoever comes with it later gets no session, and does that one no harm.
-    assert_eq!(late.navigate(&back).await.page(), "This sign-in was used already");
+    assert_eq!(late.navigate(&back).await.page(), "This sign-in was already used");
     assert_eq!(world.counters().token.authorization_code, 1);
     assert_eq!(again.navigate("/x").await.status, 200);
     assert_eq!(again.graphql(super::ME).await.status, 200);
@@ -126,16 +126,16 @@ async fn sign_ins_that_go_well_and_do_not_hold_stop_with_their_cause() {
     stopped(&go_round(&world, &|_, client| forget(client, &["upwarden"])).await, "did not send back the cookie");
     world.turn(Duration::from_secs(61));
     let keys = |_: &World, client: &Client| client.plant("upwarden", &"A".repeat(300));
-    stopped(&go_round(&world, &keys).await, "keys changed");
+    stopped(&go_round(&world, &keys).await, "keys have changed");
 
     let long = upwarden::sandbox::Config { token_chars: 3000, ..upwarden::sandbox::Config::default() };
     let world = World::new().upwork(long).start();
     let all = |_: &World, client: &Client| forget(client, &["upwarden", "upwarden-1", "upwarden-2"]);
-    stopped(&go_round(&world, &all).await, "more than browsers or the proxy in front take");
+    stopped(&go_round(&world, &all).await, "more than browsers or the proxy in front accept");
     world.turn(Duration::from_secs(61));
     // The browser keeps the first piece and drops another.
     let one = |_: &World, client: &Client| forget(client, &["upwarden-1"]);
-    stopped(&go_round(&world, &one).await, "more than browsers or the proxy in front take");
+    stopped(&go_round(&world, &one).await, "more than browsers or the proxy in front accept");
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn a_sign_in_begun_under_a_key_that_is_gone_begins_again_and_stops_at_the_
     }
     let back = old.callback(&client, "/x").await;
     let page = client.through(new.address(0)).navigate(&back).await;
-    assert!(page.status == 400 && page.text().contains("keys changed"), "{}", page.text());
+    assert!(page.status == 400 && page.text().contains("keys have changed"), "{}", page.text());
     // Without any sign-in of its own a browser is not sent anywhere by what nobody of us sealed.
     let page = old.client().through(new.address(0)).navigate(&back).await;
     assert_eq!((page.status.as_u16(), page.header("location")), (400, ""));

@@ -1,6 +1,4 @@
-//! Moments and numbers as a person reads them.
-//!
-//! In: a [`Timestamp`] and now. Out: the three spellings a page needs. It never asks a clock itself.
+//! Times and numbers as a person reads them. It never asks a clock.
 
 use std::time::Duration;
 
@@ -9,31 +7,15 @@ use time::OffsetDateTime;
 
 use crate::clock::Timestamp;
 
-/// One moment, spelt for machines, for people, and from now.
-#[derive(Debug)]
-pub(super) struct Moment {
-    /// RFC 3339, for `<time datetime>`.
-    iso: String,
-    /// `24 November 2026, 02:04 UTC`.
-    text: String,
-    /// `in 13 days`, `2 hours ago`.
-    relative: String,
-}
-
-impl Moment {
-    pub(super) fn new(at: Timestamp, now: Timestamp) -> Self {
-        let iso = at.rfc3339();
-        let text = OffsetDateTime::from_unix_timestamp(at.seconds()).map_or_else(
-            |_| iso.clone(),
-            |d| format!("{} {} {}, {:02}:{:02} UTC", d.day(), d.month(), d.year(), d.hour(), d.minute()),
-        );
-        Self { iso, text, relative: relative(at, now) }
-    }
-
-    /// For a template: `iso`, `text`, `relative`.
-    pub(super) fn value(self) -> Value {
-        context! { iso => self.iso, text => self.text, relative => self.relative }
-    }
+/// For a template: `iso` (RFC 3339, for `<time datetime>`), `text` (`24 November 2026, 02:04 UTC`) and `relative` to now
+/// (`in 13 days`, `2 hours ago`).
+pub(super) fn time(at: Timestamp, now: Timestamp) -> Value {
+    let iso = at.rfc3339();
+    let text = OffsetDateTime::from_unix_timestamp(at.seconds()).map_or_else(
+        |_| iso.clone(),
+        |d| format!("{} {} {}, {:02}:{:02} UTC", d.day(), d.month(), d.year(), d.hour(), d.minute()),
+    );
+    context! { iso, text, relative => relative(at, now) }
 }
 
 fn relative(at: Timestamp, now: Timestamp) -> String {
@@ -44,7 +26,7 @@ fn relative(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// The two-digit truth: minutes under an hour, hours under two days, else days. `None` under a minute.
+/// Minutes under an hour, hours under two days, else days. `None` under a minute.
 fn span(length: Duration) -> Option<String> {
     let minutes = length.as_secs() / 60;
     let (count, unit) = match minutes {
@@ -74,15 +56,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_spelt_for_people() {
+    fn a_time_is_written_for_people_and_for_machines() {
         let now = Timestamp::parse_rfc3339("2026-11-24T02:04:50Z").unwrap();
-        let moment = Moment::new(Timestamp::parse_rfc3339("2026-12-08T02:04:50Z").unwrap(), now);
-        assert_eq!((moment.text.as_str(), moment.relative.as_str()), ("8 December 2026, 02:04 UTC", "in 14 days"));
-        assert_eq!(moment.iso, "2026-12-08T02:04:50Z");
+        let time = time(Timestamp::parse_rfc3339("2026-12-08T02:04:50Z").unwrap(), now);
+        let part = |name| time.get_attr(name).unwrap().to_string();
+        assert_eq!(
+            [part("text"), part("relative"), part("iso")],
+            ["8 December 2026, 02:04 UTC", "in 14 days", "2026-12-08T02:04:50Z"]
+        );
     }
 
     #[test]
-    fn the_distance_from_now_is_told_in_its_largest_unit() {
+    fn the_distance_from_now_is_in_its_largest_unit() {
         let now = Timestamp::from_seconds(1_000_000);
         for (seconds, text) in [
             (30, "in less than a minute"),
@@ -97,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_their_thousands_apart() {
+    fn thousands_are_separated() {
         assert_eq!([0, 999, 40_000, 1_234_567].map(thousands), ["0", "999", "40,000", "1,234,567"]);
     }
 }
