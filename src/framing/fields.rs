@@ -186,14 +186,20 @@ pub(crate) fn forbidden_in_trailers(name: &[u8]) -> bool {
     ];
     const PREFIXES: [&[u8]; 7] =
         [b"access-control-", b"if-", b"proxy-", b"sec-", b"x-forwarded-", b"x-upwarden-", b"x-upwork-"];
-    NAMES.iter().any(|known| reads_as(name, known))
-        || PREFIXES.iter().any(|prefix| name.get(..prefix.len()).is_some_and(|start| reads_as(start, prefix)))
+    NAMES.iter().any(|known| reads_as(name, known)) || PREFIXES.iter().any(|prefix| begins_like(name, prefix))
 }
 
 /// Whether some server takes the field `name` for `known`, which is in lower case.
-fn reads_as(name: &[u8], known: &[u8]) -> bool {
+pub(crate) fn reads_as(name: impl AsRef<[u8]>, known: impl AsRef<[u8]>) -> bool {
+    let (name, known) = (name.as_ref(), known.as_ref());
+    name.len() == known.len() && begins_like(name, known)
+}
+
+/// Whether some server takes the beginning of the field `name` for `prefix`, which is in lower case.
+pub(crate) fn begins_like(name: impl AsRef<[u8]>, prefix: impl AsRef<[u8]>) -> bool {
+    let (name, prefix) = (name.as_ref(), prefix.as_ref());
     let same = |(byte, known): (&u8, &u8)| {
         byte.eq_ignore_ascii_case(known) || (*known == b'-' && !byte.is_ascii_alphanumeric())
     };
-    name.len() == known.len() && name.iter().zip(known).all(same)
+    name.len() >= prefix.len() && name.iter().zip(prefix).all(same)
 }

@@ -17,7 +17,7 @@ mod request;
 mod response;
 
 pub(crate) use bytes::{is_host, is_token};
-pub(crate) use fields::{forbidden_in_trailers, number};
+pub(crate) use fields::{begins_like, forbidden_in_trailers, number, reads_as};
 pub use refusal::Refusal;
 pub use request::{Method, RequestReader};
 pub(crate) use request::{RequestHead, is_served};

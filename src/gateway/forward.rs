@@ -20,7 +20,7 @@ use crate::proxy::headers::{
     strip,
 };
 use crate::proxy::upgrade::Upgrades;
-use crate::proxy::{self, AppHeaders, HostPolicy, Onward};
+use crate::proxy::{self, AppHeaders, AppRequest, HostPolicy};
 use crate::router::Route;
 use crate::session::Session;
 use crate::store::{SessionChange, StoredSession};
@@ -74,7 +74,7 @@ impl Gateway {
         if own_token {
             headers.drop_authorization();
         }
-        origin.tell(&mut headers, &claims);
+        origin.write_to(&mut headers, &claims);
         headers.set(VIA, via);
         shared.tell_app(&mut headers, id, held.as_ref());
         let upgrades = Upgrades {
@@ -86,7 +86,7 @@ impl Gateway {
         };
         // HTTP/1 sends no trailers to who does not ask for them (RFC 9110 section 6.5.1); then none are announced.
         let trailers = client.version > Version::HTTP_11 || headers.as_map().contains_key(TE);
-        let onward = Onward { client, headers, upgrades };
+        let onward = AppRequest { client, headers, upgrades };
         let answer = match proxy::to_app(&self.app, onward, body, |name| shared.owns(name)).await {
             Ok(mut response) => {
                 if !trailers {
@@ -261,8 +261,10 @@ fn app_fault(error: &proxy::Error) -> Fault {
         proxy::Error::Connect(cause) if tls::is_distrust(cause) => Fault::AppUntrusted(causes(error)),
         proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => Fault::AppDown(causes(error)),
         proxy::Error::FirstByteTimeout => Fault::AppSlow,
-        proxy::Error::Client(_) => client_fault(error),
-        proxy::Error::Answer(_) | proxy::Error::Spoilt | proxy::Error::Switched => Fault::AppBroken(causes(error)),
+        proxy::Error::RequestBody(_) => client_fault(error),
+        proxy::Error::Response(_) | proxy::Error::Malformed | proxy::Error::UnexpectedUpgrade => {
+            Fault::AppBroken(causes(error))
+        }
     }
 }
 
@@ -271,12 +273,12 @@ fn api_fault(error: CallError, service: bool) -> Fault {
         CallError::Upstream(error) => match error {
             proxy::Error::NoDescriptor => Fault::Overloaded,
             proxy::Error::FirstByteTimeout => Fault::ApiSlow,
-            proxy::Error::Client(_) => client_fault(&error),
+            proxy::Error::RequestBody(_) => client_fault(&error),
             proxy::Error::Connect(_)
             | proxy::Error::ConnectTimeout
-            | proxy::Error::Answer(_)
-            | proxy::Error::Spoilt
-            | proxy::Error::Switched => Fault::ApiDown(causes(&error)),
+            | proxy::Error::Response(_)
+            | proxy::Error::Malformed
+            | proxy::Error::UnexpectedUpgrade => Fault::ApiDown(causes(&error)),
         },
         CallError::Token(RefreshError::Store(why)) => Fault::StoreDown(why),
         CallError::Token(error) if service => Fault::ServiceDead(error.to_string()),

@@ -16,8 +16,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::guard::Guard;
-use super::inbound::{Answer, Ends, Inbound, LastAnswer};
-use super::io::{Cut, Io};
+use super::inbound::{Answer, CloseConnection, Ends, Inbound};
+use super::io::{Io, ResetFlag};
 use super::permits::Permit;
 use super::rest::{self, Rest};
 use super::traffic::{BodyWatch, Traffic};
@@ -41,7 +41,7 @@ where
 {
     let Terms { limits, metrics, permit, peer } = terms;
     let traffic = Traffic::new(peer.door, metrics);
-    let cut = io.cut.clone();
+    let reset = io.reset.clone();
     let guard = Guard::new(io, limits.clone(), traffic.clone(), permit);
     let drain = peer.drain.clone();
     let service = {
@@ -50,8 +50,8 @@ where
             let (traffic, drain) = (traffic.clone(), peer.drain.clone());
             let (number, refused) = traffic.called();
             // What has neither length nor chunks ends with the connection (RFC 9112 section 6.3).
-            let unframed = (request.version() == Version::HTTP_10).then(|| cut.clone());
-            let (mut request, rest) = inbound(request, number, &limits, (&traffic, &cut));
+            let unframed = (request.version() == Version::HTTP_10).then(|| reset.clone());
+            let (mut request, rest) = inbound(request, number, &limits, (&traffic, &reset));
             if let Some(refused) = refused {
                 request.extensions_mut().insert(refused);
             }
@@ -127,7 +127,8 @@ where
 /// Whether an answer says by itself that nothing follows it: where HTTP/1.0 is told no length, the end of the connection
 /// tells it.
 fn is_last(response: &Response<Body>, http_10: bool) -> bool {
-    response.extensions().get::<LastAnswer>().is_some() || (http_10 && response.body().size_hint().exact().is_none())
+    response.extensions().get::<CloseConnection>().is_some()
+        || (http_10 && response.body().size_hint().exact().is_none())
 }
 
 /// The guard's word for an answer that nobody takes; or the system's, which means the same.
@@ -140,11 +141,11 @@ fn inbound(
     request: Request<Incoming>,
     number: u64,
     limits: &Limits,
-    (traffic, cut): (&Arc<Traffic>, &Cut),
+    (traffic, reset): (&Arc<Traffic>, &ResetFlag),
 ) -> (Request<Body>, Option<Rest>) {
     let (mut parts, body) = request.into_parts();
     if parts.headers.contains_key(UPGRADE) {
-        parts.extensions.insert(cut.clone());
+        parts.extensions.insert(reset.clone());
     }
     if let Some(authority) = parts.uri.authority() {
         // HTTP/1.0 may do without a Host; then the target names it (RFC 9112 section 3.2.2).

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::Refused;
-use super::io::Cut;
+use super::io::ResetFlag;
 use super::streams::Flight;
 use super::traffic::Traffic;
 use crate::body::{Body, Error};
@@ -102,7 +102,7 @@ where
 
 /// In an answer's extensions: nothing can follow it on an HTTP/1 connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LastAnswer;
+pub(crate) struct CloseConnection;
 
 /// An answer's body, which tells when it was taken to its end.
 pub(super) struct Answer {
@@ -112,8 +112,8 @@ pub(super) struct Answer {
 
 /// Who is told.
 pub(super) enum Ends {
-    /// The connection: this answer is no longer in flight. With a [`Cut`] where nothing else tells that it broke off.
-    Http1(Arc<Traffic>, Option<Cut>),
+    /// The connection: this answer is no longer in flight. With a [`ResetFlag`] where nothing else tells that it broke off.
+    Http1(Arc<Traffic>, Option<ResetFlag>),
     /// The stream: taken to its end, or aborted.
     Http2(Flight),
 }
@@ -155,7 +155,7 @@ impl http_body::Body for Answer {
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match (&this.ends, &polled) {
             (Ends::Http2(flight), Poll::Ready(_)) => flight.taken.given(),
-            (Ends::Http1(_, Some(cut)), Poll::Ready(Some(Err(_)))) => cut.cut(),
+            (Ends::Http1(_, Some(reset)), Poll::Ready(Some(Err(_)))) => reset.set(),
             _ => {}
         }
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || (polled.is_ready() && this.body.is_end_stream()) {

@@ -14,16 +14,16 @@ use tokio_rustls::server::TlsStream;
 /// Has a socket end with a reset, where a plain close would say that all is there: an end of input is the end of a body to
 /// an HTTP/1.0 client, and of its half to another protocol. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cut(Arc<AtomicBool>);
+pub(crate) struct ResetFlag(Arc<AtomicBool>);
 
-impl Cut {
+impl ResetFlag {
     /// From now on closing is a reset.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
     /// Whether it is.
-    pub(crate) fn is_cut(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -33,7 +33,7 @@ impl Cut {
 pub(super) struct Io {
     pub(super) seen: Bytes,
     pub(super) socket: Socket,
-    pub(super) cut: Cut,
+    pub(super) reset: ResetFlag,
 }
 
 #[derive(Debug)]
@@ -45,13 +45,13 @@ pub(super) enum Socket {
 
 impl From<Socket> for Io {
     fn from(socket: Socket) -> Self {
-        Self { seen: Bytes::new(), socket, cut: Cut::default() }
+        Self { seen: Bytes::new(), socket, reset: ResetFlag::default() }
     }
 }
 
 impl Drop for Io {
     fn drop(&mut self) {
-        if self.cut.is_cut() {
+        if self.reset.is_set() {
             // A socket that refuses the option is gone already. Under TLS no close_notify goes out, which tells the same
             // (RFC 8446 section 6.1); a Unix socket knows no reset.
             let _ = match &self.socket {

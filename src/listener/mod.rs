@@ -47,8 +47,8 @@ use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Metrics;
 
 pub use bind::{Bound, bind};
-pub(crate) use inbound::LastAnswer;
-pub(crate) use io::Cut;
+pub(crate) use inbound::CloseConnection;
+pub(crate) use io::ResetFlag;
 pub use refused::Refused;
 pub use traffic::BodyWatch;
 

@@ -1,7 +1,6 @@
-//! A fresh connection to an upstream.
+//! New connections to an upstream: with TLS if it has TLS, through an HTTP proxy if one is configured.
 //!
-//! In: where the upstream is. Out: a socket, with TLS where asked, through an HTTP proxy where configured. It never falls
-//! back: an upstream that should speak TLS is not tried without.
+//! It never falls back: an upstream that should speak TLS is not tried without.
 
 use std::future::Future;
 use std::io;
@@ -10,17 +9,41 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-use super::Upstream;
 use crate::tls;
 
-/// Bytes of a proxy's answer to CONNECT that are read.
+/// Limit for a proxy's response to CONNECT.
 const PROXY_HEAD: usize = 8 << 10;
+
+/// Where an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    Tcp {
+        /// Host name or address, IPv6 in brackets.
+        host: String,
+        port: u16,
+        tls: bool,
+    },
+    /// A Unix socket, plain HTTP.
+    Unix(PathBuf),
+}
+
+impl Upstream {
+    /// `Host` for a request to it (RFC 9110 section 7.2): the port only if it is not the scheme's own.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Unix(_) => "localhost".to_owned(),
+            Self::Tcp { host, port: 443, tls: true } | Self::Tcp { host, port: 80, tls: false } => host.clone(),
+            Self::Tcp { host, port, .. } => format!("{host}:{port}"),
+        }
+    }
+}
 
 /// Makes connections to one upstream.
 #[derive(Clone, Debug)]
@@ -44,7 +67,7 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// What takes a fresh socket over, whatever its kind; the handshake of HTTP. After `reset` closing it is a reset.
+/// Takes over a new socket of any kind. After `reset`, closing the socket resets it.
 pub(super) trait Handshake {
     type Output;
     fn over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -55,7 +78,7 @@ pub(super) trait Handshake {
 }
 
 impl Connector {
-    /// For `upstream`; with TLS it trusts `roots`. A `proxy` (http) is asked to CONNECT (RFC 9110 section 9.3.6).
+    /// With TLS it trusts `roots`. A `proxy` (http) is sent CONNECT (RFC 9110 section 9.3.6).
     pub(crate) fn new(upstream: &Upstream, roots: &Arc<ClientConfig>, proxy: Option<Url>) -> Self {
         let target = match upstream {
             Upstream::Tcp { host, port, tls } => {
@@ -74,7 +97,7 @@ impl Connector {
                 stream.set_nodelay(true)?;
                 let Some(config) = tls else { return handshake.over(stream, reset).await };
                 let name = tls::server_name(host).ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::InvalidInput, "the host is no name for a certificate")
+                    io::Error::new(io::ErrorKind::InvalidInput, "the host is not a valid certificate name")
                 })?;
                 let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;
                 handshake.over(stream, |stream| reset(stream.get_ref().0)).await
@@ -93,38 +116,33 @@ impl Connector {
 }
 
 fn reset(stream: &TcpStream) {
-    // A socket that refuses the option is gone already.
+    // A socket that refuses the option is closed already.
     let _ = stream.set_zero_linger();
 }
 
-/// Asks `proxy` to connect on; the stream then belongs to the target.
+/// Opens a tunnel through `proxy`; the stream then belongs to the target.
 async fn tunnel(stream: &mut TcpStream, proxy: &Url, host: &str, port: u16) -> io::Result<()> {
     let mut head = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
     if !proxy.username().is_empty() {
-        let decode = |text: &str| {
-            url::form_urlencoded::parse(format!("x={}", text.replace('+', "%2B")).as_bytes())
-                .next()
-                .map(|(_, value)| value.into_owned())
-                .unwrap_or_default()
-        };
-        let pair = format!("{}:{}", decode(proxy.username()), decode(proxy.password().unwrap_or_default()));
+        let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
+        let pair = format!("{}:{}", decoded(proxy.username()), decoded(proxy.password().unwrap_or_default()));
         head = format!("{head}Proxy-Authorization: Basic {}\r\n", STANDARD.encode(pair));
     }
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).await?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        if answer.len() >= PROXY_HEAD {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the proxy's answer to CONNECT is too long"));
+    let mut response = Vec::new();
+    while !response.ends_with(b"\r\n\r\n") {
+        if response.len() >= PROXY_HEAD {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the proxy's response to CONNECT is too long"));
         }
-        // A byte at a time, since what follows the head is the target's.
-        answer.push(stream.read_u8().await?);
+        // A byte at a time: what follows the head is the target's.
+        response.push(stream.read_u8().await?);
     }
-    let accepted = answer.starts_with(b"HTTP/1.1 2") || answer.starts_with(b"HTTP/1.0 2");
+    let accepted = response.starts_with(b"HTTP/1.1 2") || response.starts_with(b"HTTP/1.0 2");
     if accepted {
         return Ok(());
     }
-    let line = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let line = response.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("the proxy answered CONNECT with: {line}")))
 }

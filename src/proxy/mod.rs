@@ -1,48 +1,32 @@
-//! Requests to an upstream, answers back, bodies streaming both ways.
+//! Sends requests to the app and to Upwork, and streams bodies both ways.
 //!
-//! In: an authorized request as [`AppHeaders`] or [`ApiHeaders`], the only things it takes. Out: the upstream's answer,
-//! cleaned of what ends here. It knows no tokens and no sessions, only an `Authorization` value.
+//! Takes a request's fields only as [`AppHeaders`] or [`ApiHeaders`]; returns the upstream's response without its hop-by-hop
+//! fields. It knows no tokens and no sessions, only an `Authorization` value.
 
 pub(crate) mod client;
 pub(crate) mod connect;
-mod early;
-mod elements;
 pub(crate) mod forwarded;
 pub(crate) mod headers;
 mod pool;
+mod response_guard;
 pub(crate) mod upgrade;
 mod upload;
 pub(crate) mod via;
-mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::body::Body;
-use crate::listener::Cut;
+use crate::listener::ResetFlag;
 pub(crate) use client::{Client, Error};
+pub(crate) use connect::Upstream;
 pub(crate) use headers::{ApiHeaders, AppHeaders};
-use upgrade::{End, Upgrades};
-
-/// Where an upstream is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstream {
-    /// Over TCP.
-    Tcp {
-        /// Host name or address, IPv6 in brackets.
-        host: String,
-        /// Port.
-        port: u16,
-        /// TLS or plain.
-        tls: bool,
-    },
-    /// Over a Unix socket, plain.
-    Unix(PathBuf),
-}
+use upgrade::{Side, Upgrades};
 
 /// What `Host` the app sees: docs/configuration.md "app".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,73 +58,57 @@ pub struct AppConfig {
     pub idle_timeout: Duration,
 }
 
-impl Upstream {
-    /// `Host` for a request to it (RFC 9110 section 7.2): the port only where it is not the scheme's own.
-    pub fn authority(&self) -> String {
-        match self {
-            Self::Unix(_) => "localhost".to_owned(),
-            Self::Tcp { host, port: 443, tls: true } | Self::Tcp { host, port: 80, tls: false } => host.clone(),
-            Self::Tcp { host, port, .. } => format!("{host}:{port}"),
-        }
-    }
-}
-
-/// A client's request on its way to the app.
+/// A client's request to the app.
 #[derive(Debug)]
-pub(crate) struct Onward {
+pub(crate) struct AppRequest {
     /// The request as it came, for its method, target and upgrade.
     pub client: Parts,
-    /// The fields it goes on with.
     pub headers: AppHeaders,
-    /// Takes the two sockets over where both sides switch protocols.
     pub upgrades: Upgrades,
 }
 
-/// Sends a client's request on to the app. `owns` tells our cookies, which the app cannot set, from its own.
+/// Forwards a request to the app. `owns` says which cookies are ours: the app cannot set those.
 pub(crate) async fn to_app(
     app: &Client,
-    onward: Onward,
+    request: AppRequest,
     body: Body,
     owns: impl Fn(&str) -> bool,
 ) -> Result<Response<Body>, Error> {
-    let Onward { mut client, headers, upgrades } = onward;
+    let AppRequest { mut client, headers, upgrades } = request;
     // Both futures are taken before either message moves.
-    let on_client = client.extensions.remove::<hyper::upgrade::OnUpgrade>();
-    let client_cut = client.extensions.remove::<Cut>();
+    let client_upgrade = client.extensions.remove::<hyper::upgrade::OnUpgrade>();
+    let client_reset = client.extensions.remove::<ResetFlag>();
     let mut request = Request::new(body);
-    *request.method_mut() = client.method.clone();
-    *request.uri_mut() = origin_form(client.uri.path_and_query().cloned());
+    *request.method_mut() = client.method;
+    *request.uri_mut() = origin_form(client.uri.into_parts().path_and_query);
     *request.headers_mut() = headers.into_inner();
-    let asked = request.headers().get(http::header::UPGRADE).cloned();
+    let requested = request.headers().get(UPGRADE).cloned();
     let mut response = app.send(request).await?;
-    let protocol = response.headers().get(http::header::UPGRADE).cloned();
-    headers::clean_app_answer(response.headers_mut(), owns);
+    let protocol = response.headers().get(UPGRADE).cloned();
+    headers::clean_app_response(response.headers_mut(), owns);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let app_cut = response.extensions_mut().remove::<Cut>();
-        let on_app = hyper::upgrade::on(&mut response);
-        let offered = asked.zip(protocol).filter(|(asked, protocol)| is_offered(protocol, asked));
-        let (Some(on_client), Some((_, protocol))) = (on_client, offered) else {
-            // An upstream that switches unasked has left HTTP; dropping both ends closes them.
-            return Err(Error::Switched);
+        let app_reset = response.extensions_mut().remove::<ResetFlag>();
+        let app_upgrade = hyper::upgrade::on(&mut response);
+        let accepted = requested.zip(protocol).filter(|(requested, protocol)| is_offered(protocol, requested));
+        let (Some(client_upgrade), Some((_, protocol))) = (client_upgrade, accepted) else {
+            // Dropping both sides closes them.
+            return Err(Error::UnexpectedUpgrade);
         };
         let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-        client::ask_upgrade(response.headers_mut(), protocol);
-        let (client, app) = (End { upgrade: on_client, cut: client_cut }, End { upgrade: on_app, cut: app_cut });
-        upgrades.join(client, app, websocket);
+        headers::request_upgrade(response.headers_mut(), protocol);
+        let client = Side { upgrade: client_upgrade, reset: client_reset };
+        upgrades.join(client, Side { upgrade: app_upgrade, reset: app_reset }, websocket);
     }
     Ok(response)
 }
 
-/// RFC 9110 section 7.8: a server switches to nothing but what the client named. Each may name several.
-fn is_offered(protocol: &HeaderValue, asked: &HeaderValue) -> bool {
-    let names = |value: &HeaderValue| -> Vec<Vec<u8>> {
-        value.as_bytes().split(|byte| *byte == b',').map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
-    };
-    let asked = names(asked);
-    names(protocol).iter().all(|name| !name.is_empty() && asked.contains(name))
+/// RFC 9110 section 7.8: a server switches only to protocols that the client named. Each side may name several.
+fn is_offered(protocol: &HeaderValue, requested: &HeaderValue) -> bool {
+    let offered = |name: &[u8]| headers::tokens(requested).any(|token| token.eq_ignore_ascii_case(name));
+    protocol.as_bytes().split(|byte| *byte == b',').all(|name| offered(name.trim_ascii()))
 }
 
-/// Sends a call on to Upwork.
+/// Sends a call to Upwork.
 pub(crate) async fn to_api(
     api: &Client,
     method: Method,
@@ -153,11 +121,11 @@ pub(crate) async fn to_api(
     *request.uri_mut() = origin_form(Some(target));
     *request.headers_mut() = headers.into_inner();
     let mut response = api.send(request).await?;
-    headers::clean_api_answer(response.headers_mut());
+    headers::clean_api_response(response.headers_mut());
     Ok(response)
 }
 
-/// The target as RFC 9112 section 3.2.1 says, byte for byte as it came.
+/// RFC 9112 section 3.2.1, byte for byte as it came.
 fn origin_form(target: Option<PathAndQuery>) -> Uri {
     target.map_or_else(Uri::default, Uri::from)
 }

@@ -1,7 +1,7 @@
-//! Idle connections of one upstream, and the answers that give them back.
+//! The idle connections of one upstream, and the response bodies that return them.
 //!
-//! In: connections whose answer was read to its end. Out: one that can be used again. A connection on which anything went
-//! wrong, or whose answer was left unread, is never given out again.
+//! A connection comes back once its response was read to the end. One on which anything went wrong, or whose response was
+//! left unread, is never used again.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,140 +16,140 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::response_guard::ConnectionState;
 use super::upload::{IdleTimer, Progress, Upload};
-use super::wire::Told;
 use crate::body::Error;
 use crate::descriptors::Descriptors;
 use crate::recent::lock;
 
-/// Idle connections kept at the most, per upstream and worker.
-const MOST_IDLE: usize = 128;
+/// Per upstream and worker.
+const MAX_IDLE: usize = 128;
 
-/// A connection that can send. Dropped, it is closed at once, whatever is still under way on it.
+/// A connection that can send. Dropping it closes it at once, whatever is still in progress.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct Connection {
     pub(super) sender: SendRequest<Upload>,
-    /// What its reader is told, and tells.
-    pub(super) told: Arc<Told>,
-    /// How long it may lie idle: the upstream's own `Keep-Alive: timeout` less a second, else the default.
-    pub(super) keep: Duration,
-    /// Lets the connection live without a lease.
-    pub(super) release: oneshot::Sender<()>,
+    pub(super) state: Arc<ConnectionState>,
+    /// The upstream's own `Keep-Alive: timeout` less a second, else the default.
+    pub(super) keep_idle: Duration,
+    pub(super) detach: oneshot::Sender<()>,
 }
 
-impl Lease {
-    /// The connection goes on by itself, to its own end.
-    pub(super) fn release(self) {
-        // Nobody listens where the connection has ended already.
-        let _ = self.release.send(());
+impl Connection {
+    /// Lets the connection live on for the protocol it was upgraded to.
+    pub(super) fn detach(self) {
+        // No one receives it if the connection has ended already.
+        let _ = self.detach.send(());
     }
 
-    /// The next request could be written now: the one before was, to its end.
+    /// The request before was written to its end.
     fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 
-    /// Closed, or read something that should not have been there.
-    fn is_spent(&self) -> bool {
-        self.sender.is_closed() || self.told.tainted()
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed() || self.state.is_unusable()
     }
 }
 
 #[derive(Debug)]
 struct Idle {
-    lease: Lease,
+    connection: Connection,
     until: Instant,
 }
 
 impl Idle {
-    fn lives(&self, now: Instant) -> bool {
-        self.until > now && !self.lease.is_spent()
+    fn is_alive(&self, now: Instant) -> bool {
+        self.until > now && !self.connection.is_closed()
     }
 }
 
-/// The idle connections.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     idle: Mutex<VecDeque<Idle>>,
 }
 
 impl Pool {
-    /// Without a connection yet; what lies idle in it is given back when `descriptors` are short.
+    /// An empty pool, which closes idle connections when `descriptors` run short.
     pub(super) fn new(descriptors: &Descriptors) -> Arc<Self> {
         let pool = Arc::new(Self::default());
-        let lent = Arc::downgrade(&pool);
-        descriptors.lend(Box::new(move || lent.upgrade().is_some_and(|pool| pool.give_back())));
+        let idle = Arc::downgrade(&pool);
+        descriptors.lend(Box::new(move || idle.upgrade().is_some_and(|pool| pool.close_oldest())));
         pool
     }
 
-    /// The connection that was used last, if it still lives.
-    pub(super) fn take(&self) -> Option<Lease> {
+    /// The connection used last, if it is still alive.
+    pub(super) fn take(&self) -> Option<Connection> {
         let now = Instant::now();
         let mut idle = lock(&self.idle);
-        while idle.back().is_some_and(|entry| !entry.lives(now)) {
+        while idle.back().is_some_and(|entry| !entry.is_alive(now)) {
             idle.pop_back();
         }
-        // An upstream may answer before it has taken the whole request; behind the rest of it nothing else is sent.
-        let place = idle.iter().rposition(|entry| entry.lives(now) && entry.lease.is_ready())?;
-        idle.remove(place).map(|entry| entry.lease)
+        // An upstream may answer before it has read the whole request; nothing else may be sent behind the rest of it.
+        let place = idle.iter().rposition(|entry| entry.is_alive(now) && entry.connection.is_ready())?;
+        idle.remove(place).map(|entry| entry.connection)
     }
 
-    fn give(&self, lease: Lease) {
-        if lease.is_spent() {
+    fn put_back(&self, connection: Connection) {
+        if connection.is_closed() {
             return;
         }
         let now = Instant::now();
-        let until = now + lease.keep;
+        let until = now + connection.keep_idle;
         let mut idle = lock(&self.idle);
-        // The front has lain longest: what ended there need not wait to be found.
-        while idle.front().is_some_and(|entry| !entry.lives(now)) || idle.len() >= MOST_IDLE {
+        // The longest idle are in front.
+        while idle.front().is_some_and(|entry| !entry.is_alive(now)) || idle.len() >= MAX_IDLE {
             idle.pop_front();
         }
-        idle.push_back(Idle { lease, until });
+        idle.push_back(Idle { connection, until });
     }
 
-    /// Drops the one that has lain longest; whether there was one.
-    pub(super) fn give_back(&self) -> bool {
+    /// Whether there was one.
+    fn close_oldest(&self) -> bool {
         lock(&self.idle).pop_front().is_some()
     }
 
-    /// Drops what has lain too long.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
-        let mut idle = lock(&self.idle);
-        idle.retain(|entry| entry.lives(now));
+        lock(&self.idle).retain(|entry| entry.is_alive(now));
     }
 }
 
-/// An answer's body; gives its connection back at its end.
+/// Puts its connection back into the pool at its end.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: Incoming,
-    lease: Option<Lease>,
+    connection: Option<Connection>,
     pool: Arc<Pool>,
     upload: Arc<Progress>,
     timer: IdleTimer,
 }
 
-impl Answer {
-    pub(super) fn new(body: Incoming, lease: Lease, pool: Arc<Pool>, upload: Arc<Progress>, idle: Duration) -> Self {
-        let mut answer = Self { body, lease: Some(lease), pool, upload, timer: IdleTimer::new(idle) };
-        if answer.body.is_end_stream() {
-            answer.finish();
+impl ResponseBody {
+    pub(super) fn new(
+        body: Incoming,
+        connection: Connection,
+        pool: Arc<Pool>,
+        upload: Arc<Progress>,
+        idle: Duration,
+    ) -> Self {
+        let mut response = Self { body, connection: Some(connection), pool, upload, timer: IdleTimer::new(idle) };
+        if response.body.is_end_stream() {
+            response.finish();
         }
-        answer
+        response
     }
 
     fn finish(&mut self) {
-        // An answer that came before the upload's end leaves the connection in the middle of a request: it is closed, and
+        // A response that came before the upload's end leaves the connection in the middle of a request: it is closed, and
         // nothing more of that request is sent.
-        if let Some(lease) = self.lease.take().filter(|_| self.upload.done()) {
-            self.pool.give(lease);
+        if let Some(connection) = self.connection.take().filter(|_| self.upload.is_done()) {
+            self.pool.put_back(connection);
         }
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -163,7 +163,7 @@ impl http_body::Body for Answer {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.lease = None;
+                self.connection = None;
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(None) => {
@@ -172,8 +172,8 @@ impl http_body::Body for Answer {
             }
             Poll::Pending => {
                 std::task::ready!(self.timer.poll_idle(cx));
-                self.lease = None;
-                Poll::Ready(Some(Err("the upstream's body stood still for too long".into())))
+                self.connection = None;
+                Poll::Ready(Some(Err("the upstream's body stalled for too long".into())))
             }
         }
     }

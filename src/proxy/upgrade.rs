@@ -1,7 +1,6 @@
-//! Upgraded connections: bytes both ways until either side, the session, a silence or the drain ends them.
+//! Upgraded connections: copies bytes both ways until either side, the session, inactivity or the drain ends them.
 //!
-//! In: both upgraded sockets. Out: nothing; the task ends with them. It reads no more of a WebSocket than where its frames
-//! begin, to be able to say goodbye between two of them.
+//! Of a WebSocket it reads only where frames begin, so that it can send a Close frame between two of them.
 
 use std::io;
 use std::sync::Arc;
@@ -16,89 +15,86 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::listener::Cut;
+use crate::listener::ResetFlag;
 use crate::telemetry::metrics::Metrics;
 
 type Socket = TokioIo<Upgraded>;
 
-/// Bytes moved at once, each way.
+/// Bytes copied at once, each way.
 const PIECE: usize = 16 << 10;
 /// RFC 6455 section 7.4.1: a Close frame with 1001, "going away", as a server sends it.
 const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 
-/// What keeps upgraded connections counted, and what ends them.
+/// What counts an upgraded connection, and what ends it.
 #[derive(Clone, Debug)]
 pub(crate) struct Upgrades {
-    /// Counts them; the drain waits for it.
+    /// The drain waits for it.
     pub tracker: TaskTracker,
-    /// The drain.
     pub drain: CancellationToken,
-    /// The session they belong to ended.
+    /// Cancelled when the session ends.
     pub session_end: Option<Arc<CancellationToken>>,
-    /// Nothing moved for so long.
+    /// How long nothing may move.
     pub idle: Duration,
-    /// The gauge.
     pub metrics: Arc<Metrics>,
 }
 
 /// One of the two sockets.
-pub(super) struct End {
+pub(super) struct Side {
     pub(super) upgrade: OnUpgrade,
-    /// Resets it.
-    pub(super) cut: Option<Cut>,
+    pub(super) reset: Option<ResetFlag>,
 }
 
 impl Upgrades {
-    /// Joins the two once both have switched. `websocket` where the frames are known.
-    pub(super) fn join(self, client: End, app: End, websocket: bool) {
+    /// Copies between the two once both have switched.
+    pub(super) fn join(self, client: Side, app: Side, websocket: bool) {
         let tracker = self.tracker.clone();
         tracker.spawn(async move {
-            // Where one of them does not come about, the other is dropped, and so closed.
+            // If one of them fails, the other is dropped and so closed.
             let (Ok(on_client), Ok(on_app)) = tokio::join!(client.upgrade, app.upgrade) else { return };
             let gauge = self.metrics.upgrades().clone();
             gauge.increment(1.0);
             let sockets = (TokioIo::new(on_client), TokioIo::new(on_app));
-            let reset = || [&client.cut, &app.cut].into_iter().flatten().for_each(Cut::cut);
+            let reset = || [&client.reset, &app.reset].into_iter().flatten().for_each(ResetFlag::set);
             self.copy(sockets, websocket, reset).await;
             gauge.decrement(1.0);
         });
     }
 
-    /// Calls `reset` where one side broke off instead of closing: the other is to see no clean end.
+    /// Calls `reset` if one side fails instead of closing: the other must not see a clean end.
     async fn copy(self, (client, app): (Socket, Socket), websocket: bool, reset: impl Fn()) {
         let (client_reader, client_writer) = tokio::io::split(client);
         let (app_reader, app_writer) = tokio::io::split(app);
         let (moved, seen) = watch::channel(Instant::now());
-        let farewell = self.ending();
-        let _over = farewell.clone().drop_guard();
+        let closing = self.closing();
+        let _closed = closing.clone().drop_guard();
         let up = pump(client_reader, app_writer, moved.clone());
-        let down = pump_frames(app_reader, client_writer, moved, websocket.then(Frames::default), farewell.clone());
+        let down = pump_frames(app_reader, client_writer, moved, websocket.then(Frames::default), closing.clone());
         tokio::select! {
-            // Half-close is kept: one direction may end long before the other. A reset is told while both sockets are there.
+            // Half-close is kept: one direction may end long before the other. A reset needs both sockets still open.
             _ = async { tokio::try_join!(up.inspect_err(|_| reset()), down.inspect_err(|_| reset())) } => {}
-            () = silence(seen, self.idle) => {}
-            // What cannot be said politely in time is cut.
-            () = async { farewell.cancelled().await; tokio::time::sleep(Duration::from_secs(5)).await } => {}
+            () = inactive(seen, self.idle) => {}
+            // Without a clean close in time, the connection is cut.
+            () = async { closing.cancelled().await; tokio::time::sleep(Duration::from_secs(5)).await } => {}
         }
     }
 
     /// Cancelled by the drain or by the session's end.
-    fn ending(&self) -> CancellationToken {
-        let ending = self.drain.child_token();
+    fn closing(&self) -> CancellationToken {
+        let closing = self.drain.child_token();
         if let Some(session_end) = self.session_end.clone() {
-            let (on, gone) = (ending.clone(), ending.clone());
+            let (cancel, closed) = (closing.clone(), closing.clone());
             self.tracker.spawn(async move {
                 tokio::select! {
-                    () = session_end.cancelled() => on.cancel(),
-                    () = gone.cancelled() => {}
+                    () = session_end.cancelled() => cancel.cancel(),
+                    () = closed.cancelled() => {}
                 }
             });
         }
-        ending
+        closing
     }
 }
 
-async fn silence(mut seen: watch::Receiver<Instant>, allowed: Duration) {
+async fn inactive(mut seen: watch::Receiver<Instant>, allowed: Duration) {
     loop {
         let last = *seen.borrow_and_update();
         if last.elapsed() >= allowed {
@@ -120,18 +116,18 @@ where
             break;
         }
         moved.send_replace(Instant::now());
-        if pass(&mut to, piece.get(..count).unwrap_or_default()).await.is_err() {
-            // Whether it closed or broke off is seen by reading from it; what it sent before still goes the other way.
+        if forward(&mut to, piece.get(..count).unwrap_or_default()).await.is_err() {
+            // Reading from it shows whether it closed or failed; what it sent before is still forwarded.
             return Ok(());
         }
     }
-    // The other side may be gone already; then there is nobody to tell.
+    // The other side may be closed already.
     let _ = to.shutdown().await;
     Ok(())
 }
 
-/// TLS takes bytes before the socket does: what is not flushed would lie there until something else is written.
-async fn pass<W: AsyncWrite>(to: &mut WriteHalf<W>, bytes: &[u8]) -> io::Result<()> {
+/// TLS buffers bytes: without a flush they would stay there until something else is written.
+async fn forward<W: AsyncWrite>(to: &mut WriteHalf<W>, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes).await?;
     to.flush().await
 }
@@ -141,7 +137,7 @@ async fn pump_frames<R, W>(
     mut to: WriteHalf<W>,
     moved: watch::Sender<Instant>,
     mut frames: Option<Frames>,
-    farewell: CancellationToken,
+    closing: CancellationToken,
 ) -> io::Result<()>
 where
     R: AsyncRead,
@@ -149,8 +145,8 @@ where
 {
     let mut piece = vec![0; PIECE];
     loop {
-        let leaving = farewell.is_cancelled();
-        if leaving && frames.as_ref().is_none_or(Frames::between) {
+        let leaving = closing.is_cancelled();
+        if leaving && frames.as_ref().is_none_or(Frames::is_between) {
             if frames.is_some() {
                 let _ = to.write_all(&GOING_AWAY).await;
             }
@@ -158,7 +154,7 @@ where
         }
         let count = tokio::select! {
             read = from.read(&mut piece) => read?,
-            () = farewell.cancelled(), if !leaving => continue,
+            () = closing.cancelled(), if !leaving => continue,
         };
         if count == 0 {
             break;
@@ -166,9 +162,9 @@ where
         moved.send_replace(Instant::now());
         let bytes = piece.get(..count).unwrap_or_default();
         if let Some(frames) = &mut frames {
-            frames.pass(bytes);
+            frames.read(bytes);
         }
-        if pass(&mut to, bytes).await.is_err() {
+        if forward(&mut to, bytes).await.is_err() {
             return Ok(());
         }
     }
@@ -176,7 +172,7 @@ where
     Ok(())
 }
 
-/// Where in a stream of WebSocket frames one is (RFC 6455 section 5.2).
+/// The position in a stream of WebSocket frames (RFC 6455 section 5.2).
 #[derive(Debug, Default)]
 struct Frames {
     head: Vec<u8>,
@@ -184,11 +180,11 @@ struct Frames {
 }
 
 impl Frames {
-    fn between(&self) -> bool {
+    fn is_between(&self) -> bool {
         self.left == 0 && self.head.is_empty()
     }
 
-    fn pass(&mut self, mut bytes: &[u8]) {
+    fn read(&mut self, mut bytes: &[u8]) {
         while let Some((first, rest)) = bytes.split_first() {
             if self.left > 0 {
                 let skip = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
@@ -198,7 +194,7 @@ impl Frames {
             }
             self.head.push(*first);
             bytes = rest;
-            if let Some(length) = payload(&self.head) {
+            if let Some(length) = payload_length(&self.head) {
                 self.left = length;
                 self.head.clear();
             }
@@ -206,8 +202,8 @@ impl Frames {
     }
 }
 
-/// The payload's length, with its mask where it has one left out, once the head is whole.
-fn payload(head: &[u8]) -> Option<u64> {
+/// The length of the payload once the head, its mask included, is complete.
+fn payload_length(head: &[u8]) -> Option<u64> {
     let second = *head.get(1)?;
     let (extended, mask) = (second & 0x7f, if second & 0x80 == 0 { 0 } else { 4 });
     let length_bytes = match extended {
@@ -227,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frame_boundaries_are_known_however_the_bytes_come() {
+    fn frame_boundaries_are_found_however_the_bytes_arrive() {
         let mut stream = vec![0x81, 0x05];
         stream.extend_from_slice(b"hello");
         stream.extend_from_slice(&[0x82, 126, 0x01, 0x00]);
@@ -237,11 +233,11 @@ mod tests {
         let boundaries = [7, 7 + 4 + 256, 7 + 260 + 8, 7 + 260 + 8 + 2];
         let mut frames = Frames::default();
         for (place, byte) in stream.iter().enumerate() {
-            frames.pass(&[*byte]);
-            assert_eq!(frames.between(), boundaries.contains(&(place + 1)), "after byte {}", place + 1);
+            frames.read(&[*byte]);
+            assert_eq!(frames.is_between(), boundaries.contains(&(place + 1)), "after byte {}", place + 1);
         }
         let mut whole = Frames::default();
-        whole.pass(&stream);
-        assert!(whole.between());
+        whole.read(&stream);
+        assert!(whole.is_between());
     }
 }

@@ -1,7 +1,7 @@
 //! A request's body on its way to an upstream: watched, and held back until it is asked for.
 //!
-//! In: the client's body. Out: the same frames, until the answer makes them pointless; and for whoever waits for the answer,
-//! whether all was sent and when something last moved. It never buffers.
+//! Passes on the client's frames until the response makes them pointless, and records whether all was sent and when
+//! something last moved. It never buffers.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,42 +15,41 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use super::wire::Told;
+use super::response_guard::ConnectionState;
 use crate::body::{Body, Error};
 
-/// How long `Expect: 100-continue` is honoured for an upstream that says nothing (RFC 9110 section 10.1.1: a client does not
-/// wait for ever).
+/// How long to wait for the upstream's 100 (Continue): a client must not wait indefinitely (RFC 9110 section 10.1.1).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
-/// What is known of an upload from outside.
+/// How far an upload is.
 #[derive(Debug)]
 pub(super) struct Progress {
     start: Instant,
     done: AtomicBool,
     failed: AtomicBool,
+    /// More is wanted, and the client has not sent it yet.
     waits: AtomicBool,
+    /// The client's body was asked for.
     begun: AtomicBool,
     last_millis: AtomicU64,
-    go: Notify,
+    proceed: Notify,
 }
 
 impl Progress {
-    pub(super) fn done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// The client's side cut its body.
-    pub(super) fn failed(&self) -> bool {
+    pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// More is wanted, and the client has not sent it yet; how long that may last its door says.
+    /// Its door limits how long that may last.
     pub(super) fn waits_for_client(&self) -> bool {
         self.waits.load(Ordering::Relaxed)
     }
 
-    /// The client's body was asked for.
-    pub(super) fn begun(&self) -> bool {
+    pub(super) fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Relaxed)
     }
 
@@ -58,9 +57,9 @@ impl Progress {
         self.start + Duration::from_millis(self.last_millis.load(Ordering::Relaxed))
     }
 
-    /// The upstream said 100 (Continue).
-    pub(super) fn go_on(&self) {
-        self.go.notify_one();
+    /// The upstream sent 100 (Continue).
+    pub(super) fn proceed(&self) {
+        self.proceed.notify_one();
     }
 
     fn moved(&self) {
@@ -76,12 +75,11 @@ pub(super) struct Upload {
     body: Body,
     progress: Arc<Progress>,
     wait: Option<Wait>,
-    /// The connection it goes out on.
-    told: Option<Arc<Told>>,
+    connection: Option<Arc<ConnectionState>>,
 }
 
 impl Upload {
-    /// With `expect`, the first byte waits for [`Progress::go_on`], or a second.
+    /// With `expect`, the first byte waits for [`Progress::proceed`], at most a second.
     pub(super) fn new(body: Body, expect: bool) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress {
             start: Instant::now(),
@@ -90,27 +88,28 @@ impl Upload {
             waits: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             last_millis: AtomicU64::new(0),
-            go: Notify::new(),
+            proceed: Notify::new(),
         });
         let wait = expect.then(|| {
             let progress = progress.clone();
             Box::pin(async move {
-                // Either way the body may go on.
-                let _ = tokio::time::timeout(CONTINUE_WAIT, progress.go.notified()).await;
+                // Either way the body may be sent.
+                let _ = tokio::time::timeout(CONTINUE_WAIT, progress.proceed.notified()).await;
             }) as Wait
         });
-        (Self { body, progress: progress.clone(), wait, told: None }, progress)
+        (Self { body, progress: progress.clone(), wait, connection: None }, progress)
     }
 
-    /// It goes out on this connection.
-    pub(super) fn on(&mut self, told: Arc<Told>) {
-        self.told = Some(told);
+    pub(super) fn send_on(&mut self, connection: Arc<ConnectionState>) {
+        self.connection = Some(connection);
     }
 
-    /// An upstream that has answered may take what follows for the next request: it has refused a body that was not to come
-    /// without its word (RFC 9110 section 10.1.1), or has answered to the end without having read all.
+    /// An upstream that has answered may read what follows as the next request: it answered instead of 100 (Continue) (RFC
+    /// 9110 section 10.1.1), or completed its response without reading all of the request.
     fn is_unwanted(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.ended() || (self.wait.is_some() && told.answered()))
+        self.connection.as_ref().is_some_and(|connection| {
+            connection.response_complete() || (self.wait.is_some() && connection.head_received())
+        })
     }
 }
 
@@ -120,7 +119,7 @@ impl http_body::Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if self.is_unwanted() {
-            // For ever: the connection is closed at the answer's end, which an error here would cut short.
+            // Forever: the connection is closed at the response's end, which an error here would cut short.
             return Poll::Pending;
         }
         if let Some(wait) = &mut self.wait {
@@ -133,7 +132,7 @@ impl http_body::Body for Upload {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.progress.moved();
-                // After trailers nobody asks for more.
+                // hyper does not poll again after trailers.
                 if frame.is_trailers() || http_body::Body::is_end_stream(&self.body) {
                     self.progress.done.store(true, Ordering::Relaxed);
                 }
@@ -157,7 +156,7 @@ impl http_body::Body for Upload {
     }
 }
 
-/// A timer for the silence between two pieces of a body; armed only while nothing comes.
+/// Limits the silence between two pieces of a body; armed only while nothing comes.
 #[derive(Debug)]
 pub(super) struct IdleTimer {
     allowed: Duration,
@@ -169,12 +168,11 @@ impl IdleTimer {
         Self { allowed, sleep: None }
     }
 
-    /// Something came.
     pub(super) fn moved(&mut self) {
         self.sleep = None;
     }
 
-    /// Nothing came; ready when that has been so for too long.
+    /// Ready when nothing has come for too long.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let allowed = self.allowed;
         self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(allowed))).as_mut().poll(cx)

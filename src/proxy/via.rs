@@ -1,13 +1,11 @@
-//! `Via` (RFC 9110 section 7.6.3): the field that tells who passed a message on, and by which a message that comes round
-//! again is known.
+//! `Via` (RFC 9110 section 7.6.3): says who forwarded a message, and reveals a forwarding loop.
 //!
-//! In: a request's fields and version. Out: the field for the app, or that the request went to the app from here before.
-//! The name in it is this gate's own pseudonym: two upwardens behind one another are no loop.
+//! The name in it is a pseudonym of this process: two upwardens in a row are not a loop.
 
 use http::Version;
 use http::header::{HeaderMap, HeaderValue, VIA};
 
-/// Our name in `Via`, with the field as it is where nobody was before us.
+/// Our name in `Via`, and the whole field for a request that has none.
 #[derive(Debug)]
 pub struct Via {
     name: String,
@@ -15,7 +13,7 @@ pub struct Via {
 }
 
 impl Via {
-    /// By a number that no other gate has.
+    /// `random` tells this process from others.
     pub fn new(random: u64) -> Self {
         let name = format!("upwarden-{random:016x}");
         let alone = ["1.0", "1.1", "2.0"].map(|version| {
@@ -24,13 +22,13 @@ impl Via {
         Self { name, alone }
     }
 
-    /// The request passed here before. Whoever writes our name without that stops their own request only.
+    /// Whether the request was forwarded here before. A client that forges our name stops only its own request.
     pub fn passed(&self, headers: &HeaderMap) -> bool {
         let named = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), self.name.as_bytes()).is_some();
         headers.get_all(VIA).iter().any(named)
     }
 
-    /// What was there, and us, with the version the message was received with. A comment may hold bytes that are no text.
+    /// The field as received, and us, with the version of the received message. A comment may hold bytes that are not text.
     pub fn field(&self, headers: &HeaderMap, version: Version) -> HeaderValue {
         let [old, usual, two] = &self.alone;
         let ours = match version {
@@ -56,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn via_names_the_received_version_and_keeps_what_is_no_text() {
+    fn via_names_the_received_version_and_keeps_bytes_that_are_not_text() {
         let via = Via::new(0xab);
         for (version, ours) in [(Version::HTTP_10, "1.0"), (Version::HTTP_11, "1.1"), (Version::HTTP_2, "2.0")] {
             let expected = format!("1.0 edge (\u{e9}), {ours} upwarden-00000000000000ab");
@@ -66,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_passed_this_gate_has_passed() {
+    fn only_a_request_that_was_forwarded_here_has_passed() {
         let (one, other) = (Via::new(1), Via::new(2));
         let sent =
             map(&["2 edge", "1.1 upwarden", one.field(&map(&[]), Version::HTTP_11).to_str().unwrap(), "1.1 x (y)"]);

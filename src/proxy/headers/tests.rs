@@ -67,7 +67,7 @@ fn identity_fields_and_their_look_alikes_are_dropped() {
 }
 
 #[test]
-fn the_app_gets_its_own_cookies_only() {
+fn the_app_gets_only_its_own_cookies() {
     let client =
         map(&[("cookie", "a=1; __Host-upwarden=secret; b=\"2; c"), ("cookie", " __Host-upwarden=other ; d=é")]);
     let headers = for_app(client).into_inner();
@@ -79,7 +79,7 @@ fn the_app_gets_its_own_cookies_only() {
 }
 
 #[test]
-fn an_upgrade_goes_on_only_as_it_was_asked_for() {
+fn only_a_well_formed_upgrade_is_forwarded() {
     let asked = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
     let headers = for_app(asked).into_inner();
     assert_eq!(headers, map(&[("connection", "upgrade"), ("upgrade", "websocket")]));
@@ -91,7 +91,7 @@ fn an_upgrade_goes_on_only_as_it_was_asked_for() {
 }
 
 #[test]
-fn only_what_is_listed_goes_to_upwork() {
+fn only_listed_fields_go_to_upwork() {
     let caller = map(&[
         ("authorization", "Bearer evil"),
         ("cookie", "a=1"),
@@ -115,7 +115,7 @@ fn only_what_is_listed_goes_to_upwork() {
 }
 
 #[test]
-fn what_upwork_says_to_its_own_browsers_stays_behind() {
+fn what_upwork_tells_browsers_on_its_own_site_is_dropped() {
     let mut answer = map(&[
         ("set-cookie", "a=1"),
         ("set-cookie", "b=2"),
@@ -125,7 +125,7 @@ fn what_upwork_says_to_its_own_browsers_stays_behind() {
         ("x-upwork-error-message", "kept"),
         ("connection", "close"),
     ]);
-    clean_api_answer(&mut answer);
+    clean_api_response(&mut answer);
     let expected = map(&[
         ("x-upwork-error-message", "kept"),
         ("content-security-policy", "default-src 'none'; sandbox"),
@@ -142,7 +142,7 @@ fn the_app_cannot_set_our_cookies() {
         ("set-cookie", " = __Host-upwarden=planted"),
         ("set-cookie", "b=2"),
     ]);
-    clean_app_answer(&mut answer, owns);
+    clean_app_response(&mut answer, owns);
     assert_eq!(answer, map(&[("set-cookie", "a=1"), ("set-cookie", "b=2")]));
 }
 

@@ -232,7 +232,7 @@ pub(crate) fn forwarded(bytes: &[u8]) {
         let origin = Origin::find(Some(peer), true, &client, &trusted);
         assert_eq!(origin.trusted, believed);
         let mut told = AppHeaders::from_client(client.clone(), &RequestCookies::default());
-        origin.tell(&mut told, &Claims::read(&client));
+        origin.write_to(&mut told, &Claims::read(&client));
         told.set(VIA, Via::new(1).field(&client, http::Version::HTTP_11));
         let via = told.as_map().get_all("via").iter().count();
         assert_eq!((told.as_map().get_all("x-forwarded-proto").iter().count(), via), (1, 1));

@@ -1,0 +1,237 @@
+//! Finds the client's address and passes it to the app: `X-Forwarded-*`, `Forwarded` (RFC 7239).
+//!
+//! From the peer's address, its claims and the trusted proxies comes one [`Origin`], which writes the fields for the app.
+//! Claims of an untrusted peer are dropped, never extended (docs/design.md "Forwarded addresses").
+
+mod elements;
+
+use std::net::IpAddr;
+
+use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::uri;
+use ipnet::IpNet;
+
+use super::headers::AppHeaders;
+use crate::framing::{begins_like, is_host, reads_as};
+use elements::{Hop, address, addresses, elements, last};
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const UNKNOWN: &str = "unknown";
+
+/// Whether some app reads the field `name` as a claim about the client. That is the whole family in every spelling, since
+/// apps read more of it than we do (`-Prefix`, `-Uri`, `-Email`, `-Client-Cert` …).
+fn is_claim(name: &str) -> bool {
+    begins_like(name, "x-forwarded-") || reads_as(name, FORWARDED.as_str()) || reads_as(name, "x-real-ip")
+}
+
+/// Where a request came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The socket's other end; `None` on a Unix socket.
+    pub peer: Option<IpAddr>,
+    /// The peer, or the last address that is not a trusted proxy.
+    pub client: Option<IpAddr>,
+    /// `https` or `http`, as the client saw it.
+    pub https: bool,
+    /// The host the client requested, with its port if it named one.
+    pub host: Option<HeaderValue>,
+    /// The port from a trusted proxy's `X-Forwarded-Port`.
+    pub port: Option<u16>,
+    /// The peer is one of `public.trusted_proxies`.
+    pub trusted: bool,
+}
+
+impl Origin {
+    /// Believes `headers` only if the peer is trusted.
+    pub fn find(peer: Option<IpAddr>, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
+        let host = headers.get(HOST).cloned();
+        let peer = peer.map(|peer| peer.to_canonical());
+        let believes = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+        let Some(address) = peer.filter(|peer| believes(*peer)) else {
+            return Self { peer, client: peer, https: tls, host, port: None, trusted: false };
+        };
+        let claims = if has_x_forwarded(headers) {
+            TrustedClaims::from_x_forwarded(headers, address, believes)
+        } else {
+            TrustedClaims::from_forwarded(headers, address, believes)
+        };
+        Self {
+            peer,
+            client: Some(claims.client),
+            https: claims.proto.as_deref().and_then(is_secure).unwrap_or(tls),
+            host: claims
+                .host
+                .filter(|host| is_host(host))
+                .and_then(|host| HeaderValue::from_bytes(&host).ok())
+                .or(host),
+            port: claims.port,
+            trusted: true,
+        }
+    }
+
+    /// Replaces the client's claims by ours.
+    pub fn write_to(&self, headers: &mut AppHeaders, client: &Claims) {
+        let proto = if self.https { "https" } else { "http" };
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let address = self.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let (open, node, close) = match self.peer {
+            Some(IpAddr::V6(_)) => ("\"[", address.as_str(), "]\""),
+            Some(IpAddr::V4(_)) => ("", address.as_str(), ""),
+            None => ("", "unknown", ""),
+        };
+        let mut element = self.before(client.forwarded.as_deref(), 64 + host.len());
+        element.extend(["for=", open, node, close]);
+        if !host.is_empty() {
+            element.push_str(";host=\"");
+            element.extend(host.chars().filter(|c| !matches!(c, '"' | '\\')));
+            element.push('"');
+        }
+        element.extend([";proto=", proto]);
+        let mut addresses = self.before(client.addresses.as_deref(), address.len());
+        addresses.push_str(&address);
+        // A Unix socket has no address; the chain of a trusted proxy stands as it is.
+        let addresses = addresses.trim_end_matches(", ");
+        let addresses = (!addresses.is_empty()).then(|| HeaderValue::from_str(addresses).ok()).flatten();
+        // No honest proxy sends a look-alike (`x_forwarded_for`).
+        let plain = |name: &str| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric());
+        headers.strip_where(|name| is_claim(name) && !(self.trusted && plain(name)));
+        headers.put(&FOR, addresses);
+        headers.put(&FORWARDED, HeaderValue::try_from(element).ok());
+        headers.put(&PROTO, Some(HeaderValue::from_static(proto)));
+        headers.put(&FORWARDED_HOST, self.host.clone());
+        let named = uri::Authority::try_from(host).ok().and_then(|host| host.port_u16());
+        let port = named.or(self.port).unwrap_or(if self.https { 443 } else { 80 });
+        headers.put(&PORT, Some(HeaderValue::from(port)));
+    }
+
+    /// The chain of a trusted peer, ready for one more element, with `room` for it.
+    fn before(&self, chain: Option<&str>, room: usize) -> String {
+        let chain = chain.filter(|_| self.trusted).unwrap_or_default();
+        let mut text = String::with_capacity(chain.len() + 2 + room);
+        text.push_str(chain);
+        if !chain.is_empty() {
+            text.push_str(", ");
+        }
+        text
+    }
+}
+
+/// What a trusted peer says about its client.
+struct TrustedClaims {
+    client: IpAddr,
+    proto: Option<Vec<u8>>,
+    host: Option<Vec<u8>>,
+    port: Option<u16>,
+}
+
+impl TrustedClaims {
+    /// A proxy that writes one of these does not write `Forwarded`, which then comes from someone untrusted.
+    fn from_x_forwarded(headers: &HeaderMap, peer: IpAddr, believes: impl Fn(IpAddr) -> bool) -> Self {
+        let claims = addresses(headers, &FOR).map(|claim| claim.and_then(address));
+        let port = last(headers, &PORT).and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
+        Self {
+            client: nearest(peer, claims, believes).0,
+            proto: last(headers, &PROTO).map(<[u8]>::to_vec),
+            host: last(headers, &FORWARDED_HOST).map(<[u8]>::to_vec),
+            port: port.filter(|port| *port != 0),
+        }
+    }
+
+    /// RFC 7239: each proxy describes its own client in one element, so protocol and host are taken from the element that
+    /// named the client.
+    fn from_forwarded(headers: &HeaderMap, peer: IpAddr, believes: impl Fn(IpAddr) -> bool) -> Self {
+        let mut hops: Vec<Option<Hop>> = hops(headers).collect();
+        let claims = hops.iter().map(|hop| hop.as_ref().and_then(|hop| address(hop.client.as_deref()?)));
+        let (client, at) = nearest(peer, claims, believes);
+        let hop = if at < hops.len() { hops.swap_remove(at) } else { None };
+        let (proto, host) = hop.map(|hop| (hop.proto, hop.host)).unwrap_or_default();
+        Self { client, proto, host, port: None }
+    }
+}
+
+/// The client, and which claim named it: from the right, an address counts while everyone to its right is trusted. An
+/// unreadable one ends the search, and the last readable one is the client: anyone may have written what is further left.
+fn nearest(
+    peer: IpAddr,
+    claims: impl Iterator<Item = Option<IpAddr>>,
+    believes: impl Fn(IpAddr) -> bool,
+) -> (IpAddr, usize) {
+    let (mut client, mut at) = (peer, 0);
+    for (number, claim) in claims.enumerate() {
+        let Some(claim) = claim else { break };
+        (client, at) = (claim, number);
+        if !believes(claim) {
+            break;
+        }
+    }
+    (client, at)
+}
+
+/// A WebSocket's schemes stand for those of the request that opens it (RFC 6455 section 3).
+fn is_secure(proto: &[u8]) -> Option<bool> {
+    let is = |known: &str| proto.eq_ignore_ascii_case(known.as_bytes());
+    if is("https") || is("wss") {
+        Some(true)
+    } else if is("http") || is("ws") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// The chains of the client's own fields, read before they are replaced.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    addresses: Option<String>,
+    forwarded: Option<String>,
+}
+
+impl Claims {
+    /// An element that is not text stays in the chains as `unknown`, so that no app stumbles over it and skips what is
+    /// behind it. Both chains say what the trusted one does: an app may read either, and the other may come from anyone.
+    pub fn read(headers: &HeaderMap) -> Self {
+        if has_x_forwarded(headers) {
+            let nodes = addresses(headers, &FOR).map(|claim| element_of(claim.and_then(address)));
+            let claims = addresses(headers, &FOR).map(|claim| claim.unwrap_or(UNKNOWN));
+            Self { addresses: chain(claims), forwarded: chain(nodes) }
+        } else {
+            let clients = hops(headers).map(|hop| address(hop?.client.as_deref()?));
+            let clients = clients.map(|client| client.map_or_else(|| UNKNOWN.to_owned(), |client| client.to_string()));
+            let elements = elements(headers).map(|element| element.unwrap_or("for=unknown"));
+            Self { addresses: chain(clients), forwarded: chain(elements) }
+        }
+    }
+}
+
+/// Whether a trusted proxy describes its client by `X-Forwarded-*`; then `Forwarded` comes from someone untrusted.
+fn has_x_forwarded(headers: &HeaderMap) -> bool {
+    [FOR, PROTO, FORWARDED_HOST, PORT].iter().any(|name| headers.contains_key(name))
+}
+
+/// The elements of `Forwarded`, each read.
+fn hops(headers: &HeaderMap) -> impl Iterator<Item = Option<Hop>> {
+    elements(headers).map(|element| element.map(Hop::read))
+}
+
+/// RFC 7239 section 6: an IPv6 address stands in brackets and quotes.
+fn element_of(client: Option<IpAddr>) -> String {
+    match client {
+        Some(IpAddr::V4(client)) => format!("for={client}"),
+        Some(IpAddr::V6(client)) => format!("for=\"[{client}]\""),
+        None => "for=unknown".to_owned(),
+    }
+}
+
+/// A chain from left to right, of elements read from right to left.
+fn chain<T: AsRef<str>>(elements: impl Iterator<Item = T>) -> Option<String> {
+    let mut elements: Vec<T> = elements.collect();
+    elements.reverse();
+    let elements: Vec<&str> = elements.iter().map(AsRef::as_ref).collect();
+    (!elements.is_empty()).then(|| elements.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

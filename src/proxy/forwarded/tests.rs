@@ -1,0 +1,160 @@
+use super::*;
+
+fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(*name, HeaderValue::from_str(value).unwrap());
+    }
+    headers
+}
+
+fn forward(peer: &str, fields: &[(&'static str, &str)], trusted: &[&str]) -> (Origin, HeaderMap) {
+    let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+    let client = map(fields);
+    let origin = Origin::find(Some(peer.parse().unwrap()), false, &client, &trusted);
+    let claims = Claims::read(&client);
+    let mut headers = AppHeaders::from_client(client, &crate::cookies::RequestCookies::default());
+    origin.write_to(&mut headers, &claims);
+    (origin, headers.into_inner())
+}
+
+#[test]
+fn claims_of_an_untrusted_peer_are_dropped() {
+    let fields = [
+        ("host", "app.example:8080"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil"),
+        ("x-real-ip", "10.0.0.1"),
+        ("forwarded", "for=10.0.0.1"),
+        ("x_forwarded_for", "10.0.0.1"),
+        ("x-forwarded_proto", "https"),
+        ("x.real.ip", "10.0.0.1"),
+        ("x-forwarded-uri", "/admin"),
+        ("x-forwarded-email", "root@example"),
+        ("x-forwarded-client-cert", "By=x"),
+    ];
+    let (origin, headers) = forward("192.0.2.7", &fields, &["10.0.0.0/8"]);
+    assert_eq!(origin.client, Some("192.0.2.7".parse().unwrap()));
+    assert!(!origin.https);
+    let expected = map(&[
+        ("host", "app.example:8080"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "app.example:8080"),
+        ("x-forwarded-port", "8080"),
+        ("forwarded", "for=192.0.2.7;host=\"app.example:8080\";proto=http"),
+    ]);
+    assert_eq!(headers, expected);
+}
+
+#[test]
+fn claims_of_a_trusted_proxy_are_extended() {
+    let fields = [
+        ("host", "inner"),
+        ("x-forwarded-for", "6.6.6.6, 198.51.100.9"),
+        ("x-forwarded-for", "10.0.0.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "tools.example"),
+        ("x-forwarded-prefix", "/p"),
+        ("x_forwarded_host", "evil"),
+    ];
+    let (origin, headers) = forward("10.0.0.1", &fields, &["10.0.0.0/8"]);
+    assert_eq!(origin.client, Some("198.51.100.9".parse().unwrap()));
+    assert!(origin.https);
+    assert_eq!(origin.host.unwrap(), "tools.example");
+    assert_eq!(headers.get("x-forwarded-for").unwrap(), "6.6.6.6, 198.51.100.9, 10.0.0.2, 10.0.0.1");
+    assert_eq!(headers.get("x-forwarded-port").unwrap(), "443");
+    assert_eq!(headers.get("x-forwarded-prefix").unwrap(), "/p");
+    assert!(!headers.contains_key("x_forwarded_host"));
+}
+
+const PROXY: &[&str] = &["10.0.0.0/8"];
+
+fn client(fields: &[(&'static str, &str)]) -> String {
+    forward("10.0.0.1", fields, PROXY).0.client.unwrap().to_string()
+}
+
+#[test]
+fn forwarded_is_read_only_without_any_x_forwarded_field() {
+    assert_eq!(client(&[("forwarded", "for=\"[2001:db8::1]:99\";proto=https, for=10.0.0.3")]), "2001:db8::1");
+    for (name, value) in [("x-forwarded-for", ""), ("x-forwarded-proto", "http"), ("x-forwarded-host", "a")] {
+        let fields = [(name, value), ("forwarded", "for=6.6.6.6;proto=https;host=evil")];
+        let (origin, _) = forward("10.0.0.1", &fields, PROXY);
+        assert_eq!((client(&fields).as_str(), origin.https), ("10.0.0.1", false), "{name}");
+        assert!(origin.host.is_none_or(|host| host == "a"), "{name}");
+    }
+}
+
+#[test]
+fn both_chains_say_what_was_trusted() {
+    let both = |fields: &[(&'static str, &str)]| {
+        let (_, headers) = forward("10.0.0.1", fields, PROXY);
+        ["x-forwarded-for", "forwarded"].map(|name| headers.get(name).unwrap().to_str().unwrap().to_owned())
+    };
+    let end = "for=10.0.0.1;proto=http";
+    let claims = [("x-forwarded-for", "5.6.7.8, [2001:db8::1]:80, x"), ("forwarded", "for=1.2.3.4")];
+    let expected = format!("for=5.6.7.8, for=\"[2001:db8::1]\", for=unknown, {end}");
+    assert_eq!(both(&claims), ["5.6.7.8, [2001:db8::1]:80, x, 10.0.0.1", expected.as_str()]);
+    let chain = "for=\"[2001:db8::1]:80\", for=_hidden, proto=http, for=5.6.7.8";
+    let expected = "2001:db8::1, unknown, unknown, 5.6.7.8, 10.0.0.1";
+    assert_eq!(both(&[("forwarded", chain)]), [expected.to_owned(), format!("{chain}, {end}")]);
+    assert_eq!(both(&[("x-forwarded-proto", "http"), ("forwarded", "for=1.2.3.4")]), ["10.0.0.1", end]);
+}
+
+#[test]
+fn an_unreadable_claim_ends_the_chain_of_trust_and_nothing_else() {
+    for (value, expected) in [
+        ("1.1.1.1, nonsense, 10.0.0.5", "10.0.0.5"),
+        ("\u{ff}, 203.0.113.9", "203.0.113.9"),
+        ("6.6.6.6, \u{ff}", "10.0.0.1"),
+        ("6.6.6.6, \u{ff}, 10.0.0.5", "10.0.0.5"),
+        (", 203.0.113.9, ,", "203.0.113.9"),
+        ("203.0.113.9:1234", "203.0.113.9"),
+    ] {
+        assert_eq!(client(&[("x-forwarded-for", value), ("forwarded", "for=6.6.6.6")]), expected, "{value}");
+    }
+    assert_eq!(client(&[("x-forwarded-for", "\u{ff}"), ("x-forwarded-for", "203.0.113.9")]), "203.0.113.9");
+    let fields = [("x-forwarded-for", "6.6.6.6, \u{ff}, , 203.0.113.9")];
+    let (_, headers) = forward("10.0.0.1", &fields, PROXY);
+    assert_eq!(headers.get("x-forwarded-for").unwrap(), "6.6.6.6, unknown, 203.0.113.9, 10.0.0.1");
+}
+
+#[test]
+fn forwarded_is_split_outside_of_its_quoted_strings() {
+    for (value, expected) in [
+        ("for=203.0.113.9;by=\"a,b;for=6.6.6.6\"", "203.0.113.9"),
+        ("for=6.6.6.6;x=\"\\\", for=7.7.7.7\", for=203.0.113.9", "203.0.113.9"),
+        ("for=\"x, for=203.0.113.9", "203.0.113.9"),
+        ("for=\"x, for=\"[2001:db8::1]:80\"", "2001:db8::1"),
+        ("for=203.0.113.9, for=unknown", "10.0.0.1"),
+        ("for=6.6.6.6, proto=https", "10.0.0.1"),
+        ("For=\"203.0.113.9\" ; Proto=http", "203.0.113.9"),
+    ] {
+        assert_eq!(client(&[("forwarded", value)]), expected, "{value}");
+    }
+    // A string whose end only one of two readers sees is dropped.
+    for open in ["for=\"x", "for=\"x\\\"", "for=\u{ff}"] {
+        let (_, headers) = forward("10.0.0.1", &[("forwarded", open), ("forwarded", "for=203.0.113.9")], PROXY);
+        let expected = "for=unknown, for=203.0.113.9, for=10.0.0.1;proto=http";
+        assert_eq!(headers.get("forwarded").unwrap(), expected, "{open}");
+    }
+}
+
+#[test]
+fn protocol_host_and_port_are_used_only_if_valid() {
+    let seen = |fields: &[(&'static str, &str)]| {
+        let (origin, headers) = forward("10.0.0.1", fields, PROXY);
+        let host = origin.host.map(|host| host.to_str().unwrap().to_owned()).unwrap_or_default();
+        format!("{} {host} {}", origin.https, headers.get("x-forwarded-port").unwrap().to_str().unwrap())
+    };
+    assert_eq!(seen(&[("x-forwarded-proto", "wss"), ("x-forwarded-host", "a")]), "true a 443");
+    assert_eq!(seen(&[("x-forwarded-proto", "ws"), ("x-forwarded-host", "a")]), "false a 80");
+    assert_eq!(seen(&[("host", "b"), ("x-forwarded-host", "a b\"c")]), "false b 80");
+    assert_eq!(seen(&[("host", "b"), ("x-forwarded-port", "8443")]), "false b 8443");
+    assert_eq!(seen(&[("host", "b:1"), ("x-forwarded-port", "8443")]), "false b:1 1");
+    assert_eq!(seen(&[("host", "b"), ("x-forwarded-port", "0x1")]), "false b 80");
+    let chain = "for=203.0.113.9;proto=https;host=\"shown:8443\", for=10.0.0.2;proto=http;host=inner";
+    assert_eq!(seen(&[("host", "b"), ("forwarded", chain)]), "true shown:8443 8443");
+    assert_eq!(seen(&[("host", "b"), ("forwarded", "proto=https;host=shown")]), "true shown 443");
+}
