@@ -99,21 +99,24 @@ pub mod testing {
         }
     }
     pub mod oauth {
-        pub use crate::oauth::{Config, Grant, Outbound, ServiceConfig, ServiceGrant};
+        pub use crate::oauth::{Config, Dependencies, Grant, Outbound, Response, ServiceConfig, ServiceGrant};
         pub mod callback {
-            pub use crate::oauth::callback::{Brought, Browser, Callback, CallbackError};
+            pub use crate::oauth::callback::{Authorization, Callback, CallbackError};
         }
         pub mod login {
-            pub use crate::oauth::login::{Login, LoginJars, State};
+            pub use crate::oauth::login::{Login, State};
+        }
+        pub mod login_cookies {
+            pub use crate::oauth::login_cookies::{BrowserLogins, LoginJars, PendingLogin};
         }
         pub mod refresh {
-            pub use crate::oauth::refresh::{Keeping, Need, RefreshError, Refresher};
+            pub use crate::oauth::refresh::{RefreshError, Refresher};
         }
         pub mod service {
-            pub use crate::oauth::service::{Parts, Service};
+            pub use crate::oauth::service::ServiceIdentity;
         }
         pub mod token {
-            pub use crate::oauth::token::{Answer, Asked, TokenError, read};
+            pub use crate::oauth::token::{Client, TokenError, TokenGrant, TokenRequest};
         }
         pub mod upwork {
             pub use crate::oauth::upwork::Upwork;
@@ -153,7 +156,7 @@ pub mod testing {
         pub use crate::sample_app::{Config, SampleApp, run};
     }
     pub mod seal {
-        pub use crate::seal::{Key, Keyring, Purpose, Ring, random};
+        pub use crate::seal::{Key, Keyring, Purpose, SharedKeyring, random};
     }
     pub mod secret {
         pub use crate::secret::Secret;

@@ -19,8 +19,8 @@ use url::Url;
 use crate::body::Body;
 use crate::descriptors::Descriptors;
 use crate::oauth::Outbound;
-use crate::oauth::refresh::{Need, RefreshError, Refresher};
-use crate::oauth::service::Service;
+use crate::oauth::refresh::{RefreshError, Refresher};
+use crate::oauth::service::ServiceIdentity;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{self, ApiHeaders, Client, Upstream};
@@ -77,7 +77,7 @@ pub(crate) enum Caller {
     /// A person's.
     Session(StoredSession),
     /// The service identity's.
-    Service(Arc<Service>),
+    Service(Arc<ServiceIdentity>),
 }
 
 impl Caller {
@@ -220,7 +220,7 @@ impl Broker {
     /// came and never touches the session (docs/design.md "Classifying answers").
     pub(crate) async fn call(&self, head: Parts, body: Body, target: &ApiTarget, caller: Caller) -> Outcome {
         let headers = ApiHeaders::from_caller(&head.headers, &self.user_agent, self.organization.as_ref());
-        let (first, change) = match self.token(&caller, Need::Due, None).await {
+        let (first, change) = match self.token(&caller, None).await {
             Ok(found) => found,
             Err(error) => return Outcome::failed(error, &caller),
         };
@@ -234,7 +234,7 @@ impl Broker {
             (Caller::Session(_), SessionChange::Replace(fresh)) => Caller::Session(fresh.clone()),
             (caller, _) => caller,
         };
-        let (second, later) = match self.token(&caller, Need::Rejected, Some(&first)).await {
+        let (second, later) = match self.token(&caller, Some(&first)).await {
             Ok(found) => found,
             // Without anything to refresh with, the API's own word is the best there is.
             Err(RefreshError::Revoked) if !caller.renews() => {
@@ -255,13 +255,12 @@ impl Broker {
     async fn token(
         &self,
         caller: &Caller,
-        need: Need,
         rejected: Option<&AccessToken>,
     ) -> Result<(AccessToken, SessionChange), RefreshError> {
         match caller {
-            Caller::Service(service) => Ok((service.token(rejected.cloned()).await?, SessionChange::Keep)),
+            Caller::Service(service) => Ok((service.token(rejected).await?, SessionChange::Keep)),
             Caller::Session(held) => {
-                let fresh = self.refresher.fresh(held.clone(), need).await?;
+                let fresh = self.refresher.fresh(held.clone(), rejected).await?;
                 let token = fresh.session.tokens.access.clone();
                 let same = Arc::ptr_eq(&fresh.session, &held.session);
                 Ok((token, if same { SessionChange::Keep } else { SessionChange::Replace(fresh) }))

@@ -15,7 +15,7 @@ use crate::listener::Bound;
 use crate::pages::curl::{Neighbour, at_neighbour};
 use crate::sample_app::{self, SampleApp};
 use crate::sandbox::{self, Sandbox};
-use crate::seal::{Key, random};
+use crate::seal::{Key, random_id};
 use crate::server::Doors;
 use crate::telemetry;
 
@@ -71,8 +71,7 @@ async fn run(config: Config, sockets: Sockets, shutdown: CancellationToken) -> R
 /// The configuration that somebody would write for this, read and checked like any other.
 fn configuration(sockets: &Sockets) -> Result<Config, Failure> {
     let sandbox = format!("http://{}", address(&sockets.sandbox)?);
-    let [id, secret] = [random(), random()].map(|number| number.map_err(failed).map(u128::from_ne_bytes));
-    let (id, secret) = (format!("{:032x}", id?), format!("{:032x}", secret?));
+    let (id, secret) = (random_id().map_err(failed)?, random_id().map_err(failed)?);
     let settings = [
         ("public_url", format!("http://{}", address(&sockets.public)?)),
         ("public.listen", address(&sockets.public)?.to_string()),

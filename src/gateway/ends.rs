@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::clock::Timestamp;
-use crate::oauth::refresh::{Need, RefreshError};
+use crate::oauth::refresh::RefreshError;
 use crate::recent::lock;
 use crate::session::Session;
 use crate::store::{SessionChange, StoredSession};
@@ -223,7 +223,7 @@ impl Shared {
         let open = open();
         let waits = !open && !self.ends.in_vain.lately(&session.id, now);
         let patience = if waits { TOKEN_WAIT } else { Duration::ZERO };
-        match tokio::time::timeout(patience, self.refresher.fresh(held.clone(), Need::Due)).await.ok() {
+        match tokio::time::timeout(patience, self.refresher.fresh(held.clone(), None)).await.ok() {
             Some(Ok(fresh)) if !Arc::ptr_eq(&fresh.session, session) => {
                 return (Some(fresh.clone()), SessionChange::Replace(fresh));
             }
@@ -232,7 +232,7 @@ impl Shared {
             None if open && needed => return (None, SessionChange::Keep),
             None
             | Some(
-                Ok(_) | Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable { .. }),
+                Ok(_) | Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable(_)),
             ) => {}
         }
         if waits {

@@ -11,8 +11,8 @@ use super::{Answer, Ask, Gateway, Shared, answer, reading};
 use crate::body::Body;
 use crate::broker::{ApiTarget, CallError, Caller, TargetError};
 use crate::listener::{BodyWatch, Peer, Refused};
-use crate::oauth::Grant;
 use crate::oauth::refresh::RefreshError;
+use crate::oauth::{Grant, Unavailable};
 use crate::policy::{Decision, Target};
 use crate::proxy::forwarded::Claims;
 use crate::proxy::headers::{
@@ -280,10 +280,10 @@ fn api_fault(error: CallError, service: bool) -> Fault {
             | proxy::Error::Malformed
             | proxy::Error::UnexpectedUpgrade => Fault::ApiDown(causes(&error)),
         },
-        CallError::Token(RefreshError::Store(why)) => Fault::StoreDown(why),
+        CallError::Token(RefreshError::Store(error)) => Fault::StoreDown(error.to_string()),
         CallError::Token(error) if service => Fault::ServiceDead(error.to_string()),
-        CallError::Token(RefreshError::Unavailable { why, retry_after }) => {
-            Fault::RefreshUnavailable { why, retry_after }
+        CallError::Token(RefreshError::Unavailable(Unavailable { reason, retry_after, .. })) => {
+            Fault::RefreshUnavailable { why: reason, retry_after }
         }
         CallError::Token(RefreshError::Misconfigured(why)) => Fault::RefreshUnavailable { why, retry_after: None },
         CallError::Token(RefreshError::Revoked) => Fault::SignInRequired { sent: false },

@@ -19,8 +19,8 @@ use super::sign_in::same_authority;
 use super::{Answer, Ask, Shared};
 use crate::clock::Timestamp;
 use crate::cookies::{Jar, RequestCookies};
-use crate::oauth::callback::StateFault;
-use crate::oauth::login::{MOST_FAILURES, State};
+use crate::oauth::callback::StateError;
+use crate::oauth::login::{MAX_FAILURES, State};
 use crate::pages::texts::Loop;
 use crate::policy::Decision;
 use crate::router::ReturnTo;
@@ -186,7 +186,7 @@ impl Shared {
 
     /// Why this browser is not sent to sign in once more, where the last three did not hold.
     pub(super) fn going_round(&self, ask: &Ask, held: Option<&StoredSession>) -> Option<Loop> {
-        let tries = self.tries(&ask.cookies).filter(|tries| tries.count >= MOST_FAILURES)?;
+        let tries = self.tries(&ask.cookies).filter(|tries| tries.count >= MAX_FAILURES)?;
         Some(self.wrong_place(ask).unwrap_or_else(|| self.lost(ask, held, tries)))
     }
 
@@ -204,7 +204,7 @@ impl Shared {
             // Pieces without the others were dropped on the way.
             return if shown || tries.bytes > BIG { Loop::CookieTooBig(tries.bytes) } else { Loop::CookieLost };
         }
-        let ring = self.ring.now();
+        let ring = self.ring.load();
         let opened = values.iter().find_map(|value| ring.open(Purpose::Session, value));
         match opened.map(|opened| Session::from_bytes(&opened.bytes)) {
             None => Loop::KeyChanged,
@@ -217,18 +217,20 @@ impl Shared {
     }
 
     /// What is measured of a callback that no sign-in of the browser fits (docs/sessions.md "Sign-in loops").
-    pub(super) fn loop_cause(&self, ask: &Ask, state: &State, fault: Option<StateFault>) -> Loop {
+    pub(super) fn loop_cause(&self, ask: &Ask, state: &State, fault: Option<StateError>) -> Loop {
         if let Some(cause) = self.wrong_place(ask) {
             return cause;
         }
         let bytes = ask.cookies.field_length();
         match fault {
-            Some(StateFault::NoCookie) => Loop::CookieLost,
-            Some(StateFault::OtherCookie) if bytes > BIG_FIELD => Loop::CookieTooBig(bytes),
-            Some(StateFault::OtherCookie) if self.logins.foreign(&self.ring.now(), &ask.cookies) => Loop::KeyChanged,
+            Some(StateError::NoCookie) => Loop::CookieLost,
+            Some(StateError::OtherCookie) if bytes > BIG_FIELD => Loop::CookieTooBig(bytes),
+            Some(StateError::OtherCookie) if self.logins.has_unknown_key(&self.ring.load(), &ask.cookies) => {
+                Loop::KeyChanged
+            }
             // Nobody is that slow three times.
-            Some(StateFault::Stale) => clock(self.clock.now().since(state.began_at()).as_secs()),
-            Some(StateFault::OtherCookie) | None => Loop::Unknown,
+            Some(StateError::Expired) => clock(self.clock.now().since(state.began_at()).as_secs()),
+            Some(StateError::OtherCookie) | None => Loop::Unknown,
         }
     }
 
@@ -245,12 +247,12 @@ impl Shared {
     /// A callback whose state does not open here. Where the browser has a sign-in under way that does not open either, the
     /// key was changed meanwhile, or replicas have different ones: it begins again by itself (docs/design.md "Keys"), counted. What nobody of us sealed begins nothing.
     pub(super) fn sealed_by_others(&self, ask: &Ask) -> Answer {
-        if !self.logins.foreign(&self.ring.now(), &ask.cookies) {
+        if !self.logins.has_unknown_key(&self.ring.load(), &ask.cookies) {
             return self.bad_state(ask);
         }
         let count = self.tries(&ask.cookies).map_or(1, |tries| tries.count.saturating_add(1));
         let lines = self.count(ask, count, 0);
-        let mut answer = if count >= MOST_FAILURES {
+        let mut answer = if count >= MAX_FAILURES {
             self.metrics.sign_in(SignIn::Looping);
             self.fault(ask, &Fault::Looped(Loop::KeyChanged))
         } else {

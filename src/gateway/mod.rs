@@ -36,9 +36,9 @@ use crate::broker::Broker;
 use crate::clock::SharedClock;
 use crate::cookies::{Jar, RequestCookies};
 use crate::listener::{Peer, Refused};
-use crate::oauth::login::LoginJars;
+use crate::oauth::login_cookies::LoginJars;
 use crate::oauth::refresh::Refresher;
-use crate::oauth::service::Service;
+use crate::oauth::service::ServiceIdentity;
 use crate::oauth::upwork::Upwork;
 use crate::policy::{self, Access, Credential, Decision, Facts, Site, Target};
 use crate::proxy::forwarded::Origin;
@@ -46,7 +46,7 @@ use crate::proxy::headers::{REQUEST_ID, strip};
 use crate::proxy::via::Via;
 use crate::proxy::{AppConfig, Client};
 use crate::router::{self, ReturnTo, Route};
-use crate::seal::Ring;
+use crate::seal::SharedKeyring;
 use crate::secret::Secret;
 use crate::session;
 use crate::store::{SessionChange, Store, StoredSession};
@@ -102,12 +102,12 @@ pub(crate) struct Shared {
     tries: Jar,
     entered: loops::Entered,
     entries: entries::Entries,
-    ring: Ring,
+    ring: SharedKeyring,
     store: Store,
     access: Arc<ArcSwap<Access>>,
     upwork: Arc<Upwork>,
     refresher: Arc<Refresher>,
-    service: Option<Arc<Service>>,
+    service: Option<Arc<ServiceIdentity>>,
     metrics: Arc<Metrics>,
     clock: SharedClock,
     sign_ins: SignIns,
@@ -134,7 +134,7 @@ pub(crate) struct Needs {
     /// The path of `upwork.graphql_url`.
     pub graphql_path: String,
     /// Keys.
-    pub ring: Ring,
+    pub ring: SharedKeyring,
     /// Sessions.
     pub store: Store,
     /// Access rules, as a reload replaces them.
@@ -144,7 +144,7 @@ pub(crate) struct Needs {
     /// Fresh tokens.
     pub refresher: Arc<Refresher>,
     /// The service identity.
-    pub service: Option<Arc<Service>>,
+    pub service: Option<Arc<ServiceIdentity>>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Time.

@@ -18,9 +18,11 @@ use super::{Answer, Ask, Gateway, Shared, answer, shown_as};
 use crate::body::Body;
 use crate::cookies::RequestCookies;
 use crate::oauth::Grant;
-use crate::oauth::callback::{Brought, Browser, Callback, CallbackError, StateFault};
-use crate::oauth::login::{Login, MOST_FAILURES, State};
+use crate::oauth::callback::{Authorization, Callback, CallbackError, StateError};
+use crate::oauth::login::{Login, MAX_FAILURES, State};
+use crate::oauth::login_cookies::PendingLogin;
 use crate::oauth::token::TokenGrant;
+use crate::oauth::upwork::UserInfo;
 use crate::pages::{self, Frame};
 use crate::policy::Site;
 use crate::router::ReturnTo;
@@ -34,8 +36,8 @@ const MARKER: &str = "upwarden_host=1";
 const FORM: usize = 128 << 10;
 const TOO_LONG: &str = "What came back from Upwork broke off, or is longer than any token.";
 
-/// What a checked callback brought, good or bad.
-type Brings = Result<Brought, CallbackError>;
+/// How a checked callback ends its sign-in.
+type Outcome = Result<Authorization, CallbackError>;
 
 /// A target without the marker that a redirect to `public_url` leaves at its end.
 pub(super) fn without_marker(target: &str) -> &str {
@@ -59,19 +61,19 @@ impl Shared {
         {
             return self.fault(ask, &Fault::TooManySignIns);
         }
-        let ring = self.ring.now();
-        let under_way = self.logins.open(&ring, &ask.cookies, now);
+        let ring = self.ring.load();
+        let pending = self.logins.open(&ring, &ask.cookies, now).pending;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let begun = match Login::begin(self.upwork.config(), &ring, place, failures, now) {
-            Ok(begun) => begun,
+        let request = match Login::begin(self.upwork.config(), &ring, place, failures, now) {
+            Ok(request) => request,
             Err(error) => return self.fault(ask, &Fault::Internal(error.to_string())),
         };
-        let lines = match self.logins.set(&begun.cookie, &under_way, turn, &ask.cookies) {
+        let lines = match self.logins.set(&request.cookie, &pending, turn, &ask.cookies) {
             Ok(lines) => lines,
             Err(error) => return self.fault(ask, &Fault::SessionTooLarge(error.bytes)),
         };
         self.metrics.sign_in(SignIn::Started);
-        let mut response = answer::see_other(&begun.location);
+        let mut response = answer::see_other(&request.url);
         for line in lines {
             response.headers_mut().append(SET_COOKIE, line);
         }
@@ -144,27 +146,22 @@ impl Gateway {
         };
         let Ok(callback) = Callback::parse(&text) else { return shared.bad_state(&ask) };
         // No token in an address (RFC 9700 section 4.3.2): the fragment page posts it.
-        if ask.head.method == Method::GET && callback.brings_token() {
+        if ask.head.method == Method::GET && callback.has_token() {
             return shared.bad_state(&ask);
         }
-        let (ring, now) = (shared.ring.now(), shared.clock.now());
+        let (ring, now) = (shared.ring.load(), shared.clock.now());
         let state = callback.state(&ring);
-        let cookies = &ask.cookies;
-        let browser =
-            Browser { under_way: shared.logins.open(&ring, cookies, now), cookies: shared.logins.any(cookies) };
+        let browser = shared.logins.open(&ring, &ask.cookies, now);
         let issuer = shared.upwork.config().issuer.as_deref();
         match callback.verify(state.as_ref(), &browser, issuer, now) {
-            Ok(verified) => {
-                let ((place, login), brought) = (verified.login.clone(), verified.brought);
-                self.finish(Arc::new(ask), place, login, brought).await
-            }
+            Ok(verified) => self.finish(Arc::new(ask), verified.login.clone(), verified.outcome).await,
             Err(CallbackError::BadState(fault)) => self.stale(&ask, state, fault).await,
             Err(error) => self.stateless(&ask, error.into()).await,
         }
     }
 
     /// A callback without a sign-in of this browser: a live session is left as it is; else one fresh sign-in, counted.
-    async fn stale(&self, ask: &Ask, state: Option<State>, fault: Option<StateFault>) -> Answer {
+    async fn stale(&self, ask: &Ask, state: Option<State>, fault: Option<StateError>) -> Answer {
         let shared = &self.shared;
         shared.metrics.sign_in(SignIn::BadState);
         if let Some(answer) = self.signed_in_already(ask).await {
@@ -172,7 +169,7 @@ impl Gateway {
         }
         let Some(state) = state else { return shared.sealed_by_others(ask) };
         let failures = state.failures.saturating_add(1);
-        if failures >= MOST_FAILURES {
+        if failures >= MAX_FAILURES {
             shared.metrics.sign_in(SignIn::Looping);
             return shared.fault(ask, &Fault::Looped(shared.loop_cause(ask, &state, fault)));
         }
@@ -198,15 +195,15 @@ impl Gateway {
     }
 
     /// State checked: redeem, ask who it is, hold the access rules against it, keep the session.
-    async fn finish(&self, ask: Arc<Ask>, place: usize, login: Login, brought: Brings) -> Answer {
-        let shared = &self.shared;
+    async fn finish(&self, ask: Arc<Ask>, pending: PendingLogin, outcome: Outcome) -> Answer {
+        let (shared, PendingLogin { slot, login }) = (&self.shared, pending);
         // Before the code is redeemed: the sign-in and its cookie stay, so that the same address works once the store is back.
         if let Err(error) = shared.store.ready().await {
             return shared.fault_of_sign_in(&ask, &Fault::StoreDown(error.to_string()), &login);
         }
         let (gateway, asked) = (self.clone(), ask.clone());
         let work = async move {
-            let session = gateway.sign_in(brought).await.inspect_err(|fault| gateway.shared.count_failed(fault))?;
+            let session = gateway.sign_in(outcome).await.inspect_err(|fault| gateway.shared.count_failed(fault))?;
             gateway.enter(&asked, session).await
         };
         let mut answer = match shared.entries.once(login.id(), shared.clock.now(), work).await {
@@ -220,30 +217,32 @@ impl Gateway {
             Err(fault) => shared.fault_of_sign_in(&ask, &fault, &login),
         };
         // This sign-in is over, whichever way it went; the others under way stay.
-        for line in shared.logins.jar(place).map(|jar| jar.clear(&RequestCookies::default())).unwrap_or_default() {
+        for line in shared.logins.jar(slot).map(|jar| jar.clear(&RequestCookies::default())).unwrap_or_default() {
             answer.response.headers_mut().append(SET_COOKIE, line);
         }
         answer
     }
 
-    async fn sign_in(&self, brought: Brings) -> Result<Session, Fault> {
+    async fn sign_in(&self, outcome: Outcome) -> Result<Session, Fault> {
         let shared = &self.shared;
         let implicit = shared.upwork.config().grant == Grant::Implicit;
         let now = shared.clock.now();
-        let (tokens, grant) = match brought {
-            Ok(Brought::Code(code)) if !implicit => (shared.upwork.tokens(TokenGrant::Code(&code)).await?, Grant::Code),
-            Ok(Brought::Token(token)) if implicit => {
+        let (tokens, grant) = match outcome {
+            Ok(Authorization::Code(code)) if !implicit => {
+                (shared.upwork.tokens(TokenGrant::Code(&code)).await?, Grant::Code)
+            }
+            Ok(Authorization::Token(token)) if implicit => {
                 let expires_at = now.plus(token.lifetime);
                 (Tokens { access: token.token, refresh: None, issued_at: now, expires_at }, Grant::Implicit)
             }
-            Ok(Brought::Code(_) | Brought::Token(_)) => return Err(Fault::BadState),
+            Ok(Authorization::Code(_) | Authorization::Token(_)) => return Err(Fault::BadState),
             Err(error) => return Err(error.into()),
         };
         // Such a session would be over as it begins, and the next request would begin a sign-in.
         if tokens.refresh.is_none() && tokens.expires_at <= now {
             return Err(Fault::nonsense("a token that had ended when it came, and none to refresh it with".to_owned()));
         }
-        let (user, organization) = shared.upwork.who_am_i(&tokens.access).await?;
+        let UserInfo { user, organization } = shared.upwork.user_info(&tokens.access).await?;
         let admitted =
             shared.access.load().admits(&user.id, organization.as_ref().map(|organization| organization.id.as_str()));
         if !admitted {
@@ -254,8 +253,7 @@ impl Gateway {
             }
             return Err(Fault::NotAdmitted { shown, id });
         }
-        let id: [u8; 16] = crate::seal::random().map_err(|error| Fault::Internal(error.to_string()))?;
-        let id = format!("{:032x}", u128::from_be_bytes(id));
+        let id = crate::seal::random_id().map_err(|error| Fault::Internal(error.to_string()))?;
         Ok(Session { id, user, organization, grant, tokens, began_at: shared.clock.now(), refreshed: None })
     }
 

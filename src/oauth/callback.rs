@@ -1,23 +1,23 @@
-//! What Upwork sends the browser back with.
+//! The authorization response: what Upwork sends the browser back with.
 //!
-//! In: the callback's query (or the fragment page's form), and the sign-ins the browser has under way. Out: a
-//! [`VerifiedCode`], which nothing else makes and the token endpoint demands: a code cannot be redeemed before its state was
-//! checked (docs/design.md "The callback").
+//! A response is checked against the browser's pending sign-ins before anything in it is used. Only [`Callback::verify`]
+//! makes a [`VerifiedCode`], and the token endpoint demands one: a code cannot be redeemed before its `state` was checked
+//! (docs/design.md "The callback").
 
 use std::borrow::Cow;
-
 use std::time::Duration;
 
 use super::login::{Login, State};
-use super::token::{PASSING, lifetime, quoted};
+use super::login_cookies::{BrowserLogins, PendingLogin};
+use super::response::{OAuthError, is_transient, lifetime, quote};
 use crate::clock::Timestamp;
 use crate::seal::Keyring;
 use crate::session::tokens::AccessToken;
 
 /// Bytes of one parameter that are read.
-const LONGEST: usize = 16 << 10;
-/// A fragment's token lives so long where nothing says it.
-const UNSAID: Duration = Duration::from_hours(1);
+const MAX_PARAMETER: usize = 16 << 10;
+/// The lifetime of a fragment's token without `expires_in`.
+const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
 
 /// The parameters (RFC 6749 sections 4.1.2, 4.1.2.1 and 4.2.2, RFC 9207), each at most once.
 #[derive(Clone, Default)]
@@ -30,8 +30,8 @@ pub struct Callback {
     access_token: Option<String>,
     token_type: Option<String>,
     expires_in: Option<String>,
-    /// One of them was longer than is read, and is left out.
-    over_long: bool,
+    /// One of them was too long, and is left out.
+    too_long: bool,
 }
 
 impl std::fmt::Debug for Callback {
@@ -40,85 +40,85 @@ impl std::fmt::Debug for Callback {
     }
 }
 
-/// Why a callback is of no use.
+/// Why a callback cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
-    /// A parameter twice, or `code` beside `error`: nobody honest sends that.
+    /// A parameter twice, or `code` beside `error`, which no authorization server sends.
     #[error("the callback's parameters contradict each other")]
     Malformed,
-    /// No `state`, one that is not ours, or one that no sign-in of this browser knows.
+    /// There is no `state`, it is not ours (`None`), or it is not usable.
     #[error("the state is not one of this browser's sign-ins")]
-    BadState(Option<StateFault>),
+    BadState(Option<StateError>),
     /// An error of Upwork's (RFC 6749 section 4.1.2.1).
-    #[error("Upwork answered with {0}")]
-    Refused(Refusal),
-    /// The same without any `state`: whose sign-in it ends cannot be told.
-    #[error("Upwork answered without a state, and with {0}")]
-    Stateless(Refusal),
+    #[error("Upwork answered with the error {0}")]
+    Denied(AuthorizationError),
+    /// An error without any `state`, so it is unknown which sign-in it ends.
+    #[error("Upwork answered without a state, and with the error {0}")]
+    DeniedWithoutState(AuthorizationError),
     /// `iss` is not the configured issuer (RFC 9207 section 2.4).
     #[error("the callback's {0}")]
     WrongIssuer(String),
     /// A code or token that cannot be one.
     #[error("the callback brought {0}")]
-    Unusable(&'static str),
+    Invalid(&'static str),
     /// Neither a code nor an error.
     #[error("the callback brought no code")]
-    Nothing,
+    NoCode,
 }
 
-/// An error that Upwork sent the browser back with.
+/// An error of the authorization endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What it asks for.
-    pub kind: RefusalKind,
+pub struct AuthorizationError {
+    /// Who can do something about it.
+    pub kind: AuthorizationErrorKind,
     /// `error` and `error_description`, for the log.
     pub text: String,
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for AuthorizationError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the error {}", self.text)
+        f.write_str(&self.text)
     }
 }
 
-/// What an error asks for.
+/// Who can do something about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
+pub enum AuthorizationErrorKind {
     /// The person declined.
     Declined,
-    /// Upwork would have had to ask the person, and was not allowed to (`OpenID` Connect Core, section 3.1.2.6).
-    Unasked,
+    /// Upwork needs to ask the person, and was not allowed to (`OpenID` Connect Core, section 3.1.2.6).
+    InteractionRequired,
     /// It passes by itself.
-    Passing,
+    Transient,
     /// Our client, or what we ask for, is refused.
-    Client,
+    ClientRefused,
 }
 
-impl RefusalKind {
+impl AuthorizationErrorKind {
     fn of(error: &str) -> Self {
         match error {
             "access_denied" => Self::Declined,
             "login_required" | "consent_required" | "interaction_required" | "account_selection_required" => {
-                Self::Unasked
+                Self::InteractionRequired
             }
-            error if PASSING.contains(&error) => Self::Passing,
-            _ => Self::Client,
+            error if is_transient(error) => Self::Transient,
+            _ => Self::ClientRefused,
         }
     }
 }
 
-/// What was the matter with a state that opened.
+/// What is wrong with a `state` that opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StateFault {
-    /// It opened, and is older than a sign-in may be.
-    Stale,
-    /// It opened, and the browser showed no cookie of a sign-in at all.
+pub enum StateError {
+    /// Its sign-in began too long ago.
+    Expired,
+    /// The browser has no login cookie at all.
     NoCookie,
-    /// It opened, and the browser's sign-ins are others, or do not open any more.
+    /// The browser's sign-ins are others, or no longer open.
     OtherCookie,
 }
 
-/// A code, its state checked. Only [`Callback::verify`] makes one.
+/// A code whose state was checked. Only [`Callback::verify`] makes one.
 pub struct VerifiedCode {
     code: String,
     verifier: String,
@@ -140,44 +140,35 @@ impl VerifiedCode {
     }
 }
 
-/// A token from the fragment, its state checked.
+/// A token from the fragment whose state was checked.
 #[derive(Debug)]
 pub struct VerifiedToken {
     /// The token.
     pub token: AccessToken,
-    /// How long it lives, as the fragment said.
+    /// The fragment's `expires_in`.
     pub lifetime: Duration,
 }
 
-/// What a checked callback brought.
+/// What a successful callback brings.
 #[derive(Debug)]
-pub enum Brought {
+pub enum Authorization {
     /// To be redeemed.
     Code(VerifiedCode),
     /// To be used as it is.
     Token(VerifiedToken),
 }
 
-/// What the browser shows of its sign-ins.
-#[derive(Debug)]
-pub struct Browser {
-    /// Those that open, each with the place of its cookie.
-    pub under_way: Vec<(usize, Login)>,
-    /// Any login cookie came, opened or not.
-    pub cookies: bool,
-}
-
-/// A callback that belongs to a sign-in of this browser.
+/// A callback that belongs to a pending sign-in of this browser.
 #[derive(Debug)]
 pub struct Verified<'a> {
-    /// The sign-in, and the place of its cookie.
-    pub login: &'a (usize, Login),
-    /// What came.
-    pub brought: Result<Brought, CallbackError>,
+    /// The sign-in.
+    pub login: &'a PendingLogin,
+    /// How it ends.
+    pub outcome: Result<Authorization, CallbackError>,
 }
 
 impl Callback {
-    /// Reads a query or a form. Unknown parameters are passed over (RFC 6749 section 4.1.2).
+    /// Reads a query or a form. Unknown parameters are ignored (RFC 6749 section 4.1.2).
     pub fn parse(text: &str) -> Result<Self, CallbackError> {
         let mut callback = Self::default();
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
@@ -192,12 +183,12 @@ impl Callback {
                 "expires_in" => &mut callback.expires_in,
                 _ => continue,
             };
-            // RFC 6749 section 3.1: not more than once; and an empty one is as good as none.
+            // RFC 6749 section 3.1: at most once, and an empty one counts as absent.
             if slot.is_some() {
                 return Err(CallbackError::Malformed);
             }
-            if value.len() > LONGEST {
-                callback.over_long = true;
+            if value.len() > MAX_PARAMETER {
+                callback.too_long = true;
             } else if !value.is_empty() {
                 *slot = Some(Cow::into_owned(value));
             }
@@ -213,77 +204,76 @@ impl Callback {
     }
 
     /// Whether it brings a token itself, as only the fragment page's form may.
-    pub fn brings_token(&self) -> bool {
+    pub(crate) fn has_token(&self) -> bool {
         self.access_token.is_some()
     }
 
-    /// Whether there is nothing in it at all: the bare address, for one that the fragment page answers.
-    pub fn is_empty(&self) -> bool {
+    /// Whether it is the bare address, which the fragment page answers.
+    pub(crate) fn is_empty(&self) -> bool {
         let nothing = self.code.is_none() && self.error.is_none() && self.access_token.is_none();
-        nothing && self.state.is_none() && !self.over_long
+        nothing && self.state.is_none() && !self.too_long
     }
 
-    /// Upwork's error, without what we sent it.
-    fn refusal(&self) -> Option<Refusal> {
-        let error = self.error.as_deref()?;
-        let description = self.description.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
-        let text = quoted(&format!("{error}{description}"), &[self.state.as_deref().unwrap_or_default()]);
-        Some(Refusal { kind: RefusalKind::of(error), text })
+    fn error(&self) -> Option<AuthorizationError> {
+        let code = self.error.as_deref()?;
+        let sent = self.state.as_deref().unwrap_or_default();
+        let quoted = OAuthError::quote(code, self.description.as_deref().unwrap_or_default(), &[sent]);
+        Some(AuthorizationError { kind: AuthorizationErrorKind::of(code), text: quoted.to_string() })
     }
 
-    /// Checks the state first, against the browser's sign-ins, and only then looks at what came.
+    /// Checks the state against the browser's sign-ins, and only then reads what came with it.
     pub fn verify<'a>(
         self,
         state: Option<&State>,
-        browser: &'a Browser,
+        browser: &'a BrowserLogins,
         issuer: Option<&str>,
         now: Timestamp,
     ) -> Result<Verified<'a>, CallbackError> {
         let Some(state) = state else {
-            // Some servers leave the state out of an error. Only a browser that has a sign-in under way can mean ours.
-            let refusal = self.refusal().filter(|_| self.state.is_none() && !browser.under_way.is_empty());
-            return Err(refusal.map_or(CallbackError::BadState(None), CallbackError::Stateless));
+            // Some servers omit the state of an error. It can only concern us if the browser has a pending sign-in.
+            let error = self.error().filter(|_| self.state.is_none() && !browser.pending.is_empty());
+            return Err(error.map_or(CallbackError::BadState(None), CallbackError::DeniedWithoutState));
         };
-        let found = browser.under_way.iter().find(|(_, login)| login.matches(state));
+        let found = browser.pending.iter().find(|pending| pending.login.matches(state));
         let login = match found {
-            _ if state.is_stale(now) => return Err(CallbackError::BadState(Some(StateFault::Stale))),
-            None if !browser.cookies => return Err(CallbackError::BadState(Some(StateFault::NoCookie))),
-            None => return Err(CallbackError::BadState(Some(StateFault::OtherCookie))),
+            _ if state.is_expired(now) => return Err(CallbackError::BadState(Some(StateError::Expired))),
+            None if !browser.any_cookie => return Err(CallbackError::BadState(Some(StateError::NoCookie))),
+            None => return Err(CallbackError::BadState(Some(StateError::OtherCookie))),
             Some(login) => login,
         };
-        let brought = self.same_issuer(issuer).and_then(|()| self.brought(&login.1));
-        Ok(Verified { login, brought })
+        let outcome = self.check_issuer(issuer).and_then(|()| self.authorization(&login.login));
+        Ok(Verified { login, outcome })
     }
 
-    /// RFC 9207 section 2.4: before anything else of the answer is used, an error too.
-    fn same_issuer(&self, issuer: Option<&str>) -> Result<(), CallbackError> {
+    /// RFC 9207 section 2.4: before anything else of the response is used, an error included.
+    fn check_issuer(&self, issuer: Option<&str>) -> Result<(), CallbackError> {
         match (issuer, self.issuer.as_deref()) {
             (Some(expected), Some(sent)) if expected != sent => {
-                let sent = quoted(sent, &[]);
+                let sent = quote(sent, &[]);
                 Err(CallbackError::WrongIssuer(format!("iss is {sent:?}, and upwork.issuer {expected:?}")))
             }
             (Some(_) | None, _) => Ok(()),
         }
     }
 
-    fn brought(self, login: &Login) -> Result<Brought, CallbackError> {
-        if let Some(refusal) = self.refusal() {
-            return Err(CallbackError::Refused(refusal));
+    fn authorization(self, login: &Login) -> Result<Authorization, CallbackError> {
+        if let Some(error) = self.error() {
+            return Err(CallbackError::Denied(error));
         }
         match (self.code, self.access_token) {
-            _ if self.over_long => Err(CallbackError::Unusable("a parameter of more than 16 KiB")),
-            (Some(code), _) => Ok(Brought::Code(VerifiedCode { code, verifier: login.verifier().to_owned() })),
+            _ if self.too_long => Err(CallbackError::Invalid("a parameter of more than 16 KiB")),
+            (Some(code), _) => Ok(Authorization::Code(VerifiedCode { code, verifier: login.verifier().to_owned() })),
             (None, Some(token)) => {
                 let token = AccessToken::parse(token)
-                    .map_err(|_| CallbackError::Unusable("an access_token that is none, or too long"))?;
-                // RFC 6749 section 4.2.2; where it is missing, the token is taken for the one kind we know.
+                    .map_err(|_| CallbackError::Invalid("an access_token that is none, or too long"))?;
+                // RFC 6749 section 4.2.2 requires it; where it is missing, we assume the only type we know.
                 if self.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-                    return Err(CallbackError::Unusable("a token_type other than Bearer"));
+                    return Err(CallbackError::Invalid("a token_type other than Bearer"));
                 }
-                let lifetime = self.expires_in.map_or(UNSAID, |text| lifetime(Some(&text.into())));
-                Ok(Brought::Token(VerifiedToken { token, lifetime }))
+                let lifetime = self.expires_in.map_or(DEFAULT_LIFETIME, |text| lifetime(Some(&text.into())));
+                Ok(Authorization::Token(VerifiedToken { token, lifetime }))
             }
-            (None, None) => Err(CallbackError::Nothing),
+            (None, None) => Err(CallbackError::NoCode),
         }
     }
 }
@@ -301,8 +291,8 @@ mod tests {
             let text = format!("code=a&{name}=x&{name}=y");
             assert_eq!(Callback::parse(&text).unwrap_err(), CallbackError::Malformed, "{text}");
         }
-        let long = Callback::parse(&format!("code={}", "x".repeat(LONGEST + 1))).unwrap();
-        assert!(long.code.is_none() && long.over_long && !long.is_empty());
+        let long = Callback::parse(&format!("code={}", "x".repeat(MAX_PARAMETER + 1))).unwrap();
+        assert!(long.code.is_none() && long.too_long && !long.is_empty());
         for text in ["", "code=a&state=b", "error=access_denied&state=b&x=1&x=2", "code=&error=b"] {
             assert!(Callback::parse(text).is_ok(), "{text}");
         }

@@ -1,28 +1,34 @@
-//! The one place that talks to Upwork's token endpoint and asks who somebody is.
+//! The client of Upwork's token, revocation and GraphQL endpoints.
 //!
-//! In: a grant, a token. Out: tokens, a person. It runs on the control runtime, whoever waits for it: a worker's end ends
-//! nothing here. It follows no redirect, and reads no answer further than it must.
+//! Requests run on the control runtime, so the end of a worker ends none of them. It follows no redirect and reads a bounded
+//! part of a response.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, StatusCode};
+use serde_json::Value;
 use tokio::runtime::Handle;
-use url::Url;
+use url::{Url, form_urlencoded};
 
-use super::token::{self, Client, TokenError, TokenGrant};
-use super::{Config, Outbound, TOKEN_TIMEOUT, Unusable};
+use super::config::{Config, Outbound};
+use super::response::{Response, Unavailable, quote};
+use super::token::{Client, TokenError, TokenGrant, TokenRequest};
 use crate::clock::SharedClock;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Organization, Tokens, User};
 use crate::telemetry::causes;
 use crate::tls;
 
-/// Bytes of an answer that are read.
-const LONGEST: usize = 256 << 10;
+/// How long a response may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes of a response that are read.
+const MAX_BODY: usize = 256 << 10;
+/// Characters of a name.
+const MAX_NAME: usize = 120;
 
-/// Upwork, as the sign-in and the refresh need it.
+/// Upwork, as sign-in and refresh need it.
 #[derive(Debug)]
 pub struct Upwork {
     config: Config,
@@ -31,181 +37,152 @@ pub struct Upwork {
     clock: SharedClock,
 }
 
-/// Why nobody could be named.
+/// The user and organization that a token acts for.
+#[derive(Clone, Debug)]
+pub(crate) struct UserInfo {
+    pub(crate) user: User,
+    pub(crate) organization: Option<Organization>,
+}
+
+/// Why a token's user is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum WhoError {
-    /// The token is not good (any more).
+pub(crate) enum UserInfoError {
     #[error("Upwork does not accept the token")]
-    Rejected,
+    TokenRejected,
     /// The key lacks the scope for it.
     #[error("Upwork's answer names no user: {0}")]
-    Nameless(String),
-    /// No answer, or none that could be used.
-    #[error("Upwork gave no usable answer: {why}")]
-    Unavailable {
-        /// What was seen.
-        why: String,
-        /// What kind of no answer that is.
-        what: Unusable,
-        /// What its `Retry-After` said.
-        retry_after: Option<Duration>,
-    },
+    NoUser(String),
+    #[error("Upwork gave no usable answer: {0}")]
+    Unavailable(#[from] Unavailable),
 }
 
-/// Why a grant could not be ended at Upwork.
+/// Why a grant could not be revoked.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum RevokeError {
-    /// Upwork would not (RFC 7009 section 2.2.1).
+pub(crate) enum RevokeError {
+    /// RFC 7009 section 2.2.1.
     #[error("Upwork refused: {0}")]
     Refused(String),
-    /// No answer, or none that could be used.
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
 }
 
 impl Upwork {
-    /// Nothing is asked yet; the HTTP client is made at the first question.
+    /// Makes no request, and no HTTP client before the first one.
     pub fn new(config: Config, clock: SharedClock, control: Handle) -> Arc<Self> {
         Arc::new(Self { config, http: OnceLock::new(), runtime: control, clock })
     }
 
-    /// The configuration it was made with.
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Redeems a grant for our own client.
-    pub async fn tokens(self: &Arc<Self>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
-        let config = &self.config;
-        let client =
-            Client { id: &config.client_id, secret: &config.client_secret, redirect_uri: &config.redirect_uri };
-        self.tokens_for(client, grant).await
+    /// Our own client.
+    pub(super) fn client(&self) -> Client<'_> {
+        let Config { client_id: id, client_secret: secret, redirect_uri, .. } = &self.config;
+        Client { id, secret, redirect_uri }
     }
 
-    /// Redeems a grant for `client`.
-    pub async fn tokens_for(self: &Arc<Self>, client: Client<'_>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
-        let asked_at = self.clock.now();
-        let kept = if let TokenGrant::Refresh(token) = &grant { Some(*token) } else { None };
-        let fields = owned(&token::form(&grant, client));
-        let url = self.config.token_url.clone();
-        let answer = self.post_form(url, fields).await.map_err(TokenError::silence)?;
-        let Answer { status, headers, body } = &answer;
-        let answer = token::Answer { status: *status, retry_after: retry_after(headers), body };
-        token::read(&answer, &token::Asked { at: asked_at, kept, secrets: &token::secrets(&grant, client) })
+    /// Redeems a grant of our own client.
+    pub(crate) async fn tokens(self: &Arc<Self>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
+        self.tokens_for(self.client(), grant).await
     }
 
-    /// Tells Upwork that a grant is over (RFC 7009). What it answers changes nothing here.
-    pub async fn revoke(self: &Arc<Self>, tokens: &Tokens) -> Result<(), RevokeError> {
+    /// Redeems a grant of `client`.
+    pub(crate) async fn tokens_for(
+        self: &Arc<Self>,
+        client: Client<'_>,
+        grant: TokenGrant<'_>,
+    ) -> Result<Tokens, TokenError> {
+        let request = TokenRequest { client, grant, sent_at: self.clock.now() };
+        let response = self.post_form(&self.config.token_url, &request.form()).await?;
+        request.read(&response)
+    }
+
+    /// Revokes a grant (RFC 7009).
+    pub(crate) async fn revoke(self: &Arc<Self>, tokens: &Tokens) -> Result<(), RevokeError> {
         let refresh = tokens.refresh.as_ref().map(RefreshToken::expose);
         let (token, hint) = refresh.map_or((tokens.access.expose(), "access_token"), |token| (token, "refresh_token"));
-        let fields = owned(&[
-            ("token", token),
-            ("token_type_hint", hint),
-            ("client_id", &self.config.client_id),
-            ("client_secret", self.config.client_secret.expose()),
-        ]);
-        let url = self.config.revoke_url.clone();
-        let Answer { status, body, .. } = self.post_form(url, fields).await.map_err(RevokeError::Unavailable)?;
-        let why = || token::reason(status, &body, &[token, self.config.client_secret.expose()]);
-        match status {
+        let Client { id, secret, .. } = self.client();
+        let fields =
+            [("token", token), ("token_type_hint", hint), ("client_id", id), ("client_secret", secret.expose())];
+        let response = self.post_form(&self.config.revoke_url, &fields).await?;
+        let reason = || response.describe(&[token, secret.expose()]);
+        match response.status {
             status if status.is_success() => Ok(()),
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                Err(RevokeError::Refused(why()))
+                Err(RevokeError::Refused(reason()))
             }
-            _ => Err(RevokeError::Unavailable(why())),
+            _ => Err(response.unavailable(reason()).into()),
         }
     }
 
-    /// Who the token's user is: the minimum first, since one refused field aborts all; names in a second question that may
-    /// fail (docs/upwork.md "Who am I").
-    pub async fn who_am_i(self: &Arc<Self>, token: &AccessToken) -> Result<(User, Option<Organization>), WhoError> {
-        let data = self.ask(token, "query { user { id nid rid } organization { id } }").await?;
-        let text = |path: &str| data.pointer(path).and_then(serde_json::Value::as_str).map(str::to_owned);
+    /// Asks whom a token acts for. One refused field fails a whole query, so the first asks for the minimum, and the second,
+    /// for names, may fail (docs/upwork.md "Who am I").
+    pub(crate) async fn user_info(self: &Arc<Self>, token: &AccessToken) -> Result<UserInfo, UserInfoError> {
+        let data = self.query(token, "query { user { id nid rid } organization { id } }").await?;
+        let text = |path: &str| data.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let id = text("/user/id").filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| WhoError::Nameless("no user.id in it".to_owned()))?;
+        let id = id.ok_or_else(|| UserInfoError::NoUser("no user.id in it".to_owned()))?;
         let nid = text("/user/nid").unwrap_or_else(|| id.clone());
         let mut user = User { id, nid, name: None };
         let mut organization = text("/organization/id").map(|id| Organization { id, name: None });
-        if let Ok(names) = self.ask(token, "query { user { id name } organization { id name } }").await {
-            let named = |path: &str| {
-                names.pointer(path).and_then(serde_json::Value::as_str).map(short).filter(|t| !t.is_empty())
-            };
-            user.name = named("/user/name");
+        if let Ok(names) = self.query(token, "query { user { id name } organization { id name } }").await {
+            let name =
+                |path: &str| names.pointer(path).and_then(Value::as_str).map(printable).filter(|name| !name.is_empty());
+            user.name = name("/user/name");
             if let Some(organization) = &mut organization {
-                organization.name = named("/organization/name");
+                organization.name = name("/organization/name");
             }
         }
-        Ok((user, organization))
+        Ok(UserInfo { user, organization })
     }
 
-    async fn ask(self: &Arc<Self>, token: &AccessToken, query: &str) -> Result<serde_json::Value, WhoError> {
+    /// The `data` of a GraphQL response.
+    async fn query(self: &Arc<Self>, token: &AccessToken, query: &str) -> Result<Value, UserInfoError> {
         let body = serde_json::json!({ "query": query }).to_string();
-        let bearer = token.clone();
-        let url = self.config.graphql_url.clone();
-        let answer = self
-            .send(move |client| {
-                client.post(url).header(CONTENT_TYPE, "application/json").bearer_auth(bearer.expose()).body(body)
-            })
-            .await
-            .map_err(|why| WhoError::Unavailable { why, what: Unusable::Silence, retry_after: None })?;
-        if answer.status == StatusCode::UNAUTHORIZED {
-            return Err(WhoError::Rejected);
+        let response = self.post(&self.config.graphql_url, "application/json", body, Some(token.clone())).await?;
+        if response.status == StatusCode::UNAUTHORIZED {
+            return Err(UserInfoError::TokenRejected);
         }
-        let unusable = |what: &str| WhoError::Unavailable {
-            why: format!("status {} with {what}", answer.status.as_u16()),
-            what: Unusable::of(answer.status),
-            retry_after: retry_after(&answer.headers),
-        };
-        if !answer.status.is_success() {
-            return Err(unusable(if answer.body.trim_ascii_start().starts_with(b"<") {
-                "an HTML page"
-            } else {
-                "an error"
-            }));
+        let unusable = |what| response.unavailable(format!("status {} with {what}", response.status.as_u16()));
+        if !response.status.is_success() {
+            return Err(unusable(if response.is_html() { "an HTML page" } else { "an error" }).into());
         }
-        let value: serde_json::Value = serde_json::from_slice(&answer.body).map_err(|_| unusable("no JSON"))?;
+        let value: Value = serde_json::from_slice(&response.body).map_err(|_| unusable("no JSON"))?;
         match (value.get("data").filter(|data| data.is_object()), value.pointer("/errors/0/message")) {
             (Some(data), None) => Ok(data.clone()),
             (_, Some(message)) => {
-                Err(WhoError::Nameless(token::quoted(message.as_str().unwrap_or("an error"), &[token.expose()])))
+                Err(UserInfoError::NoUser(quote(message.as_str().unwrap_or("an error"), &[token.expose()])))
             }
-            (None, None) => Err(unusable("neither data nor errors")),
+            (None, None) => Err(unusable("neither data nor errors").into()),
         }
     }
 
-    async fn post_form(
-        self: &Arc<Self>,
-        url: Url,
-        fields: Vec<(String, zeroize::Zeroizing<String>)>,
-    ) -> Result<Answer, String> {
-        self.send(move |client| {
-            let fields: Vec<(&str, &str)> =
-                fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-            client.post(url).form(&fields)
-        })
-        .await
+    async fn post_form(self: &Arc<Self>, url: &Url, fields: &[(&str, &str)]) -> Result<Response, Unavailable> {
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        self.post(url, "application/x-www-form-urlencoded", body, None).await
     }
 
-    /// Sends on the control runtime, in a task of its own: it is carried through even if whoever asked goes away.
-    async fn send<F>(self: &Arc<Self>, build: F) -> Result<Answer, String>
-    where
-        F: FnOnce(&reqwest::Client) -> reqwest::RequestBuilder + Send + 'static,
-    {
-        let this = self.clone();
+    /// Sends in a task of its own, which completes even if its caller goes away.
+    async fn post(
+        self: &Arc<Self>,
+        url: &Url,
+        content_type: &'static str,
+        body: String,
+        bearer: Option<AccessToken>,
+    ) -> Result<Response, Unavailable> {
+        let (this, url) = (self.clone(), url.clone());
         let task = self.runtime.spawn(async move {
-            let request = build(this.http()?).header(USER_AGENT, &this.config.outbound.user_agent);
-            match tokio::time::timeout(TOKEN_TIMEOUT, receive(request)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(format!("no answer within {} seconds", TOKEN_TIMEOUT.as_secs())),
+            let mut request = this.http()?.post(url).header(CONTENT_TYPE, content_type).body(body);
+            if let Some(token) = bearer {
+                request = request.bearer_auth(token.expose());
             }
+            let response = receive(request.header(USER_AGENT, &this.config.outbound.user_agent));
+            let late = |_| Err(format!("no answer within {} seconds", TIMEOUT.as_secs()));
+            tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late)
         });
-        task.await.unwrap_or_else(|_| Err("the request was given up, since upwarden is stopping".to_owned()))
+        let stopping = |_| Err("the request was given up, since upwarden is stopping".to_owned());
+        task.await.unwrap_or_else(stopping).map_err(Unavailable::no_response)
     }
 
     fn http(&self) -> Result<&reqwest::Client, String> {
@@ -232,29 +209,25 @@ fn build_client(outbound: &Outbound) -> Result<reqwest::Client, Box<dyn std::err
     Ok(builder.build()?)
 }
 
-async fn receive(request: reqwest::RequestBuilder) -> Result<Answer, String> {
-    let told = |error: reqwest::Error| causes(&error.without_url());
-    let mut response = request.send().await.map_err(told)?;
-    let (status, headers) = (response.status(), response.headers().clone());
+async fn receive(request: reqwest::RequestBuilder) -> Result<Response, String> {
+    let reason = |error: reqwest::Error| causes(&error.without_url());
+    let mut response = request.send().await.map_err(reason)?;
+    let (status, retry_after) = (response.status(), retry_after(response.headers()));
     let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(told)? {
-        body.extend_from_slice(&piece);
-        if body.len() > LONGEST {
+    while let Some(chunk) = response.chunk().await.map_err(reason)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_BODY {
             return Err(format!("status {} with an over-long body", status.as_u16()));
         }
     }
-    Ok(Answer { status, headers, body })
+    Ok(Response { status, retry_after, body })
 }
 
-fn owned(fields: &[(&str, &str)]) -> Vec<(String, zeroize::Zeroizing<String>)> {
-    fields.iter().map(|(name, value)| ((*name).to_owned(), zeroize::Zeroizing::new((*value).to_owned()))).collect()
+fn printable(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect()
 }
 
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(120).collect()
-}
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is passed over.
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is ignored.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

@@ -1,14 +1,14 @@
-//! The ring of keys: the first seals, all open.
-//!
-//! In: 32-byte keys, and what to seal or open. Out: sealed text, opened bytes. It never tells why something did not open.
+//! The keys: the first seals, all open. It never says why something did not open.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use super::{NoRandomness, Purpose, random};
+use super::random::{NoRandomness, random};
 use crate::secret::Secret;
 
 const VERSION: u8 = 1;
@@ -17,7 +17,35 @@ const SALT: usize = 16;
 const TAG: usize = 16;
 const HEAD: usize = 1 + KEY_ID + SALT;
 
-/// One key of the ring: 32 random bytes.
+/// What a sealed value is for. A value of one purpose never opens as another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// A session or the reference to one, in its cookie.
+    Session,
+    /// A pending sign-in, in its cookie.
+    Login,
+    /// The `state` parameter of a sign-in.
+    State,
+    /// A ticket for the neighbour door.
+    Ticket,
+    /// A grant in a store.
+    Grant,
+}
+
+impl Purpose {
+    /// The bytes in the associated data.
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Session => b"upwarden session",
+            Self::Login => b"upwarden login",
+            Self::State => b"upwarden state",
+            Self::Ticket => b"upwarden ticket",
+            Self::Grant => b"upwarden grant",
+        }
+    }
+}
+
+/// A key: 32 random bytes.
 #[derive(Clone)]
 pub struct Key {
     id: [u8; KEY_ID],
@@ -30,7 +58,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// Why a text is no key.
+/// Why a text is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not base64url.
@@ -66,7 +94,7 @@ impl Key {
         Ok(Self { id, prk })
     }
 
-    /// A fresh one, as `upwarden key` prints it.
+    /// A new key in the form that [`Self::parse`] reads.
     pub fn generate() -> Result<Secret, NoRandomness> {
         let bytes = Zeroizing::new(random::<32>()?);
         Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes.as_ref())))
@@ -82,16 +110,16 @@ impl Key {
     }
 }
 
-/// What was sealed.
+/// The contents of a sealed value.
 #[derive(Debug)]
 pub struct Opened {
-    /// The bytes.
+    /// The bytes that were sealed.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// An older key opened it: seal it anew.
+    /// An older key opened it: seal it again.
     pub reseal: bool,
 }
 
-/// The keys, the sealing one first.
+/// The keys, the one that seals first.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     keys: Vec<Key>,
@@ -107,7 +135,14 @@ impl Keyring {
         self.keys.len()
     }
 
-    /// Seals `bytes` with the first key. The answer is URL- and cookie-safe text, a third longer than `bytes` and 50 more.
+    /// A keyring of one new key.
+    pub fn generate() -> Result<Self, NoRandomness> {
+        let key = Key::parse(&Key::generate()?).map_err(|_| NoRandomness)?;
+        Ok(Self { keys: vec![key] })
+    }
+
+    /// Seals `bytes` with the first key. The text is safe in URLs and cookies, and 50 characters and a third longer than
+    /// `bytes`.
     pub fn seal(&self, purpose: Purpose, bytes: &[u8]) -> Result<String, NoRandomness> {
         let salt = random::<SALT>()?;
         let key = self.keys.first().ok_or(NoRandomness)?;
@@ -125,7 +160,13 @@ impl Keyring {
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 
-    /// Opens what any key of the ring sealed for the same purpose and version. `None` for every fault alike.
+    /// Seals a value as JSON.
+    pub(crate) fn seal_json(&self, purpose: Purpose, value: &impl Serialize) -> Result<String, NoRandomness> {
+        // Structs of texts and numbers always serialize.
+        self.seal(purpose, &serde_json::to_vec(value).map(Zeroizing::new).unwrap_or_default())
+    }
+
+    /// Opens what any of the keys sealed for the same purpose and version. Every failure is the same `None`.
     pub fn open(&self, purpose: Purpose, text: &str) -> Option<Opened> {
         let mut sealed = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
         let (head, body) = sealed.split_at_mut_checked(HEAD)?;
@@ -134,14 +175,19 @@ impl Keyring {
         if *version != VERSION {
             return None;
         }
-        let (place, key) = self.keys.iter().enumerate().find(|(_, key)| key.id == id)?;
+        let (index, key) = self.keys.iter().enumerate().find(|(_, key)| key.id == id)?;
         let (cipher, nonce) = key.derive(purpose, salt)?;
         let bytes = cipher.open_in_place(nonce, Aad::from(associated(purpose)), body).ok()?.to_vec();
-        Some(Opened { bytes: Zeroizing::new(bytes), reseal: place > 0 })
+        Some(Opened { bytes: Zeroizing::new(bytes), reseal: index > 0 })
+    }
+
+    /// Opens a value that was sealed as JSON.
+    pub(crate) fn open_json<T: DeserializeOwned>(&self, purpose: Purpose, text: &str) -> Option<T> {
+        serde_json::from_slice(&self.open(purpose, text)?.bytes).ok()
     }
 }
 
-/// Purpose and version, so that neither can be changed under the seal.
+/// Purpose and version, so that neither of a sealed value can be changed.
 fn associated(purpose: Purpose) -> Vec<u8> {
     let mut data = purpose.label().to_vec();
     data.push(VERSION);
@@ -161,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_for_its_purpose_only() {
+    fn a_sealed_value_opens_for_its_purpose_only() {
         let ring = ring(&[&key()]);
         let sealed = ring.seal(Purpose::Login, b"hello").unwrap();
         let opened = ring.open(Purpose::Login, &sealed).unwrap();
@@ -171,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_key_of_the_ring_opens_and_asks_for_a_new_seal() {
+    fn an_older_key_opens_and_asks_for_a_new_seal() {
         let (old, new) = (key(), key());
         let sealed = ring(&[&old]).seal(Purpose::Session, b"x").unwrap();
         assert!(ring(&[&new, &old]).open(Purpose::Session, &sealed).unwrap().reseal);
@@ -179,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn no_flipped_bit_and_no_cut_opens() {
+    fn a_value_with_a_flipped_bit_or_cut_off_does_not_open() {
         let ring = ring(&[&key()]);
         let sealed = URL_SAFE_NO_PAD.decode(ring.seal(Purpose::Session, b"some session").unwrap()).unwrap();
         for place in 0..sealed.len() {
@@ -197,7 +243,7 @@ mod tests {
 
     #[test]
     fn two_seals_of_the_same_bytes_differ() {
-        let ring = ring(&[&key()]);
+        let ring = Keyring::generate().unwrap();
         assert_ne!(ring.seal(Purpose::State, b"x").unwrap(), ring.seal(Purpose::State, b"x").unwrap());
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
-use crate::oauth::refresh::{Need, Refresher};
+use crate::oauth::refresh::Refresher;
 use crate::store::{Store, StoreError};
 
 /// How often is looked.
@@ -40,7 +40,7 @@ async fn keep(store: &Store, refresher: &Arc<Refresher>, clock: &SharedClock) ->
         let Some(held) = store.open_shared(&user).await? else { continue };
         if clock.now() >= held.session.tokens.issued_at.plus(IDLE) {
             // Tried again at the next look; whoever calls meanwhile is told what is the matter.
-            let _ = refresher.fresh(held, Need::Due).await;
+            let _ = refresher.fresh(held, None).await;
         }
     }
     Ok(())

@@ -1,7 +1,6 @@
-//! Keeps the service identity alive, whether anybody calls or not.
+//! Keeps the service identity alive while no one calls, and shows its problem in the body of `/readyz`.
 //!
-//! In: the identity, the clock. Out: renewals in time; what is the matter, for the body of `/readyz`, whose status it leaves
-//! alone: the app can be reached without a service identity.
+//! The status of `/readyz` does not depend on it: the app can be reached without a service identity.
 
 use std::sync::Arc;
 
@@ -9,29 +8,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Life;
 use crate::clock::SharedClock;
-use crate::oauth::service::Service;
+use crate::oauth::service::ServiceIdentity;
 
-/// Until `ended`.
-pub(super) async fn watch(service: Arc<Service>, clock: SharedClock, life: Life, ended: CancellationToken) {
-    let mut trouble = service.trouble();
-    let telling = async {
+/// Runs until `ended`.
+pub(super) async fn watch(service: Arc<ServiceIdentity>, clock: SharedClock, life: Life, ended: CancellationToken) {
+    let mut problem = service.problem();
+    let report = async {
         loop {
-            let why = trouble.borrow_and_update().clone();
-            life.note(why.map(|why| format!("service identity: dead: {why}")).into_iter().collect());
-            if trouble.changed().await.is_err() {
+            let text = problem.borrow_and_update().clone();
+            life.note(text.map(|text| format!("service identity: dead: {text}")).into_iter().collect());
+            if problem.changed().await.is_err() {
                 return;
             }
         }
     };
-    let tending = async {
-        while let Some(next) = service.tend().await {
+    let renew = async {
+        while let Some(next) = service.renew_if_due().await {
             clock.sleep_until(next).await;
         }
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = ended.cancelled() => {}
-        () = telling => {}
-        () = tending => {}
+        () = report => {}
+        () = renew => {}
     }
 }

@@ -25,13 +25,14 @@ use crate::config::{self, Config, Sources};
 use crate::descriptors::Descriptors;
 use crate::gateway::{Gateway, Needs, Shared};
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
-use crate::oauth::refresh::{Keeping, Refresher};
-use crate::oauth::service::{Parts, Service};
+use crate::oauth;
+use crate::oauth::refresh::Refresher;
+use crate::oauth::service::ServiceIdentity;
 use crate::oauth::upwork::Upwork;
 use crate::proxy::Client;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
-use crate::seal::Ring;
+use crate::seal::SharedKeyring;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::Door;
 use crate::telemetry::metrics::Metrics;
@@ -179,12 +180,12 @@ struct House {
     shared: Arc<Shared>,
     app: Client,
     broker: Broker,
-    ring: Ring,
+    ring: SharedKeyring,
     access: Arc<ArcSwap<crate::policy::Access>>,
     metrics: Arc<Metrics>,
     store: Store,
     pacer: Arc<Pacer>,
-    service: Option<Arc<Service>>,
+    service: Option<Arc<ServiceIdentity>>,
     refresher: Arc<Refresher>,
     clock: SharedClock,
 }
@@ -193,24 +194,18 @@ impl House {
     fn build(config: &Config, clock: SharedClock, descriptors: &Arc<Descriptors>) -> Result<Self, Error> {
         let control = Handle::current();
         let metrics = Arc::new(Metrics::new());
-        let ring = Ring::new(config.keys.read()?);
+        let ring = SharedKeyring::new(config.keys.read()?);
         let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?;
         let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone());
-        let refresher = Refresher::new(
-            upwork.clone(),
-            Keeping { store: store.clone(), lifetime: config.session.lifetime },
-            clock.clone(),
-            metrics.clone(),
-            control.clone(),
-        );
-        let parts = Parts {
+        let deps = oauth::Dependencies {
             upwork: upwork.clone(),
             store: store.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             control: control.clone(),
         };
-        let service = config.service.clone().map(|service| Service::new(service, parts));
+        let refresher = Refresher::new(deps.clone(), config.session.lifetime);
+        let service = config.service.clone().map(|service| ServiceIdentity::new(service, deps));
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
         let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
         let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone(), descriptors)?;

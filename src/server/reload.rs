@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::config::{self, Config, Sources};
 use crate::policy::Access;
-use crate::seal::Ring;
+use crate::seal::SharedKeyring;
 use crate::telemetry::causes;
 use crate::tls;
 
@@ -25,7 +25,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a reload replaces.
 pub(super) struct Watched {
-    pub(super) ring: Ring,
+    pub(super) ring: SharedKeyring,
     pub(super) access: Arc<ArcSwap<Access>>,
     pub(super) certificates: Option<watch::Sender<Arc<ServerConfig>>>,
 }
@@ -127,7 +127,7 @@ mod tests {
         let sources = Sources { file: Some(path.clone()), sets, ..Sources::default() };
         let config = config::load(&sources).unwrap();
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
-        let ring = Ring::new(config.keys.read().unwrap());
+        let ring = SharedKeyring::new(config.keys.read().unwrap());
         let watched = Watched { ring, access: access.clone(), certificates: None };
         let reloading = reload_on_change(&sources, config, &watched, None, Duration::from_millis(1));
         let changed = async {

@@ -1,5 +1,6 @@
-//! Upwork's two kinds of token, which must never stand in for each other.
+//! Upwork's two kinds of token, as types that cannot be mistaken for each other.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
@@ -8,27 +9,27 @@ use crate::secret::Secret;
 #[derive(Clone, Debug)]
 pub struct AccessToken(Secret);
 
-/// What a new access token is asked for with (RFC 6749 section 1.5).
+/// What new access tokens are issued for (RFC 6749 section 1.5).
 #[derive(Clone, Debug)]
 pub struct RefreshToken(Secret);
 
-/// The text is no token. An access token stands in a header (RFC 6750 section 2.1, `b64token`, widened to visible ASCII); a
-/// refresh token in a form only, and may hold blanks (RFC 6749 appendix A.17).
+/// The text is not a token. An access token goes into a header (RFC 6750 section 2.1, `b64token`, widened to visible ASCII); a
+/// refresh token only into a form, and may contain spaces (RFC 6749 appendix A.17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is not a token: empty, over-long, or with characters that none may hold")]
+#[error("it is not a token: it is empty, too long, or has characters that no token has")]
 pub struct NotAToken;
 
-/// Bytes of a token that are taken; more would not fit five cookies.
-pub(crate) const MAX_TOKEN: usize = 12 << 10;
+/// Bytes of the longest token that is accepted; a longer one would not fit five cookies.
+const MAX_TOKEN: usize = 12 << 10;
 
-fn checked(text: String, may_hold: impl Fn(u8) -> bool) -> Result<Secret, NotAToken> {
-    let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(may_hold);
+fn checked(text: String, allowed: impl Fn(u8) -> bool) -> Result<Secret, NotAToken> {
+    let fits = !text.is_empty() && text.len() <= MAX_TOKEN && text.bytes().all(allowed);
     let secret = Secret::new(text);
     if fits { Ok(secret) } else { Err(NotAToken) }
 }
 
 impl AccessToken {
-    /// Takes a token's text in.
+    /// Checks that a text can be a token.
     pub fn parse(text: String) -> Result<Self, NotAToken> {
         checked(text, |byte| byte.is_ascii_graphic()).map(Self)
     }
@@ -37,10 +38,15 @@ impl AccessToken {
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
+
+    /// Whether both are the same token.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
 }
 
 impl RefreshToken {
-    /// Takes a token's text in.
+    /// Checks that a text can be a token.
     pub fn parse(text: String) -> Result<Self, NotAToken> {
         checked(text, |byte| byte.is_ascii_graphic() || byte == b' ').map(Self)
     }
@@ -49,9 +55,14 @@ impl RefreshToken {
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
+
+    /// SHA-256: identifies the token without keeping it.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        digest(&SHA256, self.expose().as_bytes()).as_ref().try_into().unwrap_or_default()
+    }
 }
 
-/// Only sealed bytes are written from these; they are not `Serialize`, so nothing else can.
+/// For sealed bytes only: the tokens themselves are not `Serialize`, so that nothing else writes them.
 pub(super) mod sealed_text {
     use super::{AccessToken, Deserialize, RefreshToken, Serialize};
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::StoredSession;
 use crate::recent::lock;
-use crate::seal::{Keyring, NoRandomness, Purpose, Ring};
+use crate::seal::{Keyring, NoRandomness, Purpose, SharedKeyring};
 use crate::session::Session;
 
 /// Opened sessions that are remembered at the most.
@@ -22,7 +22,7 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 /// Sealed sessions in the browser.
 #[derive(Clone, Debug)]
 pub struct CookieStore {
-    ring: Ring,
+    ring: SharedKeyring,
     opened: Arc<Mutex<Opened>>,
 }
 
@@ -57,16 +57,16 @@ impl Opened {
 
 impl CookieStore {
     /// Seals and opens with `ring`.
-    pub fn new(ring: Ring) -> Self {
+    pub fn new(ring: SharedKeyring) -> Self {
         Self { ring, opened: Arc::default() }
     }
 
-    pub(super) fn ring(&self) -> &Ring {
+    pub(super) fn ring(&self) -> &SharedKeyring {
         &self.ring
     }
 
     pub(super) fn open(&self, value: &str) -> Option<StoredSession> {
-        let (ring, now) = (self.ring.now(), Instant::now());
+        let (ring, now) = (self.ring.load(), Instant::now());
         if let Some(held) = lock(&self.opened).find(&ring, value, now) {
             return Some(held);
         }
@@ -78,8 +78,7 @@ impl CookieStore {
     }
 
     pub(super) fn save(&self, held: &StoredSession) -> Result<String, NoRandomness> {
-        let bytes = held.session.to_bytes().map_err(|_| NoRandomness)?;
-        self.ring.now().seal(Purpose::Session, &bytes)
+        self.ring.load().seal(Purpose::Session, &held.session.to_bytes())
     }
 }
 
@@ -91,18 +90,18 @@ mod tests {
 
     #[test]
     fn a_session_comes_back_from_its_cookie() {
-        let ring = Ring::new(Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap());
+        let ring = SharedKeyring::new(Keyring::generate().unwrap());
         let store = CookieStore::new(ring.clone());
         let value = store.save(&StoredSession::new(session(true))).unwrap();
         assert_eq!(store.open(&value).unwrap().session.user.nid, "foo");
-        let login = ring.now().seal(Purpose::Login, &session(true).to_bytes().unwrap()).unwrap();
+        let login = ring.load().seal(Purpose::Login, &session(true).to_bytes()).unwrap();
         assert!(store.open(&login).is_none(), "a value of another purpose is no session");
         assert!(store.open("").is_none());
     }
     #[test]
     fn what_was_opened_is_remembered_no_longer_than_its_ring() {
         let key = || Key::parse(&Key::generate().unwrap()).unwrap();
-        let ring = Ring::new(Keyring::new(vec![key()]).unwrap());
+        let ring = SharedKeyring::new(Keyring::new(vec![key()]).unwrap());
         let store = CookieStore::new(ring.clone());
         let value = store.save(&StoredSession::new(session(true))).unwrap();
         let (first, second) = (store.open(&value).unwrap(), store.open(&value).unwrap());
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let ring = Ring::new(Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap());
+        let ring = SharedKeyring::new(Keyring::generate().unwrap());
         let store = CookieStore::new(ring);
         for _ in 0..=MOST_OPENED {
             let value = store.save(&StoredSession::new(session(true))).unwrap();

@@ -18,7 +18,7 @@ use super::records::{Expect, Version};
 use super::shared::{SharedGrant, without_tokens};
 use super::{Place, StoreError, StoredSession};
 use crate::clock::{SharedClock, Timestamp};
-use crate::seal::{Key, Keyring, NoRandomness, Purpose, Ring};
+use crate::seal::{Key, Keyring, NoRandomness, Purpose, SharedKeyring};
 use crate::secret::Secret;
 use crate::session::Session;
 
@@ -104,18 +104,18 @@ struct Reference<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Kept<S> {
     pub(super) store: S,
-    pub(super) ring: Ring,
+    pub(super) ring: SharedKeyring,
     pub(super) clock: SharedClock,
     pub(super) control: Handle,
 }
 
 impl<S: SessionStore> Kept<S> {
-    pub(super) fn new(store: S, ring: Ring, clock: SharedClock, control: Handle) -> Self {
+    pub(super) fn new(store: S, ring: SharedKeyring, clock: SharedClock, control: Handle) -> Self {
         Self { store, ring, clock, control }
     }
 
     pub(super) async fn open(&self, value: &str) -> Result<Option<StoredSession>, StoreError> {
-        let Some(opened) = self.ring.now().open(Purpose::Session, value) else { return Ok(None) };
+        let Some(opened) = self.ring.load().open(Purpose::Session, value) else { return Ok(None) };
         let Ok(reference) = serde_json::from_slice::<Reference<'_>>(&opened.bytes) else { return Ok(None) };
         let found = self.find(reference.id, Secret::new(reference.key)).await?;
         Ok(found.map(|held| StoredSession { reseal: opened.reseal || held.reseal, ..held }))
@@ -151,7 +151,7 @@ impl<S: SessionStore> Kept<S> {
         let key = kept.place.and_then(|place| place.key).ok_or(NoRandomness)?;
         let reference = Reference { id: &kept.session.id, key: key.expose() };
         let bytes = Zeroizing::new(serde_json::to_vec(&reference).map_err(|_| NoRandomness)?);
-        Ok(self.ring.now().seal(Purpose::Session, &bytes)?)
+        Ok(self.ring.load().seal(Purpose::Session, &bytes)?)
     }
 
     pub(super) async fn keep(&self, held: &StoredSession, ends_at: Timestamp) -> Result<StoredSession, StoreError> {
@@ -223,7 +223,7 @@ struct Reading {
 /// `ends_at` in milliseconds, big-endian, and the session: with its tokens, or with the name of the grant that has them.
 fn write_record(session: &Session, grant: Option<&str>, ends_at: Timestamp) -> Option<Zeroizing<Vec<u8>>> {
     let session = match grant {
-        None => session.to_bytes().ok()?,
+        None => session.to_bytes(),
         Some(grant) => {
             let session = without_tokens(session)?;
             serde_json::to_vec(&Referring { session: &session, grant }).ok().map(Zeroizing::new)?

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::clock::{SharedClock, Timestamp};
-use crate::seal::{NoRandomness, Ring};
+use crate::seal::{NoRandomness, SharedKeyring};
 use crate::secret::Secret;
 use crate::session::Session;
 
@@ -157,7 +157,12 @@ pub struct Valkey(kept::Kept<valkey::Server>);
 
 /// Opens the store. The file is opened and repaired here, and a fault of the setting is told; whether a server answers is
 /// seen later, by [`Store::healthy`], so that upwarden may start before it.
-pub fn open_store(config: &Config, ring: Ring, clock: SharedClock, control: Handle) -> Result<Store, StoreError> {
+pub fn open_store(
+    config: &Config,
+    ring: SharedKeyring,
+    clock: SharedClock,
+    control: Handle,
+) -> Result<Store, StoreError> {
     match config {
         Config::Cookie => Ok(Store::Cookie(cookie::CookieStore::new(ring))),
         Config::Embedded { path } => {

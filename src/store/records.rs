@@ -166,7 +166,7 @@ impl<S: SessionStore> Kept<S> {
         expect: &Expect,
     ) -> Result<Option<Version>, StoreError> {
         let plain = write(namespace, name, record);
-        let text = self.ring.now().seal(Purpose::Grant, &plain)?;
+        let text = self.ring.load().seal(Purpose::Grant, &plain)?;
         let version = Version::fresh()?;
         let sealed = Sealed { version: version.clone(), text };
         let writing = Writing { sealed, ends_at: record.expires_at, expect };
@@ -193,7 +193,7 @@ impl<S: SessionStore> Kept<S> {
 
     /// A record and whether it should be sealed anew; none where it is not what was put here.
     fn read(&self, namespace: &str, name: &str, sealed: Sealed) -> Option<(Record, bool)> {
-        let opened = self.ring.now().open(Purpose::Grant, &sealed.text)?;
+        let opened = self.ring.load().open(Purpose::Grant, &sealed.text)?;
         let (expires_at, bytes) = read(namespace, name, &opened.bytes)?;
         Some((Record { bytes, version: sealed.version, expires_at }, opened.reseal))
     }

@@ -178,8 +178,7 @@ impl<S: SessionStore> Kept<S> {
     async fn put_grant(&self, name: &str, session: &Session, expect: &Expect) -> Result<Option<Version>, StoreError> {
         let ends_at = session.tokens.issued_at.plus(LIFETIME);
         let grant = Session { id: name.to_owned(), ..session.clone() };
-        let bytes = grant.to_bytes().map_err(|_| crate::seal::NoRandomness)?;
-        self.put(GRANTS, name, NewRecord { bytes: &bytes, expires_at: Some(ends_at) }, expect).await
+        self.put(GRANTS, name, NewRecord { bytes: &grant.to_bytes(), expires_at: Some(ends_at) }, expect).await
     }
 }
 

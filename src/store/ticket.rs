@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Place, Store, StoreError, StoredSession};
 use crate::clock::Timestamp;
-use crate::seal::{Purpose, Ring};
+use crate::seal::{Purpose, SharedKeyring};
 use crate::secret::Secret;
 use crate::session::{Session, Tokens};
 
@@ -61,12 +61,12 @@ impl Store {
         };
         // Texts and numbers always serialize.
         let bytes = serde_json::to_vec(&Inside { ends_at, whom }).map(Zeroizing::new).unwrap_or_default();
-        Ok(Some(self.ring().now().seal(Purpose::Ticket, &bytes)?))
+        Ok(Some(self.ring().load().seal(Purpose::Ticket, &bytes)?))
     }
 
     /// The session that a ticket is for, at `now`.
     pub async fn open_ticket(&self, text: &str, now: Timestamp) -> Result<OpenedTicket, StoreError> {
-        let Some(opened) = self.ring().now().open(Purpose::Ticket, text) else { return Ok(OpenedTicket::Bad) };
+        let Some(opened) = self.ring().load().open(Purpose::Ticket, text) else { return Ok(OpenedTicket::Bad) };
         let Ok(inside) = serde_json::from_slice::<Inside<'_>>(&opened.bytes) else { return Ok(OpenedTicket::Bad) };
         if now >= inside.ends_at {
             return Ok(OpenedTicket::Expired);
@@ -81,7 +81,7 @@ impl Store {
         Ok(held.map_or(OpenedTicket::Over, OpenedTicket::Good))
     }
 
-    fn ring(&self) -> &Ring {
+    fn ring(&self) -> &SharedKeyring {
         match self {
             Self::Cookie(store) => store.ring(),
             Self::Embedded(store) => &store.0.ring,
@@ -95,12 +95,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::seal::{Key, Keyring};
+    use crate::seal::Keyring;
     use crate::session::tests::session;
     use crate::store::cookie::CookieStore;
 
-    fn cookie_store() -> (Ring, Store) {
-        let ring = Ring::new(Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap());
+    fn cookie_store() -> (SharedKeyring, Store) {
+        let ring = SharedKeyring::new(Keyring::generate().unwrap());
         (ring.clone(), Store::Cookie(CookieStore::new(ring)))
     }
 
@@ -115,7 +115,7 @@ mod tests {
         assert!(held.session.tokens.refresh.is_none());
         let later = now.plus(Duration::from_secs(300));
         assert!(matches!(store.open_ticket(&ticket, later).await.unwrap(), OpenedTicket::Expired));
-        assert!(ring.now().open(Purpose::Session, &ticket).is_none(), "a ticket is no cookie");
+        assert!(ring.load().open(Purpose::Session, &ticket).is_none(), "a ticket is no cookie");
         let cookie = store.save(&held, later).await.unwrap();
         assert!(matches!(store.open_ticket(&cookie, now).await.unwrap(), OpenedTicket::Bad), "a cookie is no ticket");
     }

@@ -13,7 +13,7 @@ pub(crate) mod world;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use upwarden::testing::seal::{Purpose, Ring};
+use upwarden::testing::seal::{Purpose, SharedKeyring};
 use upwarden::testing::store::{StoreError, StoredSession, open_store};
 use world::{LIFETIME, World, key, ring, session, tokens, within};
 
@@ -52,8 +52,8 @@ async fn a_value_that_was_bent_or_is_for_something_else_is_no_session() {
             bent[place] = if bent[place] == b'A' { b'B' } else { b'A' };
             assert!(world.open(&String::from_utf8(bent).unwrap()).await.is_none(), "{} {place}", world.kind);
         }
-        let plain = world.ring.now().open(Purpose::Session, &value).unwrap();
-        let login = world.ring.now().seal(Purpose::Login, &plain.bytes).unwrap();
+        let plain = world.ring.load().open(Purpose::Session, &value).unwrap();
+        let login = world.ring.load().seal(Purpose::Login, &plain.bytes).unwrap();
         let foreign = ring(vec![key()]).seal(Purpose::Session, &plain.bytes).unwrap();
         for other in ["", "nonsense", login.as_str(), foreign.as_str(), &value[1..]] {
             assert!(world.open(other).await.is_none(), "{}", world.kind);
@@ -67,11 +67,11 @@ async fn one_stores_cookie_is_no_session_of_another() {
     for mut world in World::keeping() {
         world.ring.replace(ring(vec![key()]));
         let value = world.save(session("aa", "1")).await;
-        cookie.ring.replace(world.ring.now().as_ref().clone());
+        cookie.ring.replace(world.ring.load().as_ref().clone());
         assert!(cookie.open(&value).await.is_none());
         let other = cookie.save(session("aa", "1")).await;
         assert!(world.open(&other).await.is_none(), "{}", world.kind);
-        world.ring = Ring::new(ring(vec![key()]));
+        world.ring = SharedKeyring::new(ring(vec![key()]));
     }
 }
 

@@ -12,7 +12,7 @@ use super::Finding;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Config;
 use crate::cookies::{Jar, RequestCookies};
-use crate::seal::{Keyring, Purpose, Ring};
+use crate::seal::{Keyring, Purpose, SharedKeyring};
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Grant, Organization, Session, Tokens, User};
 use crate::store;
@@ -31,7 +31,7 @@ pub(super) async fn all(config: &Config, clock: &SharedClock, control: &Handle) 
     vec![
         keys(config, ring.count()),
         cookie(config, &ring, clock.now()),
-        store(config, Ring::new(ring), clock, control).await,
+        store(config, SharedKeyring::new(ring), clock, control).await,
     ]
 }
 
@@ -51,7 +51,7 @@ fn cookie(config: &Config, ring: &Keyring, now: Timestamp) -> Finding {
     const WHAT: &str = "cookie";
     let jar = Jar::new(config.session.cookie.clone(), config.session.secure);
     let value = match &config.store {
-        store::Config::Cookie => sample(now).and_then(|session| session.to_bytes().ok()),
+        store::Config::Cookie => sample(now).map(|session| session.to_bytes()),
         // The name of a record and its key, in JSON.
         store::Config::Embedded { .. } | store::Config::Valkey { .. } => Some(vec![b'x'; 100].into()),
     };
@@ -101,7 +101,7 @@ fn sample(now: Timestamp) -> Option<Session> {
     })
 }
 
-async fn store(config: &Config, ring: Ring, clock: &SharedClock, control: &Handle) -> Finding {
+async fn store(config: &Config, ring: SharedKeyring, clock: &SharedClock, control: &Handle) -> Finding {
     const WHAT: &str = "store";
     match &config.store {
         store::Config::Cookie => return Finding::ok(WHAT, "cookie: the browser keeps the session, nothing to run"),

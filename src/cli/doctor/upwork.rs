@@ -81,23 +81,23 @@ async fn token(upwork: &std::sync::Arc<Upwork>) -> Finding {
         Err(TokenError::InvalidGrant(_)) => {
             Finding::ok(WHAT, "it knows this client (asked with a made-up token, which it refused)")
         }
-        Err(TokenError::Misconfigured { error, description })
-            if error == "invalid_client" || error == "unauthorized_client" =>
+        Err(TokenError::Misconfigured(error))
+            if error.code == "invalid_client" || error.code == "unauthorized_client" =>
         {
             Finding::fail(
                 WHAT,
-                format!("it refuses this client: {error}{description}"),
+                format!("it refuses this client: {error}"),
                 "compare upwork.client_id and upwork.client_secret with the key at Upwork",
             )
         }
-        Err(TokenError::Misconfigured { error, description }) => Finding::warn(
+        Err(TokenError::Misconfigured(error)) => Finding::warn(
             WHAT,
-            format!("it answers, but not as expected: {error}{description}"),
+            format!("it answers, but not as expected: {error}"),
             "sign in once to see whether the key works",
         ),
-        Err(TokenError::Unavailable { why, .. }) => {
-            let remedy = if why.contains("HTML") { WALL } else { REACH };
-            Finding::fail(WHAT, why, remedy)
+        Err(TokenError::Unavailable(unavailable)) => {
+            let remedy = if unavailable.reason.contains("HTML") { WALL } else { REACH };
+            Finding::fail(WHAT, unavailable.reason, remedy)
         }
     }
 }

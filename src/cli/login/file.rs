@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Failure};
-use crate::seal::random;
+use crate::seal::random_id;
 
 /// Where the token will go; told before anybody signs in for nothing.
 pub(super) fn place(out: Option<PathBuf>, force: bool) -> Result<PathBuf, Failure> {
@@ -37,8 +37,8 @@ fn parent(out: &Path) -> &Path {
 /// Writes beside it first, so that whoever reads finds all of it or nothing.
 pub(super) fn write(out: &Path, token: &str, force: bool) -> Result<(), Failure> {
     let failed = |error: &io::Error| Failure::Other(format!("{} cannot be written: {error}", out.display()));
-    let name = random().map(u128::from_ne_bytes).map_err(cli::failed)?;
-    let draft = parent(out).join(format!(".upwarden-login-{name:032x}"));
+    let name = random_id().map_err(cli::failed)?;
+    let draft = parent(out).join(format!(".upwarden-login-{name}"));
     let written = draft_of(&draft, token).and_then(|()| {
         // A link, unlike a rename, replaces nothing.
         if force { fs::rename(&draft, out) } else { fs::hard_link(&draft, out) }

@@ -18,13 +18,14 @@ use super::run::control;
 use super::{Failure, answer, complain, failed};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, Sources};
-use crate::oauth::callback::{Brought, Browser, Callback, CallbackError};
+use crate::oauth::callback::{Authorization, Callback, CallbackError};
 use crate::oauth::login::{LIFETIME, Login};
+use crate::oauth::login_cookies::{BrowserLogins, PendingLogin};
 use crate::oauth::token::TokenGrant;
 use crate::oauth::upwork::Upwork;
 use crate::oauth::{self, Grant, ServiceGrant};
 use crate::router::ReturnTo;
-use crate::seal::{Key, Keyring};
+use crate::seal::Keyring;
 use way_back::{Arrival, WayBack};
 
 /// How the answer to the browser may take to leave.
@@ -90,14 +91,13 @@ fn has_screen(sources: &Sources) -> bool {
 
 async fn connect(client: oauth::Config, opens: bool, out: &std::path::Path, force: bool) -> Result<(), Failure> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let key = Key::parse(&Key::generate().map_err(failed)?).map_err(failed)?;
-    let ring = Keyring::new(vec![key]).ok_or_else(|| Failure::Other("there is no key".to_owned()))?;
-    let begun = Login::begin(&client, &ring, &ReturnTo::home(), 0, clock.now()).map_err(failed)?;
+    let ring = Keyring::generate().map_err(failed)?;
+    let request = Login::begin(&client, &ring, &ReturnTo::home(), 0, clock.now()).map_err(failed)?;
     let upwork = Upwork::new(client.clone(), clock.clone(), Handle::current());
     let mut way_back = WayBack::open(&client.redirect_uri).await?;
-    answer(&invitation(&begun.location, &client.redirect_uri, way_back.listens()))?;
+    answer(&invitation(&request.url, &client.redirect_uri, way_back.listens()))?;
     if opens {
-        open_browser(&begun.location);
+        open_browser(&request.url);
     }
     let deadline = tokio::time::Instant::now() + LIFETIME;
     loop {
@@ -105,21 +105,19 @@ async fn connect(client: oauth::Config, opens: bool, out: &std::path::Path, forc
         let late = || Failure::Other("upwarden login: nobody came back within ten minutes; run it again".to_owned());
         let arrival = arrived.map_err(|_| late())??;
         let now = clock.now();
-        let under_way = Login::open(&ring, &begun.cookie, now).map(|login| (0, login)).into_iter().collect();
-        let browser = Browser { under_way, cookies: true };
+        let login = Login::open(&ring, &request.cookie, now).map(|login| PendingLogin { slot: 0, login });
+        let browser = BrowserLogins { pending: login.into_iter().collect(), any_cookie: true };
         let verified = Callback::parse(arrival.query()).and_then(|callback| {
             let state = callback.state(&ring);
-            callback.verify(state.as_ref(), &browser, client.issuer.as_deref(), now).map(|verified| verified.brought)
+            callback.verify(state.as_ref(), &browser, client.issuer.as_deref(), now).map(|verified| verified.outcome)
         });
         let code = match verified {
-            Ok(Ok(Brought::Code(code))) => code,
-            Ok(Err(
-                error @ (CallbackError::Refused(_) | CallbackError::WrongIssuer(_) | CallbackError::Unusable(_)),
-            )) => {
+            Ok(Ok(Authorization::Code(code))) => code,
+            Ok(Err(error @ (CallbackError::Denied(_) | CallbackError::WrongIssuer(_) | CallbackError::Invalid(_)))) => {
                 let why = format!("Upwork gave no permission ({error}); nothing was written");
                 return fail(&mut way_back, arrival, &why).await;
             }
-            Ok(Ok(Brought::Token(_))) => {
+            Ok(Ok(Authorization::Token(_))) => {
                 return fail(&mut way_back, arrival, "Upwork gave a token, and no code; nothing was written").await;
             }
             // Somebody else's, or cut off at the end: the right one may still come.
@@ -136,7 +134,7 @@ async fn connect(client: oauth::Config, opens: bool, out: &std::path::Path, forc
         let Some(refresh) = tokens.refresh.clone() else {
             return fail(&mut way_back, arrival, "Upwork gave no refresh token; nothing was written").await;
         };
-        let who = upwork.who_am_i(&tokens.access).await.ok().map(|(user, _)| user);
+        let who = upwork.user_info(&tokens.access).await.ok().map(|info| info.user);
         let written = file::write(out, refresh.expose(), force);
         if let Err(Failure::Other(why)) = &written {
             return fail(&mut way_back, arrival, why).await;

@@ -14,7 +14,7 @@ use http::StatusCode;
 
 use crate::broker::pacing::Late;
 use crate::listener::Refused;
-use crate::oauth::Unusable;
+use crate::oauth::UnavailableKind;
 use crate::pages::texts::{self, Loop, Text};
 use crate::telemetry::Side;
 pub(crate) use credential::{NoTokens, TicketFault, TokenFault};
@@ -61,7 +61,7 @@ pub(crate) enum Fault {
         /// What was seen, for the log.
         why: String,
         /// What kind of no answer that is.
-        what: Unusable,
+        what: UnavailableKind,
         /// What Upwork asked us to wait.
         retry_after: Option<Duration>,
     },

@@ -8,10 +8,10 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::{Fault, Told};
-use crate::oauth::Unusable;
-use crate::oauth::callback::{CallbackError, Refusal, RefusalKind};
+use crate::oauth::callback::{AuthorizationError, AuthorizationErrorKind, CallbackError};
 use crate::oauth::token::TokenError;
-use crate::oauth::upwork::WhoError;
+use crate::oauth::upwork::UserInfoError;
+use crate::oauth::{Unavailable, UnavailableKind};
 use crate::pages::texts::{self, Loop};
 use crate::telemetry::Side;
 
@@ -60,12 +60,12 @@ impl Fault {
     }
 }
 
-fn unavailable(why: &str, what: Unusable, retry_after: Option<Duration>) -> Told {
+fn unavailable(why: &str, what: UnavailableKind, retry_after: Option<Duration>) -> Told {
     let told = |status, name, text| Told::new(Side::Upwork, status, name, text).seen(why);
     match what {
-        Unusable::Silence => told(StatusCode::BAD_GATEWAY, "upwork-unreachable", texts::UPWORK_UNREACHABLE),
-        Unusable::Nonsense => told(StatusCode::BAD_GATEWAY, "upwork-nonsense", texts::UPWORK_NONSENSE),
-        Unusable::Busy => told(StatusCode::SERVICE_UNAVAILABLE, "upwork-busy", texts::UPWORK_BUSY)
+        UnavailableKind::NoResponse => told(StatusCode::BAD_GATEWAY, "upwork-unreachable", texts::UPWORK_UNREACHABLE),
+        UnavailableKind::Invalid => told(StatusCode::BAD_GATEWAY, "upwork-nonsense", texts::UPWORK_NONSENSE),
+        UnavailableKind::Busy => told(StatusCode::SERVICE_UNAVAILABLE, "upwork-busy", texts::UPWORK_BUSY)
             .retry(retry_after.unwrap_or(A_MINUTE).as_secs().max(1)),
     }
 }
@@ -73,21 +73,21 @@ fn unavailable(why: &str, what: Unusable, retry_after: Option<Duration>) -> Told
 impl From<CallbackError> for Fault {
     fn from(error: CallbackError) -> Self {
         match error {
-            CallbackError::Refused(refusal) | CallbackError::Stateless(refusal) => refusal.into(),
+            CallbackError::Denied(error) | CallbackError::DeniedWithoutState(error) => error.into(),
             CallbackError::WrongIssuer(seen) => Self::WrongIssuer(seen),
-            CallbackError::Unusable(_) => Self::nonsense(error.to_string()),
-            CallbackError::Malformed | CallbackError::BadState(_) | CallbackError::Nothing => Self::BadState,
+            CallbackError::Invalid(_) => Self::nonsense(error.to_string()),
+            CallbackError::Malformed | CallbackError::BadState(_) | CallbackError::NoCode => Self::BadState,
         }
     }
 }
 
-impl From<Refusal> for Fault {
-    fn from(Refusal { kind, text }: Refusal) -> Self {
+impl From<AuthorizationError> for Fault {
+    fn from(AuthorizationError { kind, text }: AuthorizationError) -> Self {
         match kind {
-            RefusalKind::Declined => Self::Declined(text),
-            RefusalKind::Unasked => Self::Unasked(text),
-            RefusalKind::Passing => Self::SignInUnavailable { why: text, what: Unusable::Busy, retry_after: None },
-            RefusalKind::Client => Self::AuthorizationRefused(text),
+            AuthorizationErrorKind::Declined => Self::Declined(text),
+            AuthorizationErrorKind::InteractionRequired => Self::Unasked(text),
+            AuthorizationErrorKind::Transient => Unavailable::busy(text).into(),
+            AuthorizationErrorKind::ClientRefused => Self::AuthorizationRefused(text),
         }
     }
 }
@@ -96,25 +96,31 @@ impl From<TokenError> for Fault {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::InvalidGrant(said) => Self::CodeUsed(said),
-            TokenError::Misconfigured { .. } => Self::KeyRefused(error.to_string()),
-            TokenError::Unavailable { why, what, retry_after } => Self::SignInUnavailable { why, what, retry_after },
+            TokenError::Misconfigured(_) => Self::KeyRefused(error.to_string()),
+            TokenError::Unavailable(unavailable) => unavailable.into(),
         }
     }
 }
 
-impl From<WhoError> for Fault {
-    fn from(error: WhoError) -> Self {
+impl From<UserInfoError> for Fault {
+    fn from(error: UserInfoError) -> Self {
         match error {
-            WhoError::Unavailable { why, what, retry_after } => Self::SignInUnavailable { why, what, retry_after },
-            WhoError::Nameless(why) => Self::nonsense(why),
-            WhoError::Rejected => Self::nonsense("the API refused the token that was just issued".to_owned()),
+            UserInfoError::Unavailable(unavailable) => unavailable.into(),
+            UserInfoError::NoUser(why) => Self::nonsense(why),
+            UserInfoError::TokenRejected => Self::nonsense("the API refused the token that was just issued".to_owned()),
         }
+    }
+}
+
+impl From<Unavailable> for Fault {
+    fn from(Unavailable { reason, kind, retry_after }: Unavailable) -> Self {
+        Self::SignInUnavailable { why: reason, what: kind, retry_after }
     }
 }
 
 impl Fault {
     /// Upwork sent what is of no use for a sign-in.
     pub(in crate::gateway) fn nonsense(why: String) -> Self {
-        Self::SignInUnavailable { why, what: Unusable::Nonsense, retry_after: None }
+        Unavailable::invalid(why).into()
     }
 }

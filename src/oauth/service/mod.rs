@@ -1,170 +1,124 @@
-//! The service identity: whom the neighbour door's callers act as when they show nothing.
+//! The service identity: the user of API calls at the neighbour door that bring no credential.
 //!
-//! In: its client at Upwork; for a refresh token a store, and the file that `upwarden login` wrote. Out: a token that is
-//! fresh; what is the matter where there is none. It asks once however many wait, on the control runtime.
-//!
-//! With a refresh token (`rotation`) it also lives on by itself: [`Service::tend`] renews long before Upwork's two weeks
-//! are over, whether anybody calls or not.
+//! It gives out a fresh token, and says what an operator has to do where there is none. It asks Upwork once however many
+//! calls wait. With a refresh token (`rotation`) it also has to be renewed while no one calls: Upwork's refresh tokens end
+//! two weeks after their last use.
 
 mod rotation;
 
 use std::sync::{Arc, Mutex as Lock};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, watch};
 
+use self::rotation::{FIRST_PAUSE, REFRESH_TOKEN_LIFETIME, Rotation, grant_ended};
+use super::config::{ServiceConfig, ServiceGrant};
+use super::dependencies::Dependencies;
 use super::refresh::RefreshError;
-use super::token::{Client, TokenError, TokenGrant};
-use super::upwork::Upwork;
-use super::{ServiceConfig, ServiceGrant};
-use crate::clock::{SharedClock, Timestamp};
+use super::token::{Client, TokenGrant};
+use crate::clock::Timestamp;
 use crate::recent::lock;
 use crate::session::Tokens;
 use crate::session::tokens::AccessToken;
-use crate::store::Store;
-use crate::telemetry::metrics::{self, Metrics};
-use rotation::Rotation;
 
-/// Upwork's refresh tokens live so long since their last use (docs/upwork.md "Token").
-const REFRESH_LIFE: Duration = Duration::from_secs(14 * 86_400);
-/// Tokens are renewed at half of the access token's life, and never later than this: a rotation that was received and not
-/// stored is then found while Upwork still takes the old token, which it does for 24 hours.
-const LATEST: Duration = Duration::from_secs(12 * 3600);
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// Where only a new file can help, it is looked for this often; nobody is asked for it.
-const LOOK: Duration = Duration::from_secs(30);
-/// The longest that `Retry-After` is believed.
-const LONGEST_TOLD: Duration = Duration::from_secs(3600);
-
-/// The rooms that a service identity needs.
-#[derive(Clone, Debug)]
-pub struct Parts {
-    /// Where tokens come from.
-    pub upwork: Arc<Upwork>,
-    /// Where a rotation is kept.
-    pub store: Store,
-    /// Where is told how long the refresh token lives.
-    pub metrics: Arc<Metrics>,
-    /// Time.
-    pub clock: SharedClock,
-    /// Where it asks.
-    pub control: Handle,
-}
+/// Tokens are renewed at half of the access token's lifetime, and never later than this: a rotation that was received and not
+/// stored is then found while Upwork still accepts the old token, which it does for 24 hours.
+const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 
 /// The service identity.
 #[derive(Debug)]
-pub struct Service {
+pub struct ServiceIdentity {
     config: ServiceConfig,
-    parts: Parts,
-    /// What calls use; never held over a wait.
+    deps: Dependencies,
+    /// What calls use; never locked across an await.
     current: Lock<Option<Tokens>>,
-    /// Whoever holds it renews.
-    turn: Mutex<Rotation>,
-    trouble: watch::Sender<Option<String>>,
+    /// Its holder renews.
+    rotation: Mutex<Rotation>,
+    /// What an operator has to do something about.
+    problem: watch::Sender<Option<String>>,
 }
 
-/// Why tokens are wanted.
-#[derive(Clone, Copy)]
-enum Why<'a> {
-    /// A call needs one that is not this one, which the API refused.
-    Call(Option<&'a AccessToken>),
-    /// It is time.
-    Time,
-}
-
-impl Why<'_> {
-    /// Whether these will do at `now`.
-    fn content(self, tokens: &Tokens, now: Timestamp) -> bool {
-        match self {
-            Self::Call(rejected) => !refused(rejected, tokens) && now < tokens.due_at(),
-            Self::Time => now < renew_at(tokens),
-        }
-    }
-}
-
-fn refused(rejected: Option<&AccessToken>, tokens: &Tokens) -> bool {
-    rejected.is_some_and(|token| token.expose() == tokens.access.expose())
-}
-
-/// When tokens are renewed though nobody calls.
+/// When tokens are renewed though no one calls.
 fn renew_at(tokens: &Tokens) -> Timestamp {
-    tokens.issued_at.plus((tokens.expires_at.since(tokens.issued_at) / 2).min(LATEST))
+    tokens.issued_at.plus((tokens.expires_at.since(tokens.issued_at) / 2).min(MAX_AGE))
 }
 
-impl Service {
-    /// Nothing is asked until somebody calls, or tends it.
-    pub fn new(config: ServiceConfig, parts: Parts) -> Arc<Self> {
-        let (current, turn) = (Lock::default(), Mutex::default());
-        Arc::new(Self { config, parts, current, turn, trouble: watch::Sender::new(None) })
+impl ServiceIdentity {
+    /// Asks Upwork only once [`Self::token`] or [`Self::renew_if_due`] is called.
+    pub fn new(config: ServiceConfig, deps: Dependencies) -> Arc<Self> {
+        let rotation = Mutex::new(Rotation::new(&config, &deps));
+        Arc::new(Self { config, deps, current: Lock::default(), rotation, problem: watch::Sender::new(None) })
     }
 
-    /// A token that is fresh, and is not `rejected`.
-    pub async fn token(self: &Arc<Self>, rejected: Option<AccessToken>) -> Result<AccessToken, RefreshError> {
-        let now = self.parts.clock.now();
-        if let Some(tokens) = self.current().filter(|tokens| Why::Call(rejected.as_ref()).content(tokens, now)) {
+    /// A fresh token, which is not the one that the API `rejected`.
+    pub async fn token(self: &Arc<Self>, rejected: Option<&AccessToken>) -> Result<AccessToken, RefreshError> {
+        if let Some(tokens) = self.current().filter(|tokens| self.is_fresh(tokens, rejected)) {
             return Ok(tokens.access);
         }
-        let this = self.clone();
-        let task = self.parts.control.spawn(async move { this.fresh(rejected.as_ref()).await });
-        task.await.unwrap_or_else(|_| Err(unavailable("upwarden is stopping")))
+        let (this, rejected) = (self.clone(), rejected.cloned());
+        let task = self.deps.control.spawn(async move { this.fresh_token(rejected.as_ref()).await });
+        task.await.unwrap_or_else(|_| Err(RefreshError::unavailable("upwarden is stopping")))
     }
 
-    /// What is the matter, where somebody has to do something about it; for `/readyz`.
-    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
-        self.trouble.subscribe()
+    /// The problem that keeps it from getting tokens, for `/readyz`.
+    pub fn problem(&self) -> watch::Receiver<Option<String>> {
+        self.problem.subscribe()
     }
 
-    /// Renews where it is time; the moment at which it is to be called again. Only a refresh token needs it.
-    pub async fn tend(&self) -> Option<Timestamp> {
-        let ServiceGrant::RefreshToken { file } = &self.config.grant else { return None };
-        let mut turn = self.turn.lock().await;
-        let outcome = self.rotate(&mut turn, file.as_deref(), Why::Time).await;
-        let now = self.parts.clock.now();
-        self.tell_time_left(now);
+    /// Renews the tokens where they are due, and returns when to call it again. `None` where there is nothing to keep alive.
+    pub async fn renew_if_due(&self) -> Option<Timestamp> {
+        if self.config.grant == ServiceGrant::ClientCredentials {
+            return None;
+        }
+        let mut rotation = self.rotation.lock().await;
+        let outcome = self.renew(&mut rotation, &|tokens| self.deps.clock.now() < renew_at(tokens)).await;
+        let now = self.deps.clock.now();
         Some(match outcome {
-            // However short a life Upwork gives, it is not asked in a circle.
+            // However short the lifetime, this does not become a busy loop.
             Ok(tokens) => renew_at(&tokens).max(now.plus(FIRST_PAUSE)),
-            Err(error) => now.plus(turn.pause(&error)),
+            Err(error) => now.plus(rotation.pause(&error)),
         })
     }
 
-    /// Whoever waits for the turn finds the token of the one before.
-    async fn fresh(&self, rejected: Option<&AccessToken>) -> Result<AccessToken, RefreshError> {
-        let (mut turn, why) = (self.turn.lock().await, Why::Call(rejected));
-        if let Some(tokens) = self.current().filter(|tokens| why.content(tokens, self.parts.clock.now())) {
-            return Ok(tokens.access);
-        }
-        let renewed = match &self.config.grant {
-            ServiceGrant::ClientCredentials => self.ask(TokenGrant::ClientCredentials).await.map_err(Into::into),
-            ServiceGrant::RefreshToken { file } => self.rotate(&mut turn, file.as_deref(), why).await,
-        };
-        match renewed {
-            Ok(tokens) => {
-                self.adopt(&tokens);
-                Ok(tokens.access)
-            }
+    async fn fresh_token(&self, rejected: Option<&AccessToken>) -> Result<AccessToken, RefreshError> {
+        let mut rotation = self.rotation.lock().await;
+        match self.renew(&mut rotation, &|tokens| self.is_fresh(tokens, rejected)).await {
+            Ok(tokens) => Ok(tokens.access),
             Err(error) => {
-                tracing::warn!(%error, "the service identity got no token");
-                if let RefreshError::Misconfigured(why) = &error {
-                    self.tell_trouble(why.clone());
-                }
-                let alive = |tokens: &Tokens| !refused(rejected, tokens) && self.parts.clock.now() < tokens.expires_at;
-                self.current().filter(alive).map(|tokens| tokens.access).ok_or(error)
+                let valid =
+                    |tokens: &Tokens| !is_rejected(tokens, rejected) && self.deps.clock.now() < tokens.expires_at;
+                self.current().filter(valid).map(|tokens| tokens.access).ok_or(error)
             }
         }
     }
 
-    async fn ask(&self, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
-        let client = Client { id: &self.config.client_id, secret: &self.config.client_secret, redirect_uri: "" };
-        let outcome = self.parts.upwork.tokens_for(client, grant).await;
-        self.parts.metrics.refreshed(match &outcome {
-            Ok(_) => metrics::Refreshed::Renewed,
-            Err(TokenError::InvalidGrant(_)) => metrics::Refreshed::Revoked,
-            Err(TokenError::Misconfigured { .. }) => metrics::Refreshed::Misconfigured,
-            Err(TokenError::Unavailable { .. }) => metrics::Refreshed::Unavailable,
-        });
+    fn is_fresh(&self, tokens: &Tokens, rejected: Option<&AccessToken>) -> bool {
+        !is_rejected(tokens, rejected) && self.deps.clock.now() < tokens.due_at()
+    }
+
+    /// The current tokens where they are fresh, as the previous holder of the lock may have left them; else new ones.
+    async fn renew(
+        &self,
+        rotation: &mut Rotation,
+        is_fresh: &(dyn Fn(&Tokens) -> bool + Sync),
+    ) -> Result<Tokens, RefreshError> {
+        let outcome = match (self.current().filter(is_fresh), &self.config.grant) {
+            (Some(tokens), _) => Ok(tokens),
+            (None, ServiceGrant::RefreshToken { .. }) => rotation.rotate(is_fresh).await,
+            (None, ServiceGrant::ClientCredentials) => {
+                let client =
+                    Client { id: &self.config.client_id, secret: &self.config.client_secret, redirect_uri: "" };
+                Ok(self.deps.refresh(client, TokenGrant::ClientCredentials).await.map_err(RefreshError::from)?)
+            }
+        };
+        match &outcome {
+            Ok(tokens) => {
+                *lock(&self.current) = Some(tokens.clone());
+                self.problem.send_if_modified(|problem| problem.take().is_some());
+            }
+            Err(error) => self.report(error),
+        }
+        self.report_time_left();
         outcome
     }
 
@@ -172,31 +126,37 @@ impl Service {
         lock(&self.current).clone()
     }
 
-    /// From now on calls use these.
-    fn adopt(&self, tokens: &Tokens) {
-        *lock(&self.current) = Some(tokens.clone());
-        self.trouble.send_if_modified(|trouble| trouble.take().is_some());
-        self.tell_time_left(self.parts.clock.now());
+    /// When the refresh token ends if it is not used again.
+    fn ends_at(&self) -> Option<Timestamp> {
+        let rotates = self.config.grant != ServiceGrant::ClientCredentials;
+        self.current().filter(|_| rotates).map(|tokens| tokens.issued_at.plus(REFRESH_TOKEN_LIFETIME))
     }
 
-    fn tell_trouble(&self, trouble: String) {
-        self.trouble.send_if_modified(|told| {
-            let news = told.as_ref() != Some(&trouble);
-            *told = Some(trouble);
-            news
-        });
+    fn report(&self, error: &RefreshError) {
+        let left = self.ends_at().map(|end| end.since(self.deps.clock.now()));
+        tracing::warn!(%error, left_seconds = left.map(|left| left.as_secs()), "the service identity could not be refreshed");
+        let problem = match error {
+            RefreshError::Misconfigured(reason) => reason.clone(),
+            RefreshError::Revoked if self.config.grant != ServiceGrant::ClientCredentials => grant_ended().to_string(),
+            RefreshError::Unavailable(_) if left == Some(Duration::ZERO) => {
+                "its refresh token has not been used for two weeks, since Upwork gave no answer; run `upwarden login`"
+                    .to_owned()
+            }
+            RefreshError::Revoked | RefreshError::Store(_) | RefreshError::Unavailable(_) => return,
+        };
+        self.problem.send_if_modified(|known| known.replace(problem.clone()).as_ref() != Some(&problem));
     }
 
-    fn tell_time_left(&self, now: Timestamp) {
+    fn report_time_left(&self) {
         if self.config.grant == ServiceGrant::ClientCredentials {
             return;
         }
-        let dead = self.trouble.borrow().is_some();
-        let ends_at = self.current().filter(|_| !dead).map(|tokens| tokens.issued_at.plus(REFRESH_LIFE));
-        self.parts.metrics.service_refresh_token_left(ends_at.map_or(Duration::ZERO, |end| end.since(now)));
+        let dead = self.problem.borrow().is_some();
+        let left = self.ends_at().filter(|_| !dead).map_or(Duration::ZERO, |end| end.since(self.deps.clock.now()));
+        self.deps.metrics.service_refresh_token_left(left);
     }
 }
 
-fn unavailable(why: &str) -> RefreshError {
-    RefreshError::Unavailable { why: why.to_owned(), retry_after: None }
+fn is_rejected(tokens: &Tokens, rejected: Option<&AccessToken>) -> bool {
+    rejected.is_some_and(|token| token.same_as(&tokens.access))
 }

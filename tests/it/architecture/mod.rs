@@ -29,21 +29,8 @@ const ABOVE_CONFIG: [&str; 2] = ["server", "cli"];
 
 /// Modules whose files still form circles. A module leaves the list with its last circle, and none may be added.
 /// Take one off to see its circles.
-const WITH_CIRCLES: [&str; 13] = [
-    "broker",
-    "cli",
-    "config",
-    "framing",
-    "gateway",
-    "listener",
-    "oauth",
-    "proxy",
-    "sample_app",
-    "sandbox",
-    "seal",
-    "server",
-    "store",
-];
+const WITH_CIRCLES: [&str; 11] =
+    ["broker", "cli", "config", "framing", "gateway", "listener", "proxy", "sample_app", "sandbox", "server", "store"];
 
 #[test]
 fn every_module_is_on_one_layer() {

@@ -9,18 +9,18 @@ use upwarden::sandbox;
 use upwarden::testing::clock::Timestamp;
 use upwarden::testing::cookies::{Jar, RequestCookies};
 use upwarden::testing::oauth::login::{Login, State};
-use upwarden::testing::seal::{Key, Keyring, Purpose, Ring};
+use upwarden::testing::seal::{Keyring, Purpose, SharedKeyring};
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens, User};
 use upwarden::testing::store::{Store, StoredSession, cookie::CookieStore};
 
 use super::super::harness::{FREELANCER, World};
-use super::properties::{RING, begun};
+use super::properties::{RING, sign_in};
 
 const NAME: &str = "upwarden";
 
 fn store() -> Store {
-    Store::Cookie(CookieStore::new(Ring::new(RING.clone())))
+    Store::Cookie(CookieStore::new(SharedKeyring::new(RING.clone())))
 }
 
 /// A session whose sealed text is about `chars` long in tokens.
@@ -173,12 +173,12 @@ async fn what_somebody_else_set_hides_nothing() {
 
 #[tokio::test]
 async fn a_value_of_another_purpose_version_or_key_is_no_session() {
-    let bytes = session(10).session.to_bytes().unwrap();
+    let bytes = session(10).session.to_bytes();
     for purpose in [Purpose::Login, Purpose::State, Purpose::Ticket, Purpose::Grant] {
         let sealed = RING.seal(purpose, &bytes).unwrap();
         assert!(store().open(&sealed).await.unwrap().is_none(), "{purpose:?}");
     }
-    let (state, cookies) = begun();
+    let (state, cookies) = sign_in();
     let login = cookies.iter().next().unwrap().1.to_owned();
     let now = Timestamp::from_seconds(1001);
     assert!(Login::open(&RING, &login, now).is_some() && State::open(&RING, &state).is_some(), "each for itself");
@@ -193,7 +193,7 @@ async fn a_value_of_another_purpose_version_or_key_is_no_session() {
     for letter in ('A'..='Z').chain('a'..='z').filter(|letter| !good.starts_with(*letter)) {
         assert!(store().open(&format!("{letter}{}", &good[1..])).await.unwrap().is_none(), "{letter}");
     }
-    let other = Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap();
+    let other = Keyring::generate().unwrap();
     assert!(store().open(&other.seal(Purpose::Session, &bytes).unwrap()).await.unwrap().is_none());
     for bent in
         [format!("{good}="), format!("{good}A"), format!(" {good}"), good.replace(['-', '_'], "+"), String::new()]

@@ -12,9 +12,11 @@ use upwarden::config::{self, Sources};
 use upwarden::testing::broker::ApiTarget;
 use upwarden::testing::clock::Timestamp;
 use upwarden::testing::cookies::{Jar, RequestCookies};
-use upwarden::testing::oauth::callback::{Brought, Browser, Callback, CallbackError};
-use upwarden::testing::oauth::login::{Login, LoginJars, State};
-use upwarden::testing::oauth::token::{self, TokenError};
+use upwarden::testing::oauth::Response;
+use upwarden::testing::oauth::callback::{Authorization, Callback, CallbackError};
+use upwarden::testing::oauth::login::{Login, State};
+use upwarden::testing::oauth::login_cookies::LoginJars;
+use upwarden::testing::oauth::token::{Client, TokenError, TokenGrant, TokenRequest};
 use upwarden::testing::proxy::forwarded::{Claims, Origin};
 use upwarden::testing::proxy::headers::{ApiHeaders, AppHeaders};
 use upwarden::testing::proxy::via::Via;
@@ -69,7 +71,7 @@ pub(crate) fn cookie(bytes: &[u8]) {
             assert!(line.split('=').next().is_some_and(|name| jar.owns(name)) && line.contains("Max-Age=0"), "{line}");
         }
         let now = Timestamp::from_seconds(0);
-        assert!(LoginJars::new(name, secure).open(&RING, &cookies, now).is_empty());
+        assert!(LoginJars::new(name, secure).open(&RING, &cookies, now).pending.is_empty());
     }
 }
 
@@ -97,7 +99,7 @@ pub(crate) fn cookie_round_trip(length: usize, others: &str) {
 }
 
 /// A sign-in as it began: the ring's `state` for a query, and the request field with its cookie.
-pub(crate) fn begun() -> (String, RequestCookies) {
+pub(crate) fn sign_in() -> (String, RequestCookies) {
     let config = upwarden::testing::oauth::Config {
         client_id: "c".to_owned(),
         client_secret: Secret::new("s"),
@@ -112,29 +114,28 @@ pub(crate) fn begun() -> (String, RequestCookies) {
         outbound: upwarden::testing::oauth::Outbound::default(),
     };
     let now = Timestamp::from_seconds(1000);
-    let begun = Login::begin(&config, &RING, &ReturnTo::home(), 0, now).expect("random bytes");
-    let location = Url::parse(&begun.location).expect("a URL");
-    let state = location.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
-    let cookie = HeaderValue::from_str(&format!("upwarden-login-1={}", begun.cookie)).expect("ASCII");
+    let request = Login::begin(&config, &RING, &ReturnTo::home(), 0, now).expect("random bytes");
+    let url = Url::parse(&request.url).expect("a URL");
+    let state = url.query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+    let cookie = HeaderValue::from_str(&format!("upwarden-login-1={}", request.cookie)).expect("ASCII");
     (state, RequestCookies::parse(&[(COOKIE, cookie)].into_iter().collect(), |_| true))
 }
 
 /// A callback's query: no code comes out of it without this browser's own state, said once.
 pub(crate) fn callback(text: &str) {
-    static BEGUN: LazyLock<(String, RequestCookies)> = LazyLock::new(begun);
-    let (state, cookies) = &*BEGUN;
+    static SIGN_IN: LazyLock<(String, RequestCookies)> = LazyLock::new(sign_in);
+    let (state, cookies) = &*SIGN_IN;
     let now = Timestamp::from_seconds(1001);
-    let under_way = LoginJars::new("upwarden", false).open(&RING, cookies, now);
-    assert_eq!(under_way.len(), 1);
-    let browser = Browser { under_way, cookies: true };
+    let browser = LoginJars::new("upwarden", false).open(&RING, cookies, now);
+    assert!(browser.pending.len() == 1 && browser.any_cookie);
     let verify = |text: &str| {
         let callback = Callback::parse(text)?;
         let state = callback.state(&RING);
-        callback.verify(state.as_ref(), &browser, None, now).map(|verified| verified.brought)
+        callback.verify(state.as_ref(), &browser, None, now).map(|verified| verified.outcome)
     };
     if Callback::parse(text).is_ok() {
         assert!(!text.contains(state.as_str()), "guessed");
-        let unknown = matches!(verify(text), Err(CallbackError::BadState(_) | CallbackError::Stateless(_)));
+        let unknown = matches!(verify(text), Err(CallbackError::BadState(_) | CallbackError::DeniedWithoutState(_)));
         assert!(unknown, "{text:?} is no sign-in of this browser");
     }
     // The same behind a good state, against a reading of our own.
@@ -143,12 +144,12 @@ pub(crate) fn callback(text: &str) {
         let pairs = url::form_urlencoded::parse(whole.as_bytes());
         pairs.filter(|(known, _)| known == name).map(|(_, value)| value.into_owned()).collect()
     };
-    if let Ok(Ok(brought)) = verify(&whole) {
+    if let Ok(Ok(authorization)) = verify(&whole) {
         assert_eq!(value_of("state").iter().filter(|value| !value.is_empty()).count(), 1, "{text:?}");
         assert!(value_of("error").iter().all(String::is_empty), "{text:?}");
-        let brings = if matches!(brought, Brought::Code(_)) { "code" } else { "access_token" };
+        let brings = if matches!(authorization, Authorization::Code(_)) { "code" } else { "access_token" };
         assert_eq!(value_of(brings).iter().filter(|value| !value.is_empty()).count(), 1, "{text:?}");
-        let shown = format!("{brought:?}");
+        let shown = format!("{authorization:?}");
         assert!(value_of(brings).iter().all(|value| value.len() < 20 || !shown.contains(value.as_str())), "{shown}");
     }
     assert!(State::open(&RING, text).is_none() && Login::open(&RING, text, now).is_none());
@@ -338,8 +339,12 @@ pub(crate) fn config(file: &std::path::Path, text: &[u8], set: &str) {
 /// A token endpoint's answer: tokens or an error, and no error repeats a token.
 pub(crate) fn token_answer(status: u16, body: &[u8]) {
     let Ok(status) = StatusCode::from_u16(status) else { return };
-    let asked = token::Asked { at: Timestamp::from_seconds(1000), kept: None, secrets: &[TOKEN] };
-    match token::read(&token::Answer { status, retry_after: None, body }, &asked) {
+    let request = TokenRequest {
+        client: Client { id: "id", secret: &Secret::new(TOKEN), redirect_uri: "" },
+        grant: TokenGrant::ClientCredentials,
+        sent_at: Timestamp::from_seconds(1000),
+    };
+    match request.read(&Response { status, retry_after: None, body: body.to_vec() }) {
         Ok(tokens) => {
             assert!(status.is_success());
             assert!(tokens.expires_at >= tokens.issued_at && tokens.due_at() <= tokens.expires_at);

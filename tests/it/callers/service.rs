@@ -11,10 +11,10 @@ use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_P
 use upwarden::testing::clock::{Clock, ManualClock, Timestamp};
 use upwarden::testing::listener::plain;
 use upwarden::testing::oauth::refresh::RefreshError;
-use upwarden::testing::oauth::service::{Parts, Service};
+use upwarden::testing::oauth::service::ServiceIdentity;
 use upwarden::testing::oauth::upwork::Upwork;
-use upwarden::testing::oauth::{Config, Outbound, ServiceConfig, ServiceGrant};
-use upwarden::testing::seal::{Key, Keyring, Ring};
+use upwarden::testing::oauth::{Config, Dependencies, Outbound, ServiceConfig, ServiceGrant};
+use upwarden::testing::seal::{Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::Grant;
 use upwarden::testing::store::{self, Store};
@@ -57,8 +57,7 @@ impl Scene {
         };
         tokio::spawn(plain::serve(listener, answer, shutdown.clone()));
         let folder = tempfile::tempdir().unwrap();
-        let key = Key::parse(&Key::generate().unwrap()).unwrap();
-        let ring = Ring::new(Keyring::new(vec![key]).unwrap());
+        let ring = SharedKeyring::new(Keyring::generate().unwrap());
         let place = store::Config::Embedded { path: folder.path().join("store.redb") };
         let store = store::open_store(&place, ring, clock.clone(), Handle::current()).unwrap();
         let scene = Self { sandbox, clock, url, store, metrics: Arc::new(Metrics::new()), folder, shutdown };
@@ -77,7 +76,7 @@ impl Scene {
     }
 
     /// A process of its own over the same store.
-    fn process(&self) -> Arc<Service> {
+    fn process(&self) -> Arc<ServiceIdentity> {
         let at = |path: &str| self.url.join(path).unwrap();
         let config = Config {
             client_id: KEY.to_owned(),
@@ -98,14 +97,14 @@ impl Scene {
             client_secret: Secret::new("x"),
             redirect_uri: None,
         };
-        let parts = Parts {
+        let deps = Dependencies {
             upwork: Upwork::new(config, self.clock.clone(), Handle::current()),
             store: self.store.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             control: Handle::current(),
         };
-        Service::new(service, parts)
+        ServiceIdentity::new(service, deps)
     }
 
     fn refreshes(&self) -> u64 {
@@ -126,7 +125,7 @@ async fn it_lives_for_months_though_nobody_calls() {
     let end = START.plus(DAY * 120);
     let mut rounds = 0;
     while scene.clock.now() < end {
-        let next = service.tend().await.unwrap();
+        let next = service.renew_if_due().await.unwrap();
         let wait = next.since(scene.clock.now());
         assert!(wait > Duration::ZERO && wait <= DAY, "{wait:?}");
         assert!(scene.seconds_left() > 12.0 * 86_400.0);
@@ -144,18 +143,18 @@ async fn it_lives_for_months_though_nobody_calls() {
 async fn it_is_never_lost_while_upwork_answers_at_least_once_in_two_weeks() {
     let scene = Scene::start(sandbox::Config::default()).await;
     let service = scene.process();
-    service.tend().await;
+    service.renew_if_due().await;
     for _ in 0..8 {
         // Thirteen days and a half without an answer, then one.
         let back = scene.clock.now().plus(DAY * 13 + DAY / 2);
         scene.clock.advance(DAY);
         while scene.clock.now() < back {
             scene.sandbox.fault(Target::Token, Fault::InternalError, Times::Only(1));
-            let next = service.tend().await.unwrap();
+            let next = service.renew_if_due().await.unwrap();
             scene.clock.advance(next.since(scene.clock.now()).max(Duration::from_hours(6)));
         }
-        assert!(service.trouble().borrow().is_none(), "not dead yet");
-        service.tend().await;
+        assert!(service.problem().borrow().is_none(), "not dead yet");
+        service.renew_if_due().await;
         assert!(service.token(None).await.is_ok());
     }
 }
@@ -163,18 +162,18 @@ async fn it_is_never_lost_while_upwork_answers_at_least_once_in_two_weeks() {
 #[tokio::test]
 async fn killed_between_receiving_and_storing_it_recovers() {
     let scene = Scene::start(sandbox::Config::default()).await;
-    scene.process().tend().await;
+    scene.process().renew_if_due().await;
     for round in 0..5 {
         // The next process refreshes, and dies with the answer in its hands: its record is as it was.
         scene.clock.advance(Duration::from_hours(13));
         let record = scene.store.get_grant("service").await.unwrap().unwrap();
-        scene.process().tend().await;
+        scene.process().renew_if_due().await;
         scene.store.put_grant("service", &record.bytes, &store::Expect::Anything).await.unwrap();
         // Upwork takes the old token for a day; the next start renews at once, and does not wait for a call.
         scene.clock.advance(Duration::from_hours(9));
         let service = scene.process();
-        service.tend().await;
-        assert!(service.trouble().borrow().is_none() && service.token(None).await.is_ok(), "{round}");
+        service.renew_if_due().await;
+        assert!(service.problem().borrow().is_none() && service.token(None).await.is_ok(), "{round}");
     }
 }
 
@@ -182,7 +181,7 @@ async fn killed_between_receiving_and_storing_it_recovers() {
 async fn what_the_store_did_not_take_is_not_used_and_not_lost() {
     let scene = Scene::start(sandbox::Config { strict: true, ..sandbox::Config::default() }).await;
     let (one, other) = (scene.process(), scene.process());
-    one.tend().await;
+    one.renew_if_due().await;
     scene.clock.advance(Duration::from_hours(30));
     let (a, b) = tokio::join!(one.token(None), other.token(None));
     assert_eq!(a.unwrap().expose(), b.unwrap().expose(), "one rotation, whoever asked");
@@ -193,11 +192,11 @@ async fn what_the_store_did_not_take_is_not_used_and_not_lost() {
 async fn the_file_is_imported_once_and_again_only_when_the_grant_is_dead() {
     let scene = Scene::start(sandbox::Config::default()).await;
     let service = scene.process();
-    service.tend().await;
+    service.renew_if_due().await;
     // Another token in the file changes nothing while the record lives.
     scene.write(AGENCY);
     scene.clock.advance(DAY);
-    scene.process().tend().await;
+    scene.process().renew_if_due().await;
     assert_eq!(scene.refreshes(), 2);
     scene.sandbox.revoke_all();
     let before = scene.refreshes();
@@ -210,11 +209,11 @@ async fn the_file_is_imported_once_and_again_only_when_the_grant_is_dead() {
         assert!(process.token(None).await.is_err());
     }
     assert!(scene.refreshes() <= before + 3);
-    assert!(service.trouble().borrow().as_ref().is_some_and(|why| why.contains("ended")));
+    assert!(service.problem().borrow().as_ref().is_some_and(|why| why.contains("ended")));
     assert!(scene.seconds_left().abs() < 1.0);
     scene.write(FREELANCER);
     assert!(service.token(None).await.is_ok(), "a new login is taken by the running process");
-    assert!(service.trouble().borrow().is_none());
+    assert!(service.problem().borrow().is_none());
 }
 
 #[tokio::test]

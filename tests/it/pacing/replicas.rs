@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use upwarden::testing::broker::Pace;
 use upwarden::testing::broker::pacing::{CallerId, Pacer};
 use upwarden::testing::clock::{Clock, ManualClock, SharedClock, SystemClock};
-use upwarden::testing::seal::{Key, Keyring, Ring};
+use upwarden::testing::seal::{Keyring, SharedKeyring};
 use upwarden::testing::store::{Config, Store, open_store};
 use upwarden::testing::telemetry::metrics::Metrics;
 
@@ -21,7 +21,7 @@ struct Replica {
 
 impl Replica {
     fn new(server: &Server, clock: &SharedClock) -> Self {
-        let ring = Ring::new(Keyring::new(vec![Key::parse(&Key::generate().unwrap()).unwrap()]).unwrap());
+        let ring = SharedKeyring::new(Keyring::generate().unwrap());
         let config = Config::Valkey { url: server.url.clone(), ca_file: None };
         let store = open_store(&config, ring, clock.clone(), Handle::current()).unwrap();
         let pace = Pace { wait: Duration::from_secs(1_000), ..Pace::default() };

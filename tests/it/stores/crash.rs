@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use tokio::runtime::Handle;
 use upwarden::testing::clock::SystemClock;
-use upwarden::testing::seal::{Key, Keyring, Ring};
+use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::store::{Config, Expect, NewRecord, Store, StoreError, StoredSession, open_store};
 
@@ -143,7 +143,7 @@ async fn saves_until_it_is_killed() {
 }
 
 fn open_for(path: &std::path::Path, key: &Secret) -> Store {
-    let ring = Ring::new(Keyring::new(vec![Key::parse(key).unwrap()]).unwrap());
+    let ring = SharedKeyring::new(Keyring::new(vec![Key::parse(key).unwrap()]).unwrap());
     open_store(&Config::Embedded { path: path.to_owned() }, ring, Arc::new(SystemClock), Handle::current()).unwrap()
 }
 

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
 use upwarden::testing::clock::ManualClock;
 use upwarden::testing::listener::plain;
-use upwarden::testing::oauth::refresh::{Keeping, Need, RefreshError, Refresher};
+use upwarden::testing::oauth::refresh::{RefreshError, Refresher};
 use upwarden::testing::oauth::upwork::Upwork;
-use upwarden::testing::oauth::{Config as OauthConfig, Outbound};
+use upwarden::testing::oauth::{Config as OauthConfig, Dependencies, Outbound};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens};
@@ -91,8 +91,9 @@ impl Scene {
             outbound: Outbound { user_agent: "upwarden-test".to_owned(), ..Outbound::default() },
         };
         let upwork = Upwork::new(config, clock.clone(), Handle::current());
-        let keeping = Keeping { store, lifetime: LIFETIME };
-        Refresher::new(upwork, keeping, clock, Arc::new(Metrics::new()), Handle::current())
+        let metrics = Arc::new(Metrics::new());
+        let deps = Dependencies { upwork, store, metrics, clock, control: Handle::current() };
+        Refresher::new(deps, LIFETIME)
     }
 
     fn calls(&self) -> u64 {
@@ -114,7 +115,7 @@ async fn three_replicas_with_one_server_make_one_token_call() {
     let mut asked = Vec::new();
     for replica in &replicas {
         let held = replica.held(&scene).await;
-        asked.extend((0..67).map(|_| replica.refresher.fresh(held.clone(), Need::Due)));
+        asked.extend((0..67).map(|_| replica.refresher.fresh(held.clone(), None)));
     }
     let answers = within(futures_util::future::join_all(asked)).await;
     let first = answers[0].as_ref().unwrap().session.tokens.access.expose().to_owned();
@@ -124,8 +125,9 @@ async fn three_replicas_with_one_server_make_one_token_call() {
     assert_eq!(later.session.tokens.access.expose(), first, "the cookie from before leads to it");
     // A 401 that another replica has already mended costs no call either.
     scene.sandbox.expire_all();
-    within(replicas[0].refresher.fresh(later.clone(), Need::Rejected)).await.unwrap();
-    let mended = within(replicas[1].refresher.fresh(later, Need::Rejected)).await.unwrap();
+    let rejected = &later.session.tokens.access;
+    within(replicas[0].refresher.fresh(later.clone(), Some(rejected))).await.unwrap();
+    let mended = within(replicas[1].refresher.fresh(later.clone(), Some(rejected))).await.unwrap();
     assert_ne!(mended.session.tokens.access.expose(), first);
     assert_eq!(scene.calls(), 2);
 }
@@ -139,7 +141,7 @@ async fn what_upwork_gave_while_the_store_was_gone_is_not_lost() {
     scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
     let flight = tokio::spawn({
         let (refresher, held) = (replica.refresher.clone(), held.clone());
-        async move { refresher.fresh(held, Need::Due).await }
+        async move { refresher.fresh(held, None).await }
     });
     within(scene.sandbox.held(1)).await;
     scene.world.server.as_mut().unwrap().kill();
@@ -147,7 +149,7 @@ async fn what_upwork_gave_while_the_store_was_gone_is_not_lost() {
     let answer = within(flight).await.unwrap();
     assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
     scene.world.server.as_mut().unwrap().restart();
-    let fresh = until(async || replica.refresher.fresh(held.clone(), Need::Due).await.ok()).await;
+    let fresh = until(async || replica.refresher.fresh(held.clone(), None).await.ok()).await;
     assert_eq!(scene.calls(), 1, "a second call would have revoked the family");
     let stored = replica.held(&scene).await;
     assert_eq!(stored.session.tokens.access.expose(), fresh.session.tokens.access.expose());
@@ -162,7 +164,7 @@ async fn what_upwork_gave_while_the_store_was_gone_is_written_when_it_is_back_th
     scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
     let flight = tokio::spawn({
         let (refresher, held) = (here.refresher.clone(), held.clone());
-        async move { refresher.fresh(held, Need::Due).await }
+        async move { refresher.fresh(held, None).await }
     });
     within(scene.sandbox.held(1)).await;
     scene.world.server.as_mut().unwrap().kill();
@@ -176,7 +178,7 @@ async fn what_upwork_gave_while_the_store_was_gone_is_written_when_it_is_back_th
         (found.session.tokens.access.expose() != old).then_some(found)
     })
     .await;
-    within(there.refresher.fresh(written, Need::Due)).await.unwrap();
+    within(there.refresher.fresh(written, None)).await.unwrap();
     assert_eq!(scene.calls(), 1, "a second call would have revoked the family");
 }
 
@@ -187,7 +189,7 @@ async fn a_store_that_is_down_leaves_the_session_alone() {
     let replica = scene.replica();
     let held = replica.held(&scene).await;
     scene.world.server.as_mut().unwrap().kill();
-    let answer = within(replica.refresher.fresh(held, Need::Due)).await;
+    let answer = within(replica.refresher.fresh(held, None)).await;
     assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
     assert_eq!(scene.calls(), 0);
 }
@@ -202,7 +204,7 @@ async fn a_session_signed_out_during_its_refresh_does_not_come_back() {
         scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
         let flight = tokio::spawn({
             let held = held.clone();
-            async move { refresher.fresh(held, Need::Due).await }
+            async move { refresher.fresh(held, None).await }
         });
         within(scene.sandbox.held(1)).await;
         within(store.end_user(FREELANCER, None)).await.unwrap();
@@ -220,7 +222,7 @@ async fn upworks_word_ends_the_session_for_every_replica() {
         let refresher = scene.refresher(scene.world.store.clone(), scene.world.clock.clone());
         let held = scene.world.open(&scene.value).await.unwrap();
         scene.sandbox.revoke_all();
-        let answer = within(refresher.fresh(held, Need::Due)).await;
+        let answer = within(refresher.fresh(held, None)).await;
         assert!(matches!(answer, Err(RefreshError::Revoked)), "{answer:?}");
         assert!(scene.world.open(&scene.value).await.is_none(), "{}", scene.world.kind);
     }
@@ -231,7 +233,7 @@ async fn with_cookies_a_refresh_works_as_before() {
     let scene = Scene::start(World::cookie()).await;
     let replica = scene.replica();
     let held = replica.held(&scene).await;
-    let asked = (0..200).map(|_| replica.refresher.fresh(held.clone(), Need::Due));
+    let asked = (0..200).map(|_| replica.refresher.fresh(held.clone(), None));
     let answers = within(futures_util::future::join_all(asked)).await;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(scene.calls(), 1);

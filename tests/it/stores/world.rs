@@ -11,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use upwarden::testing::clock::{Clock, ManualClock, SharedClock, Timestamp};
-use upwarden::testing::seal::{Key, Keyring, Ring};
+use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens, User};
@@ -77,7 +77,7 @@ pub(super) fn tokens(access: &str, refresh: &str) -> Tokens {
 pub(super) struct World {
     pub(super) kind: &'static str,
     pub(super) store: Store,
-    pub(super) ring: Ring,
+    pub(super) ring: SharedKeyring,
     pub(super) clock: Arc<ManualClock>,
     pub(super) config: Config,
     pub(super) server: Option<Server>,
@@ -86,7 +86,7 @@ pub(super) struct World {
 
 impl World {
     fn new(kind: &'static str, config: Config, server: Option<Server>, folder: Option<TempDir>) -> Self {
-        let (ring, clock) = (Ring::new(ring(vec![key()])), ManualClock::at(START));
+        let (ring, clock) = (SharedKeyring::new(ring(vec![key()])), ManualClock::at(START));
         let store = open(&config, &ring, clock.clone()).unwrap();
         Self { kind, store, ring, clock, config, server, _folder: folder }
     }
@@ -139,7 +139,7 @@ impl World {
     }
 }
 
-fn open(config: &Config, ring: &Ring, clock: SharedClock) -> Result<Store, StoreError> {
+fn open(config: &Config, ring: &SharedKeyring, clock: SharedClock) -> Result<Store, StoreError> {
     open_store(config, ring.clone(), clock, Handle::current())
 }
 

@@ -1,0 +1,79 @@
+//! The settings of our clients at Upwork, and of the way there.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::secret::Secret;
+use crate::session::Grant;
+
+/// Our client at Upwork, and Upwork's endpoints: docs/configuration.md "upwork".
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The key's id.
+    pub client_id: String,
+    /// The key's secret; sent to the token and revocation endpoints only.
+    pub client_secret: Secret,
+    /// Code or implicit.
+    pub grant: Grant,
+    /// The authorization endpoint.
+    pub authorize_url: Url,
+    /// The token endpoint.
+    pub token_url: Url,
+    /// The revocation endpoint (RFC 7009).
+    pub revoke_url: Url,
+    /// The GraphQL endpoint, which says who signed in.
+    pub graphql_url: Url,
+    /// Compared with the callback's `iss` (RFC 9207); `None` compares nothing.
+    pub issuer: Option<String>,
+    /// `{public_url}{prefix}/auth/callback`, exactly as registered.
+    pub redirect_uri: String,
+    /// With the implicit grant: accept that a token may have been issued to another application.
+    pub implicit_identity: bool,
+    /// The way to Upwork's hosts.
+    pub outbound: Outbound,
+}
+
+/// The way to Upwork's hosts, for the token endpoint's client and the broker alike.
+#[derive(Clone, Default)]
+pub struct Outbound {
+    /// An HTTP proxy: `upwork.proxy`, else `HTTPS_PROXY`.
+    pub proxy: Option<Url>,
+    /// A CA that is trusted in addition to the system's.
+    pub ca_file: Option<PathBuf>,
+    /// `User-Agent` where the caller sends none.
+    pub user_agent: String,
+}
+
+impl std::fmt::Debug for Outbound {
+    /// Without the proxy's password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let proxy = self.proxy.as_ref().and_then(Url::host_str);
+        f.debug_struct("Outbound").field("proxy", &proxy).field("ca_file", &self.ca_file).finish_non_exhaustive()
+    }
+}
+
+/// The service identity: docs/configuration.md "service".
+#[derive(Clone, Debug)]
+pub struct ServiceConfig {
+    /// How it gets its tokens.
+    pub grant: ServiceGrant,
+    /// Its own key's id, by default upwork's.
+    pub client_id: String,
+    /// Its own key's secret.
+    pub client_secret: Secret,
+    /// Where Upwork sends the browser after `upwarden login`, exactly as registered; only that command needs it.
+    pub redirect_uri: Option<String>,
+}
+
+/// How the service identity gets its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceGrant {
+    /// RFC 6749 section 4.4; enterprise keys.
+    ClientCredentials,
+    /// A refresh token that we keep alive.
+    RefreshToken {
+        /// Imported once, when the store has none.
+        file: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,41 @@
+//! What the owners of tokens share.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::token::{Client, TokenError, TokenGrant};
+use super::upwork::Upwork;
+use crate::clock::SharedClock;
+use crate::session::Tokens;
+use crate::store::Store;
+use crate::telemetry::metrics::{Metrics, Refreshed};
+
+/// What a [`Refresher`](super::refresh::Refresher) and a [`ServiceIdentity`](super::service::ServiceIdentity) need.
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    /// Issues the tokens.
+    pub upwork: Arc<Upwork>,
+    /// Keeps them.
+    pub store: Store,
+    /// Counts refreshes.
+    pub metrics: Arc<Metrics>,
+    /// Tells which tokens have expired.
+    pub clock: SharedClock,
+    /// Runs the refreshes, so that none ends with the request that needed it.
+    pub control: Handle,
+}
+
+impl Dependencies {
+    /// Asks the token endpoint, and counts the outcome as a refresh.
+    pub(super) async fn refresh(&self, client: Client<'_>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
+        let outcome = self.upwork.tokens_for(client, grant).await;
+        self.metrics.refreshed(match &outcome {
+            Ok(_) => Refreshed::Renewed,
+            Err(TokenError::InvalidGrant(_)) => Refreshed::Revoked,
+            Err(TokenError::Misconfigured(_)) => Refreshed::Misconfigured,
+            Err(TokenError::Unavailable(_)) => Refreshed::Unavailable,
+        });
+        outcome
+    }
+}

@@ -1,0 +1,114 @@
+//! The cookies of pending sign-ins: a bounded number of slots, so that a browser with many tabs keeps few of them.
+
+use http::HeaderValue;
+
+use super::login::{LIFETIME, Login};
+use crate::clock::Timestamp;
+use crate::cookies::{Jar, RequestCookies, TooLarge};
+use crate::seal::{Keyring, Purpose};
+
+/// Pending sign-ins of one browser; a further one replaces the oldest.
+const MAX_SLOTS: usize = 8;
+/// Bytes of login cookies that one browser carries, as far as it has shown them: a proxy in front (nginx by default) accepts
+/// 8 KiB of `Cookie`, and the app has its own.
+const MAX_BYTES: usize = 3400;
+/// The larger a cookie, the fewer slots are open to it, since sign-ins that begin at once do not know of each other.
+const SLOTS_BYTES: usize = 2400;
+/// Slots that are open to the largest cookie.
+const MIN_SLOTS: usize = 2;
+
+/// A pending sign-in, and the slot of its cookie.
+#[derive(Clone, Debug)]
+pub struct PendingLogin {
+    /// For [`LoginJars::jar`].
+    pub slot: usize,
+    /// The sign-in.
+    pub login: Login,
+}
+
+/// What a request shows of its browser's sign-ins.
+#[derive(Debug)]
+pub struct BrowserLogins {
+    /// Those that open.
+    pub pending: Vec<PendingLogin>,
+    /// Whether there is any login cookie, opened or not.
+    pub any_cookie: bool,
+}
+
+/// The cookies of pending sign-ins: `NAME-login-1` to `NAME-login-8`.
+#[derive(Clone, Debug)]
+pub struct LoginJars {
+    jars: Vec<Jar>,
+    base: String,
+}
+
+impl LoginJars {
+    /// Beside the session cookie of this name.
+    pub fn new(session_cookie: &str, secure: bool) -> Self {
+        let base = format!("{session_cookie}-login-");
+        Self { jars: (1..=MAX_SLOTS).map(|number| Jar::new(format!("{base}{number}"), secure)).collect(), base }
+    }
+
+    /// Whether a cookie of this name is one of these.
+    pub fn owns(&self, name: &str) -> bool {
+        name.starts_with(self.base.as_str())
+    }
+
+    /// The pending sign-ins of a request.
+    pub fn open(&self, ring: &Keyring, cookies: &RequestCookies, now: Timestamp) -> BrowserLogins {
+        let jars = self.jars.iter().enumerate();
+        let values = jars.flat_map(|(slot, jar)| jar.candidates(cookies).into_iter().map(move |value| (slot, value)));
+        let pending = values.filter_map(|(slot, value)| {
+            let login = Login::open(ring, &value, now)?;
+            Some(PendingLogin { slot, login })
+        });
+        BrowserLogins { pending: pending.collect(), any_cookie: cookies.iter().any(|(name, _)| self.owns(name)) }
+    }
+
+    /// Whether the request has a login cookie that was sealed with a key we do not have.
+    pub(crate) fn has_unknown_key(&self, ring: &Keyring, cookies: &RequestCookies) -> bool {
+        let mut values = self.jars.iter().flat_map(|jar| jar.candidates(cookies));
+        values.any(|value| ring.open(Purpose::Login, &value).is_none())
+    }
+
+    /// The `Set-Cookie` values for a new sign-in. It takes a free slot, starting at `turn`, else the slot of the oldest
+    /// sign-in; then the oldest others are cleared until the rest fits. So a few long return addresses never make a `Cookie`
+    /// field that a proxy refuses.
+    pub(crate) fn set(
+        &self,
+        cookie: &str,
+        pending: &[PendingLogin],
+        turn: usize,
+        seen: &RequestCookies,
+    ) -> Result<Vec<HeaderValue>, TooLarge> {
+        let open = (SLOTS_BYTES / cookie.len().max(1)).clamp(MIN_SLOTS, MAX_SLOTS);
+        // `None`, for a slot without a sign-in that opens, comes before all times.
+        let began_at =
+            |slot: usize| pending.iter().filter(|other| other.slot == slot).map(|other| other.login.began_at()).max();
+        let taken = (0..open).map(|step| (turn + step) % open).min_by_key(|slot| began_at(*slot)).unwrap_or(0);
+        let mut lines = self.jar(taken).map_or(Ok(Vec::new()), |jar| jar.set(cookie, LIFETIME, seen))?;
+        let mut others: Vec<(usize, &Jar)> = self.jars.iter().enumerate().filter(|(slot, _)| *slot != taken).collect();
+        others.sort_by_key(|(slot, _)| began_at(*slot));
+        let bytes = |jar: &Jar| {
+            seen.iter().filter(|(name, _)| jar.owns(name)).map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        };
+        let mut sum = cookie.len() + others.iter().map(|(_, jar)| bytes(jar)).sum::<usize>();
+        for (_, jar) in others {
+            if sum > MAX_BYTES && bytes(jar) > 0 {
+                sum -= bytes(jar);
+                lines.extend(jar.clear(seen));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// The cookie of a slot.
+    pub(crate) fn jar(&self, slot: usize) -> Option<&Jar> {
+        self.jars.get(slot)
+    }
+
+    /// The cookies of all slots.
+    pub(crate) fn all(&self) -> &[Jar] {
+        &self.jars
+    }
+}

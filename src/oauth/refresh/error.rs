@@ -1,0 +1,50 @@
+//! Why there is no fresh token.
+
+use crate::oauth::response::Unavailable;
+use crate::oauth::token::TokenError;
+use crate::store::StoreError;
+
+/// Why there is no fresh token. Only [`RefreshError::Revoked`] ends a session.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// Upwork says the grant is over, or there is nothing to refresh with.
+    #[error("Upwork has ended this sign-in")]
+    Revoked,
+    /// Upwork refuses our client.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(StoreError),
+    /// No usable answer.
+    #[error(transparent)]
+    Unavailable(Unavailable),
+}
+
+impl RefreshError {
+    pub(in crate::oauth) fn unavailable(reason: &str) -> Self {
+        Self::Unavailable(Unavailable::no_response(reason))
+    }
+}
+
+impl From<StoreError> for RefreshError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Ended => Self::Revoked,
+            StoreError::Down(_) | StoreError::Setup(_) | StoreError::KeepsNothing | StoreError::Sealing(_) => {
+                Self::Store(error)
+            }
+        }
+    }
+}
+
+impl From<TokenError> for RefreshError {
+    fn from(error: TokenError) -> Self {
+        let text = error.to_string();
+        match error {
+            TokenError::InvalidGrant(_) => Self::Revoked,
+            TokenError::Misconfigured(_) => Self::Misconfigured(text),
+            TokenError::Unavailable(unavailable) => Self::Unavailable(Unavailable { reason: text, ..unavailable }),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! One refresh for each session and refresh token, however many requests wait for it.
+//!
+//! A result is kept for a while, so that a request with the cookie from before finds the successor (docs/design.md "Refresh
+//! races").
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::error::RefreshError;
+use crate::recent::lock;
+use crate::session::tokens::{AccessToken, RefreshToken};
+use crate::store::StoredSession;
+
+/// How long a successor is kept for requests with the cookie from before.
+const SUCCESS_KEPT: Duration = Duration::from_secs(30);
+/// How long a failure is kept, so that a crowd does not ask one by one.
+const FAILURE_KEPT: Duration = Duration::from_secs(1);
+
+pub(super) type RefreshResult = Result<StoredSession, RefreshError>;
+pub(super) type Receiver = watch::Receiver<Option<RefreshResult>>;
+type Sender = watch::Sender<Option<RefreshResult>>;
+
+/// A session's id and the digest of its refresh token: sessions that share a grant each get a result of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key(String, [u8; 32]);
+
+impl Key {
+    pub(super) fn new(token: &RefreshToken, stored: &StoredSession) -> Self {
+        Self(stored.session.id.clone(), token.digest())
+    }
+}
+
+#[derive(Debug)]
+struct Refresh {
+    result: Receiver,
+    kept_until: Instant,
+}
+
+impl Refresh {
+    /// Whether it is still kept, and brings another token than `access`: where Upwork kept the refresh token, the refresh that
+    /// brought `access` is found under the same key.
+    fn is_useful(&self, access: &AccessToken) -> bool {
+        let brought =
+            matches!(&*self.result.borrow(), Some(Ok(stored)) if stored.session.tokens.access.same_as(access));
+        !brought && self.kept_until > Instant::now()
+    }
+}
+
+/// The refreshes in progress, and those that ended lately.
+#[derive(Debug, Default)]
+pub(super) struct SingleFlight(Mutex<HashMap<Key, Refresh>>);
+
+impl SingleFlight {
+    /// Whether a refresh that can replace `access` is in progress or has succeeded.
+    pub(super) fn knows_better(&self, key: &Key, access: &AccessToken) -> bool {
+        let refreshes = lock(&self.0);
+        let refresh = refreshes.get(key).filter(|refresh| refresh.is_useful(access));
+        refresh.is_some_and(|refresh| !matches!(*refresh.result.borrow(), Some(Err(_))))
+    }
+
+    /// The result to wait for. Where no useful refresh is known, one is registered for at most `deadline`, and the caller has
+    /// to run it and publish its result through the sender.
+    pub(super) fn join(&self, key: &Key, access: &AccessToken, deadline: Duration) -> (Receiver, Option<Sender>) {
+        let now = Instant::now();
+        let mut refreshes = lock(&self.0);
+        if let Some(refresh) = refreshes.get(key).filter(|refresh| refresh.is_useful(access)) {
+            return (refresh.result.clone(), None);
+        }
+        refreshes.retain(|_, refresh| refresh.kept_until > now);
+        let (sender, result) = watch::channel(None);
+        refreshes.insert(key.clone(), Refresh { result: result.clone(), kept_until: now + deadline + SUCCESS_KEPT });
+        (result, Some(sender))
+    }
+
+    pub(super) fn publish(&self, key: &Key, sender: &Sender, result: RefreshResult) {
+        let kept = match result {
+            Ok(_) | Err(RefreshError::Revoked) => SUCCESS_KEPT,
+            Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable(_)) => FAILURE_KEPT,
+        };
+        if let Some(refresh) = lock(&self.0).get_mut(key) {
+            refresh.kept_until = Instant::now() + kept;
+        }
+        sender.send_replace(Some(result));
+    }
+}
