@@ -6,4 +6,5 @@ mod parsers;
 mod paths;
 mod properties;
 mod return_to;
+mod spellings;
 mod wire;

@@ -1,11 +1,13 @@
 //! The strict reader: tables of messages with what must be said of each, and properties that hold for any bytes.
 
 mod bodies;
+mod differential;
 mod properties;
+mod proxied_requests;
+mod proxied_responses;
 mod requests;
 mod responses;
 
-pub(crate) use properties::messages as messages_of_requests;
 use upwarden::testing::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
 
 /// Reads pieces as they come, as the guard does, and writes down what was said: `none`, `exact 5`, `chunked` for a head,

@@ -6,7 +6,7 @@ use upwarden::testing::framing::{Limits, Method};
 use super::{requests, responses};
 
 /// Bytes that look like requests, whole and broken.
-pub(crate) fn messages() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn messages() -> impl Strategy<Value = Vec<u8>> {
     let part = prop::sample::select(vec![
         "GET / HTTP/1.1\r\n",
         "POST /a?b HTTP/1.1\r\n",

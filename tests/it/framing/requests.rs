@@ -2,7 +2,7 @@
 
 use upwarden::testing::framing::Limits;
 
-use super::requests;
+use super::{proxied_requests, requests};
 
 pub(super) fn said(message: impl AsRef<[u8]>) -> String {
     requests(&[message.as_ref()], Limits::default()).join(", ")
@@ -12,7 +12,7 @@ pub(super) fn said(message: impl AsRef<[u8]>) -> String {
 pub(super) fn table(rows: &[(&str, &str)]) {
     for (message, expected) in rows {
         assert_eq!(said(message), *expected, "{message:?}");
-        crate::core::requests::pass(message.as_bytes(), expected);
+        proxied_requests::pass(message.as_bytes(), expected);
     }
 }
 
@@ -21,7 +21,7 @@ pub(super) fn fields(rows: &[(&str, &str)]) {
     for (field, expected) in rows {
         let message = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
         assert_eq!(said(&message), *expected, "{message:?}");
-        crate::core::requests::pass(message.as_bytes(), expected);
+        proxied_requests::pass(message.as_bytes(), expected);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use upwarden::testing::framing::Method;
 
-use super::responses;
+use super::{proxied_responses, responses};
 
 fn to(method: Method, message: impl AsRef<[u8]>) -> String {
     responses(&[message.as_ref()], &[method], false).join(", ")
@@ -11,7 +11,7 @@ fn to(method: Method, message: impl AsRef<[u8]>) -> String {
 fn table(rows: &[(&str, &str)]) {
     for (message, expected) in rows {
         assert_eq!(to(Method::Other, message), *expected, "{message:?}");
-        crate::core::responses::pass(message.as_bytes(), expected);
+        proxied_responses::pass(message.as_bytes(), expected);
     }
 }
 

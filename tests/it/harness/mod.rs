@@ -1,23 +1,31 @@
-//! What the end-to-end tests are made of: a whole world in this process, on ports of its own.
+//! What the tests are made of. Every wait is on a condition and bounded; nothing depends on the length of a pause.
 //!
 //! ```text
-//! Client, Browser ──(Tap)── sidecar ──(Tap)── App or sample app
-//!                              └──── sandbox of Upwork
+//! Client, Raw, Frames, Browser ──(Tap)── sidecar ──── App or sample app
+//!                                           └──── sandbox of Upwork
 //! ```
-//! A [`World`] starts the sandbox, an app and the sidecar, with one clock that the test turns; when it is dropped,
-//! everything is told to end and joined, and whatever went wrong there fails the test. Nothing here sleeps for luck:
-//! waits are on conditions, and bounded.
+//! - A [`World`] is all of this in the test's process, with one clock that the test turns. When it is dropped, everything
+//!   ends and is joined, and an error in it fails the test.
+//! - A [`Sidecar`] is the real binary as a process of its own, in front of an [`App`] in the test's process.
+//! - A [`Door`] is the listener alone, with a handler of the test's own.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test as a test does")]
 
 mod answer;
 mod app;
 mod browser;
+mod certificates;
 mod client;
+pub(crate) mod door;
+pub(crate) mod frames;
 mod jar;
 mod logs;
 mod process;
+mod raw;
 mod replicas;
+mod sidecar;
+mod sign_in;
+pub(crate) mod strict;
 mod tap;
 mod wire;
 mod world;
@@ -29,42 +37,46 @@ use std::time::Duration;
 pub(crate) use answer::{Answer, Streaming, between};
 pub(crate) use app::App;
 pub(crate) use browser::Browser;
+pub(crate) use certificates::{BOTH_VERSIONS, Certificate, connect, setting, trusting};
 pub(crate) use client::{Call, Client, feed};
+pub(crate) use door::{Door, OpenDoor};
 pub(crate) use logs::logs;
 pub(crate) use process::{Upwarden, command};
+pub(crate) use raw::{Raw, head};
+pub(crate) use sidecar::{Sidecar, Start};
 pub(crate) use tap::Tap;
 pub(crate) use world::{Plan, World, listener};
 
-/// The sandbox's people.
+/// Accounts of the sandbox.
 pub(crate) const FREELANCER: &str = "1181921839933591552";
 pub(crate) const AGENCY: &str = "1282032950044702663";
 pub(crate) const CLIENT: &str = "1383143061155813774";
-/// What every token of the sandbox begins with.
+/// The beginning of every token of the sandbox.
 pub(crate) const TOKEN: &str = "oauth2v2_";
 
-/// No wait of a test is longer than this.
+/// No test waits longer than this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The future's output, or the test fails.
+/// The future's output; a future that takes too long fails the test.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("it comes in time")
 }
 
-/// Asks until there is an answer; the test fails with `what` where there is none in time.
+/// Asks until there is an answer; if there is none in time, the test fails and names `what` it waited for.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(found) = ask().await {
             return found;
         }
-        assert!(tokio::time::Instant::now() < end, "in vain waited for: {what}");
-        // Between two looks, not for luck.
+        assert!(tokio::time::Instant::now() < end, "waited without success for: {what}");
+        // A pause between two looks; nothing depends on its length.
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
 }
 
-/// Whether a tool that a test needs is there. Where it is not, that is said, and the test is left out; under
-/// `UPWARDEN_TESTS_REQUIRE=1` it fails instead.
+/// Whether a tool that a test needs is there. If it is missing, this says so, and the test is left out; with
+/// `UPWARDEN_TESTS_REQUIRE=1` the test fails instead.
 #[expect(clippy::disallowed_methods, reason = "the switch of the test run, not of the product")]
 pub(crate) fn has(found: bool, what: &str) -> bool {
     if !found {
@@ -73,6 +85,12 @@ pub(crate) fn has(found: bool, what: &str) -> bool {
         let _ = writeln!(std::io::stderr(), "left out: {}: {what} is missing", test_name());
     }
     found
+}
+
+/// Whether tests run at their full size: `UPWARDEN_TESTS_QUICK=1` makes the heavy ones smaller.
+#[expect(clippy::disallowed_methods, reason = "the switch of the test run, not of the product")]
+pub(crate) fn full() -> bool {
+    std::env::var("UPWARDEN_TESTS_QUICK").map_or(true, |value| value != "1")
 }
 
 fn test_name() -> String {

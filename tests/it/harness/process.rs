@@ -1,6 +1,5 @@
-//! The real binary, as somebody would run it.
+//! The real binary, as a user runs it.
 
-use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -12,19 +11,23 @@ use super::PATIENCE;
 pub(crate) struct Upwarden {
     child: Child,
     lines: Receiver<String>,
-    /// What it said on stdout so far.
+    /// What it wrote to stdout so far.
     pub(crate) said: String,
     log: Option<std::thread::JoinHandle<String>>,
 }
 
-/// The binary with these arguments and an environment that says nothing of upwarden.
+/// The binary with these arguments and without the settings of this environment.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_upwarden"));
-    let known: BTreeSet<String> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
-    for name in known.iter().filter(|name| name.starts_with("UPWARDEN_")) {
+    without_settings(&mut command).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Removes every `UPWARDEN_` variable from the environment of a command.
+pub(super) fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("UPWARDEN_")) {
         command.env_remove(name);
     }
-    command.args(arguments).stdin(Stdio::null());
     command
 }
 
@@ -43,14 +46,14 @@ impl Upwarden {
         });
         let log = std::thread::spawn(move || {
             let mut text = String::new();
-            // What is not text is not looked for.
+            // Text that is not UTF-8 is not looked for.
             let _ = err.read_to_string(&mut text);
             text
         });
         Self { child, lines, said: String::new(), log: Some(log) }
     }
 
-    /// Reads stdout until a line has `part` in it; gives that line.
+    /// Reads stdout until a line contains `part`, and returns that line.
     pub(crate) fn line_with(&mut self, part: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -75,13 +78,13 @@ impl Upwarden {
         assert!(done.success(), "kill -{name} {pid}");
     }
 
-    /// SIGKILL, and its end.
+    /// Kills it and waits for its end.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end: how it ended, and what it logged.
+    /// Waits for its end; its status and its log.
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -89,7 +92,7 @@ impl Upwarden {
                 return (status, self.log.take().unwrap().join().unwrap());
             }
             assert!(Instant::now() < end, "it does not end");
-            // Between two looks, not for luck.
+            // A pause between two looks; nothing depends on its length.
             std::thread::sleep(std::time::Duration::from_millis(15));
         }
     }
@@ -97,7 +100,7 @@ impl Upwarden {
 
 impl Drop for Upwarden {
     fn drop(&mut self) {
-        // Only while it has not been waited for: its number may be somebody else's afterwards.
+        // Once it has been waited for, its process id may belong to another process.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.child.kill();
             let _ = self.child.wait();

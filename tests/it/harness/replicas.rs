@@ -14,9 +14,9 @@ use super::world::{Thread, listener, sidecar};
 use super::{Client, Plan, World};
 
 /// The key that upwarden shows at Upwork.
-const KEY: (&str, &str) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210");
+pub(super) const KEY: (&str, &str) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210");
 /// Seals the sessions of every world, so that a cookie of one opens in another.
-const SEAL: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+pub(super) const SEAL: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 pub(super) fn usual(public: SocketAddr, upwork: SocketAddr, app_url: &str) -> Vec<(String, String)> {
     let upwork = format!("http://{upwork}");

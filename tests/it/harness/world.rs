@@ -1,6 +1,6 @@
 //! A sandbox, an app and a sidecar, all in this process.
 //!
-//! `World::new().set("app.public_paths", "/health").start()`; whatever was started is joined when the world is dropped.
+//! `World::new().set("app.public_paths", "/health").start()`; every thread is joined when the world is dropped.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +10,6 @@ use std::sync::Once;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use http::Method;
 use tokio_util::sync::CancellationToken;
 use upwarden::config::{self, Sources};
 use upwarden::sandbox::{self, Counters, Sandbox};
@@ -19,16 +18,16 @@ use upwarden::testing::clock::{ManualClock, Timestamp};
 use upwarden::testing::listener::Bound;
 
 use super::replicas::{over, replica, usual};
-use super::{App, Client, Tap, logs};
+use super::{App, Certificate, Client, Tap, logs, setting, until};
 
 /// When a world begins: 2026-11-24T02:00:00Z.
 const BEGIN: Timestamp = Timestamp::from_seconds(1_795_485_600);
 
-/// What went wrong on threads that nobody awaits.
+/// Panics on threads that no test awaits.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static WATCH: Once = Once::new();
 
-/// A world that has not begun.
+/// A world that is not started yet.
 pub(crate) struct Plan {
     settings: Vec<(String, String)>,
     file: Option<String>,
@@ -36,7 +35,7 @@ pub(crate) struct Plan {
     app: Option<App>,
     tapped: bool,
     pub(super) replicas: usize,
-    /// Seconds that Upwork's clock is ahead of ours.
+    /// How many seconds Upwork's clock is ahead of ours.
     pub(super) ahead: i64,
 }
 
@@ -54,7 +53,7 @@ pub(crate) struct World {
     pub(super) upwork_clock: Arc<ManualClock>,
     /// The scripted app.
     pub(crate) app: App,
-    /// What went between browser and sidecar, where the plan said so.
+    /// The traffic between browser and sidecar, if the plan asked for it.
     pub(crate) tap: Option<Tap>,
     public: SocketAddr,
     pub(super) others: Vec<SocketAddr>,
@@ -64,7 +63,7 @@ pub(crate) struct World {
     admin: SocketAddr,
     file: Option<PathBuf>,
     _folder: tempfile::TempDir,
-    // In the order in which they are to end.
+    // In the order in which they end.
     threads: Vec<Thread>,
 }
 
@@ -74,7 +73,7 @@ pub(super) struct Thread {
     handle: Option<JoinHandle<Result<(), String>>>,
 }
 
-/// A socket on a free port, for a runtime that does not exist yet.
+/// A socket on a free port, for a runtime that will be started later.
 pub(crate) fn listener() -> std::net::TcpListener {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).unwrap();
@@ -82,7 +81,7 @@ pub(crate) fn listener() -> std::net::TcpListener {
 }
 
 impl World {
-    /// The usual: the app answers what it was asked, anyone may enter, the neighbour door has a service identity.
+    /// The usual world: the app echoes, everyone is admitted, and the neighbour door has a service identity.
     #[expect(clippy::new_ret_no_self, reason = "`World::new().start()` reads as what it does")]
     pub(crate) fn new() -> Plan {
         Plan {
@@ -95,21 +94,26 @@ impl World {
             ahead: 0,
         }
     }
+
+    /// A world in which every path of this app is public, for tests of the way to the app.
+    pub(crate) fn open(app: App) -> Plan {
+        World::new().app(app).set("app.public_paths", "/")
+    }
 }
 
 impl Plan {
-    /// With this setting, as `--set` would give it; instead of the usual one of its name.
+    /// With this setting, as `--set` would give it, in place of the usual one.
     pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.settings.push((key.to_owned(), format!("{value}")));
         self
     }
 
-    /// With a configuration file, which a test can change later ([`World::rewrite`]). Settings win over it.
+    /// With a configuration file, which the test can change later ([`World::rewrite`]). Settings override it.
     pub(crate) fn file(self, toml: &str) -> Self {
         Self { file: Some(toml.to_owned()), ..self }
     }
 
-    /// With a sandbox of this kind.
+    /// With this sandbox.
     pub(crate) fn upwork(self, upwork: sandbox::Config) -> Self {
         Self { upwork, ..self }
     }
@@ -124,12 +128,16 @@ impl Plan {
         Self { app: None, ..self }
     }
 
-    /// With all that goes between browser and sidecar written down.
+    /// With a record of the traffic between browser and sidecar.
     pub(crate) fn tapped(self) -> Self {
         Self { tapped: true, ..self }
     }
 
-    /// Begins.
+    /// With TLS at the public door, as `localhost`.
+    pub(crate) fn tls(self, certificate: &Certificate) -> Self {
+        self.set("public_url", "https://localhost").set("public.tls.certificates", setting(&[certificate]))
+    }
+
     pub(crate) fn start(self) -> World {
         logs::start();
         watch_panics();
@@ -201,7 +209,7 @@ fn watch_panics() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let name = std::thread::current().name().unwrap_or_default().to_owned();
-            // Other themes have workers too, and one of them lets a handler panic on purpose.
+            // Other tests have workers too, and one of them panics on purpose.
             let wanted = info.to_string().contains("as this test wants it");
             if !wanted && (name.starts_with("worker-") || ["sidecar", "around"].contains(&name.as_str())) {
                 PANICS.lock().unwrap().push(format!("{name}: {info}"));
@@ -216,10 +224,10 @@ where
     F: AsyncFnOnce(CancellationToken) -> Result<(), String> + Send + 'static,
 {
     let shutdown = CancellationToken::new();
-    let told = shutdown.clone();
+    let end = shutdown.clone();
     let main = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let outcome = runtime.block_on(run(told));
+        let outcome = runtime.block_on(run(end));
         runtime.shutdown_background();
         outcome
     };
@@ -229,13 +237,13 @@ where
 
 pub(super) fn sidecar(sources: Sources, doors: Doors, clock: Arc<ManualClock>) -> Thread {
     let config = config::load(&sources).unwrap_or_else(|problems| unreachable!("{problems}"));
-    thread("sidecar", async move |told| {
-        let running = server::run(config, doors, clock, Some(sources), told.cancelled_owned());
+    thread("sidecar", async move |shutdown| {
+        let running = server::run(config, doors, clock, Some(sources), shutdown.cancelled_owned());
         running.await.map_err(|error| error.to_string())
     })
 }
 
-/// What is around the sidecar, on a thread of its own.
+/// The sandbox and the app, on a thread of their own.
 struct Around {
     sandbox: Sandbox,
     sockets: (std::net::TcpListener, std::net::TcpListener),
@@ -267,14 +275,24 @@ impl World {
         Client::at(self.public)
     }
 
-    /// A program next door.
+    /// A client of the neighbour door.
     pub(crate) fn neighbour(&self) -> Client {
         Client::at(self.neighbour)
     }
 
-    /// The kubelet, or Prometheus.
+    /// A client of the admin door.
     pub(crate) fn admin(&self) -> Client {
         Client::at(self.admin)
+    }
+
+    /// Where the public door listens.
+    pub(crate) fn public_address(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Where the neighbour door listens.
+    pub(crate) fn neighbour_address(&self) -> SocketAddr {
+        self.neighbour
     }
 
     /// `public_url` and a target.
@@ -285,28 +303,6 @@ impl World {
     /// The neighbour door's address and a target.
     pub(crate) fn neighbour_url(&self, target: &str) -> String {
         format!("http://{}{target}", self.neighbour)
-    }
-
-    /// A browser in which this account has signed in.
-    pub(crate) async fn sign_in(&self, account: &str) -> Client {
-        let client = self.client();
-        let answer = self.sign_in_with(&client, account, "/").await;
-        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/"), "{}", answer.text());
-        client
-    }
-
-    /// Opens `target` and says yes at Upwork; the callback's answer.
-    pub(crate) async fn sign_in_with(&self, client: &Client, account: &str, target: &str) -> super::Answer {
-        let asked = client.navigate(target).await;
-        assert_eq!(asked.status, 303, "{}", asked.text());
-        let back = self.upwork.consent(&asked.location(), account).await;
-        client.navigate(&back).header("sec-fetch-site", "cross-site").await
-    }
-
-    /// Begins a sign-in and says yes at Upwork; the callback's address, which nobody has opened yet.
-    pub(crate) async fn callback(&self, client: &Client, target: &str) -> String {
-        let asked = client.navigate(target).await;
-        self.upwork.consent(&asked.location(), super::FREELANCER).await
     }
 
     /// What the sandbox received.
@@ -327,37 +323,22 @@ impl World {
         }
     }
 
-    /// Changes the configuration file; the sidecar looks at it now and then.
+    /// Changes the configuration file, which the sidecar looks at regularly.
     pub(crate) fn rewrite(&self, toml: &str) {
         std::fs::write(self.file.as_ref().expect("the plan has a file"), toml).unwrap();
     }
 
-    /// A metric by its whole name, labels included; 0 where it is not told.
+    /// A metric by its whole name, labels included; 0 if it is absent.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let told = self.admin().get("/metrics").await.text();
-        let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let metrics = self.admin().get("/metrics").await.text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0, |value| value.trim().parse().unwrap())
     }
-}
 
-impl Upwork {
-    /// Says yes on the consent page: the address that the browser is sent back to.
-    pub(crate) async fn consent(&self, location: &str, account: &str) -> String {
-        self.decide(location, &format!("account={account}&decision=accept")).await
-    }
-
-    /// Says no.
-    pub(crate) async fn decline(&self, location: &str) -> String {
-        self.decide(location, "decision=decline").await
-    }
-
-    async fn decide(&self, location: &str, form: &str) -> String {
-        assert!(location.starts_with(&format!("http://{}/", self.address)), "not Upwork: {location}");
-        let call = Client::at(self.address).call(Method::POST, location);
-        let form = upwarden::testing::body::Body::full(form.to_owned());
-        let answer = call.header("content-type", "application/x-www-form-urlencoded").body(form).await;
-        assert!(answer.status.is_redirection(), "{}", answer.text());
-        answer.location()
+    /// Waits until the public door has refused something for this reason.
+    pub(crate) async fn refused(&self, reason: &str) {
+        let name = format!("upwarden_refused_total{{door=\"public\",reason=\"{reason}\"}}");
+        until(reason, async || (self.metric(&name).await > 0).then_some(())).await;
     }
 }
 

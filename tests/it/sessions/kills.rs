@@ -20,8 +20,7 @@ use upwarden::testing::store::{Config, StoredSession, open_store};
 use super::DAY;
 use super::crowd::{COOKIE, Crowd};
 use super::stores::{plan, serve_at};
-use crate::core::full;
-use crate::harness::{Client, FREELANCER, Plan, Upwarden, World, listener, until, within};
+use crate::harness::{Client, FREELANCER, Plan, Upwarden, World, full, listener, until, within};
 use crate::stores::world::{Door, Server};
 
 /// With limits that this crowd at one address does not meet.

@@ -1,0 +1,188 @@
+//! The real binary as a process of its own, so that its memory, its descriptors and its end are its own, too.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::process::without_settings;
+use super::replicas::{KEY, SEAL};
+use super::{App, Certificate, Client, PATIENCE, setting};
+
+/// A running sidecar in front of an app in this process that needs no session.
+pub(crate) struct Sidecar {
+    child: Child,
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    _app: DropGuard,
+    _log: Receiver<String>,
+}
+
+/// A sidecar that is not started yet.
+pub(crate) struct Start {
+    app: App,
+    settings: Vec<String>,
+    shell: Option<String>,
+}
+
+impl Start {
+    pub(crate) fn with(app: App) -> Self {
+        Self { app, settings: Vec::new(), shell: None }
+    }
+
+    pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.settings.push(format!("{key}={value}"));
+        self
+    }
+
+    /// With TLS at the public door, as `localhost`.
+    pub(crate) fn tls(self, certificate: &Certificate) -> Self {
+        self.set("public_url", "https://localhost").set("public.tls.certificates", setting(&[certificate]))
+    }
+
+    /// By a shell, after this command of it: `ulimit -n 64`.
+    pub(crate) fn after(self, line: &str) -> Self {
+        Self { shell: Some(line.to_owned()), ..self }
+    }
+
+    pub(crate) fn start(self) -> Sidecar {
+        let app_ends = CancellationToken::new();
+        let app_at = serve(self.app, app_ends.clone());
+        let usual = [
+            format!("app.url=http://{app_at}"),
+            "app.public_paths=/".to_owned(),
+            "public_url=http://127.0.0.1".to_owned(),
+            "public.listen=127.0.0.1:0".to_owned(),
+            "admin.listen=127.0.0.1:0".to_owned(),
+            format!("upwork.client_id={}", KEY.0),
+            format!("upwork.client_secret={}", KEY.1),
+            format!("session.keys={SEAL}"),
+            "access.anyone=true".to_owned(),
+            "log.format=json".to_owned(),
+            "drain.delay=0s".to_owned(),
+            "drain.timeout=20s".to_owned(),
+        ];
+        let mut command = match &self.shell {
+            None => Command::new(env!("CARGO_BIN_EXE_upwarden")),
+            Some(line) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("{line} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_upwarden")]);
+                shell
+            }
+        };
+        without_settings(&mut command).arg("serve");
+        for setting in usual.into_iter().chain(self.settings) {
+            command.args(["--set", &setting]);
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = lines(child.stderr.take().unwrap());
+        let bound = wait_for(&log, "doors are bound");
+        let fields: serde_json::Value = serde_json::from_str(&bound).unwrap();
+        let at = |door: &str| find(&fields, door).unwrap_or_else(|| unreachable!("{bound}")).parse().unwrap();
+        let (public, admin) = (at("public"), at("admin"));
+        Sidecar { child, public, admin, _app: app_ends.drop_guard(), _log: log }
+    }
+}
+
+fn find(value: &serde_json::Value, name: &str) -> Option<String> {
+    let direct = value.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    direct.or_else(|| value.as_object()?.values().find_map(|inner| find(inner, name)))
+}
+
+/// Serves the app on a thread of its own until `end`; its address.
+fn serve(app: App, end: CancellationToken) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            end.run_until_cancelled(app.serve(listener, String::new())).await;
+        });
+        runtime.shutdown_background();
+    });
+    address
+}
+
+fn lines(from: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            // It is read to the end, so that the process never blocks on its log.
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+fn wait_for(log: &Receiver<String>, part: &str) -> String {
+    let end = Instant::now() + PATIENCE;
+    let mut read = String::new();
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let line = log.recv_timeout(left).unwrap_or_else(|_| unreachable!("no line with {part:?}:\n{read}"));
+        if line.contains(part) {
+            return line;
+        }
+        read.push_str(&line);
+        read.push('\n');
+    }
+}
+
+impl Sidecar {
+    pub(crate) fn client(&self) -> Client {
+        Client::at(self.public)
+    }
+
+    pub(crate) fn admin(&self) -> Client {
+        Client::at(self.admin)
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The peak of its resident memory, in bytes.
+    pub(crate) fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    /// Sends a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it does not end");
+            // A pause between two looks; nothing depends on its length.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What the app is told of the client: nothing that a stranger made up, everything that a trusted proxy knows.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::net::TcpStream;
+
+use crate::harness::{App, Raw, World, logs};
+
+const CLAIMS: [(&str, &str); 6] = [
+    ("x-forwarded-for", "203.0.113.7"),
+    ("x-forwarded-proto", "https"),
+    ("x-forwarded-host", "shown.example:8443"),
+    ("x-forwarded-port", "1"),
+    ("forwarded", "for=203.0.113.7;proto=https"),
+    ("via", "1.0 edge"),
+];
+
+#[tokio::test]
+async fn a_strangers_claims_are_replaced() {
+    let world = World::open(App::default()).start();
+    world.client().get("/").headers(&CLAIMS).header("x-real-ip", "203.0.113.7").await;
+    let seen = world.app.last();
+    let host = seen.header("host").to_owned();
+    let port = host.rsplit(':').next().unwrap().to_owned();
+    assert_eq!(seen.header("x-forwarded-for"), "127.0.0.1");
+    assert_eq!(seen.header("x-forwarded-proto"), "http");
+    assert_eq!((seen.header("x-forwarded-host"), seen.header("x-forwarded-port")), (host.as_str(), port.as_str()));
+    assert_eq!(seen.header("forwarded"), format!("for=127.0.0.1;host=\"{host}\";proto=http"));
+    assert!(seen.header("via").starts_with("1.0 edge, 1.1 upwarden-"), "{}", seen.header("via"));
+    assert_eq!(seen.header("x-real-ip"), "");
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_claims_are_extended() {
+    let world = World::open(App::default()).set("public.trusted_proxies", "127.0.0.0/8").start();
+    world.client().get("/").headers(&CLAIMS).await;
+    let seen = world.app.last();
+    assert_eq!(seen.header("x-forwarded-for"), "203.0.113.7, 127.0.0.1");
+    assert_eq!((seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")), ("https", "8443"));
+    assert_eq!(seen.header("x-forwarded-host"), "shown.example:8443");
+    assert_eq!(seen.header("forwarded"), "for=203.0.113.7, for=127.0.0.1;host=\"shown.example:8443\";proto=https");
+}
+
+#[tokio::test]
+async fn the_app_gets_the_host_that_its_setting_says() {
+    for (setting, host) in [("keep", "asked.example"), ("inner.example", "inner.example")] {
+        let world = World::open(App::default()).set("app.host", setting).start();
+        world.client().named("asked.example").get("/").await;
+        assert_eq!(world.app.last().header("host"), host);
+        assert_eq!(world.app.last().header("x-forwarded-host"), "asked.example");
+    }
+    let world = World::open(App::default()).set("app.host", "app").start();
+    world.client().get("/").await;
+    let (asked, seen) = (world.public_address().to_string(), world.app.last());
+    assert!(seen.header("host").starts_with("127.0.0.1:") && seen.header("host") != asked);
+}
+
+#[tokio::test]
+async fn hop_by_hop_fields_end_here_every_line_of_them() {
+    let world = World::open(App::default()).start();
+    let call = world.client().get("/").header("connection", "x-one").also("connection", "x-two, close");
+    let fields = [("x-one", "1"), ("x-two", "2"), ("x-three", "3"), ("keep-alive", "timeout=9"), ("te", "gzip")];
+    call.headers(&fields).header("proxy-connection", "close").await;
+    let seen = world.app.last();
+    let kept =
+        ["x-one", "x-two", "x-three", "keep-alive", "te", "proxy-connection"].map(|name| seen.header(name).to_owned());
+    assert_eq!(kept, ["", "", "3", "", "", ""]);
+}
+
+#[tokio::test]
+async fn a_byte_that_is_no_text_hides_no_address_and_lets_nobody_choose_one() {
+    let world = World::open(App::default()).set("public.trusted_proxies", "127.0.0.0/8").start();
+    for (claims, told) in [
+        ("\u{ff}, 203.0.113.9", "unknown, 203.0.113.9, 127.0.0.1"),
+        ("\u{ff}\r\nX-Forwarded-For: 203.0.113.9", "unknown, 203.0.113.9, 127.0.0.1"),
+        (", 203.0.113.9 ,,", "203.0.113.9, 127.0.0.1"),
+    ] {
+        let mut client = Raw::to(world.public_address()).await;
+        let fields = format!("X-Forwarded-For: {claims}\r\nForwarded: for=6.6.6.6\r\nVia: 1.0 edge (\u{e9})");
+        client.send(format!("GET /whose-byte HTTP/1.0\r\nHost: a\r\n{fields}\r\n\r\n")).await;
+        assert!(client.rest().await.contains(" 200 "));
+        let seen = world.app.last();
+        assert_eq!(seen.header("x-forwarded-for"), told, "{claims}");
+        assert!(seen.headers["via"].as_bytes().starts_with("1.0 edge (\u{e9}), 1.0 upwarden-".as_bytes()));
+        let lines = logs();
+        let line = lines.lines().rfind(|line| line.contains("/whose-byte")).unwrap();
+        assert!(line.contains("203.0.113.9"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_round_again_is_answered_508() {
+    let door_of = Arc::new(OnceLock::<SocketAddr>::new());
+    let round = Arc::new(AtomicUsize::new(0));
+    let (to, counted) = (door_of.clone(), round.clone());
+    // An app that is, by however many turns, upwarden itself.
+    let relay = App::raw(move |mut stream| {
+        let (to, counted) = (to.clone(), counted.clone());
+        async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut back = TcpStream::connect(*to.get().unwrap()).await.unwrap();
+            // Either side may end first; what went wrong shows in the answer.
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut back).await;
+        }
+    });
+    let world = World::open(relay).start();
+    door_of.set(world.public_address()).unwrap();
+    let answer = world.client().get("/round").await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["type"]), (508, &"urn:upwarden:request-loop".into()));
+    assert_eq!(round.load(Ordering::SeqCst), 1);
+    // Another's pseudonym is no loop: upwardens may stand behind one another.
+    let world = World::open(App::default()).start();
+    assert_eq!(world.client().get("/").header("via", "1.1 upwarden-0123456789abcdef, 1.1 upwarden").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_options_goes_as_far_as_it_may() {
+    let world = World::open(App::default()).start();
+    let ask = async |steps: &str| {
+        world.client().call(http::Method::OPTIONS, "/far").header("max-forwards", steps).await.status.as_u16()
+    };
+    assert_eq!(ask("0").await, 204);
+    assert!(world.app.seen().is_empty());
+    assert_eq!((ask("3").await, world.app.last().header("max-forwards").to_owned()), (200, "2".to_owned()));
+    world.client().get("/").header("max-forwards", "0").await;
+    assert_eq!(world.app.last().header("max-forwards"), "0", "it counts for OPTIONS alone");
+}
