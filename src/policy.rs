@@ -11,7 +11,7 @@ use crate::telemetry::Door;
 
 /// Who may enter: docs/configuration.md "access". Held against every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
+pub(crate) struct Access {
     /// `user.id`s that may enter.
     pub users: BTreeSet<String>,
     /// Who-am-I's `organization.id`s whose people may enter.
@@ -24,14 +24,14 @@ pub struct Access {
 
 impl Access {
     /// Whether this user, acting for this organization, may enter.
-    pub fn admits(&self, user: &str, organization: Option<&str>) -> bool {
+    pub(crate) fn admits(&self, user: &str, organization: Option<&str>) -> bool {
         self.anyone
             || self.users.contains(user)
             || organization.is_some_and(|organization| self.organizations.contains(organization))
     }
 
     /// Whether a session of `user` that began at `began_at` was ended by `access.not_before`.
-    pub fn ended(&self, user: &str, began_at: Timestamp) -> bool {
+    pub(crate) fn ended(&self, user: &str, began_at: Timestamp) -> bool {
         self.not_before.get(user).is_some_and(|moment| began_at < *moment)
     }
 }

@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName, UnixT
 
 /// One certificate chain and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFiles {
+pub(crate) struct CertificateFiles {
     /// The chain, leaf first.
     pub cert_file: PathBuf,
     /// The private key: PKCS#8, PKCS#1 or SEC1.

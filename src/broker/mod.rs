@@ -33,7 +33,7 @@ pub(crate) use target::TargetError;
 
 /// Where the API is, and what callers may do: docs/configuration.md "upwork", "pace".
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// `https://www.upwork.com`: an origin; `/upwork/api/…` is `{api_url}/api/…`.
     pub api_url: Url,
     /// `https://api.upwork.com/graphql`.

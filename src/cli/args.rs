@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config;
+
 /// Everything there is on the command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -51,11 +53,9 @@ impl Arguments {
     }
 }
 
-/// An address with a port; `localhost` is 127.0.0.1, as in the configuration.
+/// An address with a port, as in the configuration.
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let numeric = numeric.as_deref().unwrap_or(text);
-    numeric.parse().map_err(|_| "not an address with a port; write 127.0.0.1:4182".to_owned())
+    config::socket(text).map_err(|error| format!("it {}; {}", error.why, error.remedy))
 }
 
 /// What is to be done.
@@ -265,7 +265,7 @@ mod tests {
         );
         for text in ["localhost", "4182", "tools.example.com:1", "localhost:x"] {
             let told = Arguments::try_parse_from(["upwarden", "drain", "--admin", text]).unwrap_err().to_string();
-            assert!(told.contains("write 127.0.0.1:4182"), "{told}");
+            assert!(told.contains("write 127.0.0.1:4180"), "{told}");
         }
     }
 

@@ -89,11 +89,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             run::sandbox(config, listen, control)
         }
         Command::Check { config, sets } => {
-            let config = config::load_from_process(file(config), checked(sets)?).map_err(Failure::Config)?;
+            let config = config::load(&Sources::of_process(file(config), checked(sets)?)).map_err(Failure::Config)?;
             answer(&check::summary(&config))
         }
         Command::Doctor { config, sets } => {
-            let config = config::load_from_process(file(config), checked(sets)?).map_err(Failure::Config)?;
+            let config = config::load(&Sources::of_process(file(config), checked(sets)?)).map_err(Failure::Config)?;
             run::control(doctor::doctor(&config))
         }
         Command::Key { count } => {

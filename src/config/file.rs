@@ -1,108 +1,90 @@
-//! The lowest layer: the TOML file.
+//! The lowest layer, the TOML file: the values of known keys with their lines, and problems for unknown ones.
 //!
-//! In: a path. Out: the values under known keys, every scalar as the text that stands in the file (so that a long id
-//! or a secret of digits never becomes a number), and the line of each key. Unknown keys become problems. It never
-//! quotes a line of the file, since that line may hold a secret.
+//! It never quotes a line of the file, which may contain a secret.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use figment::value::{Dict, Tag, Value};
 use toml_edit::{ImDocument, Item, TableLike};
 
 use super::problem::{Problem, Source};
-use super::{layers, raw};
+use super::schema;
+use super::value::{Entry, Value};
 
-/// The key of problems that are about the file as a whole.
+/// The key of problems with the file as a whole.
 pub(super) const WHOLE: &str = "(the whole file)";
 
-/// What the file said.
-#[derive(Debug, Default)]
-pub(super) struct File {
-    /// Its path as given.
-    pub(super) path: PathBuf,
-    /// The values under known keys.
-    pub(super) values: Dict,
-    /// The line of each known key, from 1.
-    pub(super) lines: BTreeMap<String, usize>,
-}
+pub(super) type Entries = BTreeMap<String, Entry>;
 
-/// Reads the file; what cannot be read or is not known is added to `problems`.
-pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> File {
+/// Reads the file; whatever is unreadable or unknown is added to `problems`.
+pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Entries {
     match std::fs::read(path) {
         Ok(bytes) => parse(path, &bytes, problems),
         Err(error) => {
-            problems.push(whole(
-                path,
-                None,
-                format!("the file cannot be read: {error}"),
-                "name a file that exists and that this user may read",
-            ));
-            File { path: path.to_owned(), ..File::default() }
+            let why = format!("the file cannot be read: {error}");
+            problems.push(whole(path, None, why, "name an existing file that this user can read"));
+            Entries::new()
         }
     }
 }
 
-/// Reads the file's bytes.
-pub(super) fn parse(path: &Path, bytes: &[u8], problems: &mut Vec<Problem>) -> File {
-    let mut file = File { path: path.to_owned(), ..File::default() };
+pub(super) fn parse(path: &Path, bytes: &[u8], problems: &mut Vec<Problem>) -> Entries {
     let Ok(text) = std::str::from_utf8(bytes) else {
         problems.push(whole(path, None, "the file is not UTF-8".to_owned(), "save it as UTF-8"));
-        return file;
+        return Entries::new();
     };
     match ImDocument::parse(text) {
         Ok(document) => {
-            let mut reader = Reader { text, file: &mut file, problems };
+            let mut reader = TableReader { text, path, entries: Entries::new(), problems };
             reader.table("", document.as_table());
+            reader.entries
         }
         Err(error) => {
             let line = error.span().map(|span| line_at(text, &span));
             // The message alone: the error's Display quotes the line.
-            let why = format!("the file is not TOML: {}", error.message().replace('\n', "; "));
-            problems.push(whole(path, line, why, "correct this line; texts stand in \"quotes\", lists in [brackets]"));
+            let why = format!("the file is not valid TOML: {}", error.message().replace('\n', "; "));
+            problems.push(whole(path, line, why, "correct this line; texts need \"quotes\", lists [brackets]"));
+            Entries::new()
         }
     }
-    file
 }
 
 fn whole(path: &Path, line: Option<usize>, why: String, remedy: &str) -> Problem {
-    let source = Source::File { path: path.to_owned(), line };
-    Problem { key: WHOLE.to_owned(), source, why, remedy: remedy.to_owned() }
+    Problem::new(WHOLE, Source::File { path: path.to_owned(), line }, why, remedy)
 }
 
 fn line_at(text: &str, span: &Range<usize>) -> usize {
     text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
 }
 
-struct Reader<'a> {
+struct TableReader<'a> {
     text: &'a str,
-    file: &'a mut File,
+    path: &'a Path,
+    entries: Entries,
     problems: &'a mut Vec<Problem>,
 }
 
-impl Reader<'_> {
-    fn table(&mut self, path: &str, table: &dyn TableLike) {
-        for (name, item) in table.iter() {
-            let key = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-            let span = table.get_key_value(name).and_then(|(key, _)| key.span()).or_else(|| item.span());
-            let line = span.map(|span| line_at(self.text, &span));
-            // A name with a dot in it would look like a path of two.
-            let known = !name.contains('.');
+impl TableReader<'_> {
+    fn table(&mut self, name: &str, table: &dyn TableLike) {
+        for (last, item) in table.iter() {
+            let key = if name.is_empty() { last.to_owned() } else { format!("{name}.{last}") };
+            let span = table.get_key_value(last).and_then(|(key, _)| key.span()).or_else(|| item.span());
+            let source = Source::File { path: self.path.to_owned(), line: span.map(|span| line_at(self.text, &span)) };
+            // `'app.url'` is one name with a dot in it, not a path of two.
+            let plain = !last.contains('.');
             match item.as_table_like() {
-                _ if known && raw::find(&key).is_some() => {
+                _ if plain && schema::find(&key).is_some() => {
                     if let Some(value) = value(self.text, item) {
-                        layers::insert(&mut self.file.values, &key, value);
-                        self.file.lines.extend(line.map(|line| (key, line)));
+                        self.entries.insert(key, Entry { value, source });
                     }
                 }
-                Some(below) if known && raw::is_group(&key) => self.table(&key, below),
+                Some(below) if plain && schema::is_table(&key) => self.table(&key, below),
                 below => {
-                    let source = Source::File { path: self.file.path.clone(), line };
-                    let group = below.filter(|_| known).and_then(|_| raw::nearest_group(&key));
-                    self.problems.push(match group {
-                        Some(group) => layers::unknown_group(&key, source, group),
-                        None => layers::unknown(&key, source, |known| format!("`{known}`")),
+                    let nearest = below.filter(|_| plain).and_then(|_| schema::nearest_table(&key));
+                    self.problems.push(match nearest {
+                        Some(nearest) => Problem::unknown_table(&key, source, nearest),
+                        None => Problem::unknown_key(&key, source, |known| format!("`{known}`")),
                     });
                 }
             }
@@ -113,29 +95,24 @@ impl Reader<'_> {
 fn value(text: &str, item: &Item) -> Option<Value> {
     match item {
         Item::None => None,
-        Item::Value(scalar) => Some(inline(text, scalar)),
-        Item::Table(table) => Some(named(text, table)),
-        Item::ArrayOfTables(tables) => {
-            Some(Value::Array(Tag::Default, tables.iter().map(|table| named(text, table)).collect()))
-        }
+        Item::Value(value) => Some(inline(text, value)),
+        Item::Table(table) => Some(map(text, table)),
+        Item::ArrayOfTables(tables) => Some(Value::List(tables.iter().map(|table| map(text, table)).collect())),
     }
 }
 
-fn named(text: &str, table: &dyn TableLike) -> Value {
-    let entries = table.iter().filter_map(|(name, item)| Some((name.to_owned(), value(text, item)?)));
-    Value::Dict(Tag::Default, entries.collect())
+fn map(text: &str, table: &dyn TableLike) -> Value {
+    Value::Table(table.iter().filter_map(|(name, item)| Some((name.to_owned(), value(text, item)?))).collect())
 }
 
 fn inline(text: &str, value: &toml_edit::Value) -> Value {
     match value {
-        toml_edit::Value::String(string) => Value::from(string.value().clone()),
-        toml_edit::Value::Array(items) => {
-            Value::Array(Tag::Default, items.iter().map(|item| inline(text, item)).collect())
-        }
-        toml_edit::Value::InlineTable(table) => named(text, table),
+        toml_edit::Value::String(string) => Value::Text(string.value().clone()),
+        toml_edit::Value::Array(items) => Value::List(items.iter().map(|item| inline(text, item)).collect()),
+        toml_edit::Value::InlineTable(table) => map(text, table),
         scalar => {
             let written = scalar.span().and_then(|span| text.get(span)).unwrap_or_default();
-            Value::from(written.trim().to_owned())
+            Value::Text(written.trim().to_owned())
         }
     }
 }
@@ -144,43 +121,45 @@ fn inline(text: &str, value: &toml_edit::Value) -> Value {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> (File, Vec<Problem>) {
+    fn parsed(text: &str) -> (Entries, Vec<Problem>) {
         let mut problems = Vec::new();
-        let file = parse(Path::new("u.toml"), text.as_bytes(), &mut problems);
-        (file, problems)
+        let entries = parse(Path::new("u.toml"), text.as_bytes(), &mut problems);
+        (entries, problems)
     }
 
     #[test]
-    fn every_scalar_stays_the_text_that_was_written() {
+    fn every_scalar_keeps_the_text_that_was_written() {
         let text = "[upwork]\nclient_id = 00\n";
-        assert!(parsed(text).1[0].why.contains("not TOML"));
-        let (file, problems) = parsed("upwork.client_secret = 1181921839933591552\nupwork.client_id = 1_0e5\n");
+        assert!(parsed(text).1[0].why.contains("not valid TOML"));
+        let (entries, problems) = parsed("upwork.client_secret = 1181921839933591552\nupwork.client_id = 1_0e5\n");
         assert!(problems.is_empty());
-        let upwork = &file.values["upwork"].as_dict().unwrap().clone();
-        assert_eq!(upwork["client_secret"].as_str(), Some("1181921839933591552"));
-        assert_eq!(upwork["client_id"].as_str(), Some("1_0e5"));
+        assert_eq!(entries["upwork.client_secret"].value.as_text(), Some("1181921839933591552"));
+        assert_eq!(entries["upwork.client_id"].value.as_text(), Some("1_0e5"));
     }
 
     #[test]
-    fn each_key_has_its_line_in_every_spelling() {
+    fn each_key_has_its_line_in_every_notation() {
         let text = "# head\npublic_url = 'x'\napp.url = 'y'\n[session]\nkeys = [\n 'a',\n]\n[access.not_before]\n1 = 2020-01-01T00:00:00Z\n[[public.tls.certificates]]\ncert_file = 'c'\n";
-        let (file, problems) = parsed(text);
+        let (entries, problems) = parsed(text);
         assert_eq!(problems, []);
-        let line = |key: &str| file.lines.get(key).copied();
-        assert_eq!(line("public_url"), Some(2));
-        assert_eq!(line("app.url"), Some(3));
-        assert_eq!(line("session.keys"), Some(5));
-        assert_eq!(line("access.not_before"), Some(8));
-        assert_eq!(line("public.tls.certificates"), Some(10));
+        for (key, line) in [
+            ("public_url", 2),
+            ("app.url", 3),
+            ("session.keys", 5),
+            ("access.not_before", 8),
+            ("public.tls.certificates", 10),
+        ] {
+            assert_eq!(entries[key].source.to_string(), format!("u.toml:{line}"), "{key}");
+        }
     }
 
     #[test]
-    fn unknown_keys_are_told_with_their_line_and_the_nearest_known_one() {
+    fn unknown_keys_are_reported_with_their_line_and_the_nearest_known_one() {
         let (_, problems) =
             parsed("\npublic_ulr = 'x'\n[upwork]\nclientid = 'secret-looking'\n[app.url]\nx = 1\n['app.url']\n");
-        let told: Vec<_> = problems.iter().map(|problem| (problem.key.as_str(), problem.source.to_string())).collect();
+        let found: Vec<_> = problems.iter().map(|problem| (problem.key.as_str(), problem.source.to_string())).collect();
         assert_eq!(
-            told,
+            found,
             [
                 ("public_ulr", "u.toml:2".to_owned()),
                 ("upwork.clientid", "u.toml:4".to_owned()),

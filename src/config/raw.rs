@@ -1,221 +1,187 @@
-//! The configuration as written: every key there is, what kind of value it takes, and its default.
+//! The configuration as written: the file, the environment and `--set`, merged key by key; a later layer wins.
 //!
-//! In: nothing. Out: one table, which the reader, the check for unknown keys, the example file and its tests share.
-//! Defaults are written as a user would write them, so that they are read by the same code.
+//! Unknown keys become problems here. It parses no value and reads no environment of its own.
 
-/// What kind of value a key takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// One text, number, duration, size or switch; what it must look like, the check knows.
-    Plain,
-    /// One text that is never shown.
-    Secret,
-    /// Texts.
-    List,
-    /// Texts that are never shown.
-    Secrets,
-    /// Texts by name.
-    Map,
-    /// Tables of texts.
-    Tables,
+use super::file::{self, Entries};
+use super::problem::{Problem, Source};
+use super::schema;
+use super::sources::Sources;
+use super::value::{Entry, Value};
+
+pub(super) struct RawConfig {
+    entries: Entries,
+    file: Option<std::path::PathBuf>,
 }
 
-impl Kind {
-    /// True where a value must never be printed.
-    pub(super) const fn is_secret(self) -> bool {
-        matches!(self, Self::Secret | Self::Secrets)
+impl RawConfig {
+    /// Reads and merges the layers; unknown keys and unreadable files are added to `problems`.
+    pub(super) fn read(sources: &Sources, problems: &mut Vec<Problem>) -> Self {
+        let mut entries = sources.file.as_deref().map(|path| file::read(path, problems)).unwrap_or_default();
+        entries.extend(environment(&sources.env, problems));
+        entries.extend(settings(&sources.sets, problems));
+        Self { entries, file: sources.file.clone() }
+    }
+
+    pub(super) fn find(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// The source of a key that no layer sets.
+    pub(super) fn missing(&self, key: &str) -> Source {
+        Source::Missing { file: self.file.clone(), key: key.to_owned() }
     }
 }
 
-/// One key.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Key {
-    /// `upwork.client_id`.
-    pub(super) name: &'static str,
-    /// What it takes.
-    pub(super) kind: Kind,
-    /// Its default as it would be written; `None` for none.
-    pub(super) default: Option<&'static str>,
-}
-
-const fn plain(name: &'static str, default: &'static str) -> Key {
-    Key { name, kind: Kind::Plain, default: Some(default) }
-}
-
-const fn unset(name: &'static str) -> Key {
-    Key { name, kind: Kind::Plain, default: None }
-}
-
-const fn secret(name: &'static str) -> Key {
-    Key { name, kind: Kind::Secret, default: None }
-}
-
-const fn list(name: &'static str, default: &'static str) -> Key {
-    Key { name, kind: Kind::List, default: Some(default) }
-}
-
-const fn of(name: &'static str, kind: Kind) -> Key {
-    Key { name, kind, default: None }
-}
-
-/// Every key of docs/configuration.md.
-pub(super) const KEYS: &[Key] = &[
-    unset("public_url"),
-    plain("prefix", "/upwork"),
-    unset("workers"),
-    plain("public.listen", "127.0.0.1:4180"),
-    of("public.tls.certificates", Kind::Tables),
-    plain("public.h2c", "false"),
-    list("public.trusted_proxies", "[]"),
-    plain("public.read_only", "false"),
-    plain("public.limits.head_bytes", "64KiB"),
-    plain("public.limits.head_fields", "200"),
-    unset("public.limits.body_bytes"),
-    plain("public.limits.connections", "10000"),
-    unset("public.limits.connections_per_address"),
-    plain("public.limits.sign_ins_per_address", "200"),
-    plain("public.timeouts.head", "15s"),
-    plain("public.timeouts.idle", "90s"),
-    plain("public.timeouts.body_idle", "60s"),
-    plain("public.timeouts.upgrade_idle", "1h"),
-    unset("neighbour.listen"),
-    list("neighbour.hosts", r#"["localhost", "127.0.0.1", "[::1]"]"#),
-    plain("neighbour.mode", "0660"),
-    unset("neighbour.owner"),
-    secret("neighbour.secret"),
-    unset("neighbour.secret_file"),
-    plain("neighbour.read_only", "false"),
-    plain("admin.listen", "127.0.0.1:4182"),
-    unset("app.url"),
-    unset("app.ca_file"),
-    plain("app.host", "keep"),
-    list("app.public_paths", "[]"),
-    plain("app.preflight", "gate"),
-    plain("app.tickets", "false"),
-    plain("app.drop_authorization", "false"),
-    plain("app.timeouts.connect", "5s"),
-    plain("app.timeouts.first_byte", "60s"),
-    plain("app.timeouts.idle", "60s"),
-    unset("upwork.client_id"),
-    secret("upwork.client_secret"),
-    unset("upwork.client_secret_file"),
-    plain("upwork.grant", "code"),
-    plain("upwork.authorize_url", "https://www.upwork.com/ab/account-security/oauth2/authorize"),
-    plain("upwork.token_url", "https://www.upwork.com/api/v3/oauth2/token"),
-    plain("upwork.revoke_url", "https://www.upwork.com/api/v3/oauth2/token/revoke"),
-    plain("upwork.graphql_url", "https://api.upwork.com/graphql"),
-    plain("upwork.api_url", "https://www.upwork.com"),
-    unset("upwork.issuer"),
-    plain("upwork.user_agent", concat!("upwarden/", env!("CARGO_PKG_VERSION"))),
-    unset("upwork.organization"),
-    secret("upwork.proxy"),
-    unset("upwork.proxy_file"),
-    unset("upwork.ca_file"),
-    plain("upwork.retry_body", "64KiB"),
-    unset("upwork.implicit_identity"),
-    list("access.users", "[]"),
-    list("access.organizations", "[]"),
-    plain("access.anyone", "false"),
-    of("access.not_before", Kind::Map),
-    of("session.keys", Kind::Secrets),
-    of("session.key_files", Kind::List),
-    unset("session.cookie"),
-    plain("session.lifetime", "14d"),
-    plain("session.recheck", "24h"),
-    plain("store.kind", "cookie"),
-    unset("store.path"),
-    secret("store.url"),
-    unset("store.url_file"),
-    unset("store.ca_file"),
-    unset("service.grant"),
-    unset("service.client_id"),
-    secret("service.client_secret"),
-    unset("service.client_secret_file"),
-    unset("service.redirect_uri"),
-    unset("service.refresh_token_file"),
-    plain("pace.per_second", "10"),
-    plain("pace.per_minute", "300"),
-    plain("pace.per_day", "40000"),
-    plain("pace.wait", "10s"),
-    unset("log.format"),
-    plain("log.level", "info"),
-    plain("drain.delay", "5s"),
-    plain("drain.timeout", "25s"),
-];
-
-/// The key of this name.
-pub(super) fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
-}
-
-/// True where keys live below this name: `app`, `public.tls`.
-pub(super) fn is_group(name: &str) -> bool {
-    KEYS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
-}
-
-/// The known key that looks most like `name`; `None` where none does.
-pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let likeness = |known: &str| {
-        let whole = strsim::normalized_damerau_levenshtein(known, name);
-        let group = |name: &str| name.rsplit_once('.').map(|(group, _)| group.to_owned());
-        let floor = if group(known) == group(name) && last(known).contains(&last(name)) {
-            // `upwork.secret` is `upwork.client_secret`.
-            0.75
-        } else if last(known) == last(name) {
-            // `client_id` at the top level is `upwork.client_id` in the wrong place.
-            0.7
+fn environment(variables: &[(String, String)], problems: &mut Vec<Problem>) -> Entries {
+    let mut entries = Entries::new();
+    for (variable, value) in variables {
+        let Some(name) = variable.strip_prefix("UPWARDEN_") else { continue };
+        if is_service_variable(name, value) {
+            continue;
+        }
+        let key = name.to_ascii_lowercase().replace("__", ".");
+        let source = Source::Variable(variable.clone());
+        let known = schema::variable(&key);
+        if schema::find(&key).is_none() {
+            problems.push(Problem::unknown_key(&key, source, schema::variable));
+        } else if known != *variable {
+            problems.push(Problem::new(key, source, "this variable is misspelled", format!("write {known}")));
+        } else if value.contains('\u{fffd}') {
+            problems.push(Problem::new(key, source, "the value is not UTF-8", "write it in UTF-8, or in a file"));
         } else {
-            0.0
-        };
-        whole.max(floor) + whole / 100.0
-    };
-    let best = KEYS.iter().map(|key| (likeness(key.name), key.name)).max_by(|one, other| one.0.total_cmp(&other.0))?;
-    (best.0 >= 0.6).then_some(best.1)
+            entries.insert(key, Entry { value: Value::Text(value.clone()), source });
+        }
+    }
+    entries
 }
 
-/// The group of keys that looks most like `name`; `None` where none does.
-pub(super) fn nearest_group(name: &str) -> Option<&'static str> {
-    let groups = KEYS.iter().flat_map(|key| key.name.match_indices('.').filter_map(|(dot, _)| key.name.get(..dot)));
-    let likeness = |group: &'static str| (strsim::normalized_damerau_levenshtein(group, name), group);
-    let best = groups.map(likeness).max_by(|one, other| one.0.total_cmp(&other.0))?;
-    (best.0 >= 0.6).then_some(best.1)
+/// Kubernetes puts variables for each service into every container: for one named `upwarden`, `UPWARDEN_PORT`,
+/// `UPWARDEN_SERVICE_HOST`, `UPWARDEN_PORT_4180_TCP_ADDR` …; for `upwarden-x`, `UPWARDEN_X_SERVICE_HOST` … None of them is a
+/// setting of ours, and none has two underscores in a row.
+fn is_service_variable(name: &str, value: &str) -> bool {
+    if name.contains("__") {
+        return false;
+    }
+    let name = format!("_{name}");
+    let is_url = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    let is_port = name.rsplit_once("_PORT_").is_some_and(|(_, rest)| {
+        let mut parts = rest.split('_');
+        let number = parts.next().unwrap_or_default();
+        let numbered = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        numbered
+            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+            && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+            && parts.next().is_none()
+    });
+    let number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    name == "_PORT"
+        || name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || (name.contains("_SERVICE_PORT_") && number)
+        || (name.ends_with("_PORT") && is_url)
+        || is_port
 }
 
-/// The environment variable of a key: `UPWARDEN_UPWORK__CLIENT_ID`.
-pub(super) fn variable(name: &str) -> String {
-    format!("UPWARDEN_{}", name.replace('.', "__").to_ascii_uppercase())
+/// Splits `KEY=VALUE`; `None` if the text is not of that form.
+pub(crate) fn split_setting(text: &str) -> Option<(&str, &str)> {
+    let (key, value) = text.split_once('=')?;
+    let key = key.trim();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (!key.is_empty() && key.bytes().all(plain)).then_some((key, value))
+}
+
+fn settings(sets: &[String], problems: &mut Vec<Problem>) -> Entries {
+    let mut entries = Entries::new();
+    for (place, text) in sets.iter().enumerate() {
+        match split_setting(text) {
+            Some((key, value)) => {
+                let source = Source::Set(key.to_owned());
+                if schema::find(key).is_some() {
+                    entries.insert(key.to_owned(), Entry { value: Value::Text(value.to_owned()), source });
+                } else {
+                    problems.push(Problem::unknown_key(key, source, |known| format!("--set {known}=…")));
+                }
+            }
+            // Not shown: it may be a secret without its key.
+            None => problems.push(Problem::new(
+                "--set",
+                Source::Set(format!("(number {})", place + 1)),
+                "this is not KEY=VALUE",
+                "write --set app.url=http://127.0.0.1:3000",
+            )),
+        }
+    }
+    entries
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    #[test]
-    fn every_secret_can_also_come_from_a_file() {
-        for key in KEYS.iter().filter(|key| key.kind == Kind::Secret) {
-            assert!(find(&format!("{}_file", key.name)).is_some(), "{}", key.name);
-        }
+    fn read(file: Option<&Path>, env: &[(&str, &str)], sets: &[&str]) -> (RawConfig, Vec<Problem>) {
+        let sources = Sources {
+            file: file.map(Path::to_owned),
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            sets: sets.iter().map(|set| (*set).to_owned()).collect(),
+            terminal: false,
+        };
+        let mut problems = Vec::new();
+        (RawConfig::read(&sources, &mut problems), problems)
     }
 
     #[test]
-    fn a_slip_of_the_pen_finds_its_key() {
-        assert_eq!(nearest("upwork.cleint_id"), Some("upwork.client_id"));
-        assert_eq!(nearest("upwork_client_id"), Some("upwork.client_id"));
-        assert_eq!(nearest("client_id"), Some("upwork.client_id"));
-        assert_eq!(nearest("upwork.secret"), Some("upwork.client_secret"));
-        assert_eq!(nearest("publicurl"), Some("public_url"));
-        assert_eq!(nearest("session.keyfiles"), Some("session.key_files"));
-        assert_eq!(nearest("zzzzzz"), None);
-        assert_eq!((nearest_group("acces"), nearest_group("public.limit")), (Some("access"), Some("public.limits")));
-        assert_eq!((nearest_group("applications"), nearest_group("zz")), (None, None));
+    fn the_later_layer_wins_and_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("u.toml");
+        std::fs::write(&path, "app.url = 'file'\napp.host = 'file'\nprefix = 'file'\n").unwrap();
+        let (raw, problems) =
+            read(Some(&path), &[("UPWARDEN_APP__URL", "env"), ("UPWARDEN_APP__HOST", "env")], &["app.url=set"]);
+        assert_eq!(problems, []);
+        let found = |key: &str| {
+            let entry = raw.find(key).unwrap();
+            (entry.value.as_text().unwrap().to_owned(), entry.source.clone())
+        };
+        assert_eq!(found("app.url"), ("set".to_owned(), Source::Set("app.url".to_owned())));
+        assert_eq!(found("app.host"), ("env".to_owned(), Source::Variable("UPWARDEN_APP__HOST".to_owned())));
+        assert_eq!(found("prefix"), ("file".to_owned(), Source::File { path, line: Some(3) }));
+        assert!(raw.find("public_url").is_none());
     }
 
     #[test]
-    fn no_key_is_listed_twice_and_none_is_a_group() {
-        for (place, key) in KEYS.iter().enumerate() {
-            assert!(!is_group(key.name), "{}", key.name);
-            assert!(KEYS.iter().skip(place + 1).all(|other| other.name != key.name), "{}", key.name);
-        }
+    fn the_variables_of_kubernetes_are_ignored() {
+        let theirs = [
+            ("UPWARDEN_PORT", "tcp://10.0.0.1:4180"),
+            ("UPWARDEN_SERVICE_HOST", "10.0.0.1"),
+            ("UPWARDEN_SERVICE_PORT", "4180"),
+            ("UPWARDEN_SERVICE_PORT_HTTP", "4180"),
+            ("UPWARDEN_PORT_4180_TCP", "tcp://10.0.0.1:4180"),
+            ("UPWARDEN_PORT_4180_TCP_PROTO", "tcp"),
+            ("UPWARDEN_PORT_4180_TCP_PORT", "4180"),
+            ("UPWARDEN_PORT_4180_TCP_ADDR", "10.0.0.1"),
+            ("UPWARDEN_ADMIN_SERVICE_HOST", "10.0.0.1"),
+            ("UPWARDEN_ADMIN_PORT", "tcp://10.0.0.1:4182"),
+            ("UPWARDEN_ADMIN_PORT_4182_TCP_ADDR", "10.0.0.1"),
+            ("PATH", "/bin"),
+        ];
+        assert_eq!(read(None, &theirs, &[]).1, []);
+    }
+
+    #[test]
+    fn other_unknown_variables_are_reported_with_the_nearest_key() {
+        let (_, problems) =
+            read(None, &[("UPWARDEN_UPWORK_CLIENT_ID", "x"), ("UPWARDEN_APP", "x"), ("UPWARDEN_PORT_X", "y")], &[]);
+        assert_eq!(problems.len(), 3);
+        assert!(problems[0].remedy.contains("UPWARDEN_UPWORK__CLIENT_ID"));
+        assert!(problems[1].remedy.contains("UPWARDEN_APP__URL"));
+    }
+
+    #[test]
+    fn a_setting_without_a_key_is_not_repeated() {
+        let (_, problems) = read(None, &[], &["hunter2", "a b=c", "app.ulr=x"]);
+        assert_eq!(problems.len(), 3);
+        assert!(!format!("{problems:?}").contains("hunter2"));
+        assert!(problems[2].remedy.contains("--set app.url=…"));
     }
 }

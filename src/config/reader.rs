@@ -1,109 +1,107 @@
-//! The merged layers, read key by key.
+//! Reads the keys of a [`RawConfig`] one by one and collects what is wrong with them.
 //!
-//! In: the layers. Out: a value for each key asked for, or `None` with the reason among the problems: who reads goes
-//! on to the next key, so that every problem is told at once. Files are read only for secrets. It never puts the
-//! value of a secret into a problem.
+//! Each method returns the value, or `None` if the key is not set or is wrong; the caller goes on to the next key, so that
+//! every problem is reported at once. Only the files of secrets and CAs are read. A problem never contains a secret.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::value::Value;
-
-use super::layers::{Merged, height};
+use super::parse::{self, ValueError};
 use super::problem::{Problem, Source};
-use super::raw::{self, Kind};
-use super::values::{self, Bad};
+use super::raw::RawConfig;
+use super::schema::{self, Kind, Unset};
+use super::value::Value;
 use crate::secret::Secret;
 
-/// Reads keys and gathers problems.
 pub(super) struct Reader {
-    merged: Merged,
-    /// What is wrong so far.
+    raw: RawConfig,
     pub(super) problems: Vec<Problem>,
-    /// The keys that were asked for; a test holds them against the table.
-    #[cfg(test)]
-    pub(super) asked: std::collections::BTreeSet<String>,
 }
 
 impl Reader {
-    /// Reads from these layers; `problems` are those of the layers themselves.
-    pub(super) fn new(merged: Merged, problems: Vec<Problem>) -> Self {
-        Self {
-            merged,
-            problems,
-            #[cfg(test)]
-            asked: std::collections::BTreeSet::new(),
-        }
+    /// `problems` are those of the layers themselves.
+    pub(super) fn new(raw: RawConfig, problems: Vec<Problem>) -> Self {
+        Self { raw, problems }
     }
 
-    /// True where some layer gives this key.
+    /// True if a layer sets this key.
     pub(super) fn given(&self, key: &str) -> bool {
-        self.merged.find(key).is_some()
+        self.raw.find(key).is_some()
     }
 
-    /// Adds a problem of this key, at the place where its value stands.
+    /// The one of `key` and `key_file` that is set.
+    pub(super) fn given_secret(&self, key: &str) -> Option<String> {
+        [key.to_owned(), format!("{key}_file")].into_iter().find(|key| self.given(key))
+    }
+
+    /// Adds a problem with this key's value.
     pub(super) fn problem(&mut self, key: &str, why: impl Into<String>, remedy: impl Into<String>) {
-        let default = raw::find(key).is_some_and(|key| key.default.is_some());
-        let source = match self.merged.find(key) {
-            Some((_, source)) => source,
+        let default = schema::find(key).is_some_and(|key| key.default().is_some());
+        let source = match self.raw.find(key) {
+            Some(entry) => entry.source.clone(),
             None if default => Source::Default,
-            None => self.merged.nowhere(key),
+            None => self.raw.missing(key),
         };
-        self.problems.push(Problem { key: key.to_owned(), source, why: why.into(), remedy: remedy.into() });
+        self.problems.push(Problem::new(key, source, why, remedy));
     }
 
     /// Adds the problem that this key is missing.
     pub(super) fn missing(&mut self, key: &str, remedy: impl Into<String>) {
-        let source = self.merged.nowhere(key);
-        let why = "it must be set".to_owned();
-        self.problems.push(Problem { key: key.to_owned(), source, why, remedy: remedy.into() });
+        let source = self.raw.missing(key);
+        self.problems.push(Problem::new(key, source, "this key is required", remedy));
     }
 
-    fn value(&mut self, key: &str) -> Option<Value> {
-        #[cfg(test)]
-        self.asked.insert(key.to_owned());
-        let default = || raw::find(key).and_then(|key| key.default).map(Value::from);
-        self.merged.find(key).map(|(value, _)| value).or_else(default)
+    /// The value, or else the default.
+    fn value(&self, key: &str) -> Option<Value> {
+        debug_assert!(schema::find(key).is_some(), "{key} is not in the schema");
+        let default = || Some(Value::Text(schema::find(key)?.default()?.to_owned()));
+        self.raw.find(key).map(|entry| entry.value.clone()).or_else(default)
     }
 
-    /// A problem of a value, with the value where it may be shown.
-    fn bad(&mut self, key: &str, text: &str, bad: Bad) {
-        let secret = raw::find(key).is_none_or(|key| key.kind.is_secret());
-        let value = if secret { "the value (not shown)".to_owned() } else { values::shown(text) };
-        self.problem(key, format!("{value} {}", bad.why), bad.remedy);
+    /// A problem with a value, whose text is shown unless it is secret.
+    fn invalid(&mut self, key: &str, text: Option<&str>, error: ValueError) {
+        let text = text.filter(|_| schema::find(key).is_some_and(|key| !key.kind.is_secret()));
+        let value = text.map_or_else(|| "the value (not shown)".to_owned(), parse::shown);
+        self.problem(key, format!("{value} {}", error.why), error.remedy);
     }
 
-    /// The text of a key; `None` where it is not set, or is no single, non-empty text, which is a problem.
+    /// A single, non-empty text.
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        let value = self.value(key)?;
-        match value.as_str().map(str::trim) {
+        let Some(value) = self.value(key) else {
+            let known = schema::find(key).filter(|key| matches!(key.unset, Unset::Required(_)));
+            if let Some(known) = known {
+                self.missing(key, format!("set {key} = {}: {}", known.toml(), known.about));
+            }
+            return None;
+        };
+        match value.as_text().map(str::trim) {
             Some("") => self.problem(key, "it is empty", "give it a value, or remove it"),
             Some(text) => return Some(text.to_owned()),
-            None => self.problem(key, "a single value is wanted here, not a list or a table", "write one value"),
+            None => self.problem(key, "it must be a single value, not a list or a table", "write one value"),
         }
         None
     }
 
-    /// The text of a key, read by `parse`.
-    pub(super) fn parsed<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, Bad>) -> Option<T> {
+    /// A text, read by `parse`.
+    pub(super) fn parsed<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         let text = self.text(key)?;
-        parse(&text).map_err(|bad| self.bad(key, &text, bad)).ok()
+        parse(&text).map_err(|error| self.invalid(key, Some(&text), error)).ok()
     }
 
-    /// A switch.
     pub(super) fn switch(&mut self, key: &str) -> Option<bool> {
-        self.parsed(key, values::switch)
+        self.parsed(key, parse::switch)
     }
 
     /// A duration above zero.
     pub(super) fn duration(&mut self, key: &str) -> Option<Duration> {
-        self.parsed(key, values::positive_duration)
+        self.parsed(key, parse::positive_duration)
     }
 
-    /// A whole number of at least 1.
+    /// A whole number from 1.
     pub(super) fn count<T: TryFrom<u64>>(&mut self, key: &str, most: u64) -> Option<T> {
-        self.parsed(key, |text| values::count(text, 1, most))
+        self.parsed(key, |text| parse::count(text, 1, most))
     }
 
     /// A path; it need not exist.
@@ -111,138 +109,125 @@ impl Reader {
         self.text(key).map(PathBuf::from)
     }
 
-    /// The texts of a list, each not empty.
+    /// A list of non-empty texts; empty if it is not set.
     pub(super) fn list(&mut self, key: &str) -> Option<Vec<String>> {
-        let value = self.value(key)?;
-        let text = value.as_str().unwrap_or("the value").to_owned();
-        let items = values::list(&value).map_err(|bad| self.bad(key, &text, bad)).ok()?;
+        let Some(value) = self.value(key) else { return Some(Vec::new()) };
+        let items = value.to_list().map_err(|error| self.invalid(key, value.as_text(), error)).ok()?;
         if items.iter().any(|item| item.trim().is_empty()) {
-            self.problem(key, "it holds an empty text", "remove the empty one");
+            self.problem(key, "it contains an empty text", "remove the empty text");
             return None;
         }
         Some(items)
     }
 
-    /// The texts of a list, each read by `parse`.
-    pub(super) fn parsed_list<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, Bad>) -> Option<Vec<T>> {
+    /// A list, each item read by `parse`.
+    pub(super) fn parsed_list<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, ValueError>,
+    ) -> Option<Vec<T>> {
         let items = self.list(key)?;
-        let read: Vec<_> =
-            items.iter().filter_map(|item| parse(item).map_err(|bad| self.bad(key, item, bad)).ok()).collect();
-        (read.len() == items.len()).then_some(read)
+        let parsed =
+            items.iter().filter_map(|item| parse(item).map_err(|error| self.invalid(key, Some(item), error)).ok());
+        let parsed: Vec<_> = parsed.collect();
+        (parsed.len() == items.len()).then_some(parsed)
     }
 
-    /// The entries of a map of texts; empty where it is not set.
+    /// Texts by name; empty if it is not set.
     pub(super) fn map(&mut self, key: &str) -> Option<BTreeMap<String, String>> {
         let Some(value) = self.value(key) else { return Some(BTreeMap::new()) };
         let value = self.structured(key, value)?;
         self.entries(key, value)
     }
 
-    /// The tables of a list of tables; empty where it is not set.
+    /// A list of tables of texts; empty if it is not set.
     pub(super) fn tables(&mut self, key: &str) -> Option<Vec<BTreeMap<String, String>>> {
         let Some(value) = self.value(key) else { return Some(Vec::new()) };
-        let Value::Array(_, tables) = self.structured(key, value)? else {
-            self.problem(key, "a list of tables is wanted here", "write [{ … }], or JSON in the environment");
+        let Value::List(tables) = self.structured(key, value)? else {
+            self.problem(key, "it must be a list of tables", "write [{ … }], or JSON in the environment");
             return None;
         };
         tables.into_iter().map(|table| self.entries(key, table)).collect()
     }
 
-    /// A value that is JSON where it comes as one text.
+    /// A value that may also be written as JSON in a single text.
     fn structured(&mut self, key: &str, value: Value) -> Option<Value> {
         match value {
-            Value::String(_, text) => values::json(&text).map_err(|bad| self.bad(key, &text, bad)).ok(),
-            value => Some(value),
+            Value::Text(text) => Value::from_json(&text).map_err(|error| self.invalid(key, Some(&text), error)).ok(),
+            value @ (Value::List(_) | Value::Table(_)) => Some(value),
         }
     }
 
     fn entries(&mut self, key: &str, value: Value) -> Option<BTreeMap<String, String>> {
-        let entries = value
-            .into_dict()
-            .and_then(|entries| entries.into_iter().map(|(name, value)| Some((name, value.into_string()?))).collect());
+        let entries = value.into_map();
         if entries.is_none() {
-            self.problem(
-                key,
-                "texts by name are wanted here",
-                "write { \"name\" = \"text\" }, or JSON in the environment",
-            );
+            let remedy = "write { \"name\" = \"text\" }, or JSON in the environment";
+            self.problem(key, "it must be a table of texts", remedy);
         }
         entries
     }
 
-    /// Which of two keys that say the same thing counts: the higher layer's. `None` where neither is given, or both in
-    /// one layer, which is a problem.
+    /// Which of two keys with the same meaning counts: the one in the later layer. `None` if neither is set, or if both are
+    /// set in one layer, which is a problem.
     pub(super) fn pick<'k>(&mut self, value: &'k str, file: &'k str) -> Option<&'k str> {
-        #[cfg(test)]
-        self.asked.extend([value.to_owned(), file.to_owned()]);
-        let level = |key| self.merged.find(key).map_or(0, |(_, source)| height(&source));
-        match level(value).cmp(&level(file)) {
-            std::cmp::Ordering::Less => Some(file),
-            std::cmp::Ordering::Greater => Some(value),
-            std::cmp::Ordering::Equal if level(value) == 0 => None,
-            std::cmp::Ordering::Equal => {
-                self.problem(
-                    value,
-                    format!("it is given here and by {file}"),
-                    format!("keep {value} or {file}, not both"),
-                );
+        let layer = |key| self.raw.find(key).map_or(0, |entry| entry.source.layer());
+        match layer(value).cmp(&layer(file)) {
+            Ordering::Less => Some(file),
+            Ordering::Greater => Some(value),
+            Ordering::Equal if layer(value) == 0 => None,
+            Ordering::Equal => {
+                let remedy = format!("keep either {value} or {file}");
+                self.problem(value, format!("{file} is set as well"), remedy);
                 None
             }
         }
     }
 
-    /// A secret, from `key` or from the file that `key_file` names. `None` where neither is given or something is
-    /// wrong with it.
+    /// A secret, from `key` or from the file that `key_file` names.
     pub(super) fn secret(&mut self, key: &str) -> Option<Secret> {
-        debug_assert!(raw::find(key).is_some_and(|key| key.kind == Kind::Secret), "{key}");
+        debug_assert!(schema::find(key).is_some_and(|key| key.kind == Kind::Secret), "{key} is not a secret");
         let file = format!("{key}_file");
-        let picked = self.pick(key, &file)?;
-        if picked == key {
-            return self.written_secret(key);
+        if self.pick(key, &file)? == key {
+            self.text(key)?;
+            // Blanks at its ends are part of a secret.
+            return self.value(key)?.as_text().map(Secret::new);
         }
         let path = self.path(&file)?;
         self.secret_file(&file, &path)
     }
 
-    /// Blanks at the ends of a secret are its own.
-    fn written_secret(&mut self, key: &str) -> Option<Secret> {
-        self.text(key)?;
-        self.value(key)?.as_str().map(Secret::new)
-    }
-
-    /// What a secret's file holds, without one final line break (LF or CRLF).
-    pub(super) fn secret_file(&mut self, key: &str, path: &std::path::Path) -> Option<Secret> {
+    /// The content of a secret's file, without one final line break (LF or CRLF).
+    fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
         let shown = path.display();
         let text = match std::fs::read(path).map(String::from_utf8) {
-            Ok(Ok(text)) => text,
+            Ok(Ok(text)) => zeroize::Zeroizing::new(text),
             Ok(Err(_)) => {
-                self.problem(key, format!("{shown} is not text in UTF-8"), "put the secret there as plain text");
+                self.problem(key, format!("{shown} is not UTF-8 text"), "store the secret there as plain text");
                 return None;
             }
             Err(error) => {
-                let remedy = "make the file, or let this user read it; the path is taken from the working directory";
+                let remedy = "create the file, or let this user read it; relative paths start at the working directory";
                 self.problem(key, format!("{shown} cannot be read: {error}"), remedy);
                 return None;
             }
         };
-        let text = zeroize::Zeroizing::new(text);
         let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
         if line.trim().is_empty() {
-            self.problem(key, format!("{shown} is empty"), "put the secret into it");
+            self.problem(key, format!("{shown} is empty"), "write the secret into it");
             return None;
         }
         Some(Secret::new(line))
     }
 
-    /// The path of a CA's certificate, which can be read; `None` where it is not set or something is wrong with it.
+    /// The path of a CA certificate that can be read.
     pub(super) fn ca_file(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.path(key)?;
         let why = match std::fs::read_to_string(&path) {
             Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
-            Ok(_) => format!("{} holds no certificate", path.display()),
+            Ok(_) => format!("{} contains no certificate", path.display()),
             Err(error) => format!("{} cannot be read: {error}", path.display()),
         };
-        self.problem(key, why, "name a PEM file with the CA's certificate, which this user may read");
+        self.problem(key, why, "name a PEM file with the CA's certificate that this user can read");
         None
     }
 }

@@ -63,7 +63,7 @@ use tickets::Tickets;
 
 /// What the gate itself needs to know of the configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// `https://tools.example.com`: scheme, host and, where it is not the scheme's own, port; no path, no final slash.
     pub public_url: String,
     /// CORS preflights go to the app without a session (`app.preflight = "pass"`).

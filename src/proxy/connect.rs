@@ -23,7 +23,7 @@ const PROXY_HEAD: usize = 8 << 10;
 
 /// Where an upstream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstream {
+pub(crate) enum Upstream {
     Tcp {
         /// Host name or address, IPv6 in brackets.
         host: String,
@@ -36,7 +36,7 @@ pub enum Upstream {
 
 impl Upstream {
     /// `Host` for a request to it (RFC 9110 section 7.2): the port only if it is not the scheme's own.
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         match self {
             Self::Unix(_) => "localhost".to_owned(),
             Self::Tcp { host, port: 443, tls: true } | Self::Tcp { host, port: 80, tls: false } => host.clone(),

@@ -30,7 +30,7 @@ use upgrade::{Side, Upgrades};
 
 /// What `Host` the app sees: docs/configuration.md "app".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostPolicy {
+pub(crate) enum HostPolicy {
     /// The client's (`"keep"`).
     Keep,
     /// The app's own, from `app.url` (`"app"`).
@@ -41,7 +41,7 @@ pub enum HostPolicy {
 
 /// The app behind us: docs/configuration.md "app".
 #[derive(Clone, Debug)]
-pub struct AppConfig {
+pub(crate) struct AppConfig {
     /// Where it is.
     pub upstream: Upstream,
     /// A CA trusted beside the system's.

@@ -13,7 +13,7 @@ use tokens::{AccessToken, RefreshToken, sealed_text};
 
 /// The cookie's name and life: docs/configuration.md "session".
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// `__Host-upwarden` on https, `upwarden` on http.
     pub cookie: String,
     /// `Secure`: the public URL is https.

@@ -146,7 +146,7 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// For a person at a terminal.
     Text,
     /// One JSON object a line.
@@ -155,7 +155,7 @@ pub enum Format {
 
 /// What is logged, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Text or JSON.
     pub format: Format,
     /// The least level that is shown of our own lines; libraries are shown from `warn` on.

@@ -117,7 +117,7 @@ fn without_a_session_key_serve_says_how_to_make_one() {
     let empty = tempfile::tempdir().unwrap();
     let (code, _, stderr) = Run::of(&["serve"]).at(empty.path()).ends();
     assert_eq!(code, 78);
-    assert!(stderr.contains("upwarden key prints one"), "{stderr}");
+    assert!(stderr.contains("run `upwarden key`"), "{stderr}");
     std::fs::write(folder.path().join("session-key"), "12345678901234567890\n").unwrap();
     let (code, _, stderr) = Run::of(&["check"]).at(folder.path()).ends();
     assert_eq!(code, 78);

@@ -1,16 +1,16 @@
-//! Who may enter, the session keys, the session and its store.
+//! Who may sign in, the session keys, and the session.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::app::Site;
 use crate::clock::Timestamp;
-use crate::config::keys::{self, KeyError, SessionKeys};
+use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
-use crate::config::values::{self, Bad};
+use crate::config::session_keys::{self, KeyError, SessionKeys};
 use crate::policy::Access;
 use crate::secret::Secret;
-use crate::{session, store};
+use crate::session;
 
 pub(super) fn access(reader: &mut Reader) -> Option<Access> {
     let users = reader.parsed_list("access.users", id);
@@ -20,14 +20,16 @@ pub(super) fn access(reader: &mut Reader) -> Option<Access> {
     let (users, organizations, anyone) = (users?, organizations?, anyone?);
     let listed = !users.is_empty() || !organizations.is_empty();
     if anyone && listed {
-        let why = "anyone may enter, yet users or organizations are listed too: one of the two is not meant";
-        reader.problem("access.anyone", why, "remove access.anyone, or the lists");
+        let why = "it admits everyone, but users or organizations are listed as well";
+        reader.problem("access.anyone", why, "remove either access.anyone or the lists");
     }
     if !anyone && !listed {
-        let remedy = "say who may enter: access.users = [\"1181921839933591552\"] (user ids), access.organizations = […], \
-                      or access.anyone = true for everybody who has an Upwork account";
+        let remedy = "set who may sign in: access.users = [\"1181921839933591552\"] (user ids), access.organizations = […], \
+                      or access.anyone = true for everyone with an Upwork account";
         match ["access.users", "access.organizations", "access.anyone"].into_iter().find(|key| reader.given(key)) {
-            Some(key) => reader.problem(key, "nobody may enter: the lists are empty, and anyone is not true", remedy),
+            Some(key) => {
+                reader.problem(key, "no one may sign in: the lists are empty and access.anyone is not true", remedy);
+            }
             None => reader.missing("access.users", remedy),
         }
     }
@@ -39,37 +41,36 @@ pub(super) fn access(reader: &mut Reader) -> Option<Access> {
     })
 }
 
-/// Upwork's ids are numbers (docs/upwork.md); a name or nid in their place would admit nobody.
-fn id(text: &str) -> Result<String, Bad> {
-    let remedy =
-        "write the number that /upwork/auth/ and the page of who is not admitted show, such as 1181921839933591552";
-    super::only(text, |byte| byte.is_ascii_digit(), "is not an id, which is a number", remedy)
+/// Upwork's ids are numbers (docs/upwork.md); a name or nid in their place would admit no one.
+fn id(text: &str) -> Result<String, ValueError> {
+    let remedy = "write the number that /upwork/auth/ shows, and the page for users who are not admitted, such as \
+                  1181921839933591552";
+    parse::only(text, |byte| byte.is_ascii_digit(), "is not an id; ids are numbers", remedy)
 }
 
 fn not_before(reader: &mut Reader) -> Option<std::collections::BTreeMap<String, Timestamp>> {
     const KEY: &str = "access.not_before";
-    let mut moments = std::collections::BTreeMap::new();
+    let mut times = std::collections::BTreeMap::new();
     let entries = reader.map(KEY)?;
     let count = entries.len();
     for (user, text) in entries {
-        if let Err(bad) = id(&user) {
-            reader.problem(KEY, format!("{} {}", values::shown(&user), bad.why), bad.remedy);
-        } else if let Some(moment) = Timestamp::parse_rfc3339(&text) {
-            moments.insert(user, moment);
+        if let Err(error) = id(&user) {
+            reader.problem(KEY, format!("{} {}", parse::shown(&user), error.why), error.remedy);
+        } else if let Some(time) = Timestamp::parse_rfc3339(&text) {
+            times.insert(user, time);
         } else {
-            let why = format!("{} for user {} is not a moment in RFC 3339", values::shown(&text), values::shown(&user));
+            let why = format!("{} for user {} is not an RFC 3339 time", parse::shown(&text), parse::shown(&user));
             reader.problem(KEY, why, "write \"2026-11-24T00:00:00Z\"");
         }
     }
-    (moments.len() == count).then_some(moments)
+    (times.len() == count).then_some(times)
 }
 
-const MAKE_A_KEY: &str = "upwarden key prints one: put it into a file that only this user may read, and name the file \
-                          in session.key_files";
+const MAKE_A_KEY: &str = "run `upwarden key`, store the key in a file that only this user can read, and name the file in \
+                          session.key_files";
 
 pub(super) fn keys(reader: &mut Reader) -> Option<SessionKeys> {
     if !reader.given("session.keys") && !reader.given("session.key_files") {
-        reader.pick("session.keys", "session.key_files");
         reader.missing("session.keys", MAKE_A_KEY);
         return None;
     }
@@ -84,12 +85,12 @@ pub(super) fn keys(reader: &mut Reader) -> Option<SessionKeys> {
     } else {
         SessionKeys::Files(items.into_iter().map(PathBuf::from).collect())
     };
-    let mut errors: Vec<_> = keys.files().iter().filter_map(|path| keys::lines(path).err()).collect();
+    let mut errors: Vec<_> = keys.files().iter().filter_map(|path| session_keys::lines(path).err()).collect();
     if errors.is_empty() {
         errors.extend(keys.read().err());
     }
     for error in errors {
-        let remedy = if matches!(error, KeyError::Duplicate { .. }) { "keep one of the two" } else { MAKE_A_KEY };
+        let remedy = if matches!(error, KeyError::Duplicate { .. }) { "remove one of the two" } else { MAKE_A_KEY };
         reader.problem(key, error.to_string(), remedy);
     }
     Some(keys)
@@ -100,13 +101,13 @@ pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<sessio
     let lifetime = reader.parsed("session.lifetime", lifetime);
     let recheck = reader.duration("session.recheck");
     let secure = site?.secure;
-    // RFC 6265bis section 4.1.3: browsers take these prefixes with Secure only.
+    // RFC 6265bis section 4.1.3: browsers accept these prefixes only with Secure.
     let prefixed = named.as_ref().is_some_and(|name| {
         let name = name.to_ascii_lowercase();
         name.starts_with("__host-") || name.starts_with("__secure-")
     });
     if prefixed && !secure {
-        let why = "browsers drop a cookie with this prefix on plain http";
+        let why = "browsers reject a cookie with this prefix over plain http";
         reader.problem("session.cookie", why, "use a name without __Host- or __Secure-, or an https public_url");
     }
     let default = if secure { "__Host-upwarden" } else { "upwarden" };
@@ -118,68 +119,22 @@ pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<sessio
     })
 }
 
-/// RFC 6265bis section 4.1.1: a cookie's name is a token (RFC 9110 section 5.6.2).
-fn cookie(text: &str) -> Result<String, Bad> {
+/// RFC 6265bis section 4.1.1: a cookie name is a token (RFC 9110 section 5.6.2).
+fn cookie(text: &str) -> Result<String, ValueError> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.len() > 64 {
-        return Err(Bad::new("is too long for a cookie's name", "use at most 64 characters"));
+        return Err(ValueError::new("is too long for a cookie name", "use at most 64 characters"));
     }
-    super::only(text, token, "is not a cookie's name", "use letters, digits, - and _ only")
+    parse::only(text, token, "is not a valid cookie name", "use only letters, digits, - and _")
 }
 
-fn lifetime(text: &str) -> Result<Duration, Bad> {
-    let lifetime = values::positive_duration(text)?;
+fn lifetime(text: &str) -> Result<Duration, ValueError> {
+    let lifetime = parse::positive_duration(text)?;
     if lifetime < Duration::from_mins(1) {
-        return Err(Bad::new(
+        return Err(ValueError::new(
             "is shorter than a minute",
-            "write a longer one; 14d is what Upwork's refresh tokens live",
+            "write 1m or more; Upwork's refresh tokens live for 14d",
         ));
     }
     Ok(lifetime)
-}
-
-pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Cookie,
-        Embedded,
-        Valkey,
-    }
-    let kinds = [("cookie", Kind::Cookie), ("embedded", Kind::Embedded), ("valkey", Kind::Valkey)];
-    let kind = reader.parsed("store.kind", |text| values::choice(text, &kinds));
-    let path = reader.path("store.path");
-    let url = reader.secret("store.url");
-    let ca_file = reader.ca_file("store.ca_file");
-    let has_url = reader.given("store.url") || reader.given("store.url_file");
-    if !reader.given("store.kind") && (has_url || reader.given("store.path")) {
-        let remedy =
-            "write store.kind = \"embedded\" (with store.path) or \"valkey\" (with store.url), or remove these keys";
-        reader.missing("store.kind", remedy);
-        return None;
-    }
-    match kind? {
-        Kind::Cookie => Some(store::Config::Cookie),
-        Kind::Embedded => {
-            if !reader.given("store.path") {
-                reader.missing(
-                    "store.path",
-                    "write the file that sessions shall live in: store.path = \"/var/lib/upwarden/sessions.redb\"",
-                );
-            }
-            Some(store::Config::Embedded { path: path? })
-        }
-        Kind::Valkey => {
-            if !has_url {
-                reader.missing("store.url", "write store.url = \"rediss://user:password@host:6379\", or the file that holds it in store.url_file");
-            }
-            let url = url?;
-            let key = if reader.given("store.url") { "store.url" } else { "store.url_file" };
-            // What the store itself would say when it is opened.
-            if let Err(why) = store::check_url(&url) {
-                reader.problem(key, &why, "write rediss://user:password@host:6379/0, redis:// or valkey:// without TLS, or unix:///path of its socket");
-                return None;
-            }
-            Some(store::Config::Valkey { url, ca_file })
-        }
-    }
 }

@@ -2,27 +2,23 @@
 
 use url::{Host, Url};
 
+use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
-use crate::config::values::{self, Bad};
 use crate::proxy::{AppConfig, HostPolicy, Upstream};
 use crate::router;
 
-/// Where people find us.
+/// The address of the public door, as browsers know it.
 pub(super) struct Site {
     /// `https://tools.example.com`.
     pub(super) public_url: String,
-    /// It is https.
+    /// True for https.
     pub(super) secure: bool,
     /// `/upwork`.
     pub(super) prefix: String,
 }
 
 pub(super) fn site(reader: &mut Reader) -> Option<Site> {
-    let url = reader.parsed("public_url", |text| values::origin(text).and_then(values::confidential));
-    if !reader.given("public_url") {
-        reader
-            .missing("public_url", "write the address people open, such as public_url = \"https://tools.example.com\"");
-    }
+    let url = reader.parsed("public_url", |text| parse::origin(text).and_then(parse::confidential));
     let prefix = reader.parsed("prefix", prefix);
     let url = url?;
     // Lower-case host, no default port, no final slash: what browsers send as Origin (RFC 6454 section 6.2).
@@ -30,16 +26,16 @@ pub(super) fn site(reader: &mut Reader) -> Option<Site> {
     Some(Site { public_url, secure: url.scheme() == "https", prefix: prefix? })
 }
 
-fn prefix(text: &str) -> Result<String, Bad> {
+fn prefix(text: &str) -> Result<String, ValueError> {
     let plain = |segment: &str| {
         let bytes = segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
         !segment.is_empty() && bytes && segment != "." && segment != ".."
     };
     match text.strip_prefix('/') {
         Some(rest) if rest.split('/').all(plain) => Ok(text.to_owned()),
-        _ => Err(Bad::new(
+        _ => Err(ValueError::new(
             "is not a plain path",
-            "write something like /upwork: a slash first, none at the end, letters, digits and -._~ between",
+            "write a path such as /upwork: a slash at the start, none at the end, and letters, digits and -._~ between",
         )),
     }
 }
@@ -49,10 +45,7 @@ pub(super) fn router(reader: &mut Reader, site: Option<&Site>) -> Option<router:
     let prefix = &site?.prefix;
     for path in &public_paths {
         if path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            let why = format!(
-                "{} lies under the prefix {prefix}, which is ours and never goes to the app",
-                values::shown(path)
-            );
+            let why = format!("{} is below the prefix {prefix}, whose paths never go to the app", parse::shown(path));
             reader.problem("app.public_paths", why, "remove it, or choose another prefix");
             return None;
         }
@@ -60,8 +53,8 @@ pub(super) fn router(reader: &mut Reader, site: Option<&Site>) -> Option<router:
     Some(router::Config { prefix: prefix.clone(), public_paths })
 }
 
-/// An ambiguous path is never public (docs/reference.md "Ambiguous paths"), so that naming one would mislead.
-fn public_path(text: &str) -> Result<String, Bad> {
+/// An ambiguous path is never public (docs/reference.md "Ambiguous paths"), so listing one would mislead.
+fn public_path(text: &str) -> Result<String, ValueError> {
     let lower = text.to_ascii_lowercase();
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\\?#\"<>^`{|};".contains(&byte);
     let escapes = lower.split('%').skip(1).all(|rest| {
@@ -72,32 +65,21 @@ fn public_path(text: &str) -> Result<String, Bad> {
     if text.starts_with('/') && !text.contains("//") && lower.bytes().all(plain) && escapes && !dotted {
         return Ok(text.to_owned());
     }
-    Err(Bad::new(
-        "is not a path of one reading",
-        "begin with a slash; no //, no . or .. segments, no query, no ;, no %2e, %2f, %5c or %00",
+    Err(ValueError::new(
+        "is not an unambiguous path",
+        "start with a slash; leave out //, . and .. segments, queries, ;, %2e, %2f, %5c and %00",
     ))
-}
-
-/// `app.preflight`: true where CORS preflights pass.
-pub(super) fn preflight(reader: &mut Reader) -> Option<bool> {
-    reader.parsed("app.preflight", |text| values::choice(text, &[("gate", false), ("pass", true)]))
 }
 
 pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
     let upstream = reader.parsed("app.url", upstream);
-    if !reader.given("app.url") {
-        reader.missing(
-            "app.url",
-            "write where the app listens: app.url = \"http://127.0.0.1:3000\", or \"unix:/run/app.sock\"",
-        );
-    }
     let ca_file = reader.ca_file("app.ca_file");
     let host = reader.parsed("app.host", host);
     if matches!((&host, &upstream), (Some(HostPolicy::App), Some(Upstream::Unix(_)))) {
         reader.problem(
             "app.host",
-            "\"app\" takes the host of app.url, and a Unix socket has none",
-            "write \"keep\", or the host the app expects",
+            "\"app\" stands for the host of app.url, and a Unix socket has no host",
+            "write \"keep\", or the host that the app expects",
         );
     }
     let drop_authorization = reader.switch("app.drop_authorization");
@@ -115,18 +97,18 @@ pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
     })
 }
 
-fn upstream(text: &str) -> Result<Upstream, Bad> {
-    if let Some(path) = values::unix(text) {
+fn upstream(text: &str) -> Result<Upstream, ValueError> {
+    if let Some(path) = parse::unix(text) {
         return path.map(Upstream::Unix);
     }
-    let url = values::origin(text)?;
-    let bad = || Bad::new("has no host or port", "write http://127.0.0.1:3000");
-    let host = url.host_str().ok_or_else(bad)?.to_owned();
-    let port = url.port_or_known_default().filter(|port| *port > 0).ok_or_else(bad)?;
+    let url = parse::origin(text)?;
+    let error = || ValueError::new("has no host or port", "write http://127.0.0.1:3000");
+    let host = url.host_str().ok_or_else(error)?.to_owned();
+    let port = url.port_or_known_default().filter(|port| *port > 0).ok_or_else(error)?;
     Ok(Upstream::Tcp { host, port, tls: url.scheme() == "https" })
 }
 
-fn host(text: &str) -> Result<HostPolicy, Bad> {
+fn host(text: &str) -> Result<HostPolicy, ValueError> {
     match text {
         "keep" => Ok(HostPolicy::Keep),
         "app" => Ok(HostPolicy::App),
@@ -134,15 +116,15 @@ fn host(text: &str) -> Result<HostPolicy, Bad> {
     }
 }
 
-/// `host` or `host:port`, as a `Host` field says it (RFC 9110 section 7.2).
-fn authority(text: &str) -> Result<String, Bad> {
-    let bad = || Bad::new("is not a host", "write \"keep\", \"app\", or a host such as intranet.example:8080");
+/// `host` or `host:port`, as in a `Host` field (RFC 9110 section 7.2).
+fn authority(text: &str) -> Result<String, ValueError> {
+    let error = || ValueError::new("is not a host", "write \"keep\", \"app\", or a host such as intranet.example:8080");
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
-    let url = Url::parse(&format!("http://{text}/")).map_err(|_| bad())?;
+    let url = Url::parse(&format!("http://{text}/")).map_err(|_| error())?;
     if plain && matches!(url.host(), Some(Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_))) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err(bad())
+    Err(error())
 }
 
 #[cfg(test)]
@@ -160,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_path_has_one_reading() {
+    fn a_public_path_is_unambiguous() {
         for text in ["/health", "/assets/", "/", "/a%20b", "/.well-known/x"] {
             assert!(public_path(text).is_ok(), "{text}");
         }

@@ -1,50 +1,94 @@
-//! Written → meant: from keys and texts to each room's own configuration.
+//! From the configuration as written to the one in force: each module's own part, with all rules checked.
 //!
-//! In: the reader and what the process knows. Out: the whole [`Config`], or `None` with every problem in the reader.
 //! Each part first reads all of its keys and only then gives up, so that no problem hides another.
 
 mod access;
 mod app;
 mod doors;
+mod gateway;
+mod store;
 mod upwork;
+
+use std::num::NonZero;
+use std::time::Duration;
 
 use tracing_subscriber::filter::LevelFilter;
 
+pub(super) use self::doors::admin;
+use super::parse::{self, ValueError};
 use super::reader::Reader;
-use super::values::{self, Bad};
-use super::{Config, Server, Sources};
-use crate::telemetry;
+use super::session_keys::SessionKeys;
+use super::sources::Sources;
+use crate::listener::{Address, Limits};
+use crate::tls::CertificateFiles;
+use crate::{broker, oauth, policy, proxy, router, session, telemetry};
+
+/// The checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) server: Server,
+    /// Read again on every reload.
+    pub(crate) keys: SessionKeys,
+    pub(crate) router: router::Config,
+    pub(crate) session: session::Config,
+    pub(crate) store: crate::store::Config,
+    pub(crate) access: policy::Access,
+    pub(crate) oauth: oauth::Config,
+    pub(crate) service: Option<oauth::ServiceConfig>,
+    pub(crate) broker: broker::Config,
+    pub(crate) app: proxy::AppConfig,
+    pub(crate) gateway: crate::gateway::Config,
+    pub(crate) telemetry: telemetry::Config,
+}
+
+/// The server's own part.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) public: Address,
+    /// Certificates of the public door; empty for plain HTTP.
+    pub(crate) certificates: Vec<CertificateFiles>,
+    /// HTTP/2 with prior knowledge on the plain public door.
+    pub(crate) h2c: bool,
+    pub(crate) neighbour: Option<Address>,
+    pub(crate) admin: Address,
+    pub(crate) workers: usize,
+    /// Limits and timeouts of the public door.
+    pub(crate) limits: Limits,
+    /// After SIGTERM the doors serve this much longer.
+    pub(crate) drain_delay: Duration,
+    /// Then requests in flight have this long to finish.
+    pub(crate) drain_timeout: Duration,
+}
 
 /// Checks everything.
-pub(super) fn all(reader: &mut Reader, sources: &Sources) -> Option<Config> {
+pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let site = app::site(reader);
     let app = app::app(reader);
     let router = app::router(reader, site.as_ref());
     let doors = doors::doors(reader, site.as_ref());
-    let preflight = app::preflight(reader);
-    let tickets = reader.switch("app.tickets");
+    let gateway = gateway::gateway(reader, site.as_ref(), doors.as_ref());
     let access = access::access(reader);
     let oauth = upwork::oauth(reader, site.as_ref(), access.as_ref(), &sources.env);
     let broker = upwork::broker(reader, oauth.as_ref());
     let keys = access::keys(reader);
     let session = access::session(reader, site.as_ref());
-    let store = access::store(reader);
+    let store = store::store(reader);
     let service = upwork::service(reader, oauth.as_ref(), store.as_ref());
-    let telemetry = logs(reader, sources.terminal);
+    let telemetry = telemetry(reader, sources.terminal);
     let workers = workers(reader);
     let drain_delay = reader.parsed("drain.delay", drain_delay);
-    let drain_timeout = reader.parsed("drain.timeout", values::duration);
+    let drain_timeout = reader.parsed("drain.timeout", parse::duration);
 
     if let (Some(app), Some(doors)) = (&app, &doors) {
         doors::apart_from_app(reader, &app.upstream, doors);
     }
-    let (site, doors) = (site?, doors?);
+    let doors = doors?;
     Some(Config {
         server: Server {
             public: doors.public,
             certificates: doors.certificates,
             h2c: doors.h2c,
-            neighbour: doors.neighbour,
+            neighbour: doors.neighbour.address,
             admin: doors.admin,
             workers: workers?,
             limits: doors.limits,
@@ -60,35 +104,22 @@ pub(super) fn all(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         service,
         broker: broker?,
         app: app?,
-        gateway: crate::gateway::Config {
-            public_url: site.public_url,
-            preflight_pass: preflight?,
-            tickets: tickets?,
-            ..doors.gateway
-        },
+        gateway: gateway?,
         telemetry: telemetry?,
     })
-}
-
-/// Where the admin door listens, whatever else may be wrong.
-pub(super) fn admin(reader: &mut Reader) -> Option<std::net::SocketAddr> {
-    reader.parsed("admin.listen", values::socket)
 }
 
 fn workers(reader: &mut Reader) -> Option<usize> {
     if reader.given("workers") {
         return reader.count("workers", 256);
     }
-    #[cfg(test)]
-    reader.asked.insert("workers".to_owned());
     // What the cgroup's quota and the CPU mask leave us.
-    Some(std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4))
+    Some(std::thread::available_parallelism().map_or(1, NonZero::get).min(4))
 }
 
-fn logs(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
+fn telemetry(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
     use telemetry::Format::{Json, Text};
-    let format = reader.parsed("log.format", |text| values::choice(text, &[("text", Text), ("json", Json)]));
-    let default = if terminal { Text } else { Json };
+    let format = reader.parsed("log.format", |text| parse::choice(text, &[("text", Text), ("json", Json)]));
     let level = reader.parsed("log.level", |text| {
         let levels = [
             ("error", LevelFilter::ERROR),
@@ -97,21 +128,17 @@ fn logs(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
             ("debug", LevelFilter::DEBUG),
             ("trace", LevelFilter::TRACE),
         ];
-        values::choice(text, &levels)
+        parse::choice(text, &levels)
     });
+    let default = if terminal { Text } else { Json };
     Some(telemetry::Config { format: format.unwrap_or(default), level: level? })
 }
 
-/// `upwarden drain` waits for its end, and no longer than an hour.
-fn drain_delay(text: &str) -> Result<std::time::Duration, Bad> {
-    let delay = values::duration(text)?;
-    if delay > std::time::Duration::from_hours(1) {
-        return Err(Bad::new("is longer than an hour", "write 1h or less; a few seconds let endpoints go"));
+/// `upwarden drain` waits for the end of the delay, at most an hour.
+fn drain_delay(text: &str) -> Result<Duration, ValueError> {
+    let delay = parse::duration(text)?;
+    if delay > Duration::from_hours(1) {
+        return Err(ValueError::new("is longer than an hour", "write 1h or less; a few seconds are usual"));
     }
     Ok(delay)
-}
-
-/// Refuses a text that is not made of these bytes only.
-fn only(text: &str, allowed: impl Fn(u8) -> bool, why: &str, remedy: &str) -> Result<String, Bad> {
-    if text.bytes().all(allowed) { Ok(text.to_owned()) } else { Err(Bad::new(why, remedy)) }
 }

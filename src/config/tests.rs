@@ -1,13 +1,14 @@
-//! The configuration as a whole: one line of the table, one thing that can be wrong.
-
-mod example;
+//! The configuration as a whole.
 
 use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::schema::Kind;
 use super::*;
+use crate::listener::Address;
 use crate::oauth::{Grant, ServiceGrant};
+use crate::telemetry;
 
 const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
 const LEAST: &[(&str, &str)] = &[
@@ -24,7 +25,7 @@ fn sources(env: &[(&str, &str)]) -> Sources {
     Sources { env, ..Sources::default() }
 }
 
-/// The least that works, by environment, with these settings on top.
+/// The smallest valid configuration, with these settings on top.
 fn with(sets: &[&str]) -> Result<Config, Problems> {
     load(&Sources { sets: sets.iter().map(|set| (*set).to_owned()).collect(), ..sources(LEAST) })
 }
@@ -34,7 +35,7 @@ fn keys(outcome: Result<Config, Problems>) -> Vec<String> {
 }
 
 #[test]
-fn the_environment_alone_is_enough_and_the_defaults_are_the_contracts() {
+fn the_environment_alone_is_enough_and_the_defaults_apply() {
     let config = load(&sources(LEAST)).unwrap();
     assert_eq!(config.gateway.public_url, "https://tools.example.com");
     assert_eq!(config.router.prefix, "/upwork");
@@ -45,9 +46,14 @@ fn the_environment_alone_is_enough_and_the_defaults_are_the_contracts() {
     assert_eq!(config.oauth.outbound.user_agent, concat!("upwarden/", env!("CARGO_PKG_VERSION")));
     assert_eq!(config.access.users.iter().collect::<Vec<_>>(), ["1181921839933591552"]);
     assert_eq!(config.session.cookie, "__Host-upwarden");
-    assert_eq!(config.broker.pace, broker::Pace::default());
+    let pace = config.broker.pace;
+    assert_eq!((pace.per_second, pace.per_minute, pace.per_day, pace.wait.as_secs()), (10, 300, 40_000, 10));
     assert_eq!(config.broker.retry_body, 64 << 10);
-    assert_eq!(format!("{:?}", config.server.limits), format!("{:?}", Limits::default()));
+    let limits = &config.server.limits;
+    assert_eq!((limits.head_bytes, limits.head_fields, limits.connections), (64 << 10, 200, 10_000));
+    assert_eq!((limits.body_bytes, limits.connections_per_address), (None, None));
+    let timeouts = [limits.head_timeout, limits.idle_timeout, limits.body_idle_timeout, limits.upgrade_idle_timeout];
+    assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [15, 90, 60, 3600]);
     assert_eq!(config.gateway.neighbour_hosts, ["localhost", "127.0.0.1", "[::1]"]);
     assert_eq!(config.server.public, Address::Tcp("127.0.0.1:4180".parse().unwrap()));
     assert_eq!(config.server.admin, Address::Tcp("127.0.0.1:4182".parse().unwrap()));
@@ -59,82 +65,70 @@ fn the_environment_alone_is_enough_and_the_defaults_are_the_contracts() {
 }
 
 #[test]
-fn an_empty_configuration_is_told_everything_that_it_lacks() {
-    let told = keys(load(&Sources::default()));
+fn every_missing_key_is_reported_at_once() {
+    let found = keys(load(&Sources::default()));
     let wanted = ["public_url", "app.url", "access.users", "upwork.client_id", "upwork.client_secret", "session.keys"];
-    assert_eq!(told, wanted);
+    assert_eq!(found, wanted);
 }
 
-const WRONG: &[(&str, &str)] = &[
-    ("public_url", "tools.example.com"),
-    ("public_url", "http://tools.example.com"),
-    ("public_url", "https://tools.example.com/path"),
-    ("public_url", "https://me:pw@tools.example.com"),
-    ("prefix", "/upwork/"),
-    ("workers", "0"),
-    ("public.listen", "unix:/run/x.sock"),
-    ("public.listen", "4180"),
-    ("public.h2c", "yes"),
-    ("public.tls.certificates", "[{\"cert_file\":\"x\"}]"),
-    ("public.tls.certificates", "[{\"cert_file\":\"/nowhere/x\",\"key_file\":\"/nowhere/y\"}]"),
-    ("public.trusted_proxies", "10.0.0.0/8,ingress"),
-    ("public.limits.head_bytes", "4KiB"),
-    ("public.limits.head_fields", "-1"),
-    ("public.limits.body_bytes", "lots"),
-    ("public.limits.connections", "0"),
-    ("public.timeouts.head", "15"),
-    ("public.timeouts.idle", "0s"),
-    ("neighbour.listen", "0.0.0.0:4181"),
-    ("neighbour.listen", "127.0.0.1:4180"),
-    ("neighbour.listen", "unix:relative.sock"),
-    ("neighbour.mode", "0999"),
-    ("neighbour.owner", "root"),
-    ("neighbour.hosts", "http://a"),
-    ("neighbour.secret", "é"),
-    ("admin.listen", "0.0.0.0:4180"),
-    ("app.url", "http://127.0.0.1:3000/path"),
-    ("app.ca_file", "/nowhere/ca.pem"),
-    ("app.host", "a b"),
-    ("app.public_paths", "/a/../b"),
-    ("app.public_paths", "/upwork/auth"),
-    ("app.preflight", "maybe"),
-    ("app.tickets", "1"),
-    ("app.timeouts.connect", "5 seconds"),
-    ("upwork.client_id", "a b"),
-    ("upwork.grant", "token"),
-    ("upwork.authorize_url", "https://www.upwork.com/authorize?tenant=x&client_id=mine"),
-    ("upwork.token_url", "http://mirror.example/token"),
-    ("upwork.api_url", "https://www.upwork.com/api"),
-    ("upwork.user_agent", "é"),
-    ("upwork.proxy", "socks5://127.0.0.1"),
-    ("upwork.retry_body", "1GiB"),
-    ("upwork.implicit_identity", "yes"),
-    ("access.users", "[1.5]"),
-    ("access.users", "foofreelancer"),
-    ("access.users", "1181921839933591552,~01abc"),
-    ("access.organizations", "Acme Inc"),
-    ("access.anyone", "true"),
-    ("access.not_before", "{\"1\":\"yesterday\"}"),
-    ("access.not_before", "{\"foofreelancer\":\"2026-11-24T00:00:00Z\"}"),
-    ("access.not_before", "1=2026"),
-    ("session.keys", "short"),
-    ("session.cookie", "a;b"),
-    ("session.lifetime", "1s"),
-    ("session.recheck", "never"),
-    ("store.kind", "redis"),
-    ("service.grant", "refresh_token"),
-    ("service.grant", "password"),
-    ("pace.per_second", "0"),
-    ("pace.wait", "soon"),
-    ("log.format", "xml"),
-    ("log.level", "loud"),
-    ("drain.delay", "5"),
-    ("drain.delay", "3601s"),
+const WRONG: &[(&str, &[&str])] = &[
+    ("public_url", &["tools.example.com", "http://tools.example.com", "https://tools.example.com/path"]),
+    ("public_url", &["https://me:pw@tools.example.com"]),
+    ("prefix", &["/upwork/"]),
+    ("workers", &["0"]),
+    ("public.listen", &["unix:/run/x.sock", "4180"]),
+    ("public.h2c", &["yes"]),
+    ("public.tls.certificates", &["[{\"cert_file\":\"x\"}]"]),
+    ("public.tls.certificates", &["[{\"cert_file\":\"/nowhere/x\",\"key_file\":\"/nowhere/y\"}]"]),
+    ("public.trusted_proxies", &["10.0.0.0/8,ingress"]),
+    ("public.limits.head_bytes", &["4KiB"]),
+    ("public.limits.head_fields", &["-1"]),
+    ("public.limits.body_bytes", &["lots"]),
+    ("public.limits.connections", &["0"]),
+    ("public.timeouts.head", &["15"]),
+    ("public.timeouts.idle", &["0s"]),
+    ("neighbour.listen", &["0.0.0.0:4181", "127.0.0.1:4180", "unix:relative.sock"]),
+    ("neighbour.mode", &["0999"]),
+    ("neighbour.owner", &["root"]),
+    ("neighbour.hosts", &["http://a"]),
+    ("neighbour.secret", &["é"]),
+    ("admin.listen", &["0.0.0.0:4180"]),
+    ("app.url", &["http://127.0.0.1:3000/path"]),
+    ("app.ca_file", &["/nowhere/ca.pem"]),
+    ("app.host", &["a b"]),
+    ("app.public_paths", &["/a/../b", "/upwork/auth"]),
+    ("app.preflight", &["maybe"]),
+    ("app.tickets", &["1"]),
+    ("app.timeouts.connect", &["5 seconds"]),
+    ("upwork.client_id", &["a b"]),
+    ("upwork.grant", &["token"]),
+    ("upwork.authorize_url", &["https://www.upwork.com/authorize?tenant=x&client_id=mine"]),
+    ("upwork.token_url", &["http://mirror.example/token"]),
+    ("upwork.api_url", &["https://www.upwork.com/api"]),
+    ("upwork.user_agent", &["é"]),
+    ("upwork.proxy", &["socks5://127.0.0.1"]),
+    ("upwork.retry_body", &["1GiB"]),
+    ("upwork.implicit_identity", &["yes"]),
+    ("access.users", &["[1.5]", "foofreelancer", "1181921839933591552,~01abc"]),
+    ("access.organizations", &["Acme Inc"]),
+    ("access.anyone", &["true"]),
+    ("access.not_before", &["{\"1\":\"yesterday\"}", "{\"foofreelancer\":\"2026-11-24T00:00:00Z\"}", "1=2026"]),
+    ("session.keys", &["short"]),
+    ("session.cookie", &["a;b"]),
+    ("session.lifetime", &["1s"]),
+    ("session.recheck", &["never"]),
+    ("store.kind", &["redis"]),
+    ("service.grant", &["refresh_token", "password"]),
+    ("pace.per_second", &["0"]),
+    ("pace.wait", &["soon"]),
+    ("log.format", &["xml"]),
+    ("log.level", &["loud"]),
+    ("drain.delay", &["5", "3601s"]),
 ];
 
 #[test]
-fn each_wrong_setting_is_one_problem_of_its_own_key() {
-    for (key, value) in WRONG {
+fn each_wrong_value_is_one_problem_of_its_own_key() {
+    for (key, value) in WRONG.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value))) {
         let problems = with(&[&format!("{key}={value}")]).unwrap_err().0;
         assert_eq!(problems.len(), 1, "{key}={value}: {problems:?}");
         assert_eq!((problems[0].key.as_str(), problems[0].source.to_string()), (*key, format!("--set {key}")));
@@ -189,7 +183,7 @@ fn rules_across_keys_hold() {
 }
 
 #[test]
-fn urls_and_names_come_out_in_one_spelling() {
+fn urls_and_names_are_normalized() {
     let config = with(&["public_url=HTTPS://Tools.Example.COM:443/"]).unwrap();
     assert_eq!(config.gateway.public_url, "https://tools.example.com");
     let config =
@@ -203,7 +197,7 @@ fn urls_and_names_come_out_in_one_spelling() {
 }
 
 #[test]
-fn the_proxy_of_the_environment_stands_in_for_https_only() {
+fn the_proxy_of_the_environment_is_used_for_https_only() {
     let mut env = LEAST.to_vec();
     env.push(("HTTPS_PROXY", "proxy.example:3128"));
     let proxy = |env: &[(&str, &str)]| load(&sources(env)).unwrap().oauth.outbound.proxy.map(String::from);
@@ -218,7 +212,7 @@ fn the_proxy_of_the_environment_stands_in_for_https_only() {
 }
 
 #[test]
-fn a_secret_from_a_file_loses_one_line_break_and_the_higher_layer_wins() {
+fn a_secret_from_a_file_loses_one_line_break_and_the_later_layer_wins() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     let path = secret.to_str().unwrap();
@@ -243,7 +237,7 @@ fn a_secret_from_a_file_loses_one_line_break_and_the_higher_layer_wins() {
 }
 
 #[test]
-fn problems_of_the_file_have_their_line_and_ids_stay_exact() {
+fn problems_in_the_file_have_their_line_and_ids_stay_exact() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("u.toml");
     let text = "app.url = 5\n\n[access]\nusers = [1181921839933591552]\n[pace]\nwait = 10\n";
@@ -251,16 +245,16 @@ fn problems_of_the_file_have_their_line_and_ids_stay_exact() {
     let env: Vec<_> =
         LEAST.iter().copied().filter(|(name, _)| !name.contains("APP__") && !name.contains("USERS")).collect();
     let problems = load(&Sources { file: Some(path.clone()), ..sources(&env) }).unwrap_err().0;
-    let told: Vec<_> = problems.iter().map(|problem| (problem.key.clone(), problem.source.to_string())).collect();
+    let found: Vec<_> = problems.iter().map(|problem| (problem.key.clone(), problem.source.to_string())).collect();
     let at = |line: u32| format!("{}:{line}", path.display());
-    assert_eq!(told, [("app.url".to_owned(), at(1)), ("pace.wait".to_owned(), at(6))]);
+    assert_eq!(found, [("app.url".to_owned(), at(1)), ("pace.wait".to_owned(), at(6))]);
     std::fs::write(&path, text.replace("= 5", "= 'http://a'").replace("= 10", "= '10s'")).unwrap();
     let config = load(&Sources { file: Some(path), ..sources(&env) }).unwrap();
     assert!(config.access.users.contains("1181921839933591552"));
 }
 
 #[test]
-fn a_table_that_is_not_there_is_told_with_the_one_that_is() {
+fn an_unknown_table_is_reported_with_the_nearest_known_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("u.toml");
     for (table, remedy) in [("acces", "did you mean [access]?"), ("public.limit", "did you mean [public.limits]?")] {
@@ -272,7 +266,7 @@ fn a_table_that_is_not_there_is_told_with_the_one_that_is() {
 }
 
 #[test]
-fn certificates_that_cannot_be_used_are_told_with_the_reason() {
+fn unusable_certificates_are_reported_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -301,7 +295,7 @@ fn certificates_that_cannot_be_used_are_told_with_the_reason() {
 }
 
 #[test]
-fn an_unreadable_file_is_not_blamed_for_what_it_may_hold() {
+fn keys_that_an_unreadable_file_may_set_are_not_reported_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("u.toml");
     for content in [None, Some(&b"app.url = \n"[..]), Some(b"\xff")] {
@@ -337,7 +331,7 @@ fn no_secret_is_ever_shown() {
 }
 
 #[test]
-fn the_admin_doors_address_is_found_in_a_broken_configuration() {
+fn the_admin_address_is_found_in_a_broken_configuration() {
     let of = |env: &[(&str, &str)]| admin_address(&sources(env)).map(|address| address.to_string());
     assert_eq!(of(&[("UPWARDEN_APP__URL", "?")]).unwrap(), "127.0.0.1:4182");
     assert_eq!(of(&[("UPWARDEN_ADMIN__LISTEN", "0.0.0.0:1")]).unwrap(), "0.0.0.0:1");
@@ -346,46 +340,54 @@ fn the_admin_doors_address_is_found_in_a_broken_configuration() {
 }
 
 #[test]
-fn the_check_asks_for_every_key_of_the_table() {
-    let given = sources(LEAST);
-    let merged = layers::Merged::new(&given, &mut Vec::new());
-    let mut reader = reader::Reader::new(merged, Vec::new());
-    assert!(check::all(&mut reader, &given).is_some(), "{:?}", reader.problems);
-    let missing: Vec<_> = raw::KEYS.iter().map(|key| key.name).filter(|name| !reader.asked.contains(*name)).collect();
-    assert_eq!(missing, [] as [&str; 0]);
-    assert!(reader.asked.iter().all(|key| raw::find(key).is_some()));
+fn the_example_loads_once_its_secrets_are_given() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.toml");
+    let example = |env: &[(&str, &str)]| load(&Sources { file: Some(path.clone()), ..sources(env) });
+    let config = example(&[("UPWARDEN_UPWORK__CLIENT_SECRET", "x"), ("UPWARDEN_SESSION__KEYS", KEY)]);
+    assert!(config.is_ok(), "{}", config.unwrap_err());
+    assert_eq!(keys(example(&[])), ["upwork.client_secret", "session.keys"]);
+}
+
+#[test]
+fn every_key_is_read() {
+    for key in schema::KEYS {
+        // No key accepts it: an empty text, or a list that does not end.
+        let value = if matches!(key.kind, Kind::List | Kind::Secrets) { "[" } else { "" };
+        let found = keys(with(&[&format!("{}={value}", key.name)]));
+        assert!(found.iter().any(|found| found == key.name), "{}: {found:?}", key.name);
+    }
 }
 
 proptest! {
     #[test]
-    fn no_text_whatever_makes_it_panic(
+    fn no_text_makes_it_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
         value in "\\PC{0,40}",
-        place in 0..raw::KEYS.len(),
+        place in 0..schema::KEYS.len(),
     ) {
-        let key = raw::KEYS[place].name;
+        let key = schema::KEYS[place].name;
         let mut problems = Vec::new();
         file::parse(Path::new("u.toml"), &bytes, &mut problems);
         file::parse(Path::new("u.toml"), format!("{key} = {value}").as_bytes(), &mut problems);
         let mut given = sources(LEAST);
-        // A path that somebody could have chosen is not read here.
+        // No arbitrary path is read here.
         if !key.ends_with("_file") && !key.ends_with("_files") && !key.contains("certificates") {
-            given.env.push((raw::variable(key), value.clone()));
+            given.env.push((schema::variable(key), value.clone()));
         }
         given.env.push((format!("UPWARDEN_{value}"), value.clone()));
         given.sets.push(value);
-        let told = load(&given);
-        prop_assert!(told.is_err_and(|problems| !problems.0.is_empty() && !problems.to_string().is_empty()));
+        let outcome = load(&given);
+        prop_assert!(outcome.is_err_and(|problems| !problems.0.is_empty() && !problems.to_string().is_empty()));
     }
 
     #[test]
-    fn no_toml_of_our_own_keys_makes_it_panic(entries in proptest::collection::vec((0..raw::KEYS.len(), 0..9_usize), 0..12)) {
+    fn no_value_of_a_known_key_makes_it_panic(entries in proptest::collection::vec((0..schema::KEYS.len(), 0..9_usize), 0..12)) {
         let values = ["1", "\"\"", "[]", "{}", "[[1]]", "[{a=1}]", "true", "1.5", "{a.b=[1]}"];
-        let lines: Vec<_> = entries.iter().map(|(key, value)| format!("{} = {}", raw::KEYS[*key].name, values[*value])).collect();
+        let lines: Vec<_> = entries.iter().map(|(key, value)| format!("{} = {}", schema::KEYS[*key].name, values[*value])).collect();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("u.toml");
         std::fs::write(&path, lines.join("\n")).unwrap();
-        let told = load(&Sources { file: Some(path), ..Sources::default() });
-        prop_assert!(told.is_err());
+        let outcome = load(&Sources { file: Some(path), ..Sources::default() });
+        prop_assert!(outcome.is_err());
     }
 }

@@ -1,0 +1,53 @@
+//! Where sessions are stored.
+
+use crate::config::parse;
+use crate::config::reader::Reader;
+use crate::store;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Cookie,
+    Embedded,
+    Valkey,
+}
+
+pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
+    let kinds = [("cookie", Kind::Cookie), ("embedded", Kind::Embedded), ("valkey", Kind::Valkey)];
+    let kind = reader.parsed("store.kind", |text| parse::choice(text, &kinds));
+    let path = reader.path("store.path");
+    let url = reader.secret("store.url");
+    let ca_file = reader.ca_file("store.ca_file");
+    let url_key = reader.given_secret("store.url");
+    if !reader.given("store.kind") && (url_key.is_some() || reader.given("store.path")) {
+        let remedy =
+            "set store.kind = \"embedded\" (with store.path) or \"valkey\" (with store.url), or remove these keys";
+        reader.missing("store.kind", remedy);
+        return None;
+    }
+    match kind? {
+        Kind::Cookie => Some(store::Config::Cookie),
+        Kind::Embedded => {
+            if !reader.given("store.path") {
+                let remedy = "set the file for the sessions: store.path = \"/var/lib/upwarden/sessions.redb\"";
+                reader.missing("store.path", remedy);
+            }
+            Some(store::Config::Embedded { path: path? })
+        }
+        Kind::Valkey => {
+            let Some(key) = url_key else {
+                let remedy =
+                    "set store.url = \"rediss://user:password@host:6379\", or store.url_file to a file with the URL";
+                reader.missing("store.url", remedy);
+                return None;
+            };
+            let url = url?;
+            if let Err(why) = store::check_url(&url) {
+                let remedy = "write rediss://user:password@host:6379/0, redis:// or valkey:// without TLS, or unix:///path of \
+                              its socket";
+                reader.problem(&key, &why, remedy);
+                return None;
+            }
+            Some(store::Config::Valkey { url, ca_file })
+        }
+    }
+}

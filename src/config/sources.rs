@@ -1,0 +1,24 @@
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Where the configuration is read from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The file, the lowest layer.
+    pub file: Option<PathBuf>,
+    /// The environment: `UPWARDEN_A__B` is `a.b`; `HTTPS_PROXY` is used if `upwork.proxy` is not set.
+    pub env: Vec<(String, String)>,
+    /// `--set`: texts `a.b=value`, the highest layer.
+    pub sets: Vec<String>,
+    /// The log goes to a terminal, so its default format is text.
+    pub terminal: bool,
+}
+
+impl Sources {
+    /// The environment and stderr of this process. Variables that are not UTF-8 become problems in [`super::load`].
+    pub fn of_process(file: Option<PathBuf>, sets: Vec<String>) -> Self {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        let env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+        Self { file, env, sets, terminal: std::io::stderr().is_terminal() }
+    }
+}
