@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{self, SHA256};
 use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -14,7 +14,7 @@ use super::accounts::Account;
 use super::counters::Seen;
 use super::faults::Target;
 use super::grants::to_hex;
-use super::graphql::{self, World};
+use super::graphql::{self, Context};
 use super::params::Params;
 use super::state::Inner;
 use super::{GRAPHQL_PATH, Release, answers, bodies};
@@ -102,16 +102,8 @@ async fn graphql(inner: &Inner, request: Request<Body>, account: &'static Accoun
     let Ok(posted) = request.into_body().collect(LONGEST_QUERY).await else {
         return answers::text(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large");
     };
-    let mut state = inner.lock();
-    let state = &mut *state;
-    let mut world = World {
-        account,
-        organization,
-        missing_scopes: &state.missing_scopes,
-        notes: &mut state.notes,
-        mutations: &mut state.counters.graphql_mutations,
-    };
-    answers::json(StatusCode::OK, &graphql::answer(&posted, &mut world))
+    let mut context = Context { account, organization, state: &mut inner.lock() };
+    answers::json(StatusCode::OK, &graphql::answer(&posted, &mut context))
 }
 
 fn auth_user(account: &Account) -> Value {
@@ -160,7 +152,7 @@ fn me(account: &Account, now: Timestamp) -> Value {
 async fn echo(request: Request<Body>) -> Response<Body> {
     let seen = Seen::of(&request);
     let mut body = request.into_body();
-    let (mut length, mut sum) = (0_u64, Context::new(&SHA256));
+    let (mut length, mut sum) = (0_u64, digest::Context::new(&SHA256));
     let mut trailers = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return answers::text(StatusCode::BAD_REQUEST, "The body was cut") };

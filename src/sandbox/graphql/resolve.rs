@@ -1,146 +1,88 @@
-//! Execution: the asked fields taken out of what there is. Only for operations that passed the check.
+//! Execution: the answers to the collected fields, for one holder of a token.
 
-use async_graphql_parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet};
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
-use super::schema::{self, Type};
-use super::{Variables, values};
+use super::collect::CollectedField;
 use crate::sandbox::accounts::{Account, Organization};
+use crate::sandbox::state::State;
 
-/// The world as the token's holder sees it.
-pub(in crate::sandbox) struct World<'a> {
+/// Whom a request acts for, and what it may read and change.
+pub(in crate::sandbox) struct Context<'a> {
     pub(in crate::sandbox) account: &'static Account,
-    /// The tenant's organization; `None` where the tenant is not the account's.
+    /// The tenant's organization; `None` if the tenant is not one of the account's.
     pub(in crate::sandbox) organization: Option<&'static Organization>,
-    pub(in crate::sandbox) missing_scopes: &'a [String],
-    pub(in crate::sandbox) notes: &'a mut Vec<String>,
-    /// Counts the mutations carried out.
-    pub(in crate::sandbox) mutations: &'a mut u64,
+    pub(in crate::sandbox) state: &'a mut State,
 }
 
-/// The value of `data`.
-pub(super) fn resolve(
-    document: &ExecutableDocument,
-    operation: &OperationDefinition,
-    root: &'static str,
-    variables: &Variables,
-    world: &mut World,
-) -> Value {
-    let mut data = Map::new();
-    if let Some(root) = schema::object(root) {
-        let mut execution = Execution { document, variables, world };
-        execution.project(&operation.selection_set.node, root, &Value::Null, &mut data);
-    }
-    Value::Object(data)
-}
-
-struct Execution<'d, 'w, 'n> {
-    document: &'d ExecutableDocument,
-    variables: &'d Variables,
-    world: &'w mut World<'n>,
-}
-
-impl Execution<'_, '_, '_> {
-    fn project(&mut self, set: &SelectionSet, on: &'static Type, value: &Value, out: &mut Map<String, Value>) {
-        for item in &set.items {
-            if !values::included(item.node.directives(), self.variables) {
-                continue;
-            }
-            match &item.node {
-                Selection::Field(field) => {
-                    let found = self.field(&field.node, on, value);
-                    let key = field.node.response_key().node.as_str();
-                    match out.get_mut(key) {
-                        Some(before) => merge(before, found),
-                        None => {
-                            out.insert(key.to_owned(), found);
-                        }
-                    }
-                }
-                Selection::InlineFragment(fragment) => {
-                    self.project(&fragment.node.selection_set.node, on, value, out);
-                }
-                Selection::FragmentSpread(spread) => {
-                    let document = self.document;
-                    if let Some(fragment) = document.fragments.get(spread.node.fragment_name.node.as_str()) {
-                        self.project(&fragment.node.selection_set.node, on, value, out);
-                    }
-                }
-            }
+impl Context<'_> {
+    /// Why the whole query is refused: fields without a scope, or a tenant that is not one of the account's.
+    pub(super) fn refusal(&self, asked: &BTreeSet<String>) -> Option<String> {
+        let missing = &self.state.missing_scopes;
+        let refused: Vec<&str> = asked.iter().filter(|field| missing.contains(field)).map(String::as_str).collect();
+        if !refused.is_empty() {
+            let refused = refused.join(", ");
+            return Some(format!(
+                "The client or authentication token doesn't have enough oauth2 permissions/scopes to access: [{refused}]."
+            ));
         }
+        // Inferred: Upwork's words for such a tenant are not known.
+        let message = "403 Forbidden: the user is not a member of the organization in X-Upwork-API-TenantId";
+        self.organization.is_none().then(|| message.to_owned())
     }
 
-    fn field(&mut self, field: &Field, on: &'static Type, value: &Value) -> Value {
-        let name = field.name.node.as_str();
-        if name == "__typename" {
-            return Value::from(on.name);
+    /// The value of `data`. The fields of a mutation are carried out in order (GraphQL, section 6.2.2).
+    pub(super) fn resolve(&mut self, root: &str, fields: &[CollectedField]) -> Value {
+        let mut data = Map::new();
+        for field in fields.iter().filter(|field| field.included) {
+            let value = match field.name.as_str() {
+                "__typename" => Value::from(root),
+                "createProposalNote" => self.create_note(field),
+                _ => self.query(field),
+            };
+            data.insert(field.key.clone(), complete(field, value));
         }
-        let whole = match on.name {
-            "Query" => self.query(field, name),
-            "Mutation" => self.create_note(field),
-            _ => value.get(name).cloned().unwrap_or(Value::Null),
-        };
-        match on.field(name).and_then(|known| schema::object(known.kind)) {
-            None => whole,
-            Some(object) => self.complete(&field.selection_set.node, object, &whole),
-        }
+        Value::Object(data)
     }
 
-    fn complete(&mut self, set: &SelectionSet, object: &'static Type, whole: &Value) -> Value {
-        match whole {
-            Value::Null => Value::Null,
-            Value::Array(list) => list.iter().map(|one| self.complete(set, object, one)).collect(),
-            Value::Object(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                let mut part = Map::new();
-                self.project(set, object, whole, &mut part);
-                Value::Object(part)
-            }
-        }
-    }
-
-    fn query(&self, field: &Field, name: &str) -> Value {
-        match name {
-            "user" => user(self.world.account),
-            "organization" => self.world.organization.map_or(Value::Null, organization),
-            "companySelector" => {
-                json!({"items": self.world.account.organizations.iter().map(|one| company(one)).collect::<Vec<_>>()})
-            }
-            "marketplaceJobPostings" => {
-                let first = values::argument(field, "first", self.variables).ok().flatten();
-                job_postings(first.and_then(|first| first.as_u64()))
-            }
-            "proposalNotes" => (1..).zip(self.world.notes.iter()).map(|(id, text)| note(id, text)).collect(),
+    fn query(&self, field: &CollectedField) -> Value {
+        match field.name.as_str() {
+            "user" => user(self.account),
+            "organization" => self.organization.map_or(Value::Null, organization),
+            "companySelector" => json!({
+                "items": self.account.organizations.iter().map(|one| company(one)).collect::<Vec<_>>(),
+            }),
+            "marketplaceJobPostings" => job_postings(field.arguments.get("first").and_then(Value::as_u64)),
+            "proposalNotes" => (1..).zip(&self.state.notes).map(|(id, text)| note(id, text)).collect(),
             _ => Value::Null,
         }
     }
 
-    fn create_note(&mut self, field: &Field) -> Value {
-        let input = values::argument(field, "input", self.variables).ok().flatten().unwrap_or_default();
-        let text = input.get("text").and_then(Value::as_str).unwrap_or_default();
-        self.world.notes.push(text.to_owned());
-        *self.world.mutations += 1;
-        note(self.world.notes.len(), text)
+    fn create_note(&mut self, field: &CollectedField) -> Value {
+        let input = field.arguments.get("input").and_then(|input| input.get("text"));
+        let text = input.and_then(Value::as_str).unwrap_or_default();
+        self.state.notes.push(text.to_owned());
+        self.state.counters.graphql_mutations += 1;
+        note(self.state.notes.len(), text)
     }
 }
 
-/// Joins two answers to the same key (GraphQL, section 6.3.2: a field asked for twice is one field).
-fn merge(before: &mut Value, more: Value) {
-    match (before, more) {
-        (Value::Object(before), Value::Object(more)) => {
-            for (key, value) in more {
-                match before.get_mut(&key) {
-                    Some(known) => merge(known, value),
-                    None => {
-                        before.insert(key, value);
-                    }
-                }
-            }
+/// Of a value, what was selected.
+fn complete(field: &CollectedField, value: Value) -> Value {
+    match (field.object, value) {
+        (Some(_), Value::Array(list)) => list.into_iter().map(|one| complete(field, one)).collect(),
+        (Some(object), Value::Object(whole)) => {
+            let selected = field.fields.iter().filter(|below| below.included).map(|below| {
+                let value = match below.name.as_str() {
+                    "__typename" => Value::from(object),
+                    name => complete(below, whole.get(name).cloned().unwrap_or_default()),
+                };
+                (below.key.clone(), value)
+            });
+            Value::Object(selected.collect())
         }
-        (Value::Array(before), Value::Array(more)) => {
-            before.iter_mut().zip(more).for_each(|(known, value)| merge(known, value));
-        }
-        // Scalars of one field are equal.
-        (_, _) => {}
+        (_, value) => value,
     }
 }
 

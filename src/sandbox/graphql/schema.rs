@@ -1,122 +1,67 @@
-//! The part of Upwork's schema that the sandbox has, as a table.
+//! The sandbox's schema, read from `schema.graphql`.
 
-/// A named object type.
-pub(super) struct Type {
-    pub(super) name: &'static str,
-    pub(super) fields: &'static [Field],
+use std::sync::LazyLock;
+
+use async_graphql_parser::parse_schema;
+use async_graphql_parser::types::{BaseType, FieldDefinition, Type, TypeDefinition, TypeKind, TypeSystemDefinition};
+use serde_json::Value;
+
+static TYPES: LazyLock<Vec<TypeDefinition>> = LazyLock::new(|| {
+    let schema = parse_schema(include_str!("schema.graphql")).expect("the schema is part of the program");
+    let types = schema.definitions.into_iter().filter_map(|definition| match definition {
+        TypeSystemDefinition::Type(definition) => Some(definition.node),
+        TypeSystemDefinition::Schema(_) | TypeSystemDefinition::Directive(_) => None,
+    });
+    types.collect()
+});
+
+fn kind(name: &str) -> Option<&'static TypeKind> {
+    TYPES.iter().find(|known| known.name.node == name).map(|known| &known.kind)
 }
 
-/// A field of it.
-pub(super) struct Field {
-    pub(super) name: &'static str,
-    /// The named type of its value or of its list's members: an object's name, else a scalar's.
-    pub(super) kind: &'static str,
-    pub(super) arguments: &'static [Argument],
+/// Whether `name` is an object type, so that its fields have to be selected.
+pub(super) fn is_object(name: &str) -> bool {
+    matches!(kind(name), Some(TypeKind::Object(_)))
 }
 
-/// An argument of it.
-pub(super) struct Argument {
-    pub(super) name: &'static str,
-    pub(super) kind: ArgumentKind,
+/// A field of an object type.
+pub(super) fn field(object: &str, name: &str) -> Option<&'static FieldDefinition> {
+    let TypeKind::Object(object) = kind(object)? else { return None };
+    object.fields.iter().map(|field| &field.node).find(|field| field.name.node == name)
 }
 
-/// What an argument must be.
-#[derive(Clone, Copy)]
-pub(super) enum ArgumentKind {
-    /// `Int`, from 0 on; may be left out.
-    Count,
-    /// `CreateProposalNoteInput!`: an object with a `text`.
-    Note,
-}
-
-const fn field(name: &'static str, kind: &'static str) -> Field {
-    Field { name, kind, arguments: &[] }
-}
-
-const TYPES: &[Type] = &[
-    Type {
-        name: "Query",
-        fields: &[
-            field("user", "User"),
-            field("organization", "Organization"),
-            field("companySelector", "CompanySelector"),
-            Field {
-                name: "marketplaceJobPostings",
-                kind: "MarketplaceJobPostingConnection",
-                arguments: &[Argument { name: "first", kind: ArgumentKind::Count }],
-            },
-            field("proposalNotes", "ProposalNote"),
-        ],
-    },
-    Type {
-        name: "Mutation",
-        fields: &[Field {
-            name: "createProposalNote",
-            kind: "ProposalNote",
-            arguments: &[Argument { name: "input", kind: ArgumentKind::Note }],
-        }],
-    },
-    Type {
-        name: "User",
-        fields: &[
-            field("id", "ID"),
-            field("nid", "ID"),
-            field("rid", "ID"),
-            field("name", "String"),
-            field("email", "String"),
-            field("photoUrl", "String"),
-        ],
-    },
-    Type {
-        name: "Organization",
-        fields: &[
-            field("id", "ID"),
-            field("rid", "ID"),
-            field("legacyId", "ID"),
-            field("name", "String"),
-            field("type", "OrganizationType"),
-            field("legacyType", "OrganizationLegacyType"),
-        ],
-    },
-    Type { name: "CompanySelector", fields: &[field("items", "CompanySelectorItem")] },
-    Type {
-        name: "CompanySelectorItem",
-        fields: &[
-            field("title", "String"),
-            field("organizationId", "ID"),
-            field("organizationRid", "ID"),
-            field("organizationType", "OrganizationType"),
-            field("organizationLegacyType", "OrganizationLegacyType"),
-            field("organizationEnterpriseType", "OrganizationEnterpriseType"),
-            field("typeTitle", "String"),
-        ],
-    },
-    Type {
-        name: "MarketplaceJobPostingConnection",
-        fields: &[field("totalCount", "Int"), field("edges", "MarketplaceJobPostingEdge")],
-    },
-    Type { name: "MarketplaceJobPostingEdge", fields: &[field("node", "MarketplaceJobPosting")] },
-    Type {
-        name: "MarketplaceJobPosting",
-        fields: &[
-            field("id", "ID"),
-            field("title", "String"),
-            field("description", "String"),
-            field("budget", "Money"),
-            field("createdDateTime", "DateTime"),
-        ],
-    },
-    Type { name: "Money", fields: &[field("amount", "Float"), field("currency", "String")] },
-    Type { name: "ProposalNote", fields: &[field("id", "ID"), field("text", "String")] },
-];
-
-/// The object type of this name; `None` for scalars and unknown names.
-pub(super) fn object(name: &str) -> Option<&'static Type> {
-    TYPES.iter().find(|known| known.name == name)
-}
-
-impl Type {
-    pub(super) fn field(&self, name: &str) -> Option<&'static Field> {
-        object(self.name)?.fields.iter().find(|field| field.name == name)
+/// The type's name without lists and `!`.
+pub(super) fn named(ty: &Type) -> &str {
+    match &ty.base {
+        BaseType::Named(name) => name,
+        BaseType::List(of) => named(of),
     }
+}
+
+/// Whether a value, or its absence, fits an input type. Types that are not in the schema take any value; the schema's
+/// only `Int` argument is a count, so no `Int` is negative.
+pub(super) fn accepts(ty: &Type, value: Option<&Value>) -> bool {
+    let Some(value) = value.filter(|value| !value.is_null()) else { return ty.nullable };
+    match (&ty.base, value) {
+        (BaseType::List(of), Value::Array(list)) => list.iter().all(|one| accepts(of, Some(one))),
+        // A single value stands for a list of one.
+        (BaseType::List(of), one) => accepts(of, Some(one)),
+        (BaseType::Named(name), value) => match name.as_str() {
+            "Int" => value.is_u64(),
+            "Float" => value.is_number(),
+            "Boolean" => value.is_boolean(),
+            "String" => value.is_string(),
+            "ID" => value.is_string() || value.is_i64(),
+            other => accepts_object(other, value),
+        },
+    }
+}
+
+fn accepts_object(name: &str, value: &Value) -> bool {
+    let Some(TypeKind::InputObject(input)) = kind(name) else { return true };
+    let known = |key: &String| input.fields.iter().any(|field| field.node.name.node == *key);
+    value.as_object().is_some_and(|given| {
+        given.keys().all(known)
+            && input.fields.iter().all(|field| accepts(&field.node.ty.node, given.get(field.node.name.node.as_str())))
+    })
 }

@@ -2,23 +2,20 @@
 
 use super::*;
 use crate::sandbox::accounts::ACCOUNTS;
+use crate::sandbox::state::State;
 
-fn ask_in(posted: &Value, tenant: Option<&str>, missing: &[&str], notes: &mut Vec<String>) -> Value {
-    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
-    let mut mutations = 0;
+fn ask_in(posted: &Value, tenant: Option<&str>, state: &mut State) -> Value {
     let account = &ACCOUNTS[0];
-    let mut world = World {
-        account,
-        organization: account.organization(tenant),
-        missing_scopes: &missing,
-        notes,
-        mutations: &mut mutations,
-    };
-    answer(posted.to_string().as_bytes(), &mut world)
+    let mut context = Context { account, organization: account.organization(tenant), state };
+    answer(posted.to_string().as_bytes(), &mut context)
+}
+
+fn ask_posted(posted: &Value) -> Value {
+    ask_in(posted, None, &mut State::default())
 }
 
 fn ask(query: &str) -> Value {
-    ask_in(&json!({"query": query}), None, &[], &mut Vec::new())
+    ask_posted(&json!({"query": query}))
 }
 
 fn refusal(query: &str) -> String {
@@ -62,7 +59,7 @@ fn variables_directives_and_operation_names_are_followed() {
         }
         query B { user { id } }";
     let posted = json!({"query": query, "operationName": "A", "variables": {"more": false}});
-    let answer = ask_in(&posted, None, &[], &mut Vec::new());
+    let answer = ask_posted(&posted);
     assert_eq!(
         answer["data"],
         json!({
@@ -73,38 +70,43 @@ fn variables_directives_and_operation_names_are_followed() {
         })
     );
     let posted = json!({"query": query, "operationName": "B"});
-    assert_eq!(ask_in(&posted, None, &[], &mut Vec::new()), json!({"data": {"user": {"id": "1181921839933591552"}}}));
+    assert_eq!(ask_posted(&posted), json!({"data": {"user": {"id": "1181921839933591552"}}}));
     assert!(refusal(query).contains("Must provide operation name"));
     let posted = json!({"query": query, "operationName": "C"});
-    assert!(ask_in(&posted, None, &[], &mut Vec::new()).to_string().contains("Unknown operation named 'C'"));
+    assert!(ask_posted(&posted).to_string().contains("Unknown operation named 'C'"));
     let posted = json!({"query": query, "operationName": "A", "variables": {"more": "yes"}});
-    assert!(ask_in(&posted, None, &[], &mut Vec::new()).to_string().contains("Variable 'more'"));
+    assert!(ask_posted(&posted).to_string().contains("Variable 'more'"));
 }
 
 #[test]
 fn the_mutation_is_remembered() {
-    let mut notes = Vec::new();
+    let mut state = State::default();
     let posted = json!({
         "query": "mutation($text: String!) { createProposalNote(input: {text: $text}) { id text } }",
         "variables": {"text": "call back"},
     });
-    let answer = ask_in(&posted, None, &[], &mut notes);
+    let answer = ask_in(&posted, None, &mut state);
     assert_eq!(answer, json!({"data": {"createProposalNote": {"id": "1", "text": "call back"}}}));
-    let answer = ask_in(&json!({"query": "{ proposalNotes { text } }"}), None, &[], &mut notes);
+    let answer = ask_in(&json!({"query": "{ proposalNotes { text } }"}), None, &mut state);
     assert_eq!(answer, json!({"data": {"proposalNotes": [{"text": "call back"}]}}));
+    let twice = json!({"query": "mutation { ...Note createProposalNote(input: {text: \"a\"}) { text } }
+        fragment Note on Mutation { createProposalNote(input: {text: \"a\"}) { id } }"});
+    let answer = ask_in(&twice, None, &mut state);
+    assert_eq!(answer, json!({"data": {"createProposalNote": {"id": "2", "text": "a"}}}), "one field, one note");
+    assert_eq!(state.counters.graphql_mutations, 2);
 }
 
 #[test]
 fn the_tenant_chooses_the_organization() {
     let posted = json!({"query": "{ organization { name } companySelector { items { organizationId } } }"});
-    let answer = ask_in(&posted, Some("1282032950044702664"), &[], &mut Vec::new());
+    let answer = ask_in(&posted, Some("1282032950044702664"), &mut State::default());
     assert_eq!(
         answer["data"],
         json!({"organization": {"name": "Baz & Partners"}, "companySelector": {"items": [
             {"organizationId": "1181921839933591553"}, {"organizationId": "1282032950044702664"},
         ]}})
     );
-    let answer = ask_in(&posted, Some("1"), &[], &mut Vec::new());
+    let answer = ask_in(&posted, Some("1"), &mut State::default());
     assert_eq!(answer["errors"][0]["extensions"]["classification"], "ExecutionAborted");
     assert!(answer["data"].is_null());
 }
@@ -112,7 +114,8 @@ fn the_tenant_chooses_the_organization() {
 #[test]
 fn one_field_without_a_scope_aborts_the_whole_query() {
     let posted = json!({"query": "{ user { id email } organization { name } }"});
-    let answer = ask_in(&posted, None, &["User.email", "Organization.name", "User.rid"], &mut Vec::new());
+    let missing_scopes = ["User.email", "Organization.name", "User.rid"].map(str::to_owned).to_vec();
+    let answer = ask_in(&posted, None, &mut State { missing_scopes, ..State::default() });
     assert_eq!(
         answer["errors"][0]["message"],
         "The client or authentication token doesn't have enough oauth2 permissions/scopes to access: \
@@ -136,6 +139,11 @@ fn a_bad_query_is_a_validation_error() {
         ("{ user { ...F } } fragment F on Organization { id }", "cannot be spread"),
         ("{ user { ... on Nobody { id } } }", "Unknown type 'Nobody'"),
         ("{ user { a: id a: nid } }", "two different fields"),
+        (
+            "{ a: marketplaceJobPostings { totalCount } a: marketplaceJobPostings(first: 1) { totalCount } }",
+            "two different fields",
+        ),
+        ("query($n: Note!) { user { id } }", "Variable 'n'"),
         ("{ user @upper { id } }", "Unknown directive 'upper'"),
         ("{ user @skip(if: 3) { id } }", "needs a boolean"),
         ("{ user { id }", "Invalid syntax"),
@@ -147,12 +155,10 @@ fn a_bad_query_is_a_validation_error() {
         assert!(message.contains(expected), "{query}: {message}");
     }
     assert_eq!(ask("{ user { foo } }")["errors"][0]["locations"], json!([{"line": 1, "column": 10}]));
-    let mut notes = Vec::new();
-    let mut mutations = 0;
     let account = &ACCOUNTS[0];
-    let organization = account.organization(None);
-    let mut world = World { account, organization, missing_scopes: &[], notes: &mut notes, mutations: &mut mutations };
-    assert!(answer(b"not json", &mut world).to_string().contains("not JSON"));
+    let mut state = State::default();
+    let mut context = Context { account, organization: account.organization(None), state: &mut state };
+    assert!(answer(b"not json", &mut context).to_string().contains("not JSON"));
 }
 
 #[test]

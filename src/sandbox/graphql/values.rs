@@ -1,78 +1,44 @@
-//! Variables, arguments and the two directives, as JSON values.
+//! The values of variables and arguments, as JSON.
 
-use async_graphql_parser::Positioned;
-use async_graphql_parser::types::{BaseType, Directive, Field, OperationDefinition};
-use serde_json::Value;
+use async_graphql_parser::types::OperationDefinition;
+use async_graphql_value::Value as Literal;
+use serde_json::{Map, Value};
 
-use super::{Problem, Variables};
+use super::error::ValidationError;
+use super::schema;
 
-/// The operation's variables: what was sent, else the default, else null where that is allowed.
-pub(super) fn variables(operation: &OperationDefinition, sent: Option<&Value>) -> Result<Variables, Problem> {
+/// Each declared variable with the value sent, its default, or null.
+pub(super) type Variables = Map<String, Value>;
+
+pub(super) fn variables(operation: &OperationDefinition, sent: Option<&Value>) -> Result<Variables, ValidationError> {
     let nothing = Variables::new();
     let sent = match sent {
         None | Some(Value::Null) => &nothing,
-        Some(Value::Object(sent)) => sent,
-        Some(_) => return Err(Problem::new("The variables are not a JSON object")),
+        Some(sent) => {
+            sent.as_object().ok_or_else(|| ValidationError::new("The variables are not a JSON object", None))?
+        }
     };
     let mut variables = Variables::new();
     for definition in &operation.variable_definitions {
         let name = definition.node.name.node.as_str();
         let declared = &definition.node.var_type.node;
-        let default = definition.node.default_value().and_then(|value| value.clone().into_json().ok());
-        let value = sent.get(name).cloned().or(default);
-        let fits = match (&value, &declared.base) {
-            (None | Some(Value::Null), _) => declared.nullable,
-            (Some(value), BaseType::Named(kind)) => fits(value, kind.as_str()),
-            (Some(_), BaseType::List(_)) => true,
-        };
-        if !fits {
+        let default = || definition.node.default_value().and_then(|value| value.clone().into_json().ok());
+        let value = sent.get(name).cloned().or_else(default);
+        if !schema::accepts(declared, value.as_ref()) {
             let message = format!("Variable '{name}' has an invalid value for the type '{declared}'");
-            return Err(Problem::at(definition.pos, message));
+            return Err(ValidationError::new(message, definition.pos));
         }
-        variables.insert(name.to_owned(), value.unwrap_or(Value::Null));
+        variables.insert(name.to_owned(), value.unwrap_or_default());
     }
     Ok(variables)
 }
 
-fn fits(value: &Value, kind: &str) -> bool {
-    match kind {
-        "Int" => value.is_i64(),
-        "Float" => value.is_number(),
-        "Boolean" => value.is_boolean(),
-        "String" => value.is_string(),
-        "ID" => value.is_string() || value.is_i64(),
-        // Input objects are looked at where they are used.
-        _ => true,
-    }
-}
-
-/// An argument of a field; `None` where it is not given, `Err` with the name of an undeclared variable.
-pub(super) fn argument(field: &Field, name: &str, variables: &Variables) -> Result<Option<Value>, String> {
-    let Some(given) = field.get_argument(name) else { return Ok(None) };
-    let value = given.node.clone().into_const_with(|variable| {
-        let known = variables.get(variable.as_str()).cloned();
-        known.and_then(|value| value.try_into().ok()).ok_or_else(|| variable.to_string())
+/// A literal with its variables filled in; `Err` with the name of one that is not declared.
+pub(super) fn value(literal: &Literal, variables: &Variables) -> Result<Value, String> {
+    let filled = literal.clone().into_const_with(|name| {
+        let value = variables.get(name.as_str()).cloned();
+        value.and_then(|value| value.try_into().ok()).ok_or_else(|| name.to_string())
     })?;
-    Ok(value.into_json().ok())
-}
-
-/// Whether `@skip` and `@include` let a selection stand.
-pub(super) fn included(directives: &[Positioned<Directive>], variables: &Variables) -> bool {
-    directives.iter().all(|directive| {
-        let wanted = condition(&directive.node, variables);
-        match directive.node.name.node.as_str() {
-            "skip" => wanted != Some(true),
-            _ => wanted != Some(false),
-        }
-    })
-}
-
-/// The `if` of a directive; `None` where it is not a boolean.
-pub(super) fn condition(directive: &Directive, variables: &Variables) -> Option<bool> {
-    let value = directive.get_argument("if")?.node.clone();
-    let value = value.into_const_with(|variable| {
-        let known = variables.get(variable.as_str()).cloned();
-        known.and_then(|value| value.try_into().ok()).ok_or(())
-    });
-    value.ok()?.into_json().ok()?.as_bool()
+    // Only a binary value has no JSON, and no literal is one.
+    Ok(filled.into_json().unwrap_or_default())
 }
