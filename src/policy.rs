@@ -116,22 +116,22 @@ pub(crate) enum Decision {
 /// 3. who is signed in must be admitted, on every request;
 /// 4. the API with a cookie must not be asked by another site: a document navigation passes, else the site must be ours or
 ///    unsaid (docs/design.md "Other sites").
-pub(crate) fn decide(facts: &Facts, credential: Credential<'_>, access: &Access) -> Decision {
+pub(crate) fn decide(facts: Facts, credential: Credential<'_>, access: &Access) -> Decision {
     let open = matches!(facts.target, Target::App { public: true }) || facts.preflight;
     let (session, by_cookie) = match credential {
         Credential::Service => return Decision::Allow,
         Credential::Cookie(session) => (session, true),
         Credential::Token(session) => (session, false),
         Credential::Nothing if open => return Decision::AllowAnonymous,
-        Credential::Nothing => return without_session(*facts),
+        Credential::Nothing => return without_session(facts),
     };
     let user = &session.user.id;
     let admitted = access.admits(user, session.organization.as_ref().map(|organization| organization.id.as_str()));
     match (access.ended(user, session.began_at), admitted) {
         (true, _) | (false, false) if open => Decision::AllowAnonymous,
-        (true, _) => without_session(*facts),
+        (true, _) => without_session(facts),
         (false, false) => Decision::NotAdmitted,
-        (false, true) if facts.target == Target::Api && by_cookie && !may_call(*facts) => Decision::CrossSite,
+        (false, true) if facts.target == Target::Api && by_cookie && !may_call(facts) => Decision::CrossSite,
         (false, true) => Decision::Allow,
     }
 }
@@ -178,21 +178,21 @@ mod tests {
         ] {
             for target in [APP, Target::Api, Target::Own] {
                 let facts = Facts { safe, navigation, ..facts(target) };
-                assert_eq!(decide(&facts, Credential::Nothing, &anyone()), expected, "{facts:?}");
+                assert_eq!(decide(facts, Credential::Nothing, &anyone()), expected, "{facts:?}");
             }
         }
         let neighbour = Facts { door: Door::Neighbour, navigation: true, ..facts(Target::Api) };
-        assert_eq!(decide(&neighbour, Credential::Nothing, &anyone()), Decision::NeedsSession);
+        assert_eq!(decide(neighbour, Credential::Nothing, &anyone()), Decision::NeedsSession);
     }
 
     #[test]
     fn public_paths_and_preflights_need_nobody_and_keep_whoever_is_there() {
         let public = facts(Target::App { public: true });
-        assert_eq!(decide(&public, Credential::Nothing, &anyone()), Decision::AllowAnonymous);
-        assert_eq!(decide(&public, Credential::Cookie(&session(true)), &anyone()), Decision::Allow);
-        assert_eq!(decide(&public, Credential::Cookie(&session(true)), &Access::default()), Decision::AllowAnonymous);
+        assert_eq!(decide(public, Credential::Nothing, &anyone()), Decision::AllowAnonymous);
+        assert_eq!(decide(public, Credential::Cookie(&session(true)), &anyone()), Decision::Allow);
+        assert_eq!(decide(public, Credential::Cookie(&session(true)), &Access::default()), Decision::AllowAnonymous);
         let preflight = Facts { preflight: true, safe: false, ..facts(APP) };
-        assert_eq!(decide(&preflight, Credential::Nothing, &anyone()), Decision::AllowAnonymous);
+        assert_eq!(decide(preflight, Credential::Nothing, &anyone()), Decision::AllowAnonymous);
     }
 
     #[test]
@@ -208,8 +208,8 @@ mod tests {
         ];
         for (access, expected) in table {
             for target in [APP, Target::Api, Target::Own] {
-                assert_eq!(decide(&facts(target), Credential::Cookie(&held), &access), expected, "{access:?}");
-                assert_eq!(decide(&facts(target), Credential::Token(&held), &access), expected, "{access:?}");
+                assert_eq!(decide(facts(target), Credential::Cookie(&held), &access), expected, "{access:?}");
+                assert_eq!(decide(facts(target), Credential::Token(&held), &access), expected, "{access:?}");
             }
         }
     }
@@ -222,8 +222,8 @@ mod tests {
             ..anyone()
         };
         let at = Access { not_before: [("1".to_owned(), held.began_at)].into(), ..anyone() };
-        assert_eq!(decide(&facts(APP), Credential::Cookie(&held), &after), Decision::NeedsSession);
-        assert_eq!(decide(&facts(APP), Credential::Cookie(&held), &at), Decision::Allow);
+        assert_eq!(decide(facts(APP), Credential::Cookie(&held), &after), Decision::NeedsSession);
+        assert_eq!(decide(facts(APP), Credential::Cookie(&held), &at), Decision::Allow);
     }
 
     #[test]
@@ -238,15 +238,15 @@ mod tests {
             (Facts { site: Site::Unsaid, safe: false, ..foreign }, Decision::Allow),
         ];
         for (facts, expected) in table {
-            assert_eq!(decide(&facts, Credential::Cookie(&held), &anyone()), expected, "{facts:?}");
-            assert_eq!(decide(&facts, Credential::Token(&held), &anyone()), Decision::Allow, "{facts:?}");
+            assert_eq!(decide(facts, Credential::Cookie(&held), &anyone()), expected, "{facts:?}");
+            assert_eq!(decide(facts, Credential::Token(&held), &anyone()), Decision::Allow, "{facts:?}");
         }
-        assert_eq!(decide(&Facts { target: APP, ..foreign }, Credential::Cookie(&held), &anyone()), Decision::Allow);
+        assert_eq!(decide(Facts { target: APP, ..foreign }, Credential::Cookie(&held), &anyone()), Decision::Allow);
     }
 
     #[test]
     fn the_service_identity_needs_no_rule() {
         let facts = Facts { door: Door::Neighbour, ..facts(Target::Api) };
-        assert_eq!(decide(&facts, Credential::Service, &Access::default()), Decision::Allow);
+        assert_eq!(decide(facts, Credential::Service, &Access::default()), Decision::Allow);
     }
 }

@@ -58,6 +58,16 @@ impl<K: Clone + Eq + Hash, V, T: Copy + Ord> Recent<K, V, T> {
         self.remove_entry(key).map(|entry| entry.value)
     }
 
+    /// Removes the entry where `matches` says so.
+    pub(crate) fn remove_if<Q: Eq + Hash + ?Sized>(&mut self, key: &Q, matches: impl FnOnce(&V) -> bool)
+    where
+        K: Borrow<Q>,
+    {
+        if self.entries.get(key).is_some_and(|entry| matches(&entry.value)) {
+            self.remove_entry(key);
+        }
+    }
+
     fn remove_entry<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<Entry<V, T>>
     where
         K: Borrow<Q>,

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderValue;
-use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use url::Url;
 
 use crate::body::Body;
@@ -24,8 +23,9 @@ use crate::oauth::service::ServiceIdentity;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{self, ApiHeaders, Client, Upstream};
+use crate::router::Route;
 use crate::session::tokens::AccessToken;
-use crate::store::{SessionChange, StoredSession};
+use crate::store::StoredSession;
 use crate::tls;
 use pacing::{CallerId, Late, Pacer, Quota};
 pub use target::ApiTarget;
@@ -73,14 +73,12 @@ const TIMEOUTS: Timeouts =
 
 /// Whose token a call uses.
 #[derive(Clone, Debug)]
-pub(crate) enum Caller {
-    /// A person's.
+pub(crate) enum TokenSource {
     Session(StoredSession),
-    /// The service identity's.
     Service(Arc<ServiceIdentity>),
 }
 
-impl Caller {
+impl TokenSource {
     /// Between whom Upwork's limits are shared.
     fn id(&self) -> CallerId {
         match self {
@@ -97,13 +95,31 @@ impl Caller {
         }
     }
 
-    /// What Upwork's word that the grant is over does.
-    fn over(&self) -> SessionChange {
+    fn revoked(self) -> Option<TokenUpdate> {
         match self {
-            Self::Session(held) => SessionChange::End(held.clone()),
-            Self::Service(_) => SessionChange::Keep,
+            Self::Session(stored) => Some(TokenUpdate::Revoked(stored)),
+            Self::Service(_) => None,
         }
     }
+}
+
+/// What a call learned of the session whose token it used.
+#[derive(Clone, Debug)]
+pub(crate) enum TokenUpdate {
+    /// It has fresh tokens.
+    Renewed(StoredSession),
+    /// Upwork has ended its grant.
+    Revoked(StoredSession),
+}
+
+/// A call of the API.
+#[derive(Debug)]
+pub(crate) struct ApiRequest {
+    pub method: Method,
+    /// The caller's own fields, of which a few go on.
+    pub headers: HeaderMap,
+    pub body: Body,
+    pub target: ApiTarget,
 }
 
 /// Why a call has no answer of Upwork's.
@@ -126,10 +142,8 @@ pub(crate) enum CallError {
 /// What came of a call.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// The answer.
     pub response: Result<Response<Body>, CallError>,
-    /// What the session's cookie has to be now.
-    pub change: SessionChange,
+    pub update: Option<TokenUpdate>,
 }
 
 /// The API, for one worker.
@@ -139,6 +153,8 @@ pub(crate) struct Broker {
     graphql: Host,
     user_agent: HeaderValue,
     organization: Option<HeaderValue>,
+    /// The path of `upwork.graphql_url`.
+    graphql_path: Arc<str>,
     retry_body: usize,
     refresher: Arc<Refresher>,
     pacer: Arc<Pacer>,
@@ -192,6 +208,7 @@ impl Broker {
             graphql: Host::new(&config.graphql_url, &config.outbound, &roots, descriptors)?,
             user_agent: value(&config.outbound.user_agent, "upwork.user_agent")?,
             organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
+            graphql_path: config.graphql_url.path().into(),
             retry_body: config.retry_body,
             refresher,
             pacer,
@@ -216,70 +233,76 @@ impl Broker {
         self.graphql.client.sweep();
     }
 
+    /// Where a call of ours goes. `path` is what follows our prefix.
+    pub(crate) fn target(&self, route: Route, path: &str, query: Option<&str>) -> Result<ApiTarget, TargetError> {
+        ApiTarget::parse(route, path, query, &self.graphql_path)
+    }
+
     /// Calls the API. A 401 means one refresh and one retry, where the body could be kept; everything else passes as it
     /// came and never touches the session (docs/design.md "Classifying answers").
-    pub(crate) async fn call(&self, head: Parts, body: Body, target: &ApiTarget, caller: Caller) -> Outcome {
-        let headers = ApiHeaders::from_caller(&head.headers, &self.user_agent, self.organization.as_ref());
-        let (first, change) = match self.token(&caller, None).await {
-            Ok(found) => found,
-            Err(error) => return Outcome::failed(error, &caller),
+    pub(crate) async fn call(&self, request: ApiRequest, source: TokenSource) -> Outcome {
+        let ApiRequest { method, headers, body, target } = request;
+        let headers = ApiHeaders::from_caller(&headers, &self.user_agent, self.organization.as_ref());
+        let call = Call { broker: self, method, target, headers, caller: source.id() };
+        let (first, update) = match self.token(&source, None).await {
+            Ok(token) => token,
+            Err(error) => return Outcome::without_token(error, source),
         };
         let (body, record) = keep::keep(body, self.retry_body);
-        let call = Call { broker: self, head: &head, target, headers, caller: caller.id() };
         let response = match call.send(&first, body).await {
             Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
-            response => return Outcome { response, change },
+            response => return Outcome { response, update },
         };
-        let caller = match (caller, &change) {
-            (Caller::Session(_), SessionChange::Replace(fresh)) => Caller::Session(fresh.clone()),
-            (caller, _) => caller,
+        let source = match &update {
+            Some(TokenUpdate::Renewed(fresh)) => TokenSource::Session(fresh.clone()),
+            Some(TokenUpdate::Revoked(_)) | None => source,
         };
-        let (second, later) = match self.token(&caller, Some(&first)).await {
-            Ok(found) => found,
-            // Without anything to refresh with, the API's own word is the best there is.
-            Err(RefreshError::Revoked) if !caller.renews() => {
-                return Outcome { response: Ok(response), change: caller.over() };
+        let (second, later) = match self.token(&source, Some(&first)).await {
+            Ok(token) => token,
+            // With nothing to refresh with, the API's own answer is the best there is.
+            Err(RefreshError::Revoked) if !source.renews() => {
+                return Outcome { response: Ok(response), update: source.revoked() };
             }
-            Err(RefreshError::Revoked) => return Outcome::failed(RefreshError::Revoked, &caller),
-            // The caller is not to take Upwork's 401 for the end of the session.
-            Err(error) => return Outcome { response: Err(error.into()), change },
+            Err(RefreshError::Revoked) => return Outcome::without_token(RefreshError::Revoked, source),
+            // The caller must not take Upwork's 401 for the end of the session.
+            Err(error) => return Outcome { response: Err(error.into()), update },
         };
-        let change = if matches!(later, SessionChange::Keep) { change } else { later };
         let response = match record.again() {
             Some(body) => call.send(&second, body).await,
             None => Err(CallError::SendAgain),
         };
-        Outcome { response, change }
+        Outcome { response, update: later.or(update) }
     }
 
+    /// A token that is not `rejected`, which the API answered 401 to.
     async fn token(
         &self,
-        caller: &Caller,
+        source: &TokenSource,
         rejected: Option<&AccessToken>,
-    ) -> Result<(AccessToken, SessionChange), RefreshError> {
-        match caller {
-            Caller::Service(service) => Ok((service.token(rejected).await?, SessionChange::Keep)),
-            Caller::Session(held) => {
-                let fresh = self.refresher.fresh(held.clone(), rejected).await?;
+    ) -> Result<(AccessToken, Option<TokenUpdate>), RefreshError> {
+        match source {
+            TokenSource::Service(service) => Ok((service.token(rejected).await?, None)),
+            TokenSource::Session(stored) => {
+                let fresh = self.refresher.fresh(stored.clone(), rejected).await?;
                 let token = fresh.session.tokens.access.clone();
-                let same = Arc::ptr_eq(&fresh.session, &held.session);
-                Ok((token, if same { SessionChange::Keep } else { SessionChange::Replace(fresh) }))
+                let same = Arc::ptr_eq(&fresh.session, &stored.session);
+                Ok((token, (!same).then_some(TokenUpdate::Renewed(fresh))))
             }
         }
     }
 }
 
 impl Outcome {
-    fn failed(error: RefreshError, caller: &Caller) -> Self {
-        let change = if matches!(error, RefreshError::Revoked) { caller.over() } else { SessionChange::Keep };
-        Self { response: Err(error.into()), change }
+    fn without_token(error: RefreshError, source: TokenSource) -> Self {
+        let update = if matches!(error, RefreshError::Revoked) { source.revoked() } else { None };
+        Self { response: Err(error.into()), update }
     }
 }
 
 struct Call<'a> {
     broker: &'a Broker,
-    head: &'a Parts,
-    target: &'a ApiTarget,
+    method: Method,
+    target: ApiTarget,
     headers: ApiHeaders,
     caller: CallerId,
 }
@@ -294,7 +317,7 @@ impl Call<'_> {
             headers.authorize(value);
         }
         let turn = self.broker.pacer.turn(self.caller.clone()).await?;
-        let sent = proxy::to_api(&host.client, self.head.method.clone(), self.target.path.clone(), headers, body).await;
+        let sent = proxy::to_api(&host.client, self.method.clone(), self.target.path.clone(), headers, body).await;
         match &sent {
             Ok(response) => turn.answered(response.status(), response.headers()),
             Err(proxy::Error::NoDescriptor | proxy::Error::Connect(_) | proxy::Error::ConnectTimeout) => {

@@ -14,7 +14,7 @@ use crate::store;
 pub(super) fn summary(config: &Config) -> String {
     let mut text = String::from("configuration is fine\n");
     let lines = [
-        ("people open", config.gateway.public_url.clone()),
+        ("people open", config.gateway.public.url.clone()),
         ("app", app(&config.app.upstream)),
         ("public door", public(config)),
         ("neighbour", neighbour(config)),
@@ -60,7 +60,7 @@ fn public(config: &Config) -> String {
 fn neighbour(config: &Config) -> String {
     match &config.server.neighbour {
         None => "off".to_owned(),
-        Some(at) if config.gateway.neighbour_secret.is_some() => format!("{} (callers show a secret)", address(at)),
+        Some(at) if config.gateway.neighbour.secret.is_some() => format!("{} (callers show a secret)", address(at)),
         Some(at) => address(at),
     }
 }

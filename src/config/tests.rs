@@ -37,7 +37,7 @@ fn keys(outcome: Result<Config, Problems>) -> Vec<String> {
 #[test]
 fn the_environment_alone_is_enough_and_the_defaults_apply() {
     let config = load(&sources(LEAST)).unwrap();
-    assert_eq!(config.gateway.public_url, "https://tools.example.com");
+    assert_eq!(config.gateway.public.url, "https://tools.example.com");
     assert_eq!(config.router.prefix, "/upwork");
     assert_eq!(config.oauth.redirect_uri, "https://tools.example.com/upwork/auth/callback");
     assert_eq!(config.oauth.client_secret.expose(), "0123456789012345");
@@ -54,7 +54,7 @@ fn the_environment_alone_is_enough_and_the_defaults_apply() {
     assert_eq!((limits.body_bytes, limits.connections_per_address), (None, None));
     let timeouts = [limits.head_timeout, limits.idle_timeout, limits.body_idle_timeout, limits.upgrade_idle_timeout];
     assert_eq!(timeouts.map(|timeout| timeout.as_secs()), [15, 90, 60, 3600]);
-    assert_eq!(config.gateway.neighbour_hosts, ["localhost", "127.0.0.1", "[::1]"]);
+    assert_eq!(config.gateway.neighbour.hosts, ["localhost", "127.0.0.1", "[::1]"]);
     assert_eq!(config.server.public, Address::Tcp("127.0.0.1:4180".parse().unwrap()));
     assert_eq!(config.server.admin, Address::Tcp("127.0.0.1:4182".parse().unwrap()));
     assert!(config.server.neighbour.is_none() && config.service.is_none());
@@ -185,13 +185,13 @@ fn rules_across_keys_hold() {
 #[test]
 fn urls_and_names_are_normalized() {
     let config = with(&["public_url=HTTPS://Tools.Example.COM:443/"]).unwrap();
-    assert_eq!(config.gateway.public_url, "https://tools.example.com");
+    assert_eq!(config.gateway.public.url, "https://tools.example.com");
     let config =
         with(&["public_url=http://localhost:4180", "neighbour.listen=unix:/run/n.sock", "neighbour.mode=0600"])
             .unwrap();
     assert_eq!((config.session.cookie.as_str(), config.session.secure), ("upwarden", false));
     assert_eq!(config.server.neighbour, Some(Address::Unix { path: "/run/n.sock".into(), mode: 0o600, owner: None }));
-    assert_eq!(config.gateway.neighbour_address.as_deref(), Some("unix:/run/n.sock"));
+    assert_eq!(config.gateway.neighbour.address.as_deref(), Some("unix:/run/n.sock"));
     let config = with(&["service.grant=client_credentials"]).unwrap().service.unwrap();
     assert_eq!((config.grant, config.client_secret.expose()), (ServiceGrant::ClientCredentials, "0123456789012345"));
 }

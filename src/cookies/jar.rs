@@ -56,6 +56,11 @@ impl Jar {
         })
     }
 
+    /// Whether the request shows a cookie of this jar.
+    pub(crate) fn is_shown(&self, cookies: &RequestCookies) -> bool {
+        cookies.iter().any(|(name, _)| self.owns(name))
+    }
+
     /// Bytes of the value in each chunk but the last.
     fn chunk_capacity(&self) -> usize {
         MAX_CHUNK.saturating_sub(self.name.len() + 2)

@@ -17,9 +17,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::UPGRADE;
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::body::Body;
 use crate::listener::ResetFlag;
@@ -61,9 +60,11 @@ pub(crate) struct AppConfig {
 /// A client's request to the app.
 #[derive(Debug)]
 pub(crate) struct AppRequest {
-    /// The request as it came, for its method, target and upgrade.
-    pub client: Parts,
+    pub method: Method,
+    pub target: Option<PathAndQuery>,
     pub headers: AppHeaders,
+    /// The client's, for its upgrade.
+    pub extensions: Extensions,
     pub upgrades: Upgrades,
 }
 
@@ -74,13 +75,13 @@ pub(crate) async fn to_app(
     body: Body,
     owns: impl Fn(&str) -> bool,
 ) -> Result<Response<Body>, Error> {
-    let AppRequest { mut client, headers, upgrades } = request;
+    let AppRequest { method, target, headers, mut extensions, upgrades } = request;
     // Both futures are taken before either message moves.
-    let client_upgrade = client.extensions.remove::<hyper::upgrade::OnUpgrade>();
-    let client_reset = client.extensions.remove::<ResetFlag>();
+    let client_upgrade = extensions.remove::<hyper::upgrade::OnUpgrade>();
+    let client_reset = extensions.remove::<ResetFlag>();
     let mut request = Request::new(body);
-    *request.method_mut() = client.method;
-    *request.uri_mut() = origin_form(client.uri.into_parts().path_and_query);
+    *request.method_mut() = method;
+    *request.uri_mut() = origin_form(target);
     *request.headers_mut() = headers.into_inner();
     let requested = request.headers().get(UPGRADE).cloned();
     let mut response = app.send(request).await?;

@@ -7,36 +7,28 @@ mod grants;
 mod identity;
 mod ledger;
 mod reload;
+mod services;
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Life, Phase};
-use crate::broker::{self, Broker, pacing::Pacer};
+use crate::broker;
 use crate::clock::SharedClock;
 use crate::config::{self, Config, Sources};
 use crate::descriptors::Descriptors;
-use crate::gateway::{Gateway, Needs, Shared};
+use crate::gateway::Gateway;
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
-use crate::oauth;
-use crate::oauth::refresh::Refresher;
-use crate::oauth::service::ServiceIdentity;
-use crate::oauth::upwork::Upwork;
-use crate::proxy::Client;
-use crate::proxy::client::Timeouts;
-use crate::proxy::connect::Connector;
-use crate::seal::SharedKeyring;
-use crate::store::{self, Store, StoreError};
+use crate::store::StoreError;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
+use services::Services;
 
 /// Idle upstream connections are looked through, and metrics kept up, this often.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -117,22 +109,22 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let descriptors = descriptors(config.server.limits.connections);
-    let house = House::build(&config, clock, &descriptors)?;
+    let services = Services::build(&config, clock, &descriptors)?;
     let Doors { public, neighbour, admin } = doors;
     let (drain_asked, mut drain_wanted) = watch::channel(false);
     let life = Life::default();
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
-    tokio::spawn(upkeep(house.metrics.clone(), ended.clone()));
-    if house.store.keeps_records() {
-        let refresher = house.refresher.clone();
-        tokio::spawn(grants::watch(house.store.clone(), refresher, house.clock.clone(), ended.clone()));
-        tokio::spawn(ledger::watch(house.store.clone(), house.pacer.clone(), life.clone(), ended.clone()));
+    tokio::spawn(upkeep(services.metrics.clone(), ended.clone()));
+    if services.store.keeps_records() {
+        let refresher = services.refresher.clone();
+        tokio::spawn(grants::watch(services.store.clone(), refresher, services.clock.clone(), ended.clone()));
+        tokio::spawn(ledger::watch(services.store.clone(), services.pacer.clone(), life.clone(), ended.clone()));
     }
-    if let Some(service) = house.service.clone() {
-        tokio::spawn(identity::watch(service, house.clock.clone(), life.clone(), ended.clone()));
+    if let Some(service) = services.service.clone() {
+        tokio::spawn(identity::watch(service, services.clock.clone(), life.clone(), ended.clone()));
     }
-    let admin_handler = Admin::new(life.clone(), house.metrics.handle(), drain_asked);
+    let admin_handler = Admin::new(life.clone(), services.metrics.handle(), drain_asked);
     let admin = admin.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
     admin.set_nonblocking(true).map_err(Error::Doors)?;
     let admin = tokio::net::TcpListener::from_std(admin).map_err(Error::Doors)?;
@@ -147,12 +139,12 @@ pub async fn run(
     let specs =
         door_specs(&config, public, neighbour, certificates.as_ref().map(watch::Sender::subscribe), &descriptors);
     if let Some(sources) = sources {
-        let watched = reload::Watched { ring: house.ring.clone(), access: house.access.clone(), certificates };
+        let watched = reload::Watched { ring: services.ring.clone(), access: services.access.clone(), certificates };
         tokio::spawn(reload::watch(sources, config.clone(), watched, ended.clone()));
     }
     let drain = Drain { token: CancellationToken::new(), timeout: config.server.drain_timeout };
-    let (workers, metrics) = (config.server.workers, house.metrics.clone());
-    let serving = listener::run(specs, workers, move || worker(&house), metrics, drain.clone());
+    let (workers, metrics) = (config.server.workers, services.metrics.clone());
+    let serving = listener::run(specs, workers, move || worker(&services.gateway), metrics, drain.clone());
     tracing::info!(workers, "serving");
     let leaving = async {
         tokio::select! {
@@ -175,85 +167,11 @@ pub async fn run(
     served.map_err(Error::Doors)
 }
 
-/// Everything that the workers share.
-struct House {
-    shared: Arc<Shared>,
-    app: Client,
-    broker: Broker,
-    ring: SharedKeyring,
-    access: Arc<ArcSwap<crate::policy::Access>>,
-    metrics: Arc<Metrics>,
-    store: Store,
-    pacer: Arc<Pacer>,
-    service: Option<Arc<ServiceIdentity>>,
-    refresher: Arc<Refresher>,
-    clock: SharedClock,
-}
-
-impl House {
-    fn build(config: &Config, clock: SharedClock, descriptors: &Arc<Descriptors>) -> Result<Self, Error> {
-        let control = Handle::current();
-        let metrics = Arc::new(Metrics::new());
-        let ring = SharedKeyring::new(config.keys.read()?);
-        let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?;
-        let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone());
-        let deps = oauth::Dependencies {
-            upwork: upwork.clone(),
-            store: store.clone(),
-            metrics: metrics.clone(),
-            clock: clock.clone(),
-            control: control.clone(),
-        };
-        let refresher = Refresher::new(deps.clone(), config.session.lifetime);
-        let service = config.service.clone().map(|service| ServiceIdentity::new(service, deps));
-        let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
-        let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
-        let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone(), descriptors)?;
-        let shared = Shared::new(Needs {
-            config: config.gateway.clone(),
-            router: config.router.clone(),
-            session: config.session.clone(),
-            app: config.app.clone(),
-            upgrade_idle: config.server.limits.upgrade_idle_timeout,
-            graphql_path: config.broker.graphql_url.path().to_owned(),
-            ring: ring.clone(),
-            store: store.clone(),
-            access: access.clone(),
-            upwork,
-            refresher: refresher.clone(),
-            service: service.clone(),
-            metrics: metrics.clone(),
-            clock: clock.clone(),
-        });
-        Ok(Self {
-            shared,
-            app: app_client(config, descriptors)?,
-            broker,
-            ring,
-            access,
-            metrics,
-            store,
-            pacer,
-            service,
-            refresher,
-            clock,
-        })
-    }
-}
-
-fn app_client(config: &Config, descriptors: &Arc<Descriptors>) -> Result<Client, Error> {
-    let app = &config.app;
-    let roots = Arc::new(tls::client(app.ca_file.as_deref())?);
-    let timeouts =
-        Timeouts { connect: app.connect_timeout, first_byte: app.first_byte_timeout, idle: app.idle_timeout };
-    Ok(Client::new(Connector::new(&app.upstream, &roots, None), timeouts, descriptors.clone()))
-}
-
-/// A gate for the worker that this runs on, with upstream connections of its own.
+/// A handler for the worker that this runs on, with upstream connections of its own.
 fn worker(
-    house: &House,
+    gateway: &Gateway,
 ) -> impl Fn(http::Request<crate::body::Body>, Arc<listener::Peer>) -> HandlerFuture + Clone + Send + use<> {
-    let gateway = Arc::new(Gateway::new(house.shared.clone(), house.app.sibling(), house.broker.sibling()));
+    let gateway = Arc::new(gateway.for_worker());
     let swept = Arc::downgrade(&gateway);
     tokio::spawn(async move {
         loop {
@@ -301,7 +219,7 @@ fn door_specs(
         tls,
         h2c: config.server.h2c,
         limits: limits.clone(),
-        exempt: config.gateway.trusted_proxies.clone(),
+        exempt: config.gateway.public.trusted_proxies.clone(),
         descriptors: descriptors.clone(),
     }];
     if let Some(bound) = neighbour {

@@ -34,6 +34,16 @@ pub enum Grant {
     Implicit,
 }
 
+impl Grant {
+    /// The name in `auth/session` and on the account page.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Implicit => "implicit",
+        }
+    }
+}
+
 /// Who signed in, as who-am-I told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {

@@ -97,18 +97,6 @@ impl StoredSession {
     }
 }
 
-/// What an answer does to the session's cookie. Only the gateway writes it.
-#[must_use]
-#[derive(Clone, Debug)]
-pub(crate) enum SessionChange {
-    /// Nothing.
-    Keep,
-    /// This session from now on.
-    Replace(StoredSession),
-    /// None any more: this one is over.
-    End(StoredSession),
-}
-
 /// Why a session could not be kept or found.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {

@@ -30,7 +30,7 @@ pub(super) fn all(config: &Config, clock: &SharedClock) -> Vec<Finding> {
         }];
     }
     let mut findings: Vec<_> = files.iter().map(|pair| lifetime(pair, clock.now())).collect();
-    let host = Url::parse(&config.gateway.public_url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let host = Url::parse(&config.gateway.public.url).ok().and_then(|url| url.host_str().map(str::to_owned));
     let host = host.unwrap_or_default();
     findings.push(if files.iter().any(|pair| covers(pair, &host)) {
         Finding::ok(WHAT, format!("a certificate is for {host}"))

@@ -30,7 +30,7 @@ fn shown(address: &Address) -> String {
 
 fn public(config: &Config) -> Finding {
     const WHAT: &str = "public door";
-    let (door, trusted) = (&config.server.public, &config.gateway.trusted_proxies);
+    let (door, trusted) = (&config.server.public, &config.gateway.public.trusted_proxies);
     let plain = config.server.certificates.is_empty();
     let list = trusted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let believed = if list.is_empty() { "nobody".to_owned() } else { list };

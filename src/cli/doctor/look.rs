@@ -82,7 +82,7 @@ pub(super) async fn app(config: &Config) -> Finding {
     let host = match &app.host {
         HostPolicy::App => app.upstream.authority(),
         HostPolicy::Fixed(host) => host.clone(),
-        HostPolicy::Keep => authority(&config.gateway.public_url),
+        HostPolicy::Keep => authority(&config.gateway.public.url),
     };
     let request = Request::get(path).header(HOST, host).body(Body::empty());
     let Ok(request) = request else {

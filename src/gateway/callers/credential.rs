@@ -61,12 +61,20 @@ fn both(one: Shown, other: Shown) -> Shown {
     }
 }
 
+/// The first word of an `Authorization` line that is a ticket or a token of ours, in whatever way it is written.
+fn our_token(line: &[u8]) -> Option<&[u8]> {
+    let mut words = line.split(|byte| !(byte.is_ascii_alphanumeric() || b"_-.+/~".contains(byte)));
+    words.find(|word| word.starts_with(TICKET_PREFIX.as_bytes()) || word.starts_with(TOKEN_PREFIX.as_bytes()))
+}
+
+/// Whether `Authorization` has a ticket or a token of ours, which is not the app's business.
+pub(in crate::gateway) fn is_our_token(headers: &HeaderMap) -> bool {
+    headers.get_all(AUTHORIZATION).iter().any(|line| our_token(line.as_bytes()).is_some())
+}
+
 /// RFC 6750 section 2.1: `Bearer`, one blank or more, the token, and nothing else.
 fn authorization(line: &[u8]) -> Shown {
-    let word = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"_-.+/~".contains(byte));
-    let mut words = line.split(word).filter(|word| !word.is_empty());
-    let ours = |word: &&[u8]| word.starts_with(TICKET_PREFIX.as_bytes()) || word.starts_with(TOKEN_PREFIX.as_bytes());
-    let Some(first) = words.find(ours) else { return Shown::Nothing };
+    let Some(first) = our_token(line) else { return Shown::Nothing };
     let ticket = first.starts_with(TICKET_PREFIX.as_bytes());
     match std::str::from_utf8(line).ok().and_then(bearer) {
         Some(token) if ticket && token.starts_with(TICKET_PREFIX) => Shown::Ticket(Zeroizing::new(token.to_owned())),
@@ -145,6 +153,27 @@ mod tests {
         ];
         for (fields, expected) in table {
             assert_eq!(read(fields), *expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn our_tokens_are_known_in_whatever_way_they_are_written() {
+        for text in [
+            "Bearer upwd_abc",
+            "bearer  upwt_abc",
+            "Bearer\tupwd_abc",
+            "upwd_abc",
+            "Basic eA==, Bearer upwd_abc",
+            "Bearer \"upwd_abc\"",
+            "Bearer token=upwd_abc",
+            "Bearer upwd_abc\u{e9}",
+        ] {
+            let headers = [(AUTHORIZATION, HeaderValue::from_bytes(text.as_bytes()).unwrap())].into_iter().collect();
+            assert!(is_our_token(&headers), "{text}");
+        }
+        for text in ["Bearer eyJ.upwd_.x", "Basic dXB3ZF8=", "Bearer xupwd_abc", "Digest upwd"] {
+            let headers = [(AUTHORIZATION, HeaderValue::from_static(text))].into_iter().collect();
+            assert!(!is_our_token(&headers), "{text}");
         }
     }
 }

@@ -1,49 +1,162 @@
-//! What a request says about itself: who is looking, and from where it was made.
-//!
-//! In: the fields. Out: bare facts for the policy (W3C Fetch Metadata; `Accept` where it is missing). Nothing here decides.
+//! What a request says about itself: [`RequestInfo`], which faults, logs and pages borrow, and the [`Message`] that is
+//! moved once to whatever answers it. Facts are read from Fetch Metadata (W3C), or from `Accept` where that is missing.
+//! Nothing here decides.
 
-use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, ORIGIN, UPGRADE};
-use http::{HeaderValue, Method};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::policy::Site;
-use crate::router::is_ambiguous;
+use http::header::{
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, EXPECT, HeaderMap, HeaderName, HeaderValue, ORIGIN, UPGRADE,
+};
+use http::{Extensions, Method, Request, Uri, Version};
+
+use super::config::PublicConfig;
+use super::public_url::without_marker;
+use crate::body::Body;
+use crate::cookies::RequestCookies;
+use crate::listener::{Peer, Refused};
+use crate::policy::{Facts, Site, Target};
+use crate::proxy::forwarded::Origin;
+use crate::proxy::headers::strip;
+use crate::router::{ReturnTo, is_ambiguous};
+use crate::telemetry::{Door, RequestId};
 
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-/// `Sec-Fetch-Site`.
-pub(super) const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
-/// What is known of who looks at the answer.
+/// A request, apart from what goes on with it.
+#[derive(Clone, Debug)]
+pub(super) struct RequestInfo {
+    pub(super) id: RequestId,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) origin: Origin,
+    pub(super) fetch: FetchMetadata,
+    /// The address that limits count: none where a trusted proxy names no client, since that stands for everyone behind it.
+    pub(super) limited_address: Option<IpAddr>,
+    /// Its `Cookie` fields, parsed once.
+    pub(super) cookies: RequestCookies,
+}
+
+/// What goes on with a request: moved once, to whatever answers it.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) version: Version,
+    pub(super) headers: HeaderMap,
+    pub(super) extensions: Extensions,
+    pub(super) body: Body,
+    /// The connection it came on.
+    pub(super) peer: Arc<Peer>,
+}
+
+/// Who looks at the answer, and where the request was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Looking {
+pub(super) struct FetchMetadata {
     /// An address bar follows the answer.
     pub(super) navigation: bool,
     /// The browser said so outright: mode `navigate`, destination `document`.
     pub(super) document: bool,
     /// A person will see the answer as a page.
     pub(super) person: bool,
+    pub(super) site: Site,
+}
+
+/// Takes a request apart, and says why the listener refused it where it did.
+pub(super) fn read(
+    request: Request<Body>,
+    peer: &Arc<Peer>,
+    config: &PublicConfig,
+    owns_cookie: impl Fn(&str) -> bool,
+) -> (RequestInfo, Message, Option<Refused>) {
+    let (mut parts, body) = request.into_parts();
+    let refused = parts.extensions.remove::<Refused>();
+    if parts.version == Version::HTTP_10 {
+        // They have no meaning there (RFC 9110 sections 7.8 and 10.1.1).
+        for name in [UPGRADE, EXPECT] {
+            strip(&mut parts.headers, &name);
+        }
+    }
+    let headers = parts.headers;
+    let address = peer.address.map(|address| address.ip());
+    let origin = Origin::find(address, peer.tls, &headers, &config.trusted_proxies);
+    let is_proxy = |address: &IpAddr| config.trusted_proxies.iter().any(|net| net.contains(address));
+    let info = RequestInfo {
+        id: RequestId::next(),
+        method: parts.method,
+        uri: parts.uri,
+        limited_address: origin.client.filter(|client| !is_proxy(client)),
+        origin,
+        fetch: fetch_metadata(&headers, site(&headers, &config.url), peer.door),
+        cookies: RequestCookies::parse(&headers, owns_cookie),
+    };
+    (info, Message { version: parts.version, headers, extensions: parts.extensions, body, peer: peer.clone() }, refused)
+}
+
+impl RequestInfo {
+    pub(super) fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    pub(super) fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+
+    /// GET or HEAD.
+    pub(super) fn safe(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
+    /// Whether it carries something that is lost when it is refused.
+    pub(super) fn sends(&self) -> bool {
+        !self.safe() && self.method != Method::OPTIONS
+    }
+
+    /// Where a sign-in should lead back to: this very address, for a request that can be repeated.
+    pub(super) fn return_to(&self, prefix: &str) -> Option<ReturnTo> {
+        let target = self.uri.path_and_query().filter(|_| self.safe())?;
+        ReturnTo::parse(without_marker(target.as_str()), prefix)
+    }
+
+    /// For the policy. `preflight`: preflights pass, and this is one.
+    pub(super) fn facts(&self, door: Door, target: Target, preflight: bool) -> Facts {
+        Facts {
+            door,
+            target,
+            safe: self.safe(),
+            navigation: self.fetch.navigation,
+            document: self.fetch.document,
+            preflight,
+            site: self.fetch.site,
+        }
+    }
 }
 
 fn is(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
     headers.get(name).is_some_and(|found| found.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
-/// By Fetch Metadata, else by `Accept` (docs/design.md "Navigations").
-pub(super) fn looking(headers: &HeaderMap) -> Looking {
-    // A page fetched ahead, a socket or a script's request is nobody's address bar.
+/// By Fetch Metadata, else by `Accept` (docs/design.md "Navigations": `Sec-Fetch-Mode: navigate` with
+/// `Sec-Fetch-Dest: document`).
+fn fetch_metadata(headers: &HeaderMap, site: Site, door: Door) -> FetchMetadata {
+    let program = FetchMetadata { navigation: false, document: false, person: false, site };
+    if door == Door::Neighbour {
+        // A caller there is a program, whatever it accepts.
+        return program;
+    }
+    // A page fetched ahead, a socket or a script's request has no address bar.
     let silent = headers.contains_key(UPGRADE) || is(headers, &REQUESTED_WITH, "XMLHttpRequest");
     let ahead = headers.get(PURPOSE).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"));
-    let html = prefers_html(headers);
-    if headers.contains_key(MODE) {
-        let navigate = is(headers, &MODE, "navigate");
-        let document = navigate && headers.get(DEST).is_none_or(|_| is(headers, &DEST, "document"));
-        let said = navigate && is(headers, &DEST, "document");
-        Looking { navigation: document && !ahead && !silent, document: said, person: navigate || (html && !silent) }
-    } else {
-        Looking { navigation: html && !silent && !ahead, document: false, person: html && !silent }
+    let html = prefers_html(headers) && !silent;
+    if !headers.contains_key(MODE) {
+        return FetchMetadata { navigation: html && !ahead, person: html, ..program };
     }
+    let navigate = is(headers, &MODE, "navigate");
+    let document = navigate && is(headers, &DEST, "document");
+    let navigation = document || (navigate && !headers.contains_key(DEST));
+    FetchMetadata { navigation: navigation && !ahead && !silent, document, person: navigate || html, site }
 }
 
 /// `Accept` names `text/html` (or XHTML) with a weight no less than any other type it names (RFC 9110 section 12.5.1).
@@ -66,7 +179,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 }
 
 /// Where the request was made (docs/design.md "Other sites"): `Sec-Fetch-Site`, else `Origin` against our own.
-pub(super) fn site(headers: &HeaderMap, public_url: &str) -> Site {
+fn site(headers: &HeaderMap, public_url: &str) -> Site {
     match (headers.get(SITE).map(HeaderValue::as_bytes), headers.get(ORIGIN).map(HeaderValue::as_bytes)) {
         (Some(b"same-origin" | b"none"), _) => Site::Ours,
         (None, Some(origin)) if origin.eq_ignore_ascii_case(public_url.as_bytes()) => Site::Ours,
@@ -120,7 +233,7 @@ mod tests {
             (&[], false, false),
         ];
         for (fields, navigation, person) in table {
-            let found = looking(&map(fields));
+            let found = fetch_metadata(&map(fields), Site::Unsaid, Door::Public);
             assert_eq!((found.navigation, found.person), (*navigation, *person), "{fields:?}");
         }
     }

@@ -1,0 +1,209 @@
+//! Who calls: a session by its cookie, a ticket, a personal access token, or the service identity.
+//!
+//! Turns `Authorization` and `X-Upwork-Ticket` into a [`Caller`], whose [`Credential`] the policy judges. A credential of
+//! ours that is not valid is a fault, never a reason to look for another one.
+
+mod credential;
+mod neighbour;
+mod tickets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderValue};
+
+use super::config::{Config, NeighbourConfig};
+use super::fault::{ClientFault, Fault, NeighbourFault, TicketFault, TokenFault};
+use super::sessions::Sessions;
+use super::sign_in::not_admitted;
+use crate::oauth::service::ServiceIdentity;
+use crate::policy::{Credential, Decision};
+use crate::session::Session;
+use crate::session::personal::PersonalToken;
+use crate::store::{OpenedTicket, StoreError, StoredSession, TokenRecord};
+use crate::telemetry::Door;
+pub(super) use credential::is_our_token;
+use credential::{Shown, TICKET_PREFIX, shown};
+use tickets::TicketCache;
+
+/// How long a ticket is valid.
+const TICKET_LIFETIME: Duration = Duration::from_secs(300);
+/// The last use of a token is recorded at most this often.
+const USE_INTERVAL: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Callers {
+    sessions: Arc<Sessions>,
+    /// Where requests to the app carry a ticket: those made lately.
+    tickets: Option<TicketCache>,
+    service: Option<Arc<ServiceIdentity>>,
+    pub(super) neighbour: NeighbourConfig,
+}
+
+/// As whom a request is made.
+#[derive(Clone, Debug)]
+pub(super) enum Caller {
+    /// Shows nothing that opens, at this listener.
+    Anonymous(Door),
+    /// By its cookie.
+    Session(StoredSession),
+    Ticket(StoredSession),
+    Token(Box<TokenCaller>),
+    Service(Arc<ServiceIdentity>),
+}
+
+/// A personal access token's owner.
+#[derive(Clone, Debug)]
+pub(super) struct TokenCaller {
+    pub(super) stored: StoredSession,
+    pub(super) record: TokenRecord,
+    /// For the policy: `access.not_before` ends the tokens that were made before it, whenever their owner signed in again.
+    dated: Session,
+}
+
+impl Caller {
+    pub(super) fn credential(&self) -> Credential<'_> {
+        match self {
+            Self::Anonymous(_) => Credential::Nothing,
+            Self::Session(stored) => Credential::Cookie(&stored.session),
+            Self::Ticket(stored) => Credential::Token(&stored.session),
+            Self::Token(token) => Credential::Token(&token.dated),
+            Self::Service(_) => Credential::Service,
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Session(stored) | Self::Ticket(stored) => Some(&stored.session),
+            Self::Token(token) => Some(&token.stored.session),
+            Self::Anonymous(_) | Self::Service(_) => None,
+        }
+    }
+
+    /// Where callers of this kind come in.
+    pub(super) fn door(&self) -> Door {
+        match self {
+            Self::Anonymous(door) => *door,
+            Self::Session(_) | Self::Token(_) => Door::Public,
+            Self::Ticket(_) | Self::Service(_) => Door::Neighbour,
+        }
+    }
+
+    /// The fault of a caller that the policy refuses; `None` for a cookie or nothing, which may sign in.
+    pub(super) fn refusal(&self, decision: Decision) -> Option<Fault> {
+        let fault = match (self, decision) {
+            (Self::Ticket(_) | Self::Token(_), Decision::NotAdmitted) => {
+                return self.session().map(|session| not_admitted(&session.user));
+            }
+            (Self::Ticket(_), _) => ClientFault::Ticket(TicketFault::SessionOver),
+            (Self::Token(_), _) => ClientFault::Token(TokenFault::Bad),
+            (Self::Anonymous(Door::Neighbour), _) => ClientFault::Neighbour(NeighbourFault::NoServiceIdentity),
+            (Self::Anonymous(_) | Self::Session(_) | Self::Service(_), _) => return None,
+        };
+        Some(fault.into())
+    }
+
+    /// The fault of a caller whose grant Upwork has ended; `None` for a cookie, which may sign in again.
+    pub(super) fn revoked(&self) -> Option<Fault> {
+        match self {
+            Self::Ticket(_) => Some(ClientFault::Ticket(TicketFault::SessionOver).into()),
+            Self::Token(_) => Some(ClientFault::Token(TokenFault::GrantOver).into()),
+            Self::Anonymous(_) | Self::Session(_) | Self::Service(_) => None,
+        }
+    }
+}
+
+impl Callers {
+    pub(crate) fn new(config: &Config, sessions: Arc<Sessions>, service: Option<Arc<ServiceIdentity>>) -> Arc<Self> {
+        let tickets = config.tickets.then(TicketCache::new);
+        Arc::new(Self { sessions, tickets, service, neighbour: config.neighbour.clone() })
+    }
+
+    pub(super) fn has_service(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// At the public listener: the owner of a token where one is shown; `None` for the cookie to decide.
+    pub(super) async fn by_token(&self, headers: &HeaderMap) -> Result<Option<Caller>, Fault> {
+        match shown(headers) {
+            Shown::Nothing => Ok(None),
+            Shown::Token(token) => Ok(Some(Caller::Token(self.token_owner(&token).await?))),
+            Shown::BadToken => Err(ClientFault::Token(TokenFault::Bad).into()),
+            Shown::Ticket(_) => Err(ClientFault::Ticket(TicketFault::WrongDoor).into()),
+            Shown::BadTicket => Err(ClientFault::Ticket(TicketFault::Bad).into()),
+        }
+    }
+
+    /// At the neighbour listener: the user whose ticket is shown, else the service identity.
+    pub(super) async fn by_ticket(&self, headers: &HeaderMap) -> Result<Caller, Fault> {
+        match shown(headers) {
+            Shown::Nothing => Ok(self.service.clone().map_or(Caller::Anonymous(Door::Neighbour), Caller::Service)),
+            Shown::Ticket(ticket) => Ok(Caller::Ticket(self.ticket_holder(&ticket).await?)),
+            Shown::BadTicket => Err(ClientFault::Ticket(TicketFault::Bad).into()),
+            Shown::Token(_) | Shown::BadToken => Err(ClientFault::Token(TokenFault::WrongDoor).into()),
+        }
+    }
+
+    async fn token_owner(&self, text: &str) -> Result<Box<TokenCaller>, Fault> {
+        let (bad, now) = (|| ClientFault::Token(TokenFault::Bad), self.sessions.context.now());
+        let token = PersonalToken::parse(text).ok_or_else(bad)?;
+        let record = match self.sessions.store.find_token(&token).await {
+            Ok(record) => record.filter(|record| now < record.expires_at).ok_or_else(bad)?,
+            Err(StoreError::KeepsNothing) => return Err(bad().into()),
+            Err(error) => return Err(error.into()),
+        };
+        let stored = self.sessions.store.open_shared(&record.user).await?;
+        let stored = stored.ok_or(ClientFault::Token(TokenFault::GrantOver))?;
+        let dated = Session { began_at: record.created_at, ..Session::clone(&stored.session) };
+        Ok(Box::new(TokenCaller { stored, record, dated }))
+    }
+
+    /// Notes that an admitted token was used.
+    pub(super) async fn note_use(&self, record: &TokenRecord) {
+        let now = self.sessions.context.now();
+        if record.last_used_at.is_none_or(|last| now.since(last) >= USE_INTERVAL) {
+            // A use that could not be recorded is no reason to refuse a call.
+            let _ = self.sessions.store.token_used(record, now).await;
+        }
+    }
+
+    async fn ticket_holder(&self, ticket: &str) -> Result<StoredSession, Fault> {
+        let text = ticket.strip_prefix(TICKET_PREFIX).unwrap_or_default();
+        let fault = match self.sessions.store.open_ticket(text, self.sessions.context.now()).await? {
+            OpenedTicket::Good(stored) if self.sessions.is_live(&stored.session) => return Ok(stored),
+            OpenedTicket::Good(_) | OpenedTicket::Over => TicketFault::SessionOver,
+            OpenedTicket::Bad => TicketFault::Bad,
+            OpenedTicket::Expired => TicketFault::Expired,
+        };
+        Err(ClientFault::Ticket(fault).into())
+    }
+
+    /// Whether the app's ticket holds the access token itself, as with the cookie store.
+    pub(super) fn tickets_hold_tokens(&self) -> bool {
+        self.tickets.is_some() && !self.sessions.store.keeps_records()
+    }
+
+    /// The ticket for the app that handles a request of this session.
+    pub(super) fn ticket(&self, stored: &StoredSession) -> Option<HeaderValue> {
+        let (tickets, now) = (self.tickets.as_ref()?, self.sessions.context.now());
+        if let Some(ticket) = tickets.get(&stored.session, now) {
+            return Some(ticket);
+        }
+        let sealed = match self.sessions.store.ticket(stored, now.plus(TICKET_LIFETIME)) {
+            Ok(sealed) => sealed?,
+            Err(error) => {
+                tracing::error!(%error, "a ticket could not be made");
+                return None;
+            }
+        };
+        let mut ticket = HeaderValue::from_str(&format!("{TICKET_PREFIX}{sealed}")).ok()?;
+        ticket.set_sensitive(true);
+        tickets.insert(&stored.session, ticket.clone(), now);
+        Some(ticket)
+    }
+}
+
+/// Admits a request to the neighbour listener.
+pub(super) fn admit_neighbour(config: &NeighbourConfig, headers: &HeaderMap) -> Result<(), Fault> {
+    neighbour::admit(config, headers).map_err(|fault| ClientFault::Neighbour(fault).into())
+}

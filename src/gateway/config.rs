@@ -1,0 +1,43 @@
+//! What the gateway needs of the configuration.
+
+use ipnet::IpNet;
+
+use crate::secret::Secret;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) public: PublicConfig,
+    pub(crate) neighbour: NeighbourConfig,
+    /// Requests to the app carry a ticket.
+    pub(crate) tickets: bool,
+}
+
+/// The public listener.
+#[derive(Clone, Debug)]
+pub(crate) struct PublicConfig {
+    /// `https://tools.example.com`: scheme, host and, where it is not the scheme's own, port; no path, no final slash.
+    pub(crate) url: String,
+    /// Whose `X-Forwarded-*` and `Forwarded` are believed.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// CORS preflights go to the app without a session (`app.preflight = "pass"`).
+    pub(crate) preflight_pass: bool,
+    /// GraphQL queries and REST by GET only.
+    pub(crate) read_only: bool,
+    /// Sign-ins that one client address may begin in a burst.
+    pub(crate) sign_ins_per_address: u32,
+    /// Requests in flight of one client behind a trusted proxy; `None` for any number.
+    pub(crate) requests_per_address: Option<usize>,
+}
+
+/// The neighbour listener.
+#[derive(Clone, Debug)]
+pub(crate) struct NeighbourConfig {
+    /// GraphQL queries and REST by GET only.
+    pub(crate) read_only: bool,
+    /// Host names it answers to, in lower case, without a port; any port will do.
+    pub(crate) hosts: Vec<String>,
+    /// Shown by callers of a listener beyond loopback.
+    pub(crate) secret: Option<Secret>,
+    /// Where it listens, for the account page; `None` where it is off.
+    pub(crate) address: Option<String>,
+}

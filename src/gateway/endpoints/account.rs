@@ -1,0 +1,84 @@
+//! `auth/`: the page about the session and its personal access tokens.
+
+use http::StatusCode;
+
+use super::own_session;
+use crate::gateway::answer::Answer;
+use crate::gateway::fault::Fault;
+use crate::gateway::request::{Message, RequestInfo};
+use crate::gateway::response;
+use crate::gateway::state::Gateway;
+use crate::pages::curl::Neighbour;
+use crate::pages::{self, AccountView, Frame, LastRefresh, NewToken, RefreshOutcome, TokenRow, TokensView};
+use crate::policy::Decision;
+use crate::secret::Secret;
+use crate::session::Session;
+use crate::store::{StoredSession, TokenRecord};
+
+pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
+    match own_session::open(gateway, request).await? {
+        (Decision::Allow, Some(stored)) => {
+            let answer = page(gateway, request, &stored, None).await?;
+            Ok(own_session::finish(gateway, request, &message, stored, answer))
+        }
+        (decision, stored) => gateway.refuse(request, decision, stored.as_ref().map(|stored| &*stored.session)),
+    }
+}
+
+/// The page, with a token that was made a moment ago where there is one.
+pub(super) async fn page(
+    gateway: &Gateway,
+    request: &RequestInfo,
+    stored: &StoredSession,
+    new_token: Option<(&TokenRecord, &Secret)>,
+) -> Result<Answer, Fault> {
+    let (session, sessions) = (&stored.session, &gateway.sessions);
+    let keeps_records = sessions.store.keeps_records();
+    let tokens = sessions.tokens_of(&session.user.id).await?;
+    let rows: Vec<TokenRow<'_>> = tokens.iter().map(token_row).collect();
+    let (quota, now, id) = (gateway.upstreams.api.quota(), gateway.context().now(), request.id.to_string());
+    let neighbour = &gateway.callers.neighbour;
+    let listener = neighbour
+        .address
+        .as_deref()
+        .map(|address| address.strip_prefix("unix:").map_or(Neighbour::Tcp(address), Neighbour::Unix));
+    let organization = session.organization.as_ref();
+    let view = AccountView {
+        frame: Frame { prefix: gateway.prefix(), request_id: Some(&id) },
+        public_url: &gateway.config.url,
+        now,
+        user: pages::User { name: session.user.name.as_deref(), id: &session.user.id, nid: &session.user.nid },
+        organization: organization.map(|o| pages::Organization { name: o.name.as_deref(), id: &o.id }),
+        grant: session.grant.as_str(),
+        signed_in_until: sessions.expires_at(session),
+        token_expires_at: session.tokens.expires_at,
+        last_refresh: last_refresh(gateway, session),
+        everywhere: keeps_records,
+        quota: Some(pages::Quota { left: quota.remaining, of: quota.limit, resets_at: now.plus(quota.resets_in) }),
+        neighbour: listener.map(|listener| (listener, neighbour.secret.is_some())),
+        service: gateway.callers.has_service(),
+        tokens: keeps_records.then_some(TokensView { rows: &rows }),
+        new_token: new_token.map(|(record, token)| NewToken { name: &record.name, token }),
+    };
+    Ok(response::page(StatusCode::OK, pages::account(&view)).into())
+}
+
+/// The last refresh that failed since one worked, else the last that worked.
+fn last_refresh(gateway: &Gateway, session: &Session) -> Option<LastRefresh> {
+    let failed = gateway.sessions.refresh_failure(session).map(|failed| LastRefresh {
+        at: failed.at,
+        outcome: if failed.misconfigured { RefreshOutcome::Misconfigured } else { RefreshOutcome::Unavailable },
+    });
+    failed.or(session.refreshed.map(|at| LastRefresh { at, outcome: RefreshOutcome::Renewed }))
+}
+
+fn token_row(record: &TokenRecord) -> TokenRow<'_> {
+    TokenRow {
+        id: &record.id,
+        name: &record.name,
+        created_at: record.created_at,
+        expires_at: record.expires_at,
+        last_used_at: record.last_used_at,
+        read_only: record.read_only,
+    }
+}

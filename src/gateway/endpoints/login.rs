@@ -1,0 +1,18 @@
+//! `auth/login`: begins a sign-in. Only a script's request is told to open it in the address bar instead.
+
+use crate::gateway::answer::Answer;
+use crate::gateway::fault::{ClientFault, Fault};
+use crate::gateway::public_url::without_marker;
+use crate::gateway::request::{Message, RequestInfo};
+use crate::gateway::state::Gateway;
+use crate::router::ReturnTo;
+
+pub(super) fn answer(gateway: &Gateway, request: &RequestInfo, message: &Message) -> Result<Answer, Fault> {
+    if message.headers.contains_key("sec-fetch-mode") && !request.fetch.navigation {
+        return Err(ClientFault::SignInRequired { sent: false }.into());
+    }
+    let query = without_marker(request.query());
+    let place = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "return_to");
+    let place = place.and_then(|(_, place)| ReturnTo::parse(&place, gateway.prefix()));
+    gateway.sign_in.begin(request, &place.unwrap_or_else(ReturnTo::home), 0)
+}

@@ -1,0 +1,52 @@
+//! Our own endpoints under `{prefix}/auth/`, one file each: a request and its message become an answer or a fault. What
+//! changes something is a POST or DELETE that no other site's page can make.
+
+mod account;
+mod callback;
+mod login;
+mod own_session;
+mod session;
+mod sign_out;
+mod tokens;
+mod verify;
+
+use super::answer::Answer;
+use super::fault::{ClientFault, Fault};
+use super::request::{Message, RequestInfo};
+use super::response;
+use super::state::Gateway;
+use crate::oauth::Grant;
+use crate::router::AuthPath;
+
+/// Answers a request for one of our endpoints.
+pub(super) async fn answer(
+    gateway: &Gateway,
+    request: &RequestInfo,
+    message: Message,
+    endpoint: AuthPath,
+) -> Result<Answer, Fault> {
+    let implicit = gateway.sign_in.upwork.config().grant == Grant::Implicit;
+    let methods = match endpoint {
+        AuthPath::Account | AuthPath::Login | AuthPath::Session | AuthPath::Stylesheet => Some("GET, HEAD"),
+        AuthPath::Callback if implicit => Some("GET, POST"),
+        AuthPath::Callback => Some("GET"),
+        AuthPath::Logout | AuthPath::Tokens => Some("GET, HEAD, POST"),
+        AuthPath::Token => Some("DELETE"),
+        // A front asks with the method of the request that it holds back.
+        AuthPath::Verify => None,
+    };
+    if let Some(methods) = methods.filter(|methods| methods.split(", ").all(|method| method != request.method)) {
+        return Err(ClientFault::MethodNotAllowed(methods).into());
+    }
+    match endpoint {
+        AuthPath::Account => account::answer(gateway, request, message).await,
+        AuthPath::Session => session::answer(gateway, request, message).await,
+        AuthPath::Login => login::answer(gateway, request, &message),
+        AuthPath::Callback => callback::answer(gateway, request, message).await,
+        AuthPath::Logout => sign_out::answer(gateway, request, message).await,
+        AuthPath::Tokens => tokens::answer(gateway, request, message).await,
+        AuthPath::Token => tokens::revoke(gateway, request, endpoint).await,
+        AuthPath::Verify => verify::answer(gateway, request).await,
+        AuthPath::Stylesheet => Ok(response::stylesheet().into()),
+    }
+}

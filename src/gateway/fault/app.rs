@@ -1,0 +1,42 @@
+//! What the app behind the gate did, or did not do.
+
+use http::StatusCode;
+
+use super::{FaultRow, Links, words};
+use crate::pages::texts;
+
+/// The app's side. Texts say what was seen, for the log.
+#[derive(Clone, Debug)]
+pub(in crate::gateway) enum AppFault {
+    /// It cannot be reached.
+    Down(String),
+    /// Its certificate is not trusted.
+    Untrusted(String),
+    /// It did not begin to answer in time.
+    Slow,
+    /// It broke off, or answered something that is not HTTP.
+    Broken(String),
+}
+
+impl AppFault {
+    pub(super) fn row(&self) -> FaultRow {
+        match self {
+            Self::Down(why) => FaultRow::new(StatusCode::BAD_GATEWAY, "app-down", texts::APP_DOWN)
+                .retry(2)
+                .seen(why)
+                .links(Links::Reload),
+            Self::Untrusted(why) => {
+                FaultRow::new(StatusCode::BAD_GATEWAY, "app-untrusted", texts::APP_UNTRUSTED).seen(why)
+            }
+            Self::Slow => FaultRow::new(StatusCode::GATEWAY_TIMEOUT, "app-slow", texts::APP_SLOW),
+            Self::Broken(why) => {
+                let text = words(
+                    "The app broke off",
+                    "The app behind this site accepted your request and then closed the connection, or answered with something that is not HTTP.",
+                    "Before you send anything again, check whether it was done.\nIf it happens again, tell whoever runs the app.",
+                );
+                FaultRow::new(StatusCode::BAD_GATEWAY, "app-broken", text).seen(why)
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! How the errors of other modules become faults: each kind in one place.
+
+use super::{AppFault, ClientFault, Fault, OurFault, UpworkFault};
+use crate::body::CollectError;
+use crate::broker::read_only::Refusal as ReadOnlyRefusal;
+use crate::broker::{CallError, TargetError};
+use crate::cookies::TooLarge;
+use crate::listener::Refused;
+use crate::oauth::Unavailable;
+use crate::oauth::callback::{AuthorizationError, AuthorizationErrorKind, CallbackError};
+use crate::oauth::refresh::RefreshError;
+use crate::oauth::token::TokenError;
+use crate::oauth::upwork::UserInfoError;
+use crate::proxy;
+use crate::seal::NoRandomness;
+use crate::store::StoreError;
+use crate::telemetry::causes;
+use crate::tls;
+
+impl From<ClientFault> for Fault {
+    fn from(fault: ClientFault) -> Self {
+        Self::Client(fault)
+    }
+}
+
+impl From<AppFault> for Fault {
+    fn from(fault: AppFault) -> Self {
+        Self::App(fault)
+    }
+}
+
+impl From<UpworkFault> for Fault {
+    fn from(fault: UpworkFault) -> Self {
+        Self::Upwork(fault)
+    }
+}
+
+impl From<OurFault> for Fault {
+    fn from(fault: OurFault) -> Self {
+        Self::Ours(fault)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // The session ended while this request was on its way, so whatever it was to change was not changed.
+            StoreError::Ended => ClientFault::SignInRequired { sent: true }.into(),
+            StoreError::Down(_) | StoreError::Setup(_) | StoreError::KeepsNothing | StoreError::Sealing(_) => {
+                OurFault::StoreDown(error.to_string()).into()
+            }
+        }
+    }
+}
+
+impl From<NoRandomness> for Fault {
+    fn from(error: NoRandomness) -> Self {
+        OurFault::Internal(error.to_string()).into()
+    }
+}
+
+impl From<TooLarge> for Fault {
+    fn from(error: TooLarge) -> Self {
+        OurFault::SessionTooLarge(error.bytes).into()
+    }
+}
+
+impl From<CallbackError> for Fault {
+    fn from(error: CallbackError) -> Self {
+        match error {
+            CallbackError::Denied(error) | CallbackError::DeniedWithoutState(error) => error.into(),
+            CallbackError::WrongIssuer(seen) => UpworkFault::WrongIssuer(seen).into(),
+            CallbackError::Invalid(_) => Unavailable::invalid(error.to_string()).into(),
+            CallbackError::Malformed | CallbackError::BadState(_) | CallbackError::NoCode => {
+                ClientFault::BadState.into()
+            }
+        }
+    }
+}
+
+impl From<AuthorizationError> for Fault {
+    fn from(AuthorizationError { kind, text }: AuthorizationError) -> Self {
+        match kind {
+            AuthorizationErrorKind::Declined => ClientFault::Declined(text).into(),
+            AuthorizationErrorKind::InteractionRequired => ClientFault::LoginRequired(text).into(),
+            AuthorizationErrorKind::Transient => Unavailable::busy(text).into(),
+            AuthorizationErrorKind::ClientRefused => UpworkFault::AuthorizationRefused(text).into(),
+        }
+    }
+}
+
+impl From<Unavailable> for Fault {
+    fn from(unavailable: Unavailable) -> Self {
+        UpworkFault::SignInUnavailable(unavailable).into()
+    }
+}
+
+impl From<TokenError> for Fault {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::InvalidGrant(said) => ClientFault::CodeUsed(said).into(),
+            TokenError::Misconfigured(_) => OurFault::KeyRefused(error.to_string()).into(),
+            TokenError::Unavailable(unavailable) => unavailable.into(),
+        }
+    }
+}
+
+impl From<UserInfoError> for Fault {
+    fn from(error: UserInfoError) -> Self {
+        match error {
+            UserInfoError::Unavailable(unavailable) => unavailable,
+            UserInfoError::NoUser(why) => Unavailable::invalid(why),
+            UserInfoError::TokenRejected => Unavailable::invalid("the API refused the token that was just issued"),
+        }
+        .into()
+    }
+}
+
+impl From<TargetError> for Fault {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Forbidden => ClientFault::ForbiddenTarget.into(),
+            TargetError::NotApi => ClientFault::NotFound.into(),
+        }
+    }
+}
+
+impl From<ReadOnlyRefusal> for Fault {
+    fn from(refusal: ReadOnlyRefusal) -> Self {
+        ClientFault::ReadOnly { why: refusal.to_string(), too_long: false }.into()
+    }
+}
+
+/// Why the body of a call that may only read could not be looked through.
+impl From<CollectError> for Fault {
+    fn from(error: CollectError) -> Self {
+        match error {
+            CollectError::TooLong => {
+                let why = ReadOnlyRefusal::Unclear("it is longer than 1 MiB").to_string();
+                ClientFault::ReadOnly { why, too_long: true }.into()
+            }
+            CollectError::Cut(error) => client_fault(error.as_ref()),
+        }
+    }
+}
+
+/// The client's own body failed.
+fn client_fault(error: &(dyn std::error::Error + 'static)) -> Fault {
+    Refused::of(error).map_or(ClientFault::RequestCut, ClientFault::Refused).into()
+}
+
+impl Fault {
+    /// Why the app gave no answer.
+    pub(in crate::gateway) fn of_app(error: &proxy::Error) -> Self {
+        match error {
+            proxy::Error::NoDescriptor => OurFault::Overloaded.into(),
+            proxy::Error::RequestBody(_) => client_fault(error),
+            proxy::Error::Connect(cause) if tls::is_distrust(cause) => AppFault::Untrusted(causes(error)).into(),
+            proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => AppFault::Down(causes(error)).into(),
+            proxy::Error::FirstByteTimeout => AppFault::Slow.into(),
+            proxy::Error::Response(_) | proxy::Error::Malformed | proxy::Error::UnexpectedUpgrade => {
+                AppFault::Broken(causes(error)).into()
+            }
+        }
+    }
+
+    /// Why a call of the API has no answer of Upwork's. `service`: it was made as the service identity.
+    pub(in crate::gateway) fn of_call(error: CallError, service: bool) -> Self {
+        match error {
+            CallError::Upstream(error) => Self::of_api(&error),
+            CallError::Token(RefreshError::Store(error)) => OurFault::StoreDown(error.to_string()).into(),
+            CallError::Token(error) if service => UpworkFault::ServiceUnavailable(error.to_string()).into(),
+            CallError::Token(RefreshError::Unavailable(Unavailable { reason, retry_after, .. })) => {
+                UpworkFault::RefreshUnavailable { why: reason, retry_after }.into()
+            }
+            CallError::Token(RefreshError::Misconfigured(why)) => {
+                UpworkFault::RefreshUnavailable { why, retry_after: None }.into()
+            }
+            CallError::Token(RefreshError::Revoked) => ClientFault::SignInRequired { sent: false }.into(),
+            CallError::Late(late) => ClientFault::Paced(late).into(),
+            CallError::SendAgain => UpworkFault::SendAgain.into(),
+        }
+    }
+
+    fn of_api(error: &proxy::Error) -> Self {
+        match error {
+            proxy::Error::NoDescriptor => OurFault::Overloaded.into(),
+            proxy::Error::RequestBody(_) => client_fault(error),
+            proxy::Error::FirstByteTimeout => UpworkFault::ApiSlow.into(),
+            proxy::Error::Connect(_)
+            | proxy::Error::ConnectTimeout
+            | proxy::Error::Response(_)
+            | proxy::Error::Malformed
+            | proxy::Error::UnexpectedUpgrade => UpworkFault::ApiDown(causes(error)).into(),
+        }
+    }
+}

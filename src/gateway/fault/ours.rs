@@ -1,0 +1,57 @@
+//! What is wrong with upwarden itself, its configuration or its store.
+
+use http::StatusCode;
+
+use super::{FaultRow, Links, words};
+use crate::pages::texts::{self, Loop};
+
+/// Our side. Texts say what was seen, for the log.
+#[derive(Clone, Debug)]
+pub(in crate::gateway) enum OurFault {
+    /// The session store cannot be reached or written.
+    StoreDown(String),
+    /// No file descriptor is left for a connection to an upstream.
+    Overloaded,
+    /// A request on its way to the app came back: `app.url` leads to us.
+    RequestLoop,
+    /// Upwork refuses our client id or secret.
+    KeyRefused(String),
+    /// Requested on another host, again after a redirect.
+    WrongHost { asked: String, public_url: String },
+    /// The tokens, of so many bytes once sealed, do not fit the cookies.
+    SessionTooLarge(usize),
+    /// A fault of this process.
+    Internal(String),
+}
+
+impl OurFault {
+    pub(super) fn row(&self) -> FaultRow {
+        match self {
+            Self::StoreDown(why) => {
+                FaultRow::new(StatusCode::SERVICE_UNAVAILABLE, "store-down", texts::STORE_DOWN).retry(5).seen(why)
+            }
+            Self::Overloaded => {
+                FaultRow::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", texts::OVERLOADED).retry(2)
+            }
+            Self::RequestLoop => FaultRow::new(StatusCode::LOOP_DETECTED, "request-loop", texts::CIRCLE),
+            Self::KeyRefused(why) => FaultRow::new(StatusCode::BAD_GATEWAY, "key-refused", texts::KEY_REFUSED)
+                .seen(why)
+                .links(Links::SignInAgain),
+            Self::WrongHost { asked, public_url } => {
+                FaultRow::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", texts::wrong_host(asked, public_url))
+            }
+            Self::SessionTooLarge(bytes) => {
+                let text = texts::looped(&Loop::CookieTooBig(*bytes));
+                FaultRow::new(StatusCode::INTERNAL_SERVER_ERROR, "session-too-large", text)
+            }
+            Self::Internal(why) => {
+                let text = words(
+                    "Internal error",
+                    "upwarden could not do its part.",
+                    "Try again.\nIf the error persists, tell whoever runs this site. The log has more under the request id.",
+                );
+                FaultRow::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text).seen(why)
+            }
+        }
+    }
+}

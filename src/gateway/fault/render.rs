@@ -1,0 +1,153 @@
+//! A fault as its client sees it: a page for a person, a problem document (RFC 9457) for a program; and its log line.
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use http::{Method, Response, StatusCode};
+
+use super::{ClientFault, Fault, FaultRow, Links, OurFault};
+use crate::body::Body;
+use crate::gateway::request::RequestInfo;
+use crate::gateway::response;
+use crate::pages::{self, Action, Frame, ProblemView};
+use crate::router::ReturnTo;
+use crate::telemetry::RequestId;
+
+/// Whom a fault is shown to, besides what it is.
+#[derive(Debug)]
+pub(in crate::gateway) struct FaultView<'a> {
+    /// A person sees it as a page.
+    person: bool,
+    /// It was requested by GET, so repeating the request does no harm.
+    repeatable: bool,
+    prefix: &'a str,
+    id: RequestId,
+    /// Where a sign-in should lead back to.
+    return_to: Option<ReturnTo>,
+    /// Its query has a code, which leaves the address bar (RFC 9700 section 4.2.4) and goes into no referrer.
+    callback: bool,
+}
+
+impl<'a> FaultView<'a> {
+    pub(in crate::gateway) fn of(request: &RequestInfo, prefix: &'a str) -> Self {
+        Self {
+            person: request.fetch.person,
+            repeatable: request.method == Method::GET,
+            prefix,
+            id: request.id,
+            return_to: request.return_to(prefix),
+            callback: request.path().strip_prefix(prefix) == Some("/auth/callback"),
+        }
+    }
+
+    /// For a callback: no link leads back to it, and a sign-in goes where the one before was to go.
+    pub(in crate::gateway) fn of_callback(request: &RequestInfo, prefix: &'a str, place: Option<ReturnTo>) -> Self {
+        Self { repeatable: false, return_to: place, ..Self::of(request, prefix) }
+    }
+
+    fn login_url(&self) -> String {
+        match &self.return_to {
+            Some(place) => format!("{}/auth/login?return_to={}", self.prefix, place.encoded()),
+            None => format!("{}/auth/login", self.prefix),
+        }
+    }
+}
+
+/// The answer to a fault.
+pub(in crate::gateway) fn render(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
+    log(row, view.id);
+    let mut response = if view.person { page(fault, row, view) } else { problem(row, view) };
+    let headers = response.headers_mut();
+    if row.status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, challenge(fault));
+    }
+    if let Some(seconds) = row.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Fault::Client(ClientFault::MethodNotAllowed(methods)) = fault {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    if view.callback {
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    }
+    // The same address is a page for one client and a problem document for another.
+    headers.insert(VARY, HeaderValue::from_static("Accept, Sec-Fetch-Mode, Cookie"));
+    response
+}
+
+/// RFC 6750 section 3.1: a token that was shown and is not valid is named so.
+fn challenge(fault: &Fault) -> HeaderValue {
+    let shown = matches!(fault, Fault::Client(ClientFault::Ticket(_) | ClientFault::Token(_)));
+    let text = if shown { "Bearer realm=\"upwarden\", error=\"invalid_token\"" } else { response::CHALLENGE };
+    HeaderValue::from_static(text)
+}
+
+fn log(row: &FaultRow, id: RequestId) {
+    let (fault, side, seen) = (row.name, row.side.as_str(), row.seen.as_deref());
+    match row.level {
+        tracing::Level::ERROR => tracing::error!(request_id = %id, fault, side, seen, "fault"),
+        tracing::Level::WARN => tracing::warn!(request_id = %id, fault, side, seen, "fault"),
+        tracing::Level::INFO => tracing::info!(request_id = %id, fault, side, seen, "fault"),
+        _ => tracing::debug!(request_id = %id, fault, side, seen, "fault"),
+    }
+}
+
+fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
+    let (id, login) = (view.id.to_string(), view.login_url());
+    // `/` would lead to the wrong host again.
+    let home = match fault {
+        Fault::Ours(OurFault::WrongHost { public_url, .. }) => public_url,
+        Fault::Client(_) | Fault::App(_) | Fault::Upwork(_) | Fault::Ours(_) => "/",
+    };
+    let sign_in = |label, new_tab| Action { label, href: &login, new_tab };
+    let start = Action { label: "Go to the start page", href: home, new_tab: false };
+    let actions = match row.links {
+        Links::Reload => vec![],
+        Links::Home => vec![start],
+        Links::SignIn => {
+            // What was typed into the page before is not lost.
+            let new_tab = matches!(fault, Fault::Client(ClientFault::SignInRequired { sent: true }));
+            vec![sign_in("Sign in with Upwork", new_tab)]
+        }
+        Links::SignInAgain => vec![sign_in("Sign in again", false), start],
+    };
+    let retry_after = row.retry_after.filter(|_| view.repeatable).and_then(|seconds| u32::try_from(seconds).ok());
+    let page = pages::problem(&ProblemView {
+        frame: Frame { prefix: view.prefix, request_id: Some(&id) },
+        status: row.status.as_u16(),
+        title: row.text.title,
+        cause: &row.text.cause,
+        remedy: &row.text.remedy,
+        actions: &actions,
+        retry_after,
+        // A page that reloads by itself needs its query.
+        wipe_query: view.callback && retry_after.is_none(),
+        details: &[],
+    });
+    response::page(row.status, page)
+}
+
+/// RFC 9457, with our own members.
+#[derive(serde::Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    request_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login_url: Option<String>,
+}
+
+fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
+    let problem = Problem {
+        kind: format!("urn:upwarden:{}", row.name),
+        title: row.text.title,
+        status: row.status.as_u16(),
+        detail: format!("{} {}", row.text.cause, row.text.remedy.replace('\n', " ")),
+        request_id: view.id.to_string(),
+        login_url: (row.links == Links::SignIn).then(|| view.login_url()),
+    };
+    let mut response = response::json(row.status, &problem);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}

@@ -1,0 +1,205 @@
+//! Holds `docs/faults.md` against the table, field by field.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{
+    AppFault, ClientFault, Fault, FaultRow, NeighbourFault, NoTokens, OurFault, TicketFault, TokenFault, UpworkFault,
+};
+use crate::broker::pacing::{Late, Reason};
+use crate::listener::Refused;
+use crate::oauth::{Unavailable, UnavailableKind};
+use crate::pages::texts::Loop;
+
+fn why() -> String {
+    "why".to_owned()
+}
+
+fn client_faults() -> Vec<ClientFault> {
+    let refused = Refused { status: StatusCode::BAD_REQUEST, reason: "host", section: "RFC 9112 3.2" };
+    vec![
+        ClientFault::SignInRequired { sent: true },
+        ClientFault::NotAdmitted { shown: why(), id: why() },
+        ClientFault::CrossSite,
+        ClientFault::AmbiguousPath,
+        ClientFault::NotFound,
+        ClientFault::MethodNotAllowed("GET"),
+        ClientFault::BadRequest("why"),
+        ClientFault::Refused(refused),
+        ClientFault::RequestCut,
+        ClientFault::TooManyAtOnce,
+        ClientFault::Declined(why()),
+        ClientFault::LoginRequired(why()),
+        ClientFault::BadState,
+        ClientFault::CodeUsed(why()),
+        ClientFault::Looped(Loop::Unknown),
+        ClientFault::TooManySignIns,
+        ClientFault::Paced(Late { reason: Reason::Busy, retry_after: Duration::from_secs(3) }),
+        ClientFault::ForbiddenTarget,
+        ClientFault::Neighbour(NeighbourFault::Browser),
+        ClientFault::Neighbour(NeighbourFault::Host),
+        ClientFault::Neighbour(NeighbourFault::Secret),
+        ClientFault::Neighbour(NeighbourFault::Path),
+        ClientFault::Neighbour(NeighbourFault::NoServiceIdentity),
+        ClientFault::Ticket(TicketFault::Bad),
+        ClientFault::Ticket(TicketFault::Expired),
+        ClientFault::Ticket(TicketFault::SessionOver),
+        ClientFault::Ticket(TicketFault::WrongDoor),
+        ClientFault::Token(TokenFault::Bad),
+        ClientFault::Token(TokenFault::GrantOver),
+        ClientFault::Token(TokenFault::WrongDoor),
+        ClientFault::NoTokens(NoTokens::Store),
+        ClientFault::NoTokens(NoTokens::Refresh),
+        ClientFault::NoTokens(NoTokens::Limit),
+        ClientFault::ReadOnly { why: why(), too_long: false },
+        ClientFault::ReadOnly { why: why(), too_long: true },
+    ]
+}
+
+/// One of each variant, and one of each row where a variant has several.
+fn all() -> Vec<Fault> {
+    let unavailable = |kind| UpworkFault::SignInUnavailable(Unavailable { reason: why(), kind, retry_after: None });
+    let app = [AppFault::Down(why()), AppFault::Untrusted(why()), AppFault::Slow, AppFault::Broken(why())];
+    let upwork = [
+        UpworkFault::AuthorizationRefused(why()),
+        UpworkFault::WrongIssuer(why()),
+        unavailable(UnavailableKind::NoResponse),
+        unavailable(UnavailableKind::Invalid),
+        unavailable(UnavailableKind::Busy),
+        UpworkFault::ApiDown(why()),
+        UpworkFault::ApiSlow,
+        UpworkFault::RefreshUnavailable { why: why(), retry_after: None },
+        UpworkFault::SendAgain,
+        UpworkFault::ServiceUnavailable(why()),
+    ];
+    let ours = [
+        OurFault::StoreDown(why()),
+        OurFault::Overloaded,
+        OurFault::RequestLoop,
+        OurFault::KeyRefused(why()),
+        OurFault::WrongHost { asked: why(), public_url: why() },
+        OurFault::SessionTooLarge(30_000),
+        OurFault::Internal(why()),
+    ];
+    let client = client_faults().into_iter().map(Fault::from).chain(app.into_iter().map(Fault::from));
+    client.chain(upwork.into_iter().map(Fault::from)).chain(ours.into_iter().map(Fault::from)).collect()
+}
+
+/// The number of the fault's variant. A new variant does not compile before it has a number here and an example above.
+fn variant(fault: &Fault) -> usize {
+    match fault {
+        Fault::Client(fault) => match fault {
+            ClientFault::SignInRequired { .. } => 0,
+            ClientFault::NotAdmitted { .. } => 1,
+            ClientFault::CrossSite => 2,
+            ClientFault::AmbiguousPath => 3,
+            ClientFault::NotFound => 4,
+            ClientFault::MethodNotAllowed(_) => 5,
+            ClientFault::BadRequest(_) => 6,
+            ClientFault::Refused(_) => 7,
+            ClientFault::RequestCut => 8,
+            ClientFault::TooManyAtOnce => 9,
+            ClientFault::Declined(_) => 10,
+            ClientFault::LoginRequired(_) => 11,
+            ClientFault::BadState => 12,
+            ClientFault::CodeUsed(_) => 13,
+            ClientFault::Looped(_) => 14,
+            ClientFault::TooManySignIns => 15,
+            ClientFault::Paced(_) => 16,
+            ClientFault::ForbiddenTarget => 17,
+            ClientFault::Neighbour(_) => 18,
+            ClientFault::Ticket(_) => 19,
+            ClientFault::Token(_) => 20,
+            ClientFault::NoTokens(_) => 21,
+            ClientFault::ReadOnly { .. } => 22,
+        },
+        Fault::App(fault) => match fault {
+            AppFault::Down(_) => 23,
+            AppFault::Untrusted(_) => 24,
+            AppFault::Slow => 25,
+            AppFault::Broken(_) => 26,
+        },
+        Fault::Upwork(fault) => match fault {
+            UpworkFault::AuthorizationRefused(_) => 27,
+            UpworkFault::WrongIssuer(_) => 28,
+            UpworkFault::SignInUnavailable(_) => 29,
+            UpworkFault::ApiDown(_) => 30,
+            UpworkFault::ApiSlow => 31,
+            UpworkFault::RefreshUnavailable { .. } => 32,
+            UpworkFault::SendAgain => 33,
+            UpworkFault::ServiceUnavailable(_) => 34,
+        },
+        Fault::Ours(fault) => match fault {
+            OurFault::StoreDown(_) => 35,
+            OurFault::Overloaded => 36,
+            OurFault::RequestLoop => 37,
+            OurFault::KeyRefused(_) => 38,
+            OurFault::WrongHost { .. } => 39,
+            OurFault::SessionTooLarge(_) => 40,
+            OurFault::Internal(_) => 41,
+        },
+    }
+}
+
+#[test]
+fn every_variant_has_an_example() {
+    let seen: BTreeSet<usize> = all().iter().map(variant).collect();
+    assert_eq!(seen, (0..42).collect());
+}
+
+/// What the document says of a name: its statuses, side, whether `Retry-After` comes with it, what its page offers.
+type Documented = (BTreeSet<u16>, String, String, String);
+
+fn documented() -> BTreeMap<String, Documented> {
+    let text = include_str!("../../../docs/faults.md");
+    let rows = text.lines().filter(|line| line.starts_with("| `")).map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, statuses, side, retry, page, _, _] = cells[..] else { panic!("seven cells: {line}") };
+        let statuses = statuses.split(", ").map(|status| status.parse().expect(line)).collect();
+        (name.trim_matches('`').to_owned(), (statuses, side.to_owned(), retry.to_owned(), page.to_owned()))
+    });
+    let mut found = BTreeMap::new();
+    for (name, row) in rows {
+        assert!(found.insert(name.clone(), row).is_none(), "{name} has two rows");
+    }
+    found
+}
+
+fn of_row(row: &FaultRow) -> (u16, String, String, String) {
+    let retry = if row.retry_after.is_some() { "yes" } else { "" };
+    let page = match row.links {
+        super::Links::Reload => "reloads",
+        super::Links::Home => "",
+        super::Links::SignIn | super::Links::SignInAgain => "sign in",
+    };
+    (row.status.as_u16(), row.side.as_str().to_owned(), retry.to_owned(), page.to_owned())
+}
+
+#[test]
+fn the_document_says_of_every_fault_what_the_table_does() {
+    let mut table: BTreeMap<String, Documented> = BTreeMap::new();
+    for fault in all() {
+        let row = fault.row();
+        let (status, side, retry, page) = of_row(&row);
+        let entry = table
+            .entry(row.name.to_owned())
+            .or_insert_with(|| (BTreeSet::new(), side.clone(), retry.clone(), page.clone()));
+        entry.0.insert(status);
+        assert_eq!((&entry.1, &entry.2, &entry.3), (&side, &retry, &page), "{}: one name, one row", row.name);
+    }
+    // A refused message has the status that the broken rule asks for.
+    let listener = [408, 413, 414, 431, 501, 505];
+    table.get_mut("bad-message").expect("a row").0.extend(listener);
+    assert_eq!(documented(), table, "left: docs/faults.md, right: the table");
+}
+
+#[test]
+fn every_text_says_what_happened_and_what_to_do() {
+    for fault in all() {
+        let row = fault.row();
+        assert!(!row.text.title.is_empty() && !row.text.title.ends_with('.'), "{}", row.name);
+        assert!(!row.text.cause.is_empty() && row.text.remedy.ends_with('.'), "{}", row.name);
+    }
+}

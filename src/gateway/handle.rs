@@ -1,0 +1,254 @@
+//! The walk of a request: facts → caller → `policy::decide` → one deed.
+
+use std::sync::Arc;
+
+use http::header::{HOST, HeaderMap};
+use http::{Request, Response, StatusCode};
+
+use super::access_log::{AccessLog, End};
+use super::answer::Answer;
+use super::callers::{Caller, admit_neighbour};
+use super::fault::{ClientFault, Fault, NeighbourFault, OurFault};
+use super::public_url::without_marker;
+use super::request::{self, Message, RequestInfo, is_preflight};
+use super::sessions::SessionChange;
+use super::state::Gateway;
+use super::upstreams::{ApiCall, CallFailure, CallOutcome, Told, asks_upgrade, ends_here, is_cdn_wall};
+use super::{endpoints, response};
+use crate::body::Body;
+use crate::broker::{TokenSource, TokenUpdate};
+use crate::listener::Peer;
+use crate::policy::{Credential, Decision, Facts, Target};
+use crate::proxy::headers::REQUEST_ID;
+use crate::router::{self, Route};
+use crate::store::StoredSession;
+use crate::telemetry::{Door, RouteKind, Side};
+
+impl Gateway {
+    /// Answers one request.
+    pub(crate) async fn handle(&self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
+        let (request, message, refused) = request::read(request, &peer, &self.config, |name| self.owns_cookie(name));
+        let route = router::route(&self.router, request.path());
+        let kind = if refused.is_some() { RouteKind::None } else { route.kind() };
+        let log = AccessLog::begin(&self.context().metrics, &peer, &request, kind, refused.is_some());
+        let (answer, slot) = match (refused, peer.door) {
+            (Some(refused), _) => (Err(ClientFault::Refused(refused).into()), None),
+            (None, Door::Neighbour) => (Box::pin(self.neighbour(&request, message, route)).await, None),
+            (None, Door::Public) => match self.slot(&request) {
+                Ok(slot) => (self.public(&request, message, route).await, slot),
+                Err(fault) => (Err(fault), None),
+            },
+        };
+        let Answer { mut response, change, cookies, user, fault, refused } =
+            answer.unwrap_or_else(|fault| self.fault(&request, &fault));
+        self.sessions.commit(change, cookies, &request.cookies, response.headers_mut()).await;
+        response.headers_mut().insert(REQUEST_ID, request.id.into());
+        if let Some(slot) = slot {
+            response = response.map(|body| slot.hold(body));
+        }
+        log.answered(&End { status: response.status().as_u16(), user: user.as_deref(), fault, refused });
+        response
+    }
+
+    async fn public(&self, request: &RequestInfo, message: Message, route: Route) -> Result<Answer, Fault> {
+        match route {
+            Route::App { public } => self.app(request, message, public).await,
+            // The rarer ways are boxed, so that not every request's future needs room for them.
+            Route::Auth(endpoint) => Box::pin(endpoints::answer(self, request, message, endpoint)).await,
+            Route::Api | Route::Graphql => Box::pin(self.api(request, message, route)).await,
+            Route::Unknown => Err(ClientFault::NotFound.into()),
+            Route::Ambiguous => Err(ClientFault::AmbiguousPath.into()),
+        }
+    }
+
+    /// The app, as the session's user, or as no one where it is public.
+    async fn app(&self, request: &RequestInfo, message: Message, public: bool) -> Result<Answer, Fault> {
+        let preflight = self.config.preflight_pass && is_preflight(&request.method, request.path(), &message.headers);
+        let facts = request.facts(Door::Public, Target::App { public }, preflight);
+        let anonymous = || self.sessions.decide(facts, Credential::Nothing);
+        let stored = match self.sessions.open(&request.cookies).await {
+            Ok(stored) => stored,
+            // What is public needs no store: the app is told no identity.
+            Err(_) if anonymous() == Decision::AllowAnonymous => None,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(answer) = self.without_marker(request, &message.headers) {
+            return Ok(answer);
+        }
+        let session = stored.as_ref().map(|stored| &*stored.session);
+        match self.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie)) {
+            Decision::Allow => {
+                let held = self.shows_sign_in(request, &message.headers, session);
+                let answer = self.forward(request, message, stored, facts).await?;
+                Ok(self.confirm(held, answer))
+            }
+            Decision::AllowAnonymous => self.forward(request, message, None, facts).await,
+            refusal => self.refuse(request, refusal, session),
+        }
+    }
+
+    /// On to the app. It needs no fresh token, so a session is refreshed first only if its token expired long ago.
+    async fn forward(
+        &self,
+        request: &RequestInfo,
+        mut message: Message,
+        stored: Option<StoredSession>,
+        facts: Facts,
+    ) -> Result<Answer, Fault> {
+        if self.upstreams.app.has_passed(&message.headers) {
+            return Err(OurFault::RequestLoop.into());
+        }
+        let anonymous = || self.sessions.decide(facts, Credential::Nothing);
+        let public = || anonymous() == Decision::AllowAnonymous;
+        let (stored, change) = match stored {
+            Some(stored) => self.sessions.recheck(stored, self.callers.tickets_hold_tokens(), public).await,
+            None => (None, SessionChange::Keep),
+        };
+        if matches!(change, SessionChange::End(_)) && !public() {
+            let answer = self.refuse(request, anonymous(), None);
+            return Ok(answer.unwrap_or_else(|fault| self.fault(request, &fault)).change(change));
+        }
+        if ends_here(&request.method, &mut message.headers) {
+            return Ok(response::empty(StatusCode::NO_CONTENT).into());
+        }
+        let upgrades = stored.as_ref().filter(|_| asks_upgrade(&message.headers));
+        let told = Told {
+            session: stored.as_ref().map(|stored| &*stored.session),
+            ticket: stored.as_ref().and_then(|stored| self.callers.ticket(stored)),
+            session_end: upgrades.map(|stored| self.sessions.watch(stored)),
+        };
+        let answer = self.upstreams.app.forward(request, message, told, |name| self.owns_cookie(name)).await;
+        let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from).change(change);
+        Ok(match &stored {
+            Some(stored) => answer.user(&stored.session),
+            None => answer,
+        })
+    }
+
+    /// The API at the public listener: by a personal access token where one is shown, else by the cookie.
+    async fn api(&self, request: &RequestInfo, message: Message, route: Route) -> Result<Answer, Fault> {
+        let caller = match self.callers.by_token(&message.headers).await? {
+            Some(caller) => caller,
+            None => {
+                self.sessions.open(&request.cookies).await?.map_or(Caller::Anonymous(Door::Public), Caller::Session)
+            }
+        };
+        if let Some(answer) = self.without_marker(request, &message.headers) {
+            return Ok(answer);
+        }
+        self.call(request, message, route, caller).await
+    }
+
+    /// The neighbour listener: the API for local programs, by a ticket or as the service identity. It sets no cookie.
+    async fn neighbour(&self, request: &RequestInfo, message: Message, route: Route) -> Result<Answer, Fault> {
+        admit_neighbour(&self.callers.neighbour, &message.headers)?;
+        match route {
+            Route::Api | Route::Graphql => {
+                let caller = self.callers.by_ticket(&message.headers).await?;
+                self.call(request, message, route, caller).await
+            }
+            Route::Ambiguous => Err(ClientFault::AmbiguousPath.into()),
+            Route::Auth(_) | Route::Unknown | Route::App { .. } => {
+                Err(ClientFault::Neighbour(NeighbourFault::Path).into())
+            }
+        }
+    }
+
+    /// On to the API, with a token its caller never sees.
+    async fn call(
+        &self,
+        request: &RequestInfo,
+        message: Message,
+        route: Route,
+        caller: Caller,
+    ) -> Result<Answer, Fault> {
+        let door = caller.door();
+        let facts = request.facts(door, Target::Api, false);
+        let decision = self.sessions.decide(facts, caller.credential());
+        if decision != Decision::Allow {
+            return match caller.refusal(decision) {
+                Some(fault) => Err(fault),
+                None => self.refuse(request, decision, caller.session()),
+            };
+        }
+        let cookie = if let Caller::Session(stored) = &caller { Some(&*stored.session) } else { None };
+        let held = self.shows_sign_in(request, &message.headers, cookie);
+        let (source, read_only) = match &caller {
+            Caller::Session(stored) => (TokenSource::Session(stored.clone()), self.config.read_only),
+            Caller::Token(token) => {
+                self.callers.note_use(&token.record).await;
+                let read_only = token.record.read_only || self.config.read_only;
+                (TokenSource::Session(token.stored.clone()), read_only)
+            }
+            Caller::Ticket(stored) => (TokenSource::Session(stored.clone()), self.callers.neighbour.read_only),
+            Caller::Service(service) => (TokenSource::Service(service.clone()), self.callers.neighbour.read_only),
+            Caller::Anonymous(_) => return Err(ClientFault::SignInRequired { sent: request.sends() }.into()),
+        };
+        let call = ApiCall { route, source, read_only };
+        let path = self.router.below_prefix(request.path());
+        let answer = match self.upstreams.api.call(request, path, message, call).await {
+            Ok(CallOutcome { result, update }) => {
+                let answer = match result {
+                    Ok(response) => self.api_answer(request, response),
+                    Err(CallFailure::Fault(fault)) => self.fault(request, &fault),
+                    Err(CallFailure::Revoked) => self.revoked(request, &caller, facts),
+                };
+                answer.change(self.change_of(&caller, update))
+            }
+            Err(fault) => self.fault(request, &fault).change(self.change_of(&caller, None)),
+        };
+        let answer = match caller.session() {
+            Some(session) => answer.user(session),
+            None => answer,
+        };
+        Ok(self.confirm(held, answer))
+    }
+
+    fn api_answer(&self, request: &RequestInfo, response: Response<Body>) -> Answer {
+        if !is_cdn_wall(&response) {
+            return response.into();
+        }
+        self.context().metrics.upstream_error(Side::Upwork);
+        tracing::warn!(request_id = %request.id, "the CDN in front of Upwork answered a call with an HTML page: it takes us for a robot");
+        Answer { fault: Some("cdn-wall"), ..response.into() }
+    }
+
+    /// Upwork has ended the grant behind the call.
+    fn revoked(&self, request: &RequestInfo, caller: &Caller, facts: Facts) -> Answer {
+        let answer = match caller.revoked() {
+            Some(fault) => Err(fault),
+            None => self.refuse(request, self.sessions.decide(facts, Credential::Nothing), None),
+        };
+        answer.unwrap_or_else(|fault| self.fault(request, &fault))
+    }
+
+    /// What a call does to the session's cookie: nothing where no cookie came with it.
+    fn change_of(&self, caller: &Caller, update: Option<TokenUpdate>) -> SessionChange {
+        match (caller, update) {
+            (Caller::Session(stored), None) if stored.reseal => SessionChange::Renew(stored.clone()),
+            (Caller::Session(_), Some(TokenUpdate::Renewed(stored))) => SessionChange::Renew(stored),
+            (Caller::Session(_), Some(TokenUpdate::Revoked(stored))) => SessionChange::End(stored),
+            // A ticket that holds a token without its refresh token says nothing of its session.
+            (Caller::Ticket(_), Some(TokenUpdate::Revoked(stored))) if stored.session.tokens.refresh.is_some() => {
+                self.sessions.end_by_upwork(&stored.session);
+                SessionChange::Keep
+            }
+            (
+                Caller::Session(_) | Caller::Ticket(_) | Caller::Token(_) | Caller::Service(_) | Caller::Anonymous(_),
+                _,
+            ) => SessionChange::Keep,
+        }
+    }
+
+    /// On `public_url`'s host, the marker of the redirect that led there has done its work.
+    fn without_marker(&self, request: &RequestInfo, headers: &HeaderMap) -> Option<Answer> {
+        let target = request.uri.path_and_query()?.as_str();
+        let clean = without_marker(target);
+        if clean == target || !request.fetch.navigation || !request.safe() {
+            return None;
+        }
+        let host = headers.get(HOST).or(request.origin.host.as_ref())?.to_str().ok()?;
+        let ours = &self.sign_in.public_url;
+        ours.has_host(host).then(|| response::see_other(&ours.at(clean)).into())
+    }
+}

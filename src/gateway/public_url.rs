@@ -1,0 +1,76 @@
+//! The one address that browsers use: `public_url`, and how a navigation on another host gets there.
+
+/// Ends a redirect to `public_url`'s host, so that a second one in a row is noticed.
+const MARKER: &str = "upwarden_host=1";
+
+/// `public_url`, taken apart.
+#[derive(Clone, Debug)]
+pub(super) struct PublicUrl {
+    /// `https://tools.example.com`: no path, no final slash.
+    pub(super) text: String,
+    scheme_end: usize,
+}
+
+impl PublicUrl {
+    pub(super) fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), scheme_end: text.find("://").unwrap_or(0) }
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.text.starts_with("https://")
+    }
+
+    /// Whether `host` is ours, whatever its case, with the scheme's own port or without.
+    pub(super) fn has_host(&self, host: &str) -> bool {
+        let default = if self.is_https() { ":443" } else { ":80" };
+        let bare = |host: &str| host.strip_suffix(default).unwrap_or(host).to_ascii_lowercase();
+        bare(host) == bare(self.text.get(self.scheme_end + 3..).unwrap_or_default())
+    }
+
+    /// `target` on our host. Always the whole address: `//evil.example` or `/\evil.example` alone would be another host's.
+    pub(super) fn at(&self, target: &str) -> String {
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        format!("{}{slash}{target}", self.text)
+    }
+
+    /// The same with the marker.
+    pub(super) fn marked(&self, target: &str) -> String {
+        let join = if target.contains('?') { '&' } else { '?' };
+        format!("{}{join}{MARKER}", self.at(target))
+    }
+}
+
+/// A target without the marker that a redirect to `public_url` leaves at its end.
+pub(super) fn without_marker(target: &str) -> &str {
+    target.strip_suffix(MARKER).and_then(|rest| rest.strip_suffix(['?', '&'])).unwrap_or(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_taken_off_the_end_only() {
+        assert_eq!(without_marker("/x?upwarden_host=1"), "/x");
+        assert_eq!(without_marker("/x?a=b&upwarden_host=1"), "/x?a=b");
+        assert_eq!(without_marker("/x?upwarden_host=1&a=b"), "/x?upwarden_host=1&a=b");
+        assert_eq!(without_marker("/xupwarden_host=1"), "/xupwarden_host=1");
+    }
+
+    #[test]
+    fn a_target_stays_on_our_host_however_it_begins() {
+        let ours = PublicUrl::new("https://tools.example.com");
+        for target in ["/", "//evil.example/", "/\\evil.example", "?x", "*", "@evil.example/", ".evil.example/", ""] {
+            let there = url::Url::parse(&ours.at(target)).unwrap();
+            assert_eq!(there.origin().ascii_serialization(), "https://tools.example.com", "{target}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_compared_with_their_schemes_port() {
+        let ours = PublicUrl::new("https://tools.example.com");
+        assert!(ours.has_host("Tools.example.com") && ours.has_host("tools.example.com:443"));
+        assert!(!ours.has_host("tools.example.com:80"));
+        assert!(!PublicUrl::new("http://127.0.0.1:4180").has_host("localhost:4180"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Responses of our own, each with the fields that every answer of its kind has. None of them sets a cookie.
+
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{Response, StatusCode};
+
+use crate::body::Body;
+use crate::pages::{self, Page};
+
+/// `WWW-Authenticate` of a 401 that no token was shown for (RFC 6750 section 3).
+pub(super) const CHALLENGE: &str = "Bearer realm=\"upwarden\"";
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+fn response<const N: usize>(status: StatusCode, body: Body, fields: [(HeaderName, HeaderValue); N]) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().extend(fields);
+    response
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// 303 (RFC 9700 section 4.12): the method becomes GET, and a code leaves the address bar.
+pub(super) fn see_other(location: &str) -> Response<Body> {
+    let fields = [
+        (LOCATION, text(location)),
+        (CACHE_CONTROL, NO_STORE),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    response(StatusCode::SEE_OTHER, Body::empty(), fields)
+}
+
+/// A status without a body.
+pub(super) fn empty(status: StatusCode) -> Response<Body> {
+    response(status, Body::empty(), [(CACHE_CONTROL, NO_STORE)])
+}
+
+/// A page. Its forms need a referrer: under `no-referrer` Chromium posts `Origin: null`.
+pub(super) fn page(status: StatusCode, page: Page) -> Response<Body> {
+    let fields = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (CONTENT_SECURITY_POLICY, text(&page.csp)),
+        (CACHE_CONTROL, NO_STORE),
+        (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+        (X_CONTENT_TYPE_OPTIONS, NOSNIFF),
+        (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    ];
+    response(status, Body::full(page.html), fields)
+}
+
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+    let fields = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (CACHE_CONTROL, NO_STORE),
+        (X_CONTENT_TYPE_OPTIONS, NOSNIFF),
+    ];
+    // Texts and numbers always serialize.
+    response(status, Body::full(serde_json::to_vec(value).unwrap_or_default()), fields)
+}
+
+pub(super) fn stylesheet() -> Response<Body> {
+    let fields = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
+        (CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400")),
+        (X_CONTENT_TYPE_OPTIONS, NOSNIFF),
+    ];
+    response(StatusCode::OK, Body::full(pages::STYLESHEET), fields)
+}

@@ -1,0 +1,260 @@
+//! Sessions: opened from a request's cookies, checked again before the app is reached, written back, and ended with
+//! everything that hangs on them.
+//!
+//! [`Sessions::commit`] is the only code that writes `Set-Cookie`. Every fault of a cookie is the same "no session"; a
+//! store that is down is reported as such, never taken for "no session".
+
+mod change;
+mod ended;
+mod grants;
+mod recheck;
+mod watch;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
+use tokio_util::sync::CancellationToken;
+
+use super::fault::Fault;
+use crate::clock::{SharedClock, Timestamp};
+use crate::cookies::{Jar, RequestCookies, TooLarge};
+use crate::oauth::refresh::{FailedRefresh, Refresher};
+use crate::policy::{self, Access, Credential, Decision, Facts};
+use crate::session::{self, Session};
+use crate::store::{Store, StoreError, StoredSession};
+use crate::telemetry::metrics::{Metrics, Opened};
+pub(super) use change::SessionChange;
+use ended::{EndedSessions, Extent};
+use recheck::Recheck;
+use watch::Watches;
+
+/// What every part of the gateway needs: the time, and where to count.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) clock: SharedClock,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Context {
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(super) store: Store,
+    pub(super) cookie: Jar,
+    /// `session.lifetime`, after the last refresh.
+    lifetime: Duration,
+    /// Access rules, as a reload replaces them.
+    pub(super) rules: Arc<ArcSwap<Access>>,
+    ends: Ends,
+    recheck: Recheck,
+    pub(super) context: Context,
+}
+
+/// Sessions that ended here, and those whose connections end with them.
+#[derive(Debug)]
+struct Ends {
+    ended: EndedSessions,
+    watches: Watches,
+}
+
+/// How often a session with upgraded connections is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(15);
+
+impl Sessions {
+    pub(crate) fn new(
+        config: &session::Config,
+        store: Store,
+        rules: Arc<ArcSwap<Access>>,
+        refresher: Arc<Refresher>,
+        context: Context,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            cookie: Jar::new(&config.cookie, config.secure),
+            lifetime: config.lifetime,
+            rules,
+            ends: Ends { ended: EndedSessions::new(), watches: Watches::default() },
+            recheck: Recheck::new(refresher, config.recheck),
+            context,
+        })
+    }
+
+    /// The first of the request's cookies that opens as a live session.
+    pub(super) async fn open(&self, cookies: &RequestCookies) -> Result<Option<StoredSession>, StoreError> {
+        let candidates = self.cookie.candidates(cookies);
+        for value in &candidates {
+            let Some(stored) = self.store.open(value).await? else { continue };
+            if self.is_live(&stored.session) {
+                self.context.metrics.session_opened(if stored.reseal { Opened::Resealed } else { Opened::Live });
+                return Ok(Some(stored));
+            }
+        }
+        self.context.metrics.session_opened(if candidates.is_empty() { Opened::None } else { Opened::Unusable });
+        Ok(None)
+    }
+
+    /// Whether it has not expired, and did not end here.
+    pub(super) fn is_live(&self, session: &Session) -> bool {
+        let now = self.context.now();
+        now < self.expires_at(session) && !self.ends.ended.has_ended(session, now)
+    }
+
+    pub(super) fn expires_at(&self, session: &Session) -> Timestamp {
+        session.ends_at(self.lifetime)
+    }
+
+    pub(super) fn decide(&self, facts: Facts, credential: Credential<'_>) -> Decision {
+        policy::decide(facts, credential, &self.rules.load())
+    }
+
+    /// Whether the access rules, which may have changed, still let this session in.
+    pub(super) fn is_admitted(&self, session: &Session) -> bool {
+        let rules = self.rules.load();
+        let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
+        rules.admits(&session.user.id, organization) && !rules.ended(&session.user.id, session.began_at)
+    }
+
+    /// The last refresh that failed since one succeeded.
+    pub(super) fn refresh_failure(&self, session: &Session) -> Option<FailedRefresh> {
+        self.recheck.refresher.failure(&session.id).filter(|failed| Some(failed.at) >= session.refreshed)
+    }
+
+    /// Stores a new session; the `Set-Cookie` values that give it to the browser.
+    pub(super) async fn begin(&self, stored: &StoredSession, seen: &RequestCookies) -> Result<Vec<HeaderValue>, Fault> {
+        let value = self.save(stored).await?;
+        Ok(self.set_cookie(stored, &value, seen)?)
+    }
+
+    async fn save(&self, stored: &StoredSession) -> Result<String, StoreError> {
+        let ends_at = self.expires_at(&stored.session);
+        let value = self.store.save(stored, ends_at).await?;
+        self.ends.watches.extend(&stored.session, ends_at);
+        Ok(value)
+    }
+
+    fn set_cookie(
+        &self,
+        stored: &StoredSession,
+        value: &str,
+        seen: &RequestCookies,
+    ) -> Result<Vec<HeaderValue>, TooLarge> {
+        let age = self.expires_at(&stored.session).since(self.context.now());
+        self.cookie.set(value, age, seen)
+    }
+
+    /// Writes our cookies into an answer: the session's by `change`, and `others`, those of a sign-in. An answer that comes
+    /// late, when its session is over, writes none of the session's: the browser may have another session by now.
+    pub(super) async fn commit(
+        &self,
+        change: SessionChange,
+        others: Vec<HeaderValue>,
+        seen: &RequestCookies,
+        headers: &mut HeaderMap,
+    ) {
+        let mut lines = match change {
+            SessionChange::Begin(lines) => lines,
+            SessionChange::Renew(stored) => self.renewed(&stored, seen).await,
+            SessionChange::End(stored) if self.end_by_upwork(&stored.session) => self.cookie.clear(seen),
+            SessionChange::Keep | SessionChange::End(_) => Vec::new(),
+            SessionChange::SignOut => self.cookie.clear(seen),
+        };
+        lines.extend(others);
+        if lines.is_empty() {
+            return;
+        }
+        headers.extend(lines.into_iter().map(|line| (SET_COOKIE, line)));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+
+    async fn renewed(&self, stored: &StoredSession, seen: &RequestCookies) -> Vec<HeaderValue> {
+        let lines = match self.save(stored).await {
+            Ok(value) => self.set_cookie(stored, &value, seen).map_err(Fault::from),
+            // Signed out meanwhile, here or on another replica. A cookie that is left opens nothing.
+            Err(StoreError::Ended) => return Vec::new(),
+            Err(error) => Err(error.into()),
+        };
+        match lines {
+            Ok(lines) if !self.ends.ended.has_ended(&stored.session, self.context.now()) => lines,
+            Ok(_) => Vec::new(),
+            Err(fault) => {
+                let row = fault.row();
+                tracing::error!(fault = row.name, seen = row.seen, "the session could not be saved");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Ends the session's upgraded connections; the session itself may still be ended in the store.
+    pub(super) fn disconnect(&self, session: &Session) {
+        self.ends.watches.end(&session.id, Extent::All);
+    }
+
+    /// The session is over, whatever tokens it has or gets: its upgraded connections end, and no late answer revives it.
+    pub(super) fn close(&self, session: &Session) {
+        self.end(session, Extent::All);
+    }
+
+    /// Upwork has ended the session's tokens, and so the session. False where it was over already.
+    pub(super) fn end_by_upwork(&self, session: &Session) -> bool {
+        self.end(session, Extent::IssuedUntil(session.tokens.issued_at))
+    }
+
+    fn end(&self, session: &Session, extent: Extent) -> bool {
+        let news = self.ends.ended.insert(&session.id, extent, self.context.now(), self.expires_at(session));
+        self.ends.watches.end(&session.id, extent);
+        news
+    }
+
+    pub(super) fn is_due_for_recheck(&self, session: &Session) -> bool {
+        self.recheck.is_due(session, self.context.now())
+    }
+
+    /// The session that the app is told of, refreshed where it is due: see [`Recheck::run`].
+    pub(super) async fn recheck(
+        &self,
+        stored: StoredSession,
+        needs_token: bool,
+        open: impl Fn() -> bool,
+    ) -> (Option<StoredSession>, SessionChange) {
+        self.recheck.run(stored, needs_token, self.context.now(), open).await
+    }
+
+    /// What ends an upgraded connection with its session: at once for a sign-out here, at the next look for one on another
+    /// replica and for changed access rules, and when the session expires.
+    pub(super) fn watch(self: &Arc<Self>, stored: &StoredSession) -> Arc<CancellationToken> {
+        let (token, new) = self.ends.watches.token(&stored.session, self.expires_at(&stored.session));
+        if new {
+            tokio::spawn(self.clone().look_after(stored.clone(), Arc::downgrade(&token)));
+        }
+        token
+    }
+
+    async fn look_after(self: Arc<Self>, mut stored: StoredSession, token: Weak<CancellationToken>) {
+        let id = stored.session.id.clone();
+        let watches = &self.ends.watches;
+        while let Some(ends_at) = watches.ends_at(&id, &token) {
+            let now = self.context.now();
+            let session = &stored.session;
+            if now >= ends_at || !self.is_admitted(session) || self.ends.ended.has_ended(session, now) {
+                return watches.end(&id, Extent::All);
+            }
+            self.context.clock.sleep_until(ends_at.min(now.plus(WATCH_INTERVAL))).await;
+            if token.strong_count() == 0 {
+                return;
+            }
+            match self.store.reload(&stored).await {
+                Ok(Some(fresh)) => stored = fresh,
+                Ok(None) => return watches.end(&id, Extent::All),
+                // A store that is down has not said that the session is over.
+                Err(_) => {}
+            }
+            watches.extend(&stored.session, self.expires_at(&stored.session));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Counts sign-ins in a row that left no session behind (a cookie too large, a key that only one replica has), so that the
+//! third stops at a page instead of looping.
+//!
+//! The count is a cookie of its own, `NAME-tries`, which lives a minute and is no secret: changing it stops no one else's
+//! sign-in. It is set from the second sign-in on, as far as this process remembers the first: that saves a first sign-in
+//! one cookie, and the page after it the clearing of that cookie. A navigation that shows its session and is let in ends
+//! the row: that sign-in held, however soon its session ends afterwards. (Callbacks that fail are counted inside the sealed
+//! state, which comes back even when cookies do not.)
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use http::header::{HeaderMap, HeaderValue, USER_AGENT};
+
+use crate::clock::Timestamp;
+use crate::cookies::{Jar, RequestCookies};
+use crate::gateway::request::RequestInfo;
+use crate::recent::{Recent, lock};
+use crate::session::Session;
+
+/// Sign-ins further apart are not in a row.
+const IN_A_ROW: Duration = Duration::from_secs(60);
+/// Sign-ins remembered.
+const MAX_SIGN_INS: usize = 10_000;
+
+#[derive(Debug)]
+pub(in crate::gateway) struct LoopCounter {
+    cookie: Jar,
+    hasher: RandomState,
+    /// The session of each client's last sign-in, by hashes, until it is shown.
+    pending: Mutex<Recent<u64, u64, Timestamp>>,
+}
+
+/// A client as far as it can be told without a cookie: by address and `User-Agent`. A neighbour with the same browser is
+/// taken for the same client, which does no more than give it the counting cookie.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::gateway) struct ClientKey(u64);
+
+/// What ends with a sign-in that held.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct Held {
+    pending: Option<(ClientKey, u64)>,
+    /// Clears the counting cookie.
+    cookies: Vec<HeaderValue>,
+}
+
+/// Sign-ins in a row that left no session behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tries {
+    pub(super) count: u8,
+    /// Bytes of the session's `Set-Cookie` lines at the last.
+    pub(super) bytes: usize,
+    at: Timestamp,
+}
+
+impl Tries {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (count, bytes, at) = (parts.next()?, parts.next()?, parts.next()?);
+        let at = Timestamp::from_seconds(at.parse().ok()?);
+        Some(Self { count: count.parse().ok()?, bytes: bytes.parse().ok()?, at })
+    }
+
+    fn text(self) -> String {
+        format!("{}-{}-{}", self.count, self.bytes, self.at.seconds())
+    }
+}
+
+impl LoopCounter {
+    /// `session_cookie`: the name that the counting cookie's is made from.
+    pub(super) fn new(session_cookie: &str, secure: bool) -> Self {
+        Self {
+            cookie: Jar::new(format!("{session_cookie}-tries"), secure),
+            hasher: RandomState::new(),
+            pending: Mutex::new(Recent::new(MAX_SIGN_INS)),
+        }
+    }
+
+    pub(in crate::gateway) fn cookie(&self) -> &Jar {
+        &self.cookie
+    }
+
+    pub(in crate::gateway) fn client(&self, request: &RequestInfo, headers: &HeaderMap) -> ClientKey {
+        ClientKey(self.hasher.hash_one((request.origin.client, headers.get(USER_AGENT))))
+    }
+
+    pub(super) fn tries(&self, cookies: &RequestCookies, now: Timestamp) -> Option<Tries> {
+        let tries = self.cookie.candidates(cookies).iter().filter_map(|text| Tries::parse(text)).max_by_key(|t| t.at);
+        tries.filter(|tries| now.since(tries.at).max(tries.at.since(now)) <= IN_A_ROW)
+    }
+
+    /// Notes a sign-in that went well, of a browser that showed no session and `tries`: its number in the row, where there
+    /// was one before.
+    pub(super) fn completed(
+        &self,
+        client: ClientKey,
+        session: &Session,
+        tries: Option<Tries>,
+        now: Timestamp,
+    ) -> Option<u8> {
+        let id = self.hasher.hash_one(&session.id);
+        let again = lock(&self.pending).insert(client.0, id, now, now.plus(IN_A_ROW)).is_some();
+        tries.map(|tries| tries.count.saturating_add(1)).or(again.then_some(2))
+    }
+
+    /// The cookies that carry this count.
+    pub(super) fn set(&self, count: u8, bytes: usize, seen: &RequestCookies, now: Timestamp) -> Vec<HeaderValue> {
+        // So short a value always fits.
+        self.cookie.set(&Tries { count, bytes, at: now }.text(), IN_A_ROW, seen).unwrap_or_default()
+    }
+
+    /// Called before the request goes on, for a navigation that is let in. Only a navigation shows that a sign-in held, as
+    /// the one that a sign-in leads to: what another tab fetches may reach a replica that has the key, while navigations do
+    /// not.
+    pub(in crate::gateway) fn navigation(
+        &self,
+        request: &RequestInfo,
+        headers: &HeaderMap,
+        session: &Session,
+        now: Timestamp,
+    ) -> Held {
+        // An older sign-in is not remembered as one in a row: no lock for it.
+        let young = now.since(session.began_at) <= IN_A_ROW;
+        Held {
+            pending: young.then(|| (self.client(request, headers), self.hasher.hash_one(&session.id))),
+            cookies: if self.cookie.is_shown(&request.cookies) {
+                self.cookie.clear(&request.cookies)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    /// Called once the session was not ended by the same request: the cookies that end the row. A pending sign-in is
+    /// ended only by its own session: a neighbour's that holds says nothing of one that does not.
+    pub(in crate::gateway) fn confirm(&self, held: Held) -> Vec<HeaderValue> {
+        if let Some((client, session)) = held.pending {
+            lock(&self.pending).remove_if(&client.0, |pending| *pending == session);
+        }
+        held.cookies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_comes_back_from_its_cookie_and_nonsense_counts_nothing() {
+        let tries = Tries { count: 2, bytes: 700, at: Timestamp::from_seconds(1000) };
+        assert_eq!(Tries::parse(&tries.text()), Some(tries));
+        for text in ["", "2", "2-700", "x-700-1000", "-1-2-3", "256-1-1"] {
+            assert_eq!(Tries::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Sign-in: to Upwork and back.
+//!
+//! A browser without a session gets a 303 to Upwork and the sign-in's cookie; a callback becomes a session. A code is never
+//! redeemed before its state was checked, and no failure begins an endless loop: failures in a row are counted inside the
+//! sealed state, and sign-ins that do not hold by the [`LoopCounter`].
+
+mod callback_dedup;
+mod cause;
+mod login_cookies;
+mod loops;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::config::PublicConfig;
+use super::fault::{ClientFault, Fault, OurFault};
+use super::limits::SignInLimit;
+use super::public_url::{PublicUrl, without_marker};
+use super::request::RequestInfo;
+use super::response;
+use super::sessions::{Context, Sessions};
+use crate::cookies::RequestCookies;
+use crate::oauth::callback::{Authorization, CallbackError, StateError};
+use crate::oauth::login::{Login, MAX_FAILURES, State};
+use crate::oauth::token::TokenGrant;
+use crate::oauth::upwork::{RevokeError, Upwork, UserInfo};
+use crate::oauth::{Grant, Unavailable};
+use crate::pages::Revocation;
+use crate::pages::texts::Loop;
+use crate::router::ReturnTo;
+use crate::seal::SharedKeyring;
+use crate::session::{self, Session, Tokens, User};
+use crate::store::StoredSession;
+use crate::telemetry::RequestId;
+use crate::telemetry::metrics::SignIn as Outcome;
+use callback_dedup::CallbackDedup;
+pub(super) use callback_dedup::Completed;
+use http::HeaderValue;
+use login_cookies::LoginCookies;
+pub(super) use loops::{ClientKey, Held, LoopCounter};
+
+/// A sign-out waits this long for Upwork's answer; the revocation itself goes on.
+const REVOKE_WAIT: Duration = Duration::from_secs(5);
+
+/// What a checked callback brought, good or bad.
+pub(super) type CallbackResult = Result<Authorization, CallbackError>;
+
+#[derive(Debug)]
+pub(crate) struct SignIn {
+    pub(super) upwork: Arc<Upwork>,
+    pub(super) cookies: LoginCookies,
+    pub(super) loops: LoopCounter,
+    callbacks: CallbackDedup,
+    limit: SignInLimit,
+    pub(super) public_url: PublicUrl,
+    pub(super) sessions: Arc<Sessions>,
+}
+
+impl SignIn {
+    pub(crate) fn new(
+        config: &PublicConfig,
+        session: &session::Config,
+        upwork: Arc<Upwork>,
+        ring: SharedKeyring,
+        sessions: Arc<Sessions>,
+    ) -> Arc<Self> {
+        let (name, secure) = (&session.cookie, session.secure);
+        Arc::new(Self {
+            upwork,
+            cookies: LoginCookies::new(name, secure, ring),
+            loops: LoopCounter::new(name, secure),
+            callbacks: CallbackDedup::new(),
+            limit: SignInLimit::new(config.sign_ins_per_address),
+            public_url: PublicUrl::new(&config.url),
+            sessions,
+        })
+    }
+
+    fn context(&self) -> &Context {
+        &self.sessions.context
+    }
+
+    /// Counts a sign-in's outcome.
+    pub(super) fn count(&self, outcome: Outcome) {
+        self.context().metrics.sign_in(outcome);
+    }
+
+    /// Whether a cookie of this name is one of the sign-in's.
+    pub(super) fn owns(&self, name: &str) -> bool {
+        self.cookies.owns(name) || self.loops.cookie().owns(name)
+    }
+
+    /// `Set-Cookie` values that clear every cookie of ours but the session's.
+    pub(super) fn clear_cookies(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
+        let mut lines = self.cookies.clear_shown(seen);
+        if self.loops.cookie().is_shown(seen) {
+            lines.extend(self.loops.cookie().clear(seen));
+        }
+        lines
+    }
+
+    /// Sends a navigation without a session to Upwork, unless the last three sign-ins did not hold. `refused`: its session,
+    /// where it has one that is over.
+    pub(super) fn require(
+        &self,
+        request: &RequestInfo,
+        prefix: &str,
+        refused: Option<&Session>,
+    ) -> Result<Answer, Fault> {
+        let now = self.context().now();
+        if let Some(tries) = self.loops.tries(&request.cookies, now).filter(|tries| tries.count >= MAX_FAILURES) {
+            self.count(Outcome::Looping);
+            let cause = self.wrong_place(request);
+            let measure = || match refused {
+                Some(session) => cause::refused(&self.sessions, session, now),
+                None => cause::lost(&self.sessions, &self.cookies.ring(), &request.cookies, tries.bytes, now),
+            };
+            return Err(ClientFault::Looped(cause.unwrap_or_else(measure)).into());
+        }
+        self.begin(request, &request.return_to(prefix).unwrap_or_else(ReturnTo::home), 0)
+    }
+
+    /// Sends the browser to Upwork, after `failures` sign-ins in a row that failed.
+    pub(super) fn begin(&self, request: &RequestInfo, place: &ReturnTo, failures: u8) -> Result<Answer, Fault> {
+        if let Some(answer) = self.to_public_host(request)? {
+            return Ok(answer);
+        }
+        // No one is sent to Upwork for a session that could not be stored.
+        self.sessions.store.may_sign_in()?;
+        let now = self.context().now();
+        if request.limited_address.is_some_and(|client| !self.limit.allow(client, now)) {
+            return Err(ClientFault::TooManySignIns.into());
+        }
+        let ring = self.cookies.ring();
+        let begun = Login::begin(self.upwork.config(), &ring, place, failures, now)?;
+        let cookies = self.cookies.set(&begun.cookie, &request.cookies, now)?;
+        self.count(Outcome::Started);
+        Ok(Answer::from(response::see_other(&begun.url)).cookies(cookies))
+    }
+
+    /// A navigation on another host than `public_url`'s is sent there before any cookie is set; a second one in a row gets
+    /// a page that names `trusted_proxies` (docs/reference.md "Host names").
+    fn to_public_host(&self, request: &RequestInfo) -> Result<Option<Answer>, Fault> {
+        let Some(asked) = request.origin.host.as_ref().and_then(|host| host.to_str().ok()) else { return Ok(None) };
+        if self.public_url.has_host(asked) {
+            return Ok(None);
+        }
+        let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+        if without_marker(target) != target {
+            self.count(Outcome::Looping);
+            let (asked, public_url) = (asked.to_owned(), self.public_url.text.clone());
+            return Err(OurFault::WrongHost { asked, public_url }.into());
+        }
+        Ok(Some(response::see_other(&self.public_url.marked(target)).into()))
+    }
+
+    /// The browser came by a host name or a scheme for which our cookies are not.
+    fn wrong_place(&self, request: &RequestInfo) -> Option<Loop> {
+        let origin = &request.origin;
+        if let Some(host) = origin.host.as_ref().and_then(|host| host.to_str().ok())
+            && !self.public_url.has_host(host)
+        {
+            return Some(Loop::WrongHost(host.to_owned()));
+        }
+        (self.public_url.is_https() && !origin.https && origin.trusted).then_some(Loop::PlainHttp)
+    }
+
+    /// After a callback that fits no sign-in of this browser: a fresh sign-in, or the third time a page with the cause.
+    pub(super) fn restart(
+        &self,
+        request: &RequestInfo,
+        prefix: &str,
+        state: &State,
+        fault: Option<StateError>,
+    ) -> Result<Answer, Fault> {
+        let failures = state.failures.saturating_add(1);
+        if failures < MAX_FAILURES {
+            return self.begin(request, &state.return_to(prefix).unwrap_or_else(ReturnTo::home), failures);
+        }
+        self.count(Outcome::Looping);
+        let measure = || cause::of_state(&self.cookies, &request.cookies, state, fault, self.context().now());
+        Err(ClientFault::Looped(self.wrong_place(request).unwrap_or_else(measure)).into())
+    }
+
+    /// After a callback whose state does not open here, of a browser with a sign-in under way that does not open either: the
+    /// key was changed meanwhile, or replicas have different ones. It begins again (docs/design.md "Keys"), counted by the
+    /// cookies that are given back. `None`: no one of us sealed the state, and nothing begins.
+    pub(super) fn restart_under_new_key(
+        &self,
+        request: &RequestInfo,
+    ) -> Option<(Result<Answer, Fault>, Vec<HeaderValue>)> {
+        if !self.cookies.has_has_unknown_key(&request.cookies) {
+            return None;
+        }
+        let now = self.context().now();
+        let count = self.loops.tries(&request.cookies, now).map_or(1, |tries| tries.count.saturating_add(1));
+        let cookies = self.loops.set(count, 0, &request.cookies, now);
+        let answer = if count < MAX_FAILURES {
+            self.begin(request, &ReturnTo::home(), 0)
+        } else {
+            self.count(Outcome::Looping);
+            Err(ClientFault::Looped(Loop::KeyChanged).into())
+        };
+        Some((answer, cookies))
+    }
+
+    /// The session of a callback whose state was checked: redeems, asks who it is, checks the access rules, stores. In a task
+    /// of its own, once for each sign-in.
+    pub(super) async fn complete(
+        self: &Arc<Self>,
+        request: &RequestInfo,
+        client: ClientKey,
+        login: &Login,
+        brought: CallbackResult,
+    ) -> Result<Completed, Fault> {
+        let (this, cookies, id) = (self.clone(), request.cookies.clone(), request.id);
+        let work = async move {
+            let session = this.redeem(brought).await.inspect_err(|fault| this.count_failed(fault))?;
+            this.store(session, &cookies, client, id).await
+        };
+        self.callbacks.once(login.id(), self.context().now(), work).await
+    }
+
+    async fn redeem(&self, brought: CallbackResult) -> Result<Session, Fault> {
+        let implicit = self.upwork.config().grant == Grant::Implicit;
+        let now = self.context().now();
+        let (tokens, grant) = match brought? {
+            Authorization::Code(code) if !implicit => (self.upwork.tokens(TokenGrant::Code(&code)).await?, Grant::Code),
+            Authorization::Token(token) if implicit => {
+                let expires_at = now.plus(token.lifetime);
+                (Tokens { access: token.token, refresh: None, issued_at: now, expires_at }, Grant::Implicit)
+            }
+            Authorization::Code(_) | Authorization::Token(_) => return Err(ClientFault::BadState.into()),
+        };
+        // Such a session would be over as it begins, and the next request would begin a sign-in.
+        if tokens.refresh.is_none() && tokens.expires_at <= now {
+            let why = "a token that had expired when it came, and none to refresh it with".to_owned();
+            return Err(Unavailable::invalid(why).into());
+        }
+        let UserInfo { user, organization } = self.upwork.user_info(&tokens.access).await?;
+        let organization_id = organization.as_ref().map(|organization| organization.id.as_str());
+        if !self.sessions.rules.load().admits(&user.id, organization_id) {
+            // No one will use this grant. That it could not be revoked is no reason to tell the user anything else.
+            if let Err(error) = self.upwork.revoke(&tokens).await {
+                tracing::warn!(%error, "Upwork did not revoke the grant of a user who is not admitted");
+            }
+            return Err(not_admitted(&user));
+        }
+        let id = crate::seal::random_id()?;
+        let began_at = self.context().now();
+        Ok(Session { id, user, organization, grant, tokens, began_at, refreshed: None })
+    }
+
+    /// A good state always makes a new session; the one before is forgotten.
+    async fn store(
+        &self,
+        session: Session,
+        seen: &RequestCookies,
+        client: ClientKey,
+        id: RequestId,
+    ) -> Result<Completed, Fault> {
+        let before = self.sessions.open(seen).await;
+        let counts = !matches!(&before, Ok(Some(before)) if self.sessions.is_admitted(&before.session));
+        if let Ok(Some(before)) = before {
+            self.sessions.close(&before.session);
+            // A store that is down now shows itself at the next line that needs it.
+            let _ = self.sessions.store.end(&before).await;
+        }
+        let tokens = session.tokens.clone();
+        let stored = self.share_grant(StoredSession::new(session)).await?;
+        // Reported now rather than lost later: a session that fits no cookie would loop for ever.
+        let session_cookies = match self.sessions.begin(&stored, seen).await {
+            Ok(lines) => lines,
+            Err(fault) => {
+                // A grant that personal access tokens use is theirs; any other would be no one's.
+                if !stored.is_shared() {
+                    self.revoke(&tokens).await;
+                }
+                return Err(fault);
+            }
+        };
+        let mut loop_cookies = Vec::new();
+        if counts {
+            let now = self.context().now();
+            let tries = self.loops.tries(seen, now);
+            if let Some(count) = self.loops.completed(client, &stored.session, tries, now) {
+                let bytes = session_cookies.iter().map(HeaderValue::len).sum();
+                loop_cookies = self.loops.set(count, bytes, seen, now);
+            }
+        }
+        self.count(Outcome::Completed);
+        tracing::info!(request_id = %id, user = stored.session.user.id, "signed in");
+        Ok(Completed { stored, session_cookies, loop_cookies })
+    }
+
+    /// A user who has personal access tokens signed in: they use the new grant from now on.
+    async fn share_grant(&self, stored: StoredSession) -> Result<StoredSession, Fault> {
+        let tokens = stored.session.tokens.clone();
+        match self.sessions.store_for_tokens(stored).await {
+            // From here on the grant may be the tokens', and nothing that fails takes it from them.
+            Ok((stored, true)) => {
+                let ends_at = self.sessions.expires_at(&stored.session);
+                Ok(self.sessions.store.share(&stored, ends_at).await?)
+            }
+            Ok((stored, false)) => Ok(stored),
+            Err(error) => {
+                self.revoke(&tokens).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(super) fn count_failed(&self, fault: &Fault) {
+        self.count(match fault {
+            Fault::Client(ClientFault::Declined(_)) => Outcome::Declined,
+            Fault::Client(ClientFault::NotAdmitted { .. }) => Outcome::Refused,
+            Fault::Client(ClientFault::BadState) => Outcome::BadState,
+            Fault::Client(_) | Fault::App(_) | Fault::Upwork(_) | Fault::Ours(_) => Outcome::Failed,
+        });
+    }
+
+    /// Revokes a grant, and waits for Upwork's answer for a while.
+    pub(super) async fn revoke(&self, tokens: &Tokens) -> Revocation {
+        let Ok(outcome) = tokio::time::timeout(REVOKE_WAIT, self.upwork.revoke(tokens)).await else {
+            return Revocation::Failed;
+        };
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "Upwork did not revoke a grant");
+        }
+        match outcome {
+            Ok(()) => Revocation::Revoked,
+            Err(RevokeError::Refused(_)) => Revocation::Refused,
+            Err(RevokeError::Unavailable(_)) => Revocation::Failed,
+        }
+    }
+}
+
+/// The fault of a user whom the access rules do not admit.
+pub(super) fn not_admitted(user: &User) -> Fault {
+    let shown = user.name.clone().unwrap_or_else(|| user.nid.clone());
+    ClientFault::NotAdmitted { shown, id: user.id.clone() }.into()
+}

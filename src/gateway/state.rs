@@ -1,0 +1,144 @@
+//! The gateway of one worker: its owners, and what more than one deed needs of them together.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::answer::Answer;
+use super::callers::Callers;
+use super::config::PublicConfig;
+use super::fault::{ClientFault, Fault, FaultView, render};
+use super::limits::{InFlightLimit, Slot};
+use super::request::RequestInfo;
+use super::sessions::{Context, SessionChange, Sessions};
+use super::sign_in::{Held, SignIn, not_admitted};
+use super::upstreams::Upstreams;
+use crate::policy::Decision;
+use crate::router;
+use crate::session::Session;
+use crate::telemetry::metrics::Refusal;
+use crate::telemetry::{Door, Side};
+
+/// Cheap to clone for another worker: what is shared is behind an `Arc`.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    pub(super) config: Arc<PublicConfig>,
+    pub(super) router: Arc<router::Config>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) sign_in: Arc<SignIn>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) upstreams: Upstreams,
+    in_flight: Option<Arc<InFlightLimit>>,
+}
+
+impl Gateway {
+    pub(crate) fn new(
+        config: PublicConfig,
+        router: router::Config,
+        sign_in: Arc<SignIn>,
+        callers: Arc<Callers>,
+        upstreams: Upstreams,
+    ) -> Self {
+        let in_flight = config.requests_per_address.map(InFlightLimit::new);
+        let (config, router, sessions) = (Arc::new(config), Arc::new(router), sign_in.sessions.clone());
+        Self { config, router, sessions, sign_in, callers, upstreams, in_flight }
+    }
+
+    /// The same gateway with upstream connections of its own.
+    #[must_use]
+    pub(crate) fn for_worker(&self) -> Self {
+        Self { upstreams: self.upstreams.sibling(), ..self.clone() }
+    }
+
+    /// Closes upstream connections that were idle for too long.
+    pub(crate) fn sweep(&self) {
+        self.upstreams.sweep();
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.sessions.context
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.router.prefix
+    }
+
+    /// Whether a cookie of this name is ours, and so no one else's business.
+    pub(super) fn owns_cookie(&self, name: &str) -> bool {
+        self.sessions.cookie.owns(name) || self.sign_in.owns(name)
+    }
+
+    /// The slot of a request whose client a trusted proxy names. The proxies' own requests need none.
+    pub(super) fn slot(&self, request: &RequestInfo) -> Result<Option<Slot>, Fault> {
+        let client = request.limited_address.filter(|_| request.origin.trusted);
+        let (Some(limit), Some(client)) = (&self.in_flight, client) else { return Ok(None) };
+        let slot = limit.take(client).ok_or(ClientFault::TooManyAtOnce);
+        if slot.is_err() {
+            self.context().metrics.refused(Door::Public, Refusal::ConnectionsPerAddress);
+        }
+        Ok(Some(slot?))
+    }
+
+    /// The answer where the policy did not allow the request.
+    pub(super) fn refuse(
+        &self,
+        request: &RequestInfo,
+        decision: Decision,
+        session: Option<&Session>,
+    ) -> Result<Answer, Fault> {
+        match decision {
+            Decision::SignIn => self.sign_in.require(request, self.prefix(), session),
+            Decision::CrossSite
+            | Decision::NotAdmitted
+            | Decision::NeedsSession
+            | Decision::Allow
+            | Decision::AllowAnonymous => Err(refusal(request, decision, session)),
+        }
+    }
+
+    /// The answer to a fault.
+    pub(super) fn fault(&self, request: &RequestInfo, fault: &Fault) -> Answer {
+        self.fault_shown(fault, &FaultView::of(request, self.prefix()))
+    }
+
+    pub(super) fn fault_shown(&self, fault: &Fault, view: &FaultView<'_>) -> Answer {
+        let row = fault.row();
+        if matches!(row.side, Side::App | Side::Upwork) {
+            self.context().metrics.upstream_error(row.side);
+        }
+        let user = fault.user().map(str::to_owned);
+        let refused = if let Fault::Client(ClientFault::Refused(refused)) = fault { Some(*refused) } else { None };
+        Answer { fault: Some(row.name), user, refused, ..render(fault, &row, view).into() }
+    }
+
+    /// Before the request goes on: whether it shows that the last sign-in held. See [`LoopCounter::navigation`].
+    pub(super) fn shows_sign_in(&self, request: &RequestInfo, headers: &HeaderMap, session: Option<&Session>) -> Held {
+        let session = session.filter(|_| request.fetch.navigation);
+        let navigation = |session| self.sign_in.loops.navigation(request, headers, session, self.context().now());
+        session.map(navigation).unwrap_or_default()
+    }
+
+    /// The sign-in held, unless Upwork ended the session just now: nothing before it counts any more.
+    pub(super) fn confirm(&self, held: Held, answer: Answer) -> Answer {
+        if matches!(answer.change, SessionChange::End(_)) {
+            return answer;
+        }
+        answer.cookies(self.sign_in.loops.confirm(held))
+    }
+}
+
+/// The fault where the policy did not allow a request, and no sign-in begins.
+pub(super) fn refusal(request: &RequestInfo, decision: Decision, session: Option<&Session>) -> Fault {
+    match (decision, session) {
+        (Decision::CrossSite, _) => ClientFault::CrossSite.into(),
+        (Decision::NotAdmitted, Some(session)) => not_admitted(&session.user),
+        (
+            Decision::NotAdmitted
+            | Decision::SignIn
+            | Decision::NeedsSession
+            | Decision::Allow
+            | Decision::AllowAnonymous,
+            _,
+        ) => ClientFault::SignInRequired { sent: request.sends() }.into(),
+    }
+}

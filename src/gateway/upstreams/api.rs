@@ -1,0 +1,98 @@
+//! On to Upwork's API, as whoever calls.
+
+use http::Response;
+use http::header::CONTENT_TYPE;
+
+use super::app::body_fault;
+use super::read_only;
+use crate::body::Body;
+use crate::broker::pacing::Quota;
+use crate::broker::{ApiRequest, Broker, CallError, TokenSource, TokenUpdate};
+use crate::gateway::fault::Fault;
+use crate::gateway::request::{Message, RequestInfo};
+use crate::listener::BodyWatch;
+use crate::oauth::refresh::RefreshError;
+use crate::router::Route;
+
+#[derive(Clone, Debug)]
+pub(in crate::gateway) struct ApiUpstream {
+    broker: Broker,
+}
+
+/// A call: where, with whose token, and whether it may only read.
+#[derive(Debug)]
+pub(in crate::gateway) struct ApiCall {
+    pub(in crate::gateway) route: Route,
+    pub(in crate::gateway) source: TokenSource,
+    pub(in crate::gateway) read_only: bool,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub(in crate::gateway) struct CallOutcome {
+    pub(in crate::gateway) result: Result<Response<Body>, CallFailure>,
+    pub(in crate::gateway) update: Option<TokenUpdate>,
+}
+
+#[derive(Debug)]
+pub(in crate::gateway) enum CallFailure {
+    /// Upwork has ended the grant behind the caller's token.
+    Revoked,
+    Fault(Fault),
+}
+
+impl ApiUpstream {
+    pub(super) fn new(broker: Broker) -> Self {
+        Self { broker }
+    }
+
+    pub(super) fn sibling(&self) -> Self {
+        Self { broker: self.broker.sibling() }
+    }
+
+    pub(super) fn sweep(&self) {
+        self.broker.sweep();
+    }
+
+    /// What is left of the day's calls.
+    pub(in crate::gateway) fn quota(&self) -> Quota {
+        self.broker.quota()
+    }
+
+    /// `path` is what follows our prefix.
+    pub(in crate::gateway) async fn call(
+        &self,
+        request: &RequestInfo,
+        path: &str,
+        mut message: Message,
+        call: ApiCall,
+    ) -> Result<CallOutcome, Fault> {
+        let target = self.broker.target(call.route, path, request.uri.query())?;
+        if call.read_only {
+            message.body = read_only::check(request, &mut message.headers, message.body, call.route).await?;
+        }
+        let service = matches!(call.source, TokenSource::Service(_));
+        let body_watch = message.extensions.get::<BodyWatch>().cloned();
+        let api_request =
+            ApiRequest { method: request.method.clone(), headers: message.headers, body: message.body, target };
+        let outcome = self.broker.call(api_request, call.source).await;
+        let result = match outcome.response {
+            Ok(mut response) => {
+                response.headers_mut().extend(self.quota().headers());
+                Ok(response)
+            }
+            Err(CallError::Token(RefreshError::Revoked)) if !service => Err(CallFailure::Revoked),
+            Err(error) => {
+                let fault = body_fault(body_watch.as_ref()).unwrap_or_else(|| Fault::of_call(error, service));
+                Err(CallFailure::Fault(fault))
+            }
+        };
+        Ok(CallOutcome { result, update: outcome.update })
+    }
+}
+
+/// HTML where the API speaks JSON: the bot wall of Upwork's CDN. It passes as it came, and says nothing about the session.
+pub(in crate::gateway) fn is_cdn_wall(response: &Response<Body>) -> bool {
+    let html = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    html && !response.status().is_success() && !response.status().is_redirection()
+}

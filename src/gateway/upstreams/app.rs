@@ -1,0 +1,173 @@
+//! On to the app. Identity is told in fields that no client can set; the app never sees a token of Upwork's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, TRAILER, VIA};
+use http::{Method, Response, Version};
+use tokio_util::sync::CancellationToken;
+
+use crate::body::Body;
+use crate::gateway::callers::is_our_token;
+use crate::gateway::fault::{ClientFault, Fault};
+use crate::gateway::request::{Message, RequestInfo};
+use crate::listener::BodyWatch;
+use crate::oauth::Grant;
+use crate::proxy::forwarded::Claims;
+use crate::proxy::headers::{
+    FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, TICKET, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
+    strip,
+};
+use crate::proxy::upgrade::Upgrades;
+use crate::proxy::via::Via;
+use crate::proxy::{self, AppConfig, AppHeaders, AppRequest, Client, HostPolicy};
+use crate::session::Session;
+use crate::telemetry::metrics::Metrics;
+
+/// How the app is spoken to, for all workers.
+#[derive(Debug)]
+pub(crate) struct AppSettings {
+    pub(crate) config: AppConfig,
+    /// Identity may rest on a token of the implicit grant, which may have been issued to another application (token
+    /// substitution): `upwork.implicit_identity`.
+    pub(crate) implicit_identity: bool,
+    /// Until an upgraded connection on which nothing moves is closed.
+    pub(crate) upgrade_idle: Duration,
+    pub(crate) via: Via,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::gateway) struct AppUpstream {
+    client: Client,
+    settings: Arc<AppSettings>,
+}
+
+/// What the app is told of the session, besides the client's own fields.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct Told<'a> {
+    pub(in crate::gateway) session: Option<&'a Session>,
+    pub(in crate::gateway) ticket: Option<HeaderValue>,
+    /// Ends an upgraded connection with the session.
+    pub(in crate::gateway) session_end: Option<Arc<CancellationToken>>,
+}
+
+impl AppUpstream {
+    pub(super) fn new(client: Client, settings: Arc<AppSettings>) -> Self {
+        Self { client, settings }
+    }
+
+    pub(super) fn sibling(&self) -> Self {
+        Self { client: self.client.sibling(), settings: self.settings.clone() }
+    }
+
+    pub(super) fn sweep(&self) {
+        self.client.sweep();
+    }
+
+    /// Whether the request went to the app from here before: `app.url` leads back to us. (The app may well call the API
+    /// with the fields it was sent, so only requests to the app are checked.)
+    pub(in crate::gateway) fn has_passed(&self, headers: &HeaderMap) -> bool {
+        self.settings.via.passed(headers)
+    }
+
+    /// Sends a request on. `owns` tells our cookies from the app's.
+    pub(in crate::gateway) async fn forward(
+        &self,
+        request: &RequestInfo,
+        message: Message,
+        told: Told<'_>,
+        owns: impl Fn(&str) -> bool,
+    ) -> Result<Response<Body>, Fault> {
+        let settings = &self.settings;
+        let body_watch = message.extensions.get::<BodyWatch>().cloned();
+        let claims = Claims::read(&message.headers);
+        let via = settings.via.field(&message.headers, message.version);
+        let drops_authorization = settings.config.drop_authorization || is_our_token(&message.headers);
+        let mut headers = AppHeaders::from_client(message.headers, &request.cookies);
+        if drops_authorization {
+            headers.drop_authorization();
+        }
+        request.origin.write_to(&mut headers, &claims);
+        headers.set(VIA, via);
+        headers.set(REQUEST_ID, request.id.into());
+        self.set_host(&mut headers);
+        for (name, value) in told.session.map(|session| self.identity(session)).into_iter().flatten() {
+            headers.set(name, value);
+        }
+        if let Some(ticket) = told.ticket {
+            headers.set(TICKET, ticket);
+        }
+        // HTTP/1 sends no trailers to a client that does not ask for them (RFC 9110 section 6.5.1); then none are announced.
+        let trailers = message.version > Version::HTTP_11 || headers.as_map().contains_key(TE);
+        let upgrades = Upgrades {
+            tracker: message.peer.tracker.clone(),
+            drain: message.peer.drain.clone(),
+            session_end: told.session_end,
+            idle: settings.upgrade_idle,
+            metrics: settings.metrics.clone(),
+        };
+        let onward = AppRequest {
+            method: request.method.clone(),
+            target: request.uri.path_and_query().cloned(),
+            headers,
+            extensions: message.extensions,
+            upgrades,
+        };
+        let mut response = proxy::to_app(&self.client, onward, message.body, &owns)
+            .await
+            .map_err(|error| body_fault(body_watch.as_ref()).unwrap_or_else(|| Fault::of_app(&error)))?;
+        if !trailers {
+            strip(response.headers_mut(), &TRAILER);
+        }
+        Ok(response)
+    }
+
+    fn set_host(&self, headers: &mut AppHeaders) {
+        let config = &self.settings.config;
+        match &config.host {
+            // HTTP/1.0 has no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
+            HostPolicy::Keep => headers.set_where_missing(HOST, || ascii_value(&config.upstream.authority())),
+            HostPolicy::App => headers.set(HOST, ascii_value(&config.upstream.authority())),
+            HostPolicy::Fixed(host) => headers.set(HOST, ascii_value(host)),
+        }
+    }
+
+    /// The identity headers (docs/reference.md "Headers to the app"): none for a session whose identity is not proved.
+    pub(in crate::gateway) fn identity(&self, session: &Session) -> Vec<(HeaderName, HeaderValue)> {
+        if session.grant == Grant::Implicit && !self.settings.implicit_identity {
+            return Vec::new();
+        }
+        let user = &session.user;
+        let nid = ascii_value(&user.nid);
+        let mut fields = vec![(USER_ID, ascii_value(&user.id)), (USER, nid.clone()), (FORWARDED_USER, nid)];
+        if let Some(name) = &user.name {
+            fields.push((USER_NAME, ascii_value(name)));
+        }
+        if let Some(organization) = &session.organization {
+            fields.push((ORGANIZATION_ID, ascii_value(&organization.id)));
+        }
+        fields
+    }
+}
+
+/// Whether the request asks for a protocol that could be switched to.
+pub(in crate::gateway) fn asks_upgrade(headers: &HeaderMap) -> bool {
+    requested_upgrade(headers).is_some()
+}
+
+/// A body that the listener refused in the middle is what went wrong, whatever the upstream made of its end.
+pub(super) fn body_fault(watch: Option<&BodyWatch>) -> Option<Fault> {
+    watch.and_then(BodyWatch::refused).map(|refused| ClientFault::Refused(refused).into())
+}
+
+/// An OPTIONS that may go no further (RFC 9110 section 7.6.2); one that may has a step less from here on.
+pub(in crate::gateway) fn ends_here(method: &Method, headers: &mut HeaderMap) -> bool {
+    let steps = headers.get(MAX_FORWARDS).filter(|_| method == Method::OPTIONS);
+    let Some(steps) = steps.and_then(|steps| steps.to_str().ok()?.parse::<u64>().ok()) else { return false };
+    let left = steps.checked_sub(1);
+    if let Some(left) = left {
+        headers.insert(MAX_FORWARDS, left.into());
+    }
+    left.is_none()
+}

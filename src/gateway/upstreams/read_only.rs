@@ -1,0 +1,33 @@
+//! Calls that may only read are looked through before they go on. What is looked at is what is sent, byte for byte.
+
+use http::HeaderMap;
+use http::header::EXPECT;
+
+use crate::body::Body;
+use crate::broker::read_only::{LONGEST_BODY, Refusal, check_graphql, check_rest};
+use crate::gateway::fault::Fault;
+use crate::gateway::request::RequestInfo;
+use crate::proxy::headers::strip;
+use crate::router::Route;
+
+/// The body to send on, where the call only reads.
+pub(super) async fn check(
+    request: &RequestInfo,
+    headers: &mut HeaderMap,
+    body: Body,
+    route: Route,
+) -> Result<Body, Fault> {
+    let query = request.uri.query();
+    if route != Route::Graphql {
+        check_rest(&request.method, query)?;
+        if !http_body::Body::is_end_stream(&body) {
+            return Err(Refusal::Unclear("a GET has a body").into());
+        }
+        return Ok(body);
+    }
+    let bytes = body.collect(LONGEST_BODY).await?;
+    check_graphql(&request.method, headers, query, &bytes)?;
+    // All of it is here, so the client need not be asked to go on.
+    strip(headers, &EXPECT);
+    Ok(Body::full(bytes))
+}

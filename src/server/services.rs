@@ -1,0 +1,92 @@
+//! Puts the parts of one process together.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use super::Error;
+use crate::broker::Broker;
+use crate::broker::pacing::Pacer;
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::descriptors::Descriptors;
+use crate::gateway::{AppSettings, Callers, Context, Gateway, Sessions, SignIn, Upstreams};
+use crate::oauth::Dependencies;
+use crate::oauth::refresh::Refresher;
+use crate::oauth::service::ServiceIdentity;
+use crate::oauth::upwork::Upwork;
+use crate::policy::Access;
+use crate::proxy::Client;
+use crate::proxy::client::Timeouts;
+use crate::proxy::connect::Connector;
+use crate::proxy::via::Via;
+use crate::seal::{self, SharedKeyring};
+use crate::store::{self, Store};
+use crate::telemetry::metrics::Metrics;
+use crate::tls;
+
+/// What the workers share, and what the tasks in the background look after.
+pub(super) struct Services {
+    /// Without connections: each worker has its own copy.
+    pub(super) gateway: Gateway,
+    pub(super) ring: SharedKeyring,
+    pub(super) access: Arc<ArcSwap<Access>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) store: Store,
+    pub(super) pacer: Arc<Pacer>,
+    pub(super) service: Option<Arc<ServiceIdentity>>,
+    pub(super) refresher: Arc<Refresher>,
+    pub(super) clock: SharedClock,
+}
+
+impl Services {
+    /// Connects to nothing yet. The runtime that this runs on is the control runtime.
+    pub(super) fn build(config: &Config, clock: SharedClock, descriptors: &Arc<Descriptors>) -> Result<Self, Error> {
+        let control = Handle::current();
+        let metrics = Arc::new(Metrics::new());
+        let ring = SharedKeyring::new(config.keys.read()?);
+        let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?;
+        let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone());
+        let deps = Dependencies {
+            upwork: upwork.clone(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            control: control.clone(),
+        };
+        let refresher = Refresher::new(deps.clone(), config.session.lifetime);
+        let service = config.service.clone().map(|service| ServiceIdentity::new(service, deps));
+        let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
+        let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control);
+        let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone(), descriptors)?;
+
+        let context = Context { clock: clock.clone(), metrics: metrics.clone() };
+        let sessions = Sessions::new(&config.session, store.clone(), access.clone(), refresher.clone(), context);
+        let public = &config.gateway.public;
+        let sign_in = SignIn::new(public, &config.session, upwork, ring.clone(), sessions.clone());
+        let callers = Callers::new(&config.gateway, sessions, service.clone());
+        let upstreams = Upstreams::new(app_client(config, descriptors)?, app_settings(config, &metrics), broker);
+        let gateway = Gateway::new(public.clone(), config.router.clone(), sign_in, callers, upstreams);
+        Ok(Self { gateway, ring, access, metrics, store, pacer, service, refresher, clock })
+    }
+}
+
+fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> Arc<AppSettings> {
+    Arc::new(AppSettings {
+        config: config.app.clone(),
+        implicit_identity: config.oauth.implicit_identity,
+        upgrade_idle: config.server.limits.upgrade_idle_timeout,
+        // Without randomness a loop through another upwarden may be seen too early; nothing else rests on it.
+        via: Via::new(seal::random().map_or(0, u64::from_ne_bytes)),
+        metrics: metrics.clone(),
+    })
+}
+
+fn app_client(config: &Config, descriptors: &Arc<Descriptors>) -> Result<Client, Error> {
+    let app = &config.app;
+    let roots = Arc::new(tls::client(app.ca_file.as_deref())?);
+    let timeouts =
+        Timeouts { connect: app.connect_timeout, first_byte: app.first_byte_timeout, idle: app.idle_timeout };
+    Ok(Client::new(Connector::new(&app.upstream, &roots, None), timeouts, descriptors.clone()))
+}
