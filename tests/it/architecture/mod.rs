@@ -29,8 +29,8 @@ const ABOVE_CONFIG: [&str; 2] = ["server", "cli"];
 
 /// Modules whose files still form circles. A module leaves the list with its last circle, and none may be added.
 /// Take one off to see its circles.
-const WITH_CIRCLES: [&str; 11] =
-    ["broker", "cli", "config", "framing", "gateway", "listener", "proxy", "sample_app", "sandbox", "server", "store"];
+const WITH_CIRCLES: &[&str] =
+    &["broker", "cli", "framing", "gateway", "listener", "sample_app", "sandbox", "server", "store"];
 
 #[test]
 fn every_module_is_on_one_layer() {
@@ -83,7 +83,11 @@ fn no_files_of_a_module_use_each_other_in_a_circle() {
     let new = found.iter().filter(|circle| circle.iter().any(|file| !WITH_CIRCLES.contains(&circles::top(file))));
     let new: Vec<_> = new.map(|circle| circles::explain(&graph, circle)).collect();
     assert!(new.is_empty(), "files that use each other in a circle:\n\n{}\n", new.join("\n\n"));
-    assert_eq!(modules, BTreeSet::from(WITH_CIRCLES), "left: the modules with circles, right: the list of them");
+    assert_eq!(
+        modules,
+        WITH_CIRCLES.iter().copied().collect(),
+        "left: the modules with circles, right: the list of them"
+    );
 }
 
 #[test]
