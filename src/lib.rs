@@ -19,12 +19,16 @@
 //!
 //! # The life of a request
 //! ```text
-//! socket → listener (framing guard, limits) → gateway: router → facts → identify → policy::decide → deed
-//!    deed = Forward (proxy → app) | Broker (broker → proxy → Upwork) | SignIn (oauth) | our own page or problem
+//! socket → listener (strict framing, limits) → gateway: router → facts → caller → policy::decide → one deed
+//!    deed = the app (proxy) | the API (broker → proxy → Upwork) | a sign-in (oauth) | an endpoint | a fault
 //! ```
 //! The listener lets through only messages that have one reading. The router says whose path it is, on the same bytes
-//! that are forwarded. The gateway opens the session, asks the policy, does what it decided, and is the only one to
-//! write `Set-Cookie`.
+//! that are forwarded. The gateway finds out who calls, asks the policy, does what it decided, and is the only module that
+//! writes `Set-Cookie`. `docs/design.md` has the walk function by function.
+//!
+//! # Embedding
+//! [`server::run`] takes bound listeners, a clock and a shutdown future, so that upwarden also runs inside another program;
+//! `examples/embed.rs` does so.
 //!
 //! # Glossary
 //! - **Door**: one listening address and what may be asked there (public, neighbour, admin).

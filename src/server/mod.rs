@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, Life, Phase};
 use crate::broker;
 use crate::clock::SharedClock;
+pub use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Sources};
 use crate::descriptors::Descriptors;
 use crate::gateway::Gateway;
