@@ -81,7 +81,7 @@ pub mod testing {
     pub mod broker {
         pub use crate::broker::{ApiTarget, Pace};
         pub mod pacing {
-            pub use crate::broker::pacing::{CallerId, Pacer};
+            pub use crate::broker::pacing::{CallerId, Pacer, RateLimited, Reason};
         }
     }
     pub mod clock {
@@ -176,8 +176,8 @@ pub mod testing {
     }
     pub mod store {
         pub use crate::store::{
-            Config, Expect, NewRecord, NewTokenRecord, Store, StoreError, StoredSession, TokenRecord, check_url,
-            open_store,
+            Config, Expect, NewRecord, NewTokenRecord, RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest,
+            Store, StoreError, StoredSession, TokenRecord, check_url, open_store,
         };
         pub mod cookie {
             pub use crate::store::cookie::CookieStore;

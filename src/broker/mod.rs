@@ -27,7 +27,7 @@ use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
 use crate::tls;
-use pacing::{CallerId, Late, Pacer, Quota};
+use pacing::{CallerId, Pacer, Quota, RateLimited};
 pub use target::ApiTarget;
 pub(crate) use target::TargetError;
 
@@ -131,9 +131,9 @@ pub(crate) enum CallError {
     /// The API could not be reached, or broke off.
     #[error(transparent)]
     Upstream(#[from] proxy::Error),
-    /// Its turn under Upwork's limits would come too late.
+    /// It would have to wait too long under Upwork's limits.
     #[error(transparent)]
-    Late(#[from] Late),
+    RateLimited(#[from] RateLimited),
     /// The API refused the token; it is fresh now, but the body of this call is gone.
     #[error("the token was refreshed, and the call has to be sent again")]
     SendAgain,
@@ -308,7 +308,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// One call, in its turn under Upwork's limits.
+    /// One call, when it may go under Upwork's limits.
     async fn send(&self, token: &AccessToken, body: Body) -> Result<Response<Body>, CallError> {
         let host = if self.target.graphql { &self.broker.graphql } else { &self.broker.api };
         let mut headers = self.headers.clone();
@@ -316,14 +316,14 @@ impl Call<'_> {
         if let Ok(value) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
             headers.authorize(value);
         }
-        let turn = self.broker.pacer.turn(self.caller.clone()).await?;
+        let permit = self.broker.pacer.acquire(self.caller.clone()).await?;
         let sent = proxy::to_api(&host.client, self.method.clone(), self.target.path.clone(), headers, body).await;
         match &sent {
-            Ok(response) => turn.answered(response.status(), response.headers()),
+            Ok(response) => permit.answered(response.status(), response.headers()),
             Err(proxy::Error::NoDescriptor | proxy::Error::Connect(_) | proxy::Error::ConnectTimeout) => {
-                turn.give_back();
+                permit.cancel();
             }
-            Err(_) => drop(turn),
+            Err(_) => drop(permit),
         }
         Ok(sent?)
     }

@@ -1,7 +1,7 @@
-//! What is shared through the store: whether it answers, the day's calls to Upwork, and with replicas its second and minute.
+//! Keeps what depends on the store in step with it: readiness, and the count of calls to Upwork.
 //!
-//! In: the store's health, the pacer's unreported calls. Out: readiness, and the sum over all replicas. A store that is down
-//! loses no call of the count: it is told later.
+//! Takes the store's health and the pacer's calls. With an embedded file the day's count outlives a restart; with a server
+//! all replicas share Upwork's limits. A store that is down loses no call of the count: it is reported later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,32 +16,43 @@ use crate::store::Store;
 const EACH: Duration = Duration::from_secs(1);
 const DAY: i64 = 86_400;
 
-/// Until `ended`.
+/// Runs until `ended`.
 pub(super) async fn watch(store: Store, pacer: Arc<Pacer>, life: Life, ended: CancellationToken) {
-    // One process has its file for itself: only a server is other replicas' too.
-    if matches!(store, Store::Valkey(_)) {
-        let (store, pacer, ended) = (store.clone(), pacer.clone(), ended.clone());
-        tokio::spawn(async move { ended.run_until_cancelled(pacer.share(store)).await });
+    if let Store::Valkey(server) = &store {
+        let (server, pacer) = (server.clone(), pacer.clone());
+        let sharing = async move {
+            let ask = |request| {
+                let server = server.clone();
+                async move { server.limit_rate(&request).await }
+            };
+            pacer.share(ask).await;
+        };
+        tokio::spawn(ended.clone().run_until_cancelled_owned(sharing));
     }
     loop {
         let down = (!store.healthy()).then(|| "the session store cannot be reached".to_owned());
         life.store(down);
-        settle(&store, &pacer).await;
+        let alone = matches!(store, Store::Embedded(_));
+        if alone {
+            save_count(&store, &pacer).await;
+        }
         if tokio::time::timeout(EACH, ended.cancelled()).await.is_ok() {
-            // The last calls are told too, if the store listens.
-            settle(&store, &pacer).await;
+            if alone {
+                // The last calls, too.
+                save_count(&store, &pacer).await;
+            }
             return;
         }
     }
 }
 
-async fn settle(store: &Store, pacer: &Pacer) {
+async fn save_count(store: &Store, pacer: &Pacer) {
     let (day, calls) = pacer.take_unreported().unwrap_or_else(|| (pacer.today(), 0));
     let ends = Timestamp::from_seconds((day + 2) * DAY);
     match store.add_to_counter(&format!("calls-{day}"), calls, ends).await {
         Ok(total) => pacer.set_total(day, total),
         Err(error) => {
-            tracing::debug!(%error, "the day's count could not be told to the store");
+            tracing::debug!(%error, "the day's count could not be saved");
             pacer.put_back(day, calls);
         }
     }

@@ -36,7 +36,8 @@ pub use personal::{NewTokenRecord, TokenRecord};
 pub(crate) use records::Version;
 pub use records::{Expect, NewRecord};
 pub(crate) use ticket::OpenedTicket;
-pub use valkey::check_url;
+pub(crate) use valkey::RateLimits;
+pub use valkey::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest, check_url};
 
 /// Which store, and where: docs/configuration.md "store".
 #[derive(Clone, Debug, Default)]
@@ -142,6 +143,13 @@ pub struct Embedded(kept::Kept<embedded::File>);
 /// Sessions and records in Valkey or Redis. Made by [`open_store`].
 #[derive(Clone, Debug)]
 pub struct Valkey(kept::Kept<valkey::Server>);
+
+impl Valkey {
+    /// Asks for a call under limits that all replicas share.
+    pub async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
+        self.0.store.limit_rate(request).await
+    }
+}
 
 /// Opens the store. The file is opened and repaired here, and a fault of the setting is told; whether a server answers is
 /// seen later, by [`Store::healthy`], so that upwarden may start before it.

@@ -182,18 +182,18 @@ pub enum PaceRefusal {
     /// Its turn would have come too late.
     Busy,
     /// Upwork wants a pause.
-    StoredSession,
+    Paused,
     /// The day's budget is used up.
     Day,
 }
 
 impl Label for PaceRefusal {
-    const ALL: &[Self] = &[Self::Busy, Self::StoredSession, Self::Day];
+    const ALL: &[Self] = &[Self::Busy, Self::Paused, Self::Day];
 
     fn text(self) -> &'static str {
         match self {
             Self::Busy => "busy",
-            Self::StoredSession => "held",
+            Self::Paused => "held",
             Self::Day => "day",
         }
     }

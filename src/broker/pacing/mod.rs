@@ -1,29 +1,27 @@
-//! Upwork's limits per address, kept by waiting for one's turn.
+//! Upwork's limits per address, kept by letting calls wait for their turn.
 //!
-//! In: callers. Out: a [`Turn`] each, fair between them and within the limits; or [`Late`], with the time after which
-//! another try will do. It never lets a call wait longer than `pace.wait`, and never lets one go while Upwork wants a pause.
+//! Takes callers; returns a [`Permit`] for each call, fair between callers and within the limits, or [`RateLimited`] with
+//! the time after which another try will succeed. It never lets a call wait longer than `pace.wait`, and never lets one go
+//! while Upwork wants a pause.
 //!
-//! One [`Pacer`] is shared by all workers. What it decides is in `schedule`, which knows no task; here a task on the
-//! control runtime, alive while somebody waits, hands out the turns.
+//! All workers share one [`Pacer`]. `schedule` decides, and knows no task; a task on the control runtime, alive while a
+//! call waits, hands out the permits.
 //!
-//! The day's count is shared through a store by whoever owns one, each second or so:
+//! Without other replicas, the owner of a store keeps the day's count there, each second or so:
 //! ```text
-//! (day, calls) = pacer.take_unreported()          nothing to tell: ask with 0 for pacer.today()
+//! (day, calls) = pacer.take_unreported()          nothing to report: add 0 for pacer.today()
 //! total = store.add_to_counter(day, calls)        failed: pacer.put_back(day, calls)
 //! pacer.set_total(day, total)                     also once before the doors open
 //! ```
-//! With [`Pacer::share`] replicas keep the second and the minute together, too.
+//! With [`Pacer::share`], all replicas of a store keep one budget of the second, the minute and the day.
 
-mod days;
-mod hold;
-mod line;
+mod pause;
+mod queue;
+mod quota;
+mod replicas;
 mod schedule;
-mod share;
 #[cfg(test)]
-mod simulation;
-mod together;
-#[cfg(test)]
-mod together_tests;
+mod tests;
 mod windows;
 
 use std::collections::HashMap;
@@ -37,21 +35,22 @@ use tokio::sync::{Notify, oneshot};
 use super::Pace;
 use crate::clock::{SharedClock, Timestamp};
 use crate::oauth::upwork;
-use crate::telemetry::metrics::{Metrics, PaceRefusal};
-pub(crate) use days::Quota;
-use schedule::{Asked, Go, LEASE_WAIT, Schedule};
-
 use crate::recent::lock;
+use crate::store::{RateReply, RateRequest, StoreError};
+use crate::telemetry::metrics::{Metrics, PaceRefusal};
+pub(crate) use quota::Quota;
+use replicas::ModeChange;
+use schedule::{Admission, Release, STORE_WAIT, Schedule};
 
-/// A call gives up by itself this long after its time, should nobody have told it.
+/// A queued call that was forgotten gives up this long after its time.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Between whom Upwork's limits are shared fairly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CallerId {
-    /// The service identity: everybody at the neighbour door without a ticket.
+    /// The service identity: everyone at the neighbour door without a ticket.
     Service,
-    /// A person by `user.id`, through whichever session, ticket or token.
+    /// A person by `user.id`, through any session, ticket or token.
     User(Arc<str>),
 }
 
@@ -62,13 +61,13 @@ impl CallerId {
     }
 }
 
-/// Why a call did not get its turn.
+/// Why a call did not get a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Others go first.
+    /// Too many other calls go first.
     Busy,
     /// Upwork answered 429 lately.
-    StoredSession,
+    Paused,
     /// The day's budget is used up.
     Day,
 }
@@ -76,10 +75,10 @@ pub enum Reason {
 /// A call that would have to wait too long: 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}; try again in {} s", reason.text(), self.retry_after_seconds())]
-pub struct Late {
+pub struct RateLimited {
     /// Why.
     pub reason: Reason,
-    /// After this time a call of this caller would get its turn, as things stand.
+    /// After this time a call of this caller would get a permit, as things stand.
     pub retry_after: Duration,
 }
 
@@ -88,28 +87,29 @@ impl Reason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Busy => "too many calls are waiting for their turn under Upwork's limits",
-            Self::StoredSession => "Upwork has asked for a pause",
+            Self::Paused => "Upwork has asked for a pause",
             Self::Day => "today's calls to Upwork are used up",
         }
     }
 }
 
-impl Late {
+impl RateLimited {
     /// For `Retry-After` (RFC 9110 section 10.2.3): whole seconds, at least one.
     pub fn retry_after_seconds(&self) -> u64 {
-        days::whole_seconds(self.retry_after).max(1)
+        quota::whole_seconds(self.retry_after).max(1)
     }
 }
 
-/// Deals out turns.
+/// Hands out permits.
 #[derive(Debug)]
 pub struct Pacer {
     state: Mutex<State>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
     control: Handle,
+    /// Wakes the task that hands out permits.
     changed: Notify,
-    /// Somebody waits for a lease.
+    /// Wakes the task that asks the store: a call waits for a reservation.
     wanted: Notify,
     wait: Duration,
 }
@@ -117,15 +117,15 @@ pub struct Pacer {
 #[derive(Debug)]
 struct State {
     schedule: Schedule,
-    waiting: HashMap<u64, oneshot::Sender<Answer>>,
-    /// Whether the task that hands out turns is alive.
+    waiting: HashMap<u64, oneshot::Sender<Outcome>>,
+    /// Whether the task that hands out permits is alive.
     driven: bool,
 }
 
-type Answer = Result<Turn, Late>;
+type Outcome = Result<Permit, RateLimited>;
 
 impl Pacer {
-    /// Turns are handed out by a task on `control`.
+    /// A task on `control` hands out the permits.
     pub fn new(pace: &Pace, clock: SharedClock, metrics: Arc<Metrics>, control: Handle) -> Arc<Self> {
         let state = State { schedule: Schedule::new(pace), waiting: HashMap::new(), driven: false };
         let (changed, wanted) = (Notify::new(), Notify::new());
@@ -138,55 +138,51 @@ impl Pacer {
         lock(&self.state)
     }
 
-    /// Waits for the turn of one call; whoever stops waiting gives its place up. A retry is a call of its own.
-    pub async fn turn(self: &Arc<Self>, caller: CallerId) -> Result<Turn, Late> {
-        let answer = match self.enter(caller) {
-            Ok(Entered::Now(go)) => Ok(Turn { pacer: self.clone(), go, open: true }),
-            Ok(Entered::Wait(mut place)) => place.answer().await,
-            Err(late) => Err(late),
+    /// Waits for the permit of one call; dropping the future gives up the place in the queue. A retry is another call.
+    pub async fn acquire(self: &Arc<Self>, caller: CallerId) -> Result<Permit, RateLimited> {
+        let outcome = match self.enqueue(caller) {
+            Ok(Entry::Released(release)) => Ok(self.permit(release)),
+            Ok(Entry::Queued(mut place)) => place.outcome().await,
+            Err(refusal) => Err(refusal),
         };
-        match &answer {
-            Ok(turn) => {
-                self.metrics.pace_waited(turn.go.waited);
-                self.metrics.pace_quota_left(turn.go.left);
+        match &outcome {
+            Ok(permit) => {
+                self.metrics.pace_waited(permit.release.waited);
+                self.metrics.pace_quota_left(permit.release.left);
             }
-            Err(late) => self.metrics.pace_refused(match late.reason {
+            Err(refusal) => self.metrics.pace_refused(match refusal.reason {
                 Reason::Busy => PaceRefusal::Busy,
-                Reason::StoredSession => PaceRefusal::StoredSession,
+                Reason::Paused => PaceRefusal::Paused,
                 Reason::Day => PaceRefusal::Day,
             }),
         }
-        answer
+        outcome
     }
 
-    fn enter(self: &Arc<Self>, caller: CallerId) -> Result<Entered, Late> {
+    fn permit(self: &Arc<Self>, release: Release) -> Permit {
+        Permit { pacer: self.clone(), release, open: true }
+    }
+
+    fn enqueue(self: &Arc<Self>, caller: CallerId) -> Result<Entry, RateLimited> {
         let now = self.clock.now();
         let mut state = self.lock();
-        let id = match state.schedule.ask(&caller, now)? {
-            Asked::Now(go) => return Ok(Entered::Now(go)),
-            Asked::Wait(id) => id,
+        let id = match state.schedule.admit(&caller, now)? {
+            Admission::Released(release) => return Ok(Entry::Released(release)),
+            Admission::Queued(id) => id,
         };
-        let (sender, answer) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         state.waiting.insert(id, sender);
         let driven = std::mem::replace(&mut state.driven, true);
-        let shared = state.schedule.is_shared();
         drop(state);
-        if shared {
-            self.wanted.notify_one();
-        }
+        self.wanted.notify_one();
         if driven {
             // The clock may have been turned under the sleeping task.
             self.changed.notify_one();
         } else {
             self.control.spawn(self.clone().drive());
         }
-        Ok(Entered::Wait(Place {
-            pacer: self.clone(),
-            caller,
-            id,
-            answer,
-            until: now.plus(self.wait.max(LEASE_WAIT) + GRACE),
-        }))
+        let until = now.plus(self.wait.max(STORE_WAIT) + GRACE);
+        Ok(Entry::Queued(QueuePlace { pacer: self.clone(), caller, id, outcome, until }))
     }
 
     async fn drive(self: Arc<Self>) {
@@ -198,33 +194,28 @@ impl Pacer {
         }
     }
 
-    /// Hands out what is due; the moment of the next look, or `None` when nobody waits.
+    /// Hands out what is due; the moment of the next look, or `None` when no call waits.
     fn step(self: &Arc<Self>) -> Option<Timestamp> {
-        let mut answers = Vec::new();
         let mut state = self.lock();
         let step = state.schedule.step(self.clock.now());
-        for go in step.go {
-            let sender = state.waiting.remove(&go.id);
-            answers.push((sender, Ok(Turn { pacer: self.clone(), go, open: true })));
-        }
-        for (id, late) in step.late {
-            answers.push((state.waiting.remove(&id), Err(late)));
-        }
+        let released = step.released.into_iter().map(|(id, release)| (id, Ok(self.permit(release))));
+        let refused = step.refused.into_iter().map(|(id, refusal)| (id, Err(refusal)));
+        let outcomes: Vec<_> =
+            released.chain(refused).map(|(id, outcome)| (state.waiting.remove(&id), outcome)).collect();
         state.driven = step.again.is_some();
-        let wants = state.driven && state.schedule.is_shared();
         drop(state);
-        if wants {
-            // What went may have made room for the next leases.
+        if step.again.is_some() {
+            // A reservation that was used makes room for the next one.
             self.wanted.notify_one();
         }
-        // Outside the lock, since a turn that nobody takes locks it.
-        for (sender, answer) in answers {
-            let unheard = match sender {
-                Some(sender) => sender.send(answer).err(),
-                None => Some(answer),
+        // Outside the lock, since cancelling a permit locks it.
+        for (sender, outcome) in outcomes {
+            let unsent = match sender {
+                Some(sender) => sender.send(outcome).err(),
+                None => Some(outcome),
             };
-            if let Some(Ok(turn)) = unheard {
-                turn.give_back();
+            if let Some(Ok(permit)) = unsent {
+                permit.cancel();
             }
         }
         step.again
@@ -237,63 +228,110 @@ impl Pacer {
 
     /// The number of this UTC day, counted from 1970-01-01.
     pub fn today(&self) -> i64 {
-        days::day_of(self.clock.now())
+        quota::day_of(self.clock.now())
     }
 
-    /// The calls of a UTC day, as far as is known here.
-    pub fn day_used(&self, day: i64) -> u64 {
-        self.lock().schedule.days.used(day)
-    }
-
-    /// A day, and how many calls of it no store has been told of; each call is handed out once. `None`: nothing to tell.
+    /// A day and its calls that were not reported to a store yet, each once. `None` where there is nothing to report.
     pub fn take_unreported(&self) -> Option<(i64, u64)> {
         self.lock().schedule.days.take_unreported()
     }
 
-    /// What [`Pacer::take_unreported`] gave could not be told.
+    /// What [`Pacer::take_unreported`] gave could not be reported.
     pub fn put_back(&self, day: i64, calls: u64) {
         self.lock().schedule.days.put_back(day, calls);
     }
 
-    /// What the store counts for a UTC day, over all replicas.
+    /// What the store counts for a UTC day.
     pub fn set_total(&self, day: i64, total: u64) {
         self.lock().schedule.days.set_total(day, total);
         self.metrics.pace_quota_left(self.quota().remaining);
         self.changed.notify_one();
     }
-}
 
-enum Entered {
-    Now(Go),
-    Wait(Place),
-}
+    /// Shares the limits with all replicas that ask the same store, as long as this is polled. It never ends.
+    pub async fn share<F, R>(&self, ask: F)
+    where
+        F: Fn(RateRequest) -> R,
+        R: Future<Output = Result<RateReply, StoreError>>,
+    {
+        self.begin_sharing();
+        loop {
+            let again = self.sync(&ask).await;
+            tokio::select! {
+                () = self.clock.sleep_until(again) => {}
+                () = self.wanted.notified() => {}
+            }
+        }
+    }
 
-/// A place in the line, given up when dropped.
-struct Place {
-    pacer: Arc<Pacer>,
-    caller: CallerId,
-    id: u64,
-    answer: oneshot::Receiver<Answer>,
-    until: Timestamp,
-}
+    /// The first step of [`Pacer::share`].
+    pub fn begin_sharing(&self) {
+        self.lock().schedule.share();
+    }
 
-impl Place {
-    async fn answer(&mut self) -> Answer {
-        let answer = tokio::select! {
-            biased;
-            answer = &mut self.answer => answer.ok(),
-            () = self.pacer.clock.sleep_until(self.until) => None,
-        };
-        answer.unwrap_or(Err(Late { reason: Reason::Busy, retry_after: GRACE }))
+    /// Asks the store what is to be asked now; returns when to look again, unless a call comes before.
+    pub async fn sync<F, R>(&self, ask: &F) -> Timestamp
+    where
+        F: Fn(RateRequest) -> R,
+        R: Future<Output = Result<RateReply, StoreError>>,
+    {
+        loop {
+            let request = self.lock().schedule.request(self.clock.now());
+            match request {
+                Ok(request) => {
+                    let reply = ask(request.clone()).await;
+                    self.replied(request, &reply);
+                }
+                Err(again) => return again,
+            }
+        }
+    }
+
+    fn replied(&self, request: RateRequest, reply: &Result<RateReply, StoreError>) {
+        let change = self.lock().schedule.replied(request, reply.as_ref().ok(), self.clock.now());
+        match (change, reply) {
+            (Some(ModeChange::StoreDown), Err(error)) => {
+                tracing::warn!(%error, "the store is down: each replica keeps to its part of Upwork's limits");
+            }
+            (Some(ModeChange::StoreBack), _) => tracing::info!("replicas share Upwork's limits again"),
+            (Some(ModeChange::StoreDown) | None, _) => {}
+        }
+        self.metrics.pace_quota_left(self.quota().remaining);
+        self.changed.notify_one();
     }
 }
 
-impl Drop for Place {
+enum Entry {
+    Released(Release),
+    Queued(QueuePlace),
+}
+
+/// A place in the queue, given up when dropped.
+struct QueuePlace {
+    pacer: Arc<Pacer>,
+    caller: CallerId,
+    id: u64,
+    outcome: oneshot::Receiver<Outcome>,
+    until: Timestamp,
+}
+
+impl QueuePlace {
+    async fn outcome(&mut self) -> Outcome {
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut self.outcome => outcome.ok(),
+            () = self.pacer.clock.sleep_until(self.until) => None,
+        };
+        outcome.unwrap_or(Err(RateLimited { reason: Reason::Busy, retry_after: GRACE }))
+    }
+}
+
+impl Drop for QueuePlace {
     fn drop(&mut self) {
-        self.answer.close();
-        // A turn that came in the last moment goes to somebody else.
-        if let Ok(Ok(turn)) = self.answer.try_recv() {
-            turn.give_back();
+        self.outcome.close();
+        // A permit that came at the last moment goes to another call.
+        if let Ok(Ok(permit)) = self.outcome.try_recv() {
+            permit.cancel();
         }
         let mut state = self.pacer.lock();
         state.schedule.leave(&self.caller, self.id);
@@ -301,48 +339,43 @@ impl Drop for Place {
     }
 }
 
-/// Leave to make one call. Keep it until the head of the answer is there: the call counts from then on.
-#[must_use = "a turn that is dropped at once counts as a call"]
+/// Permission to make one call. Keep it until the head of the answer is there: the call counts from then on.
+#[must_use = "a permit that is dropped at once counts as a call"]
 #[derive(Debug)]
-pub struct Turn {
+pub struct Permit {
     pacer: Arc<Pacer>,
-    go: Go,
+    release: Release,
     open: bool,
 }
 
-impl Turn {
-    /// How long the call waited.
-    pub fn waited(&self) -> Duration {
-        self.go.waited
-    }
-
-    /// Upwork has answered. A 429 holds everybody up for as long as it says, or for a while that doubles.
+impl Permit {
+    /// Upwork has answered. After a 429 no call goes for as long as it says, or for a while that doubles.
     pub fn answered(self, status: StatusCode, headers: &HeaderMap) {
         let now = self.pacer.clock.now();
         let mut state = self.pacer.lock();
         if status == StatusCode::TOO_MANY_REQUESTS {
-            state.schedule.too_many(&self.go, upwork::retry_after(headers), now);
+            state.schedule.too_many(&self.release, upwork::retry_after(headers), now);
         } else {
-            state.schedule.went_well(&self.go);
+            state.schedule.succeeded(&self.release);
         }
     }
 
     /// The call was never sent, and does not count.
-    pub fn give_back(mut self) {
+    pub fn cancel(mut self) {
         self.open = false;
-        self.pacer.lock().schedule.withdraw(&self.go);
+        self.pacer.lock().schedule.cancel(&self.release);
         self.pacer.changed.notify_one();
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
         if !self.open {
             return;
         }
         let now = self.pacer.clock.now();
         let mut state = self.pacer.lock();
-        state.schedule.finish(&self.go, now);
+        state.schedule.finish(&self.release, now);
         let waiting = !state.schedule.is_idle();
         drop(state);
         if waiting {

@@ -1,33 +1,34 @@
-//! Which call goes when: windows, pause, day and line together, without a wire or a task.
+//! Which call goes when: windows, pause, daily quota and queue together, without a wire or a task.
 //!
-//! In: calls, answers, and what the clock says. Out: who goes now, who waits, who is refused. Its time never runs back:
+//! Takes calls, answers and the time; decides which calls are released, wait, or are refused. Its time never runs back:
 //! when the clock is set back, the difference is added from then on, and only the UTC day follows the clock.
 
 use std::time::Duration;
 
-use super::days::{Days, day_of, rest_of_day};
-use super::hold::Hold;
-use super::line::{Line, Waiting};
-use super::share::{Errand, Share};
-use super::windows::Windows;
-use super::{CallerId, Late, Reason};
+use super::pause::Pause;
+use super::queue::{FairQueue, QueuedCall};
+use super::quota::{DailyCounts, day_of, until_midnight};
+use super::replicas::{HEARTBEAT, ModeChange, Reservation, SharedBudget};
+use super::windows::{SLACK, SlidingWindows};
+use super::{CallerId, RateLimited, Reason};
 use crate::broker::Pace;
 use crate::clock::Timestamp;
+use crate::store::{RateReply, RateRequest};
 
-/// Calls of one caller that wait, at the most, however long `pace.wait` is.
-const MOST_OF_ONE: usize = 2_000;
-/// With replicas a call waits for its lease, even where `pace.wait` is nothing.
-pub(super) const LEASE_WAIT: Duration = Duration::from_secs(4);
-/// Calls that wait, at the most.
-const MOST_OF_ALL: usize = 20_000;
+/// Waiting calls of one caller, at most, however long `pace.wait` is.
+const MAX_QUEUED_OF_CALLER: usize = 2_000;
+/// Waiting calls, at most.
+const MAX_QUEUED: usize = 20_000;
+/// With replicas a call waits this long for the store, even where `pace.wait` is shorter.
+pub(super) const STORE_WAIT: Duration = Duration::from_secs(4);
 
 /// A call that may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Go {
+pub(super) struct Release {
     pub(super) id: u64,
     /// When, in the schedule's own time.
-    pub(super) released: Timestamp,
-    /// On which UTC day it counts.
+    pub(super) at: Timestamp,
+    /// The UTC day on which it counts.
     pub(super) day: i64,
     pub(super) waited: Duration,
     /// Calls left of that day, this one not counted.
@@ -36,38 +37,38 @@ pub(super) struct Go {
 
 /// What becomes of a new call.
 #[derive(Debug)]
-pub(super) enum Asked {
-    /// It goes at once.
-    Now(Go),
-    /// It stands in the line.
-    Wait(u64),
+pub(super) enum Admission {
+    Released(Release),
+    Queued(u64),
 }
 
-/// What has come about since the last look.
+/// What has changed since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Step {
-    pub(super) go: Vec<Go>,
-    pub(super) late: Vec<(u64, Late)>,
-    /// When to look again; `None`: nobody waits.
+    /// By the id with which the call was queued.
+    pub(super) released: Vec<(u64, Release)>,
+    pub(super) refused: Vec<(u64, RateLimited)>,
+    /// When to look again; `None` where no call waits.
     pub(super) again: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 pub(super) struct Schedule {
-    windows: Windows,
-    /// Where other replicas share the second and the minute.
-    share: Option<Share>,
+    /// This replica's calls; those of all replicas while they share the limits.
+    windows: SlidingWindows,
+    /// Where other replicas share the limits.
+    shared: Option<SharedBudget>,
     pace: Pace,
-    line: Line,
-    pub(super) days: Days,
-    hold: Hold,
+    queue: FairQueue,
+    pub(super) days: DailyCounts,
+    pause: Pause,
     next_id: u64,
-    /// The latest moment that was told, and what is added to the clock.
+    /// The latest moment seen, and what is added to the clock.
     latest: Timestamp,
     added: Duration,
 }
 
-/// One moment, as the schedule and as the clock tell it.
+/// One moment in the schedule's own time and by the clock.
 #[derive(Clone, Copy)]
 struct Moment {
     now: Timestamp,
@@ -76,20 +77,25 @@ struct Moment {
 
 impl Moment {
     fn midnight(self) -> Timestamp {
-        self.now.plus(rest_of_day(self.wall))
+        self.now.plus(until_midnight(self.wall))
+    }
+
+    fn wall_at(self, at: Timestamp) -> Timestamp {
+        self.wall.plus(at.since(self.now))
     }
 }
 
 impl Schedule {
     pub(super) fn new(pace: &Pace) -> Self {
         Self {
-            windows: Windows::new(pace.per_second, pace.per_minute),
-            share: None,
+            windows: SlidingWindows::new(pace.per_second, pace.per_minute),
+            shared: None,
             pace: *pace,
-            line: Line::default(),
-            days: Days::new(pace.per_day),
-            hold: Hold::default(),
-            next_id: 0,
+            queue: FairQueue::default(),
+            days: DailyCounts::new(pace.per_day),
+            pause: Pause::default(),
+            // 0 is a call of another replica.
+            next_id: 1,
             latest: Timestamp::from_millis(i64::MIN),
             added: Duration::ZERO,
         }
@@ -102,166 +108,196 @@ impl Schedule {
         Moment { now: self.latest, wall }
     }
 
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
     /// When a call with `ahead` others before it goes.
     fn forecast(&self, moment: Moment, ahead: u64) -> Timestamp {
-        let start = self.hold.until().map_or(moment.now, |until| until.max(moment.now));
-        match ahead.checked_sub(self.days.left(day_of(moment.wall))) {
-            None => self.earliest(moment, start, ahead),
-            Some(tomorrow) => self.earliest(moment, start.max(moment.midnight()), tomorrow),
-        }
-    }
-
-    fn earliest(&self, moment: Moment, start: Timestamp, ahead: u64) -> Timestamp {
-        let Some(share) = self.share.as_ref().filter(|share| !share.alone()) else {
-            return self.windows.forecast(start, ahead);
+        let start = self.pause.until().map_or(moment.now, |until| until.max(moment.now));
+        let reservation = self.reservation(moment.now);
+        let Some(ahead) = ahead.checked_sub(u64::from(reservation.is_some())) else {
+            return reservation.map_or(start, |reservation| reservation.at);
         };
-        // Counters are of the clock's seconds.
-        let wall = moment.wall.plus(start.since(moment.now));
-        let leased = start.plus(share.forecast(wall, ahead).since(wall));
-        if share.careful(moment.wall) { leased.max(self.windows.forecast(start, ahead)) } else { leased }
+        let (start, ahead) = match ahead.checked_sub(self.days.left(day_of(moment.wall))) {
+            None => (start, ahead),
+            Some(tomorrow) => (start.max(moment.midnight()), tomorrow),
+        };
+        let Some(shared) = &self.shared else { return self.windows.forecast(start, ahead) };
+        let start = start.max(shared.not_before().unwrap_or(start));
+        self.windows.forecast(start, shared.ahead_of_all(ahead, &self.windows, moment.now))
     }
 
-    fn late(&self, moment: Moment, caller: &CallerId) -> Late {
-        let ahead = self.line.ahead_of(caller);
+    /// What the store has reserved, while it can be used: a late call could count too late.
+    fn reservation(&self, now: Timestamp) -> Option<Reservation> {
+        let reservation = self.shared.as_ref()?.reservation()?;
+        let paused = self.pause.until().is_some_and(|until| until > reservation.at.max(now));
+        (!paused && now <= reservation.at.plus(SLACK)).then_some(reservation)
+    }
+
+    fn reserves(&self) -> bool {
+        self.shared.as_ref().is_some_and(SharedBudget::reserves)
+    }
+
+    fn rate_limited(&self, moment: Moment, caller: &CallerId) -> RateLimited {
+        let ahead = self.queue.ahead_of(caller);
         let retry_after = self.forecast(moment, ahead).since(moment.now);
-        let reason = if self.days.left(day_of(moment.wall)) <= ahead {
+        let unreserved = ahead.checked_sub(u64::from(self.reservation(moment.now).is_some()));
+        let reason = if unreserved.is_some_and(|ahead| self.days.left(day_of(moment.wall)) <= ahead) {
             Reason::Day
-        } else if self.hold.until().is_some_and(|until| until > moment.now) {
-            Reason::StoredSession
+        } else if self.pause.until().is_some_and(|until| until > moment.now) {
+            Reason::Paused
         } else {
             Reason::Busy
         };
-        Late { reason, retry_after }
+        RateLimited { reason, retry_after }
     }
 
-    fn go(&mut self, moment: Moment, id: u64, since: Timestamp) -> Go {
+    fn release(&mut self, moment: Moment, queued: u64, since: Timestamp) -> Release {
         let day = day_of(moment.wall);
-        self.windows.release(id, moment.now);
-        if let Some(share) = &mut self.share {
-            share.take(moment.wall);
+        let reserved = self.shared.as_mut().and_then(SharedBudget::take_reservation);
+        if reserved.is_none() {
+            self.windows.release(queued, moment.now);
+            self.days.add(day);
+            if let Some(shared) = &mut self.shared {
+                shared.count(queued, moment.now.plus(SLACK));
+            }
         }
-        self.days.add(day);
-        Go { id, released: moment.now, day, waited: moment.now.since(since), left: self.days.left(day) }
+        Release {
+            id: reserved.map_or(queued, |reservation| reservation.id),
+            at: moment.now,
+            day,
+            waited: moment.now.since(since),
+            left: self.days.left(day),
+        }
     }
 
-    /// A new call. It is refused at once where its turn would come too late.
-    pub(super) fn ask(&mut self, caller: &CallerId, wall: Timestamp) -> Result<Asked, Late> {
+    /// A new call. It is refused at once where it would have to wait too long.
+    pub(super) fn admit(&mut self, caller: &CallerId, wall: Timestamp) -> Result<Admission, RateLimited> {
         let moment = self.read(wall);
-        let ahead = self.line.ahead_of(caller);
+        let ahead = self.queue.ahead_of(caller);
         let at = self.forecast(moment, ahead);
-        let full = self.line.len() >= MOST_OF_ALL || self.line.of(caller) >= MOST_OF_ONE;
-        let id = self.next_id;
-        self.next_id += 1;
-        if at <= moment.now && self.line.is_empty() {
-            return Ok(Asked::Now(self.go(moment, id, moment.now)));
+        let id = self.new_id();
+        if at <= moment.now && self.queue.is_empty() && !self.reserves() {
+            return Ok(Admission::Released(self.release(moment, id, moment.now)));
         }
+        let full = self.queue.len() >= MAX_QUEUED || self.queue.len_of(caller) >= MAX_QUEUED_OF_CALLER;
         if full || at.since(moment.now) > self.wait() {
-            return Err(self.late(moment, caller));
+            return Err(self.rate_limited(moment, caller));
         }
         let until = moment.now.plus(self.wait());
-        self.line.push(caller.clone(), Waiting { id, since: moment.now, until });
-        Ok(Asked::Wait(id))
+        self.queue.push(caller.clone(), QueuedCall { id, since: moment.now, until });
+        Ok(Admission::Queued(id))
     }
 
-    /// Lets go whoever may go, and refuses whoever cannot be served in time any more.
+    /// Releases the calls that may go, and refuses those that cannot go in time any more.
     pub(super) fn step(&mut self, wall: Timestamp) -> Step {
         let moment = self.read(wall);
         let mut step = Step::default();
-        let mut next = self.forecast(moment, 0);
-        while next <= moment.now {
-            let Some(Waiting { id, since, .. }) = self.line.pop() else { break };
-            step.go.push(self.go(moment, id, since));
-            next = self.forecast(moment, 0);
+        while self.is_due(moment) {
+            let Some(QueuedCall { id, since, .. }) = self.queue.pop() else { break };
+            step.released.push((id, self.release(moment, id, since)));
         }
-        for (caller, calls) in self.line.remove_due_before(next) {
-            let late = self.late(moment, &caller);
-            step.late.extend(calls.into_iter().map(|call| (call.id, late)));
+        let next = self.forecast(moment, 0);
+        for (caller, calls) in self.queue.remove_due_before(next) {
+            let refusal = self.rate_limited(moment, &caller);
+            step.refused.extend(calls.into_iter().map(|call| (call.id, refusal)));
         }
-        step.again = (!self.line.is_empty()).then(|| wall.plus(next.since(moment.now)));
+        // The reply of the store is a reason to look, too.
+        let asks = self.reserves() && self.reservation(moment.now).is_none();
+        let again = if asks { moment.now.plus(HEARTBEAT) } else { next };
+        step.again = (!self.queue.is_empty()).then(|| moment.wall_at(again));
         step
     }
 
+    fn is_due(&self, moment: Moment) -> bool {
+        if self.reserves() {
+            self.reservation(moment.now).is_some_and(|reservation| reservation.at <= moment.now)
+        } else {
+            self.forecast(moment, 0) <= moment.now
+        }
+    }
+
     fn wait(&self) -> Duration {
-        if self.share.is_some() { self.pace.wait.max(LEASE_WAIT) } else { self.pace.wait }
+        if self.shared.is_some() { self.pace.wait.max(STORE_WAIT) } else { self.pace.wait }
     }
 
-    /// From now on the second and the minute are shared with other replicas.
+    /// From now on other replicas share the limits.
     pub(super) fn share(&mut self) {
-        self.share = Some(Share::new(self.pace.per_second, self.pace.per_minute));
+        self.shared = Some(SharedBudget::new(self.pace));
     }
 
-    /// Whether replicas share.
-    pub(super) fn is_shared(&self) -> bool {
-        self.share.is_some()
-    }
-
-    /// Whether it shares, and keeps to its part all the same.
-    #[cfg(test)]
-    pub(super) fn is_careful(&self, wall: Timestamp) -> bool {
-        self.share.as_ref().is_some_and(|share| !share.alone() && share.careful(wall))
-    }
-
-    /// What is to be asked of the shared counters, or when to look again for it.
-    pub(super) fn errand(&mut self, wall: Timestamp) -> Result<Errand, Timestamp> {
-        let moment = self.read(wall);
-        let held = self.hold.until().is_some_and(|until| until > moment.now);
-        let free = if held { 0 } else { self.days.left(day_of(wall)) };
-        let mut waiting = free.min(self.line.len() as u64);
-        let Some(share) = &mut self.share else { return Err(wall.plus(LEASE_WAIT)) };
-        if share.careful(wall) {
-            // More than may go now would be claimed for nothing.
-            waiting = waiting.min(u64::from(self.windows.next(moment.now) <= moment.now));
+    /// What to ask the store, or when to look again.
+    pub(super) fn request(&mut self, wall: Timestamp) -> Result<RateRequest, Timestamp> {
+        let (moment, id, patience) = (self.read(wall), self.new_id(), self.wait());
+        let usable = !self.queue.is_empty() && self.reservation(moment.now).is_some();
+        let pause = self.pause.until().unwrap_or(moment.now);
+        let Some(shared) = &mut self.shared else { return Err(wall.plus(HEARTBEAT)) };
+        if !usable {
+            shared.cancel_reservation(&mut self.windows);
         }
-        share.errand(wall, waiting).ok_or_else(|| share.next_errand(wall, !self.line.is_empty()))
+        let own = if shared.keeps_to_its_part() { self.windows.next(moment.now) } else { moment.now };
+        let earliest = (!self.queue.is_empty()).then(|| own.max(pause));
+        let mut request = shared.request(moment.now, earliest, id, patience).map_err(|again| moment.wall_at(again))?;
+        request.unreported = self.days.take_unreported();
+        Ok(request)
     }
 
-    /// What came of an errand; none where the store is down. The answer is whether this replica is by itself, where that
-    /// has changed.
-    pub(super) fn told(&mut self, errand: &Errand, sums: Option<&[u64]>, wall: Timestamp) -> Option<bool> {
-        let share = self.share.as_mut()?;
-        let changed = share.told(errand, sums, wall);
-        let (per_second, per_minute) =
-            if share.careful(wall) { share.part() } else { (self.pace.per_second, self.pace.per_minute) };
-        self.windows.allow(per_second, per_minute);
-        if changed && share.alone() {
-            // What others have used lately is this replica's too, for its part.
-            let now = wall.plus(self.added);
-            let moved = |at: Timestamp| now.plus(at.since(wall)).minus(wall.since(at));
-            self.windows.replace(share.part_used(wall).map(|(at, calls)| (moved(at), calls)));
+    /// What the store replied; `None` where it is down.
+    pub(super) fn replied(
+        &mut self,
+        request: RateRequest,
+        reply: Option<&RateReply>,
+        wall: Timestamp,
+    ) -> Option<ModeChange> {
+        let Moment { now, .. } = self.read(wall);
+        let shared = self.shared.as_mut()?;
+        if let Some(reply) = reply {
+            self.days.set_total(reply.day, reply.used);
+            return shared.replied(&request, reply, &mut self.windows, now);
         }
-        changed.then_some(share.alone())
+        if let Some((day, calls)) = request.unreported {
+            self.days.put_back(day, calls);
+        }
+        shared.failed(request, &mut self.windows, now)
     }
 
-    /// A call that waited gave up.
+    /// A queued call stopped waiting.
     pub(super) fn leave(&mut self, caller: &CallerId, id: u64) {
-        self.line.remove(caller, id);
+        self.queue.remove(caller, id);
     }
 
-    /// A call was answered, or given up on the way.
-    pub(super) fn finish(&mut self, go: &Go, wall: Timestamp) {
+    /// A call was answered, or its caller stopped waiting for the answer.
+    pub(super) fn finish(&mut self, release: &Release, wall: Timestamp) {
         let moment = self.read(wall);
-        self.windows.finish(go.id, moment.now);
+        self.windows.finish(release.id, moment.now);
+        if let Some(shared) = &mut self.shared {
+            shared.count(release.id, moment.now.min(release.at.plus(SLACK)));
+        }
     }
 
-    /// A call that might have gone never went.
-    pub(super) fn withdraw(&mut self, go: &Go) {
-        self.windows.withdraw(go.id);
-        self.days.take_back(go.day);
+    /// A released call was not made.
+    pub(super) fn cancel(&mut self, release: &Release) {
+        self.windows.cancel(release.id);
+        if self.shared.as_mut().is_none_or(|shared| shared.forget(release.id)) {
+            self.days.cancel(release.day);
+        }
     }
 
-    /// A call was answered 429.
-    pub(super) fn too_many(&mut self, go: &Go, retry_after: Option<Duration>, wall: Timestamp) {
+    /// A call was answered with 429.
+    pub(super) fn too_many(&mut self, release: &Release, retry_after: Option<Duration>, wall: Timestamp) {
         let moment = self.read(wall);
-        self.hold.too_many(go.released, retry_after, moment.now);
+        self.pause.too_many(release.at, retry_after, moment.now);
     }
 
-    /// A call was answered anything else.
-    pub(super) fn went_well(&mut self, go: &Go) {
-        self.hold.went_well(go.released);
+    /// A call was answered with anything else.
+    pub(super) fn succeeded(&mut self, release: &Release) {
+        self.pause.succeeded(release.at);
     }
 
-    /// Whether nobody waits.
+    /// Whether no call waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.line.is_empty()
+        self.queue.is_empty()
     }
 }

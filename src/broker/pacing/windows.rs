@@ -1,15 +1,17 @@
 //! Upwork's sliding second and minute, as they can be known from this side of the wire.
 //!
-//! In: calls as they are let go, and as their answers come. Out: when the next one may go. It never lets a call go that
-//! Upwork could count as one too many, unless the way there takes over [`SLACK`] longer for one call than for another.
+//! Takes calls as they are released and as their answers come; returns when the next one may go. No call goes that Upwork
+//! could count as one too many, unless the way there takes over [`SLACK`] longer for one call than for another.
 //!
-//! A call reaches Upwork some time between its release and its answer. It is therefore counted from its *mark*, the moment of its
-//! answer, since then it has surely been counted there: two calls a window apart by their marks and releases are a window
-//! apart at Upwork too, however long either took. A slow answer must not hold its place for ever, so the mark is never
+//! A call reaches Upwork some time between its release and its answer. It is therefore counted from its *mark*, the moment
+//! of its answer, since by then Upwork has counted it: two calls a window apart by their marks and releases are a window
+//! apart at Upwork too, however long either took. A slow answer must not block the window for ever, so the mark is never
 //! later than `SLACK` after the release.
 //!
 //! The last third of a minute's budget is spread over what is left of the minute. Otherwise a burst of thirty seconds
-//! would be followed by thirty seconds in which nobody may call; the budget of the minute as a whole stays the same.
+//! would be followed by thirty seconds without any call; the budget of the minute as a whole stays the same.
+//!
+//! `src/store/valkey/rate_limit.lua` has the same windows for all replicas together.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,11 +19,13 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 /// A second, and what clocks that count in milliseconds may hide.
-const SECOND: Duration = Duration::from_millis(1_020);
+pub(super) const SECOND: Duration = Duration::from_millis(1_020);
 /// A minute, and what two clocks may drift apart in it.
-const MINUTE: Duration = Duration::from_millis(60_100);
-/// How much later than its release a call is taken to arrive, at the most.
+pub(super) const MINUTE: Duration = Duration::from_millis(60_100);
+/// How much later than its release a call is assumed to arrive, at most.
 pub(super) const SLACK: Duration = Duration::from_millis(500);
+/// The id of a call that is not ours.
+pub(super) const FOREIGN: u64 = 0;
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -31,40 +35,54 @@ struct Mark {
 
 /// The calls of the last minute.
 #[derive(Clone, Debug)]
-pub(super) struct Windows {
+pub(super) struct SlidingWindows {
     per_second: usize,
     per_minute: usize,
-    /// By time; no more than one window can hold.
+    /// By time; at most what one window can hold.
     marks: VecDeque<Mark>,
     released: Option<Timestamp>,
-    /// How long after the release the mark was set lately.
+    /// How long after its release a call was marked lately.
     typical: Duration,
 }
 
-impl Windows {
-    /// None of the two numbers is taken for less than one.
+impl SlidingWindows {
+    /// A limit of 0 counts as 1.
     pub(super) fn new(per_second: u32, per_minute: u32) -> Self {
-        let mut windows =
-            Self { per_second: 1, per_minute: 1, marks: VecDeque::new(), released: None, typical: Duration::ZERO };
-        windows.allow(per_second, per_minute);
-        windows
-    }
-
-    /// From now on these limits.
-    pub(super) fn allow(&mut self, per_second: u32, per_minute: u32) {
-        let whole = |number: u32| usize::try_from(number.max(1)).unwrap_or(usize::MAX);
-        (self.per_second, self.per_minute) = (whole(per_second), whole(per_minute));
-    }
-
-    /// From now on these calls are those of the last minute, by time.
-    pub(super) fn replace(&mut self, calls: impl Iterator<Item = (Timestamp, u64)>) {
-        self.marks.clear();
-        for (at, count) in calls {
-            self.marks.extend((0..count).map(|_| Mark { at, id: u64::MAX }));
+        let limit = |number: u32| usize::try_from(number.max(1)).unwrap_or(usize::MAX);
+        Self {
+            per_second: limit(per_second),
+            per_minute: limit(per_minute),
+            marks: VecDeque::new(),
+            released: None,
+            typical: Duration::ZERO,
         }
     }
 
-    /// When a call may go that would go at `now` at the earliest.
+    /// Replaces the calls of the last minute, by time.
+    pub(super) fn replace(&mut self, calls: impl Iterator<Item = (Timestamp, u64)>) {
+        self.marks = calls.map(|(at, id)| Mark { at, id }).collect();
+        self.released = self.released.max(self.marks.back().map(|mark| mark.at.minus(SLACK)));
+    }
+
+    /// The windows of one of `replicas`: its part of the limits and of the calls. Since they were counted, the others may
+    /// have made as many calls as fit into a second.
+    pub(super) fn part(&self, replicas: u64, now: Timestamp) -> Self {
+        let replicas = usize::try_from(replicas.max(1)).unwrap_or(usize::MAX);
+        let part = |limit: usize| (limit / replicas).max(1);
+        let mut windows = Self { per_second: part(self.per_second), per_minute: part(self.per_minute), ..self.clone() };
+        windows.marks = self.marks.iter().step_by(replicas).copied().collect();
+        for _ in 0..self.per_second.div_ceil(replicas) {
+            windows.insert(Mark { at: now, id: FOREIGN });
+        }
+        windows
+    }
+
+    /// How many calls of the last minute are not ours.
+    pub(super) fn foreign(&self, now: Timestamp) -> u64 {
+        self.marks.iter().filter(|mark| mark.id == FOREIGN && mark.at.plus(MINUTE) > now).count() as u64
+    }
+
+    /// When a call may go, at `now` at the earliest.
     pub(super) fn next(&self, now: Timestamp) -> Timestamp {
         let second = self.mark_from_last(self.per_second).map(|mark| mark.plus(SECOND));
         let minute = self.mark_from_last(self.per_minute).map(|mark| mark.plus(MINUTE));
@@ -85,8 +103,8 @@ impl Windows {
         Some(released.plus(frees.since(released) / left.saturating_add(1)))
     }
 
-    fn mark_from_last(&self, place: usize) -> Option<Timestamp> {
-        self.marks.get(self.marks.len().checked_sub(place)?).map(|mark| mark.at)
+    fn mark_from_last(&self, position: usize) -> Option<Timestamp> {
+        self.marks.get(self.marks.len().checked_sub(position)?).map(|mark| mark.at)
     }
 
     /// The call `id` goes at `now`.
@@ -104,16 +122,16 @@ impl Windows {
     }
 
     fn insert(&mut self, mark: Mark) {
-        let place = self.marks.partition_point(|other| other.at <= mark.at);
-        self.marks.insert(place, mark);
+        let position = self.marks.partition_point(|other| other.at <= mark.at);
+        self.marks.insert(position, mark);
     }
 
     fn take(&mut self, id: u64) -> Option<Mark> {
-        let place = self.marks.iter().rposition(|mark| mark.id == id)?;
-        self.marks.remove(place)
+        let position = self.marks.iter().rposition(|mark| mark.id == id)?;
+        self.marks.remove(position)
     }
 
-    /// The call `id` was answered, or given up.
+    /// The call `id` was answered, or its caller stopped waiting.
     pub(super) fn finish(&mut self, id: u64, now: Timestamp) {
         let Some(mark) = self.take(id) else { return };
         let at = mark.at.min(now);
@@ -123,11 +141,11 @@ impl Windows {
     }
 
     /// The call `id` was never made.
-    pub(super) fn withdraw(&mut self, id: u64) {
+    pub(super) fn cancel(&mut self, id: u64) {
         self.take(id);
     }
 
-    /// When a call goes that has `ahead` others before it, if each is answered as fast as lately.
+    /// When a call with `ahead` others before it goes, if each is answered as fast as lately.
     pub(super) fn forecast(&self, now: Timestamp, ahead: u64) -> Timestamp {
         let mut next = self.next(now);
         if ahead == 0 {
@@ -135,7 +153,7 @@ impl Windows {
         }
         let mut future = self.clone();
         for _ in 0..ahead {
-            future.count(Mark { at: next.plus(self.typical), id: u64::MAX }, next);
+            future.count(Mark { at: next.plus(self.typical), id: FOREIGN }, next);
             next = future.next(next);
         }
         next
@@ -151,7 +169,7 @@ mod tests {
     }
 
     /// Lets calls go as early as possible, each answered after `took` milliseconds.
-    fn releases(windows: &mut Windows, count: u64, took: u64) -> Vec<i64> {
+    fn releases(windows: &mut SlidingWindows, count: u64, took: u64) -> Vec<i64> {
         let mut now = at(0);
         let mut open: VecDeque<(u64, Timestamp)> = VecDeque::new();
         let mut released = Vec::new();
@@ -174,24 +192,24 @@ mod tests {
 
     #[test]
     fn a_burst_is_as_long_as_the_second_allows() {
-        let released = releases(&mut Windows::new(10, 300), 21, 0);
+        let released = releases(&mut SlidingWindows::new(10, 300), 21, 0);
         assert_eq!(released.get(9), Some(&0));
         assert_eq!(released.get(10), Some(&1_020));
         assert_eq!(released.get(20), Some(&2_040));
     }
 
     #[test]
-    fn a_call_counts_from_its_answer_but_a_slow_one_not_for_ever() {
-        let released = releases(&mut Windows::new(2, 300), 3, 200);
+    fn a_call_counts_from_its_answer_and_a_slow_one_soon_after_its_release() {
+        let released = releases(&mut SlidingWindows::new(2, 300), 3, 200);
         assert_eq!(released, [0, 0, 1_220]);
-        let released = releases(&mut Windows::new(2, 300), 3, 20_000);
+        let released = releases(&mut SlidingWindows::new(2, 300), 3, 20_000);
         assert_eq!(released, [0, 0, 1_520]);
     }
 
     #[test]
-    fn the_minute_is_never_idle_for_long_and_loses_nothing() {
+    fn the_minute_is_never_idle_for_long_and_uses_its_whole_budget() {
         for took in [0, 50, 400, 3_000] {
-            let released = releases(&mut Windows::new(10, 300), 2_000, took);
+            let released = releases(&mut SlidingWindows::new(10, 300), 2_000, took);
             let widest = released.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
             assert!(widest <= 1_600, "{took}: {widest} ms between two calls");
             let last = *released.last().unwrap();
@@ -201,24 +219,24 @@ mod tests {
     }
 
     #[test]
-    fn a_withdrawn_call_does_not_count() {
-        let mut windows = Windows::new(1, 300);
+    fn a_cancelled_call_does_not_count() {
+        let mut windows = SlidingWindows::new(1, 300);
         windows.release(7, at(0));
         assert_eq!(windows.next(at(5)), at(1_520));
-        windows.withdraw(7);
+        windows.cancel(7);
         assert_eq!(windows.next(at(5)), at(5));
     }
 
     #[test]
-    fn the_forecast_is_what_then_happens() {
-        let mut windows = Windows::new(3, 20);
+    fn the_forecast_comes_true() {
+        let mut windows = SlidingWindows::new(3, 20);
         let forecast: Vec<i64> = (0..100).map(|ahead| windows.forecast(at(0), ahead).millis()).collect();
         assert_eq!(forecast, releases(&mut windows, 100, 0));
     }
 
     #[test]
-    fn the_smallest_pace_is_one() {
-        let released = releases(&mut Windows::new(0, 0), 3, 0);
+    fn the_smallest_limit_is_one() {
+        let released = releases(&mut SlidingWindows::new(0, 0), 3, 0);
         assert_eq!(released, [0, 60_100, 120_200]);
     }
 }

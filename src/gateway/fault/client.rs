@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::{FaultRow, Links, words};
-use crate::broker::pacing::Late;
+use crate::broker::pacing::RateLimited;
 use crate::listener::Refused;
 use crate::pages::texts::{self, Loop};
 
@@ -49,7 +49,7 @@ pub(in crate::gateway) enum ClientFault {
     /// Too many sign-ins from one address.
     TooManySignIns,
     /// The call's turn under Upwork's limits would come too late.
-    Paced(Late),
+    Paced(RateLimited),
     /// Upwork's OAuth endpoints are not brokered.
     ForbiddenTarget,
     Neighbour(NeighbourFault),
@@ -190,7 +190,7 @@ fn request_cut() -> FaultRow {
     FaultRow::new(StatusCode::BAD_REQUEST, "request-cut", text)
 }
 
-fn paced(late: &Late) -> FaultRow {
+fn paced(late: &RateLimited) -> FaultRow {
     let text = words(
         "Upwork’s rate limit is used up for now",
         format!("The call was not sent: {}.", late.reason.text()),

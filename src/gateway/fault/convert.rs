@@ -177,7 +177,7 @@ impl Fault {
                 UpworkFault::RefreshUnavailable { why, retry_after: None }.into()
             }
             CallError::Token(RefreshError::Revoked) => ClientFault::SignInRequired { sent: false }.into(),
-            CallError::Late(late) => ClientFault::Paced(late).into(),
+            CallError::RateLimited(refusal) => ClientFault::Paced(refusal).into(),
             CallError::SendAgain => UpworkFault::SendAgain.into(),
         }
     }

@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::{
     AppFault, ClientFault, Fault, FaultRow, NeighbourFault, NoTokens, OurFault, TicketFault, TokenFault, UpworkFault,
 };
-use crate::broker::pacing::{Late, Reason};
+use crate::broker::pacing::{RateLimited, Reason};
 use crate::listener::Refused;
 use crate::oauth::{Unavailable, UnavailableKind};
 use crate::pages::texts::Loop;
@@ -36,7 +36,7 @@ fn client_faults() -> Vec<ClientFault> {
         ClientFault::CodeUsed(why()),
         ClientFault::Looped(Loop::Unknown),
         ClientFault::TooManySignIns,
-        ClientFault::Paced(Late { reason: Reason::Busy, retry_after: Duration::from_secs(3) }),
+        ClientFault::Paced(RateLimited { reason: Reason::Busy, retry_after: Duration::from_secs(3) }),
         ClientFault::ForbiddenTarget,
         ClientFault::Neighbour(NeighbourFault::Browser),
         ClientFault::Neighbour(NeighbourFault::Host),

@@ -10,12 +10,14 @@
 //! upwarden:{r:NAMESPACE}:r:NAME   a record: version ‖ sealed text; forgotten at its end
 //! upwarden:{r:NAMESPACE}:n   the names of its records by their end: a sorted set
 //! upwarden:{c:NAME}    a counter; forgotten at its end
+//! upwarden:{pace}:…     calls to Upwork of all replicas: see `rate_limit`
 //! ```
 //! The server's ACL must allow what docs/sessions.md says (and `+select` with a database number). `probe` asks for all of it.
 
 mod address;
 mod link;
 mod probe;
+mod rate_limit;
 mod scripts;
 
 use std::path::Path;
@@ -30,6 +32,8 @@ use super::records::{Expect, Version};
 use crate::clock::{SharedClock, Timestamp};
 use crate::secret::Secret;
 use link::Link;
+pub(crate) use rate_limit::RateLimits;
+pub use rate_limit::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest};
 
 /// Says what is wrong with `store.url`, without showing it.
 pub fn check_url(url: &Secret) -> Result<(), String> {

@@ -1,6 +1,7 @@
-//! The pacer against the sandbox, which enforces Upwork's limits by itself: as configured by default, with callers that
-//! do what `Retry-After` says.
+//! The pacer against the sandbox, which enforces Upwork's limits on its own, with the default settings and callers that
+//! obey `Retry-After`.
 
+mod cluster;
 mod replicas;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,13 +44,13 @@ impl World {
         Arc::new(Self { clock, pacer, sandbox, bearer, log: Mutex::default() })
     }
 
-    /// One call, as often asked for as it takes.
+    /// One call, asked for until it is made.
     async fn call(&self, caller: usize) {
-        let turn = loop {
-            match self.pacer.turn(CallerId::user(&caller.to_string())).await {
-                Ok(turn) => break turn,
-                Err(late) => {
-                    let again = self.clock.now().plus(Duration::from_secs(late.retry_after_seconds()));
+        let permit = loop {
+            match self.pacer.acquire(CallerId::user(&caller.to_string())).await {
+                Ok(permit) => break permit,
+                Err(refusal) => {
+                    let again = self.clock.now().plus(Duration::from_secs(refusal.retry_after_seconds()));
                     self.clock.sleep_until(again).await;
                 }
             }
@@ -58,7 +59,7 @@ impl World {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let answer = self.sandbox.handle(request.body(Body::empty()).unwrap(), peer).await;
         assert_eq!(answer.status(), StatusCode::OK);
-        turn.answered(answer.status(), answer.headers());
+        permit.answered(answer.status(), answer.headers());
         self.log.lock().unwrap().push(caller);
     }
 
@@ -70,7 +71,7 @@ impl World {
 #[tokio::test]
 async fn two_thousand_calls_of_twenty_callers_meet_no_429_and_lose_no_time() {
     let world = World::new();
-    // The greedy one keeps two hundred calls in the air, the others one each.
+    // The greedy caller has two hundred calls at a time, the others one each.
     let calls = (0..200).map(|_| (0, 5)).chain((1..20).map(|caller| (caller, if caller < 13 { 53 } else { 52 })));
     let tasks: Vec<_> = calls
         .map(|(caller, count)| {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -20,7 +21,7 @@ use upwarden::testing::store::{Config, Store, StoreError, StoredSession, open_st
 /// No wait of a test is longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the documentation says the server must allow.
-const ACL: &str = "~upwarden:* +ping +get +set +del +exists +incrby +persist +pexpire +pttl +zadd +zrem +zrange \
+const ACL: &str = "~upwarden:* +ping +get +set +del +exists +incrby +persist +pexpire +pttl +time +zadd +zcount +zrem +zrange \
                    +zremrangebyscore +eval +evalsha +script|load";
 
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_485_600);
@@ -31,7 +32,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Asks again and again until there is an answer.
-pub(super) async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
     within(async {
         loop {
             if let Some(found) = ask().await {
@@ -43,11 +44,11 @@ pub(super) async fn until<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut(
     .await
 }
 
-pub(super) fn key() -> Key {
+pub(crate) fn key() -> Key {
     Key::parse(&Key::generate().unwrap()).unwrap()
 }
 
-pub(super) fn ring(keys: Vec<Key>) -> Keyring {
+pub(crate) fn ring(keys: Vec<Key>) -> Keyring {
     Keyring::new(keys).unwrap()
 }
 
@@ -221,7 +222,10 @@ impl Server {
     /// A connection that may do everything.
     pub(crate) async fn admin(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.admin.as_str()).unwrap();
-        within(client.get_multiplexed_async_connection()).await.unwrap()
+        // The usual time-outs are short for a busy machine.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        within(client.get_multiplexed_async_connection_with_config(&config)).await.unwrap()
     }
 }
 

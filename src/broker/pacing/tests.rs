@@ -1,5 +1,5 @@
-//! The pacer held against a model of Upwork's limits, with a turned clock: first the schedule alone, with calls that
-//! arrive late and out of order, then everything.
+//! The pacer against a model of Upwork's limits, with a turned clock: first the schedule alone, with calls that arrive late
+//! and out of order, then all of it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -9,7 +9,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::task::JoinHandle;
 
-use super::schedule::{Asked, Go, Schedule};
+use super::schedule::{Admission, Release, Schedule};
 use super::*;
 use crate::clock::{Clock, ManualClock};
 
@@ -35,9 +35,9 @@ fn violations(arrivals: &mut [i64]) -> usize {
 }
 
 /// A number below `most`, the same ones in every run.
-struct Luck(u64);
+struct Random(u64);
 
-impl Luck {
+impl Random {
     fn below(&mut self, most: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % most.max(1)
@@ -53,37 +53,41 @@ struct Run {
 
 /// Caller 0 asks a thousand times at once; nineteen others ask, wait for the answer, and ask again, until 2,000 calls.
 fn simulate(way: u64, answer: u64, seed: u64) -> Run {
-    let mut luck = Luck(seed);
+    let mut random = Random(seed);
     let mut schedule = Schedule::new(&pace(10, 300, 40_000, 1_000));
     let caller = |index: usize| CallerId::user(&index.to_string());
     let mut owners = BTreeMap::new();
     let mut left = [vec![1_000], vec![53; 12], vec![52; 7]].concat();
     let mut run = Run { arrivals: Vec::new(), order: Vec::new() };
     let mut open: BinaryHeap<Reverse<(i64, u64, usize)>> = BinaryHeap::new();
-    let mut gone: BTreeMap<u64, Go> = BTreeMap::new();
+    let mut open_calls: BTreeMap<u64, Release> = BTreeMap::new();
     let mut asking: Vec<usize> = (0..20).chain(std::iter::repeat_n(0, 999)).collect();
     let mut now = 0;
     loop {
         let mut went = Vec::new();
         for index in asking.drain(..).filter(|index| left[*index] > 0).collect::<Vec<_>>() {
             left[index] -= 1;
-            match schedule.ask(&caller(index), at(now)).unwrap() {
-                Asked::Now(go) => {
-                    owners.insert(go.id, index);
-                    went.push(go);
+            match schedule.admit(&caller(index), at(now)).unwrap() {
+                Admission::Released(release) => {
+                    owners.insert(release.id, index);
+                    went.push(release);
                 }
-                Asked::Wait(id) => drop(owners.insert(id, index)),
+                Admission::Queued(id) => drop(owners.insert(id, index)),
             }
         }
         let step = schedule.step(at(now));
-        assert!(step.late.is_empty());
-        went.extend(step.go);
-        for go in went {
-            let arrival = now + i64::try_from(luck.below(way)).unwrap();
+        assert!(step.refused.is_empty());
+        went.extend(step.released.into_iter().map(|(_, release)| release));
+        for release in went {
+            let arrival = now + i64::try_from(random.below(way)).unwrap();
             run.arrivals.push(arrival);
-            run.order.push(owners[&go.id]);
-            open.push(Reverse((arrival + 1 + i64::try_from(luck.below(answer)).unwrap(), go.id, owners[&go.id])));
-            gone.insert(go.id, go);
+            run.order.push(owners[&release.id]);
+            open.push(Reverse((
+                arrival + 1 + i64::try_from(random.below(answer)).unwrap(),
+                release.id,
+                owners[&release.id],
+            )));
+            open_calls.insert(release.id, release);
         }
         let again = step.again.map(|moment| moment.millis() - START);
         let answered = open.peek().map(|Reverse((end, ..))| *end);
@@ -93,27 +97,27 @@ fn simulate(way: u64, answer: u64, seed: u64) -> Run {
         }
         while open.peek().is_some_and(|Reverse((end, ..))| *end <= now) {
             let Reverse((_, id, index)) = open.pop().unwrap();
-            schedule.finish(&gone[&id], at(now));
+            schedule.finish(&open_calls[&id], at(now));
             asking.extend((index > 0).then_some(index));
         }
     }
 }
 
 #[test]
-fn two_thousand_calls_keep_the_limits_lose_no_time_and_are_shared_fairly() {
+fn two_thousand_calls_keep_the_limits_lose_no_time_and_are_fair() {
     for (way, answer) in [(1, 1), (30, 100), (300, 300), (500, 1_000), (400, 20_000)] {
         for seed in 0..3 {
             let Run { mut arrivals, order } = simulate(way, answer, seed);
             assert_eq!(arrivals.len(), 2_000);
             assert_eq!(violations(&mut arrivals), 0, "way {way} ms, answer {answer} ms");
             if answer > 2_000 {
-                // Whoever waits for slow answers one at a time asks for less than its share.
+                // A caller that waits for slow answers one at a time asks for less than its share.
                 continue;
             }
             let last = *arrivals.last().unwrap();
             assert!(last <= BEST * 105 / 100, "way {way} ms, answer {answer} ms: {last} ms of {BEST}");
             let mut counts = [0_u32; 20];
-            // As long as everybody still has something to ask.
+            // As long as every caller still has calls.
             for index in &order[..1_000] {
                 counts[*index] += 1;
             }
@@ -152,16 +156,22 @@ impl World {
         self.settle().await;
     }
 
-    /// A call in a task of its own, which keeps its turn no longer than it has to.
-    fn call(&self, caller: &str) -> JoinHandle<Result<Timestamp, Late>> {
+    /// Today's calls.
+    fn used(&self) -> u64 {
+        let Quota { limit, remaining, .. } = self.pacer.quota();
+        limit - remaining
+    }
+
+    /// A call in a task of its own, which drops its permit at once.
+    fn call(&self, caller: &str) -> JoinHandle<Result<Timestamp, RateLimited>> {
         let (pacer, clock, caller) = (self.pacer.clone(), self.clock.clone(), CallerId::user(caller));
-        tokio::spawn(async move { pacer.turn(caller).await.map(|_| clock.now()) })
+        tokio::spawn(async move { pacer.acquire(caller).await.map(|_| clock.now()) })
     }
 
     async fn answered(&self, status: StatusCode, retry_after: Option<&'static str>) {
         let mut headers = HeaderMap::new();
         headers.extend(retry_after.map(|value| (RETRY_AFTER, HeaderValue::from_static(value))));
-        self.pacer.turn(CallerId::Service).await.unwrap().answered(status, &headers);
+        self.pacer.acquire(CallerId::Service).await.unwrap().answered(status, &headers);
     }
 }
 
@@ -174,9 +184,9 @@ async fn the_pacer_itself_keeps_the_limits_and_is_fair() {
         let (pacer, clock, log) = (world.pacer.clone(), world.clock.clone(), log.clone());
         tasks.push(tokio::spawn(async move {
             for _ in 0..calls {
-                let turn = pacer.turn(CallerId::user(&caller.to_string())).await.unwrap();
+                let permit = pacer.acquire(CallerId::user(&caller.to_string())).await.unwrap();
                 log.lock().unwrap().push((clock.now().millis(), caller));
-                drop(turn);
+                drop(permit);
             }
         }));
     }
@@ -198,7 +208,7 @@ async fn the_pacer_itself_keeps_the_limits_and_is_fair() {
 }
 
 #[tokio::test]
-async fn a_call_that_would_wait_too_long_is_refused_at_once_and_told_the_truth() {
+async fn a_call_that_would_wait_too_long_is_refused_at_once_with_a_true_retry_after() {
     let world = World::new(pace(2, 300, 40_000, 3));
     let calls: Vec<_> = (0..6).map(|_| world.call("a")).collect();
     world.settle().await;
@@ -216,7 +226,7 @@ async fn a_call_that_would_wait_too_long_is_refused_at_once_and_told_the_truth()
 }
 
 #[tokio::test]
-async fn a_polite_caller_is_let_through_where_a_greedy_one_is_refused() {
+async fn a_polite_caller_is_served_where_a_greedy_one_is_refused() {
     let world = World::new(pace(2, 300, 40_000, 3));
     let greedy: Vec<_> = (0..20).map(|_| world.call("greedy")).collect();
     world.settle().await;
@@ -236,9 +246,9 @@ async fn a_polite_caller_is_let_through_where_a_greedy_one_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_stops_waiting_gives_its_place_up() {
+async fn a_call_that_stops_waiting_gives_up_its_place() {
     let world = World::new(pace(1, 300, 40_000, 60));
-    drop(world.pacer.turn(CallerId::Service).await.unwrap());
+    drop(world.pacer.acquire(CallerId::Service).await.unwrap());
     let first = world.call("a");
     world.settle().await;
     let second = world.call("b");
@@ -246,31 +256,31 @@ async fn whoever_stops_waiting_gives_its_place_up() {
     first.abort();
     world.advance(1_100).await;
     assert_eq!(second.await.unwrap(), Ok(at(1_100)));
-    assert_eq!(world.pacer.day_used(world.pacer.today()), 2);
-    let turn = {
+    assert_eq!(world.used(), 2);
+    let permit = {
         world.advance(1_100).await;
-        world.pacer.turn(CallerId::Service).await.unwrap()
+        world.pacer.acquire(CallerId::Service).await.unwrap()
     };
-    turn.give_back();
-    assert_eq!(world.call("c").await.unwrap(), Ok(at(2_200)), "a turn that was given back counts for nothing");
-    assert_eq!(world.pacer.day_used(world.pacer.today()), 3);
+    permit.cancel();
+    assert_eq!(world.call("c").await.unwrap(), Ok(at(2_200)), "a cancelled permit does not count");
+    assert_eq!(world.used(), 3);
 }
 
 #[tokio::test]
-async fn a_turn_that_came_in_the_last_moment_is_not_lost() {
+async fn a_permit_that_comes_at_the_last_moment_is_not_lost() {
     let world = World::new(pace(1, 300, 40_000, 60));
-    drop(world.pacer.turn(CallerId::Service).await.unwrap());
-    let mut waiting = Box::pin(world.pacer.turn(CallerId::user("a")));
+    drop(world.pacer.acquire(CallerId::Service).await.unwrap());
+    let mut waiting = Box::pin(world.pacer.acquire(CallerId::user("a")));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     world.advance(1_100).await;
-    assert_eq!(world.pacer.day_used(world.pacer.today()), 2, "its turn has come, but it was not polled");
+    assert_eq!(world.used(), 2, "its permit is there, but was not polled");
     drop(waiting);
-    assert_eq!(world.pacer.day_used(world.pacer.today()), 1);
+    assert_eq!(world.used(), 1);
     assert_eq!(world.call("b").await.unwrap(), Ok(at(1_100)));
 }
 
 #[tokio::test]
-async fn a_429_holds_everybody_up_for_as_long_as_it_says() {
+async fn a_429_pauses_all_calls_for_as_long_as_it_says() {
     let world = World::new(pace(10, 300, 40_000, 5));
     world.answered(StatusCode::TOO_MANY_REQUESTS, Some("4")).await;
     let waiting = world.call("a");
@@ -280,19 +290,19 @@ async fn a_429_holds_everybody_up_for_as_long_as_it_says() {
     assert_eq!(waiting.await.unwrap(), Ok(at(4_000)));
     world.answered(StatusCode::TOO_MANY_REQUESTS, Some("30")).await;
     let late = world.call("a").await.unwrap().unwrap_err();
-    assert_eq!((late.reason, late.retry_after_seconds()), (Reason::StoredSession, 30));
+    assert_eq!((late.reason, late.retry_after_seconds()), (Reason::Paused, 30));
 }
 
 #[tokio::test]
-async fn whoever_waits_already_is_told_at_once_when_a_pause_begins_that_is_too_long() {
+async fn waiting_calls_are_refused_at_once_when_a_pause_begins_that_is_too_long() {
     let world = World::new(pace(1, 300, 40_000, 5));
-    let turn = world.pacer.turn(CallerId::Service).await.unwrap();
+    let permit = world.pacer.acquire(CallerId::Service).await.unwrap();
     let waiting = world.call("a");
     world.settle().await;
     let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("60"))]);
-    turn.answered(StatusCode::TOO_MANY_REQUESTS, &headers);
+    permit.answered(StatusCode::TOO_MANY_REQUESTS, &headers);
     let late = waiting.await.unwrap().unwrap_err();
-    assert_eq!((late.reason, late.retry_after), (Reason::StoredSession, Duration::from_mins(1)));
+    assert_eq!((late.reason, late.retry_after), (Reason::Paused, Duration::from_mins(1)));
 }
 
 #[tokio::test]
@@ -316,7 +326,7 @@ async fn a_day_s_budget_ends_at_midnight_utc() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_stops_nobody_and_opens_nothing() {
+async fn a_clock_that_is_set_back_stops_no_call_and_releases_none() {
     let world = World::new(pace(2, 300, 40_000, 10));
     for _ in 0..2 {
         world.answered(StatusCode::OK, None).await;

@@ -1,6 +1,7 @@
-//! The day's count, which outlives a restart and may be shared.
+//! The calls of each UTC day, numbered from 1970-01-01.
 //!
-//! In: calls, and what a store knows. Out: how many may still go today. Days are UTC, numbered from 1970-01-01.
+//! Counts calls and takes over what a store knows, so that the count outlives a restart and can be shared. Returns how
+//! many calls are left today.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,18 +38,16 @@ impl Quota {
     }
 }
 
-/// Seconds, a begun one counted whole.
+/// Rounded up.
 pub(super) fn whole_seconds(span: Duration) -> u64 {
     span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
-/// The number of the UTC day.
 pub(super) fn day_of(moment: Timestamp) -> i64 {
     moment.millis().div_euclid(DAY)
 }
 
-/// Until the next UTC midnight.
-pub(super) fn rest_of_day(moment: Timestamp) -> Duration {
+pub(super) fn until_midnight(moment: Timestamp) -> Duration {
     let rest = DAY - moment.millis().rem_euclid(DAY);
     Duration::from_millis(u64::try_from(rest).unwrap_or(0))
 }
@@ -56,18 +55,18 @@ pub(super) fn rest_of_day(moment: Timestamp) -> Duration {
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     used: u64,
-    /// The part of `used` that the store has not heard of.
+    /// The part of `used` that the store does not know yet.
     unreported: u64,
 }
 
-/// The counts of today and its neighbours, so that a clock that is set back over midnight finds its count again.
+/// The counts of today and the days around it, so that a clock that is set back over midnight finds its count again.
 #[derive(Debug)]
-pub(super) struct Days {
+pub(super) struct DailyCounts {
     limit: u64,
     counts: BTreeMap<i64, Count>,
 }
 
-impl Days {
+impl DailyCounts {
     pub(super) fn new(limit: u32) -> Self {
         Self { limit: u64::from(limit), counts: BTreeMap::new() }
     }
@@ -76,30 +75,26 @@ impl Days {
         self.counts.entry(day).or_default()
     }
 
-    pub(super) fn used(&self, day: i64) -> u64 {
-        self.counts.get(&day).map_or(0, |count| count.used)
-    }
-
     pub(super) fn left(&self, day: i64) -> u64 {
-        self.limit.saturating_sub(self.used(day))
+        self.limit.saturating_sub(self.counts.get(&day).map_or(0, |count| count.used))
     }
 
     pub(super) fn quota(&self, now: Timestamp) -> Quota {
-        Quota { limit: self.limit, remaining: self.left(day_of(now)), resets_in: rest_of_day(now) }
+        Quota { limit: self.limit, remaining: self.left(day_of(now)), resets_in: until_midnight(now) }
     }
 
     pub(super) fn add(&mut self, day: i64) {
-        // A count that was not told for two days will not be.
+        // A count that could not be reported for two days is of no use any more.
         self.counts.retain(|other, _| other.abs_diff(day) <= 2);
         let count = self.count(day);
         count.used += 1;
         count.unreported += 1;
     }
 
-    pub(super) fn take_back(&mut self, day: i64) {
+    pub(super) fn cancel(&mut self, day: i64) {
         let count = self.count(day);
         count.used = count.used.saturating_sub(1);
-        // A call that was told already stays told: once too many is safe.
+        // A call that was reported already stays reported: counting one too many is safe.
         count.unreported = count.unreported.saturating_sub(1);
     }
 
@@ -123,36 +118,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_headers_are_those_of_the_contract() {
-        let mut days = Days::new(40_000);
-        days.add(0);
-        let [policy, left] = days.quota(Timestamp::from_millis(1)).headers();
+    fn the_headers_are_those_of_the_reference() {
+        let mut counts = DailyCounts::new(40_000);
+        counts.add(0);
+        let [policy, left] = counts.quota(Timestamp::from_millis(1)).headers();
         assert_eq!((policy.0.as_str(), policy.1.to_str().unwrap()), ("ratelimit-policy", "\"day\";q=40000;w=86400"));
         assert_eq!((left.0.as_str(), left.1.to_str().unwrap()), ("ratelimit", "\"day\";r=39999;t=86400"));
     }
 
     #[test]
-    fn each_call_is_told_once_and_what_others_used_counts() {
-        let mut days = Days::new(10);
-        days.add(5);
-        days.add(5);
-        assert_eq!(days.take_unreported(), Some((5, 2)));
-        days.add(5);
-        days.set_total(5, 6);
-        assert_eq!(days.used(5), 7, "six that the store knows, and one that it does not");
-        assert_eq!(days.take_unreported(), Some((5, 1)));
-        days.put_back(5, 1);
-        assert_eq!(days.take_unreported(), Some((5, 1)));
-        assert_eq!(days.take_unreported(), None);
+    fn each_call_is_reported_once_and_the_calls_of_others_count() {
+        let mut counts = DailyCounts::new(10);
+        counts.add(5);
+        counts.add(5);
+        assert_eq!(counts.take_unreported(), Some((5, 2)));
+        counts.add(5);
+        counts.set_total(5, 6);
+        assert_eq!(counts.left(5), 3, "six that the store knows, and one that it does not");
+        assert_eq!(counts.take_unreported(), Some((5, 1)));
+        counts.put_back(5, 1);
+        assert_eq!(counts.take_unreported(), Some((5, 1)));
+        assert_eq!(counts.take_unreported(), None);
     }
 
     #[test]
-    fn what_yesterday_owes_is_still_told_after_midnight() {
-        let mut days = Days::new(10);
-        days.add(5);
-        days.add(6);
-        assert_eq!(days.take_unreported(), Some((5, 1)));
-        assert_eq!(days.take_unreported(), Some((6, 1)));
-        assert_eq!((days.left(5), days.left(6), days.left(7)), (9, 9, 10));
+    fn yesterdays_calls_are_still_reported_after_midnight() {
+        let mut counts = DailyCounts::new(10);
+        counts.add(5);
+        counts.add(6);
+        assert_eq!(counts.take_unreported(), Some((5, 1)));
+        assert_eq!(counts.take_unreported(), Some((6, 1)));
+        assert_eq!((counts.left(5), counts.left(6), counts.left(7)), (9, 9, 10));
     }
 }

@@ -1,0 +1,87 @@
+//! The pause that Upwork's 429 asks for.
+//!
+//! Takes answers; returns until when no call may go. Calls that were on their way together count as one 429.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_mins(1);
+/// No limit of Upwork's is longer than a day, so no pause is.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
+
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    until: Option<Timestamp>,
+    backoff: Duration,
+}
+
+impl Pause {
+    /// `None`, or a moment that has passed, is no pause.
+    pub(super) fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// A call that was released at `released` was answered with 429 at `now`.
+    pub(super) fn too_many(&mut self, released: Timestamp, retry_after: Option<Duration>, now: Timestamp) {
+        // During a pause no call is released: a call from before its end belongs to the group that caused it.
+        let known = self.until.is_some_and(|until| released < until);
+        let pause = match retry_after.filter(|span| !span.is_zero()) {
+            Some(span) => span.min(LONGEST_RETRY_AFTER),
+            None if known => return,
+            None => {
+                self.backoff = (self.backoff * 2).clamp(SHORTEST, LONGEST);
+                self.backoff
+            }
+        };
+        self.until = self.until.max(Some(now.plus(pause)));
+    }
+
+    /// A call that was released at `released` was answered with anything but 429.
+    pub(super) fn succeeded(&mut self, released: Timestamp) {
+        if self.until.is_some_and(|until| released >= until) {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    #[test]
+    fn a_pause_lasts_as_long_as_retry_after_says() {
+        let mut pause = Pause::default();
+        pause.too_many(at(0), Some(Duration::from_secs(7)), at(1));
+        assert_eq!(pause.until(), Some(at(8)));
+        pause.too_many(at(0), Some(Duration::from_secs(2)), at(2));
+        assert_eq!(pause.until(), Some(at(8)), "a shorter pause does not end a longer one");
+        pause.too_many(at(0), Some(Duration::from_secs(1_000_000)), at(0));
+        assert_eq!(pause.until(), Some(at(86_400)));
+    }
+
+    #[test]
+    fn without_retry_after_the_pause_doubles_up_to_a_minute_and_calls_sent_together_count_once() {
+        let mut pause = Pause::default();
+        let mut now = at(0);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            for _ in 0..10 {
+                pause.too_many(now, Some(Duration::ZERO), now);
+            }
+            pauses.push(pause.until().unwrap().since(now).as_secs());
+            now = pause.until().unwrap();
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        pause.succeeded(at(0));
+        assert!(pause.until().is_some(), "a call from before the pause proves nothing");
+        pause.succeeded(now);
+        pause.too_many(now, None, now);
+        assert_eq!(pause.until().unwrap().since(now).as_secs(), 1);
+    }
+}

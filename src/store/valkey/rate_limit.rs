@@ -1,0 +1,82 @@
+//! Upwork's rate limits over all replicas that share a server.
+//!
+//! Takes a [`RateRequest`], runs one atomic script, and returns a [`RateReply`]. Only the server's clock counts, so the
+//! clocks of replicas need not agree: times are sent relative to the moment at which the script runs.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+use serde::{Deserialize, Serialize};
+
+use super::Server;
+use crate::store::StoreError;
+
+/// See its head for what it does.
+pub const RATE_LIMIT_SCRIPT: &str = include_str!("rate_limit.lua");
+/// What the script works on, under one hash tag.
+pub const RATE_LIMIT_KEYS: [&str; 3] = ["upwarden:{pace}:calls", "upwarden:{pace}:state", "upwarden:{pace}:replicas"];
+
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(RATE_LIMIT_SCRIPT));
+
+/// Upwork's limits, and how calls are counted in them (milliseconds).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct RateLimits {
+    pub(crate) per_second: u32,
+    pub(crate) per_minute: u32,
+    pub(crate) per_day: u32,
+    pub(crate) second: u64,
+    pub(crate) minute: u64,
+    /// How much later than its release a call counts until its answer is known.
+    pub(crate) slack: u64,
+}
+
+/// What a replica reports, and asks for. Times are in milliseconds; an id is unique within its replica, and never 0.
+#[derive(Clone, Debug, Serialize)]
+pub struct RateRequest {
+    pub(crate) replica: String,
+    #[serde(flatten)]
+    pub(crate) limits: RateLimits,
+    /// The id of the call to reserve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) call: Option<u64>,
+    /// A call that would have to wait longer is not reserved.
+    pub(crate) patience: u64,
+    /// Whether the reply lists all calls.
+    pub(crate) view: bool,
+    /// Calls of this replica, and how long ago they counted; negative where they count later.
+    pub(crate) counted: Vec<(u64, i64)>,
+    /// Reserved calls that were not made.
+    pub(crate) cancelled: Vec<u64>,
+    /// A UTC day, and calls of it that were made without a reservation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unreported: Option<(i64, u64)>,
+}
+
+/// What all replicas have used.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RateReply {
+    /// The UTC day of the server, and its calls.
+    pub(crate) day: i64,
+    pub(crate) used: u64,
+    pub(crate) replicas: u64,
+    /// How long the call has to wait.
+    pub(crate) wait: Option<u64>,
+    #[serde(default)]
+    pub(crate) reserved: bool,
+    /// How long ago each call counted, oldest first, and its id; 0 for a call of another replica.
+    #[serde(default)]
+    pub(crate) calls: Vec<(i64, u64)>,
+}
+
+impl Server {
+    pub(in crate::store) async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
+        let unreadable = |_| StoreError::Down("its answer about the rate limits cannot be read".to_owned());
+        let mut run = SCRIPT.prepare_invoke();
+        for key in RATE_LIMIT_KEYS {
+            run.key(key);
+        }
+        run.arg(serde_json::to_string(request).map_err(unreadable)?);
+        let reply: String = self.link.run(run).await?;
+        serde_json::from_str(&reply).map_err(unreadable)
+    }
+}
