@@ -1,7 +1,7 @@
-//! Time as a thing one is handed, so that tests can turn it.
+//! Time as a dependency, so that tests can set it.
 //!
-//! Everything that is about tokens, sessions, expiry and pace asks the [`Clock`]. Socket time-outs are tokio's, since a
-//! turned clock would fire them all at once.
+//! Tokens, sessions, expiry and pacing use the [`Clock`]. Socket time-outs are tokio's, since a clock that jumps would fire
+//! them all at once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,19 +37,19 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// This moment and `by` more.
+    /// The moment `by` later.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// This moment less `by`.
+    /// The moment `by` earlier.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero where it is not after.
+    /// The time since `earlier`; zero where `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -62,33 +62,33 @@ impl Timestamp {
             .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
     }
 
-    /// Reads RFC 3339; `None` where the text is not one.
+    /// Reads RFC 3339.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok().map(Self)
     }
 }
 
-/// The future that [`Clock::sleep_until`] gives.
+/// Ends at the moment that [`Clock::sleep_until`] was given.
 pub(crate) type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Tells the time and waits for a moment.
+/// A source of time.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
-    /// Now.
+    /// The current time.
     fn now(&self) -> Timestamp;
-    /// Ends when `moment` has come.
+    /// Waits until `moment`.
     fn sleep_until(&self, moment: Timestamp) -> Sleep;
 }
 
-/// A clock that rooms share.
+/// A clock for the whole process.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's clock.
+/// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the Clock that everyone else asks")]
+    #[expect(clippy::disallowed_methods, reason = "this is the Clock that everything else uses")]
     fn now(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
@@ -100,7 +100,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands until it is turned; for tests and demonstrations.
+/// A clock that stands still until it is set; for tests and demonstrations.
 #[derive(Debug)]
 pub struct ManualClock {
     now: watch::Sender<Timestamp>,
@@ -112,7 +112,7 @@ impl ManualClock {
         Arc::new(Self { now: watch::Sender::new(now) })
     }
 
-    /// Turns the clock forward and wakes whoever waited for a moment that has now come.
+    /// Moves the clock forward, and wakes the sleepers whose moment has come.
     pub fn advance(&self, by: Duration) {
         self.now.send_modify(|now| *now = now.plus(by));
     }
@@ -131,7 +131,7 @@ impl Clock for ManualClock {
     fn sleep_until(&self, moment: Timestamp) -> Sleep {
         let mut seen = self.now.subscribe();
         Box::pin(async move {
-            // An error means the clock is gone, and with it whoever could turn it: then there is nothing to wait for.
+            // On an error the clock is gone, and nothing can advance it any more.
             let _ = seen.wait_for(|now| *now >= moment).await;
         })
     }
@@ -142,14 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc3339_goes_both_ways() {
+    fn rfc3339_round_trips() {
         let moment = Timestamp::from_seconds(1_795_485_600);
         assert_eq!(Timestamp::parse_rfc3339(&moment.rfc3339()), Some(moment));
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
     }
 
     #[tokio::test]
-    async fn a_turned_clock_wakes_its_sleepers() {
+    async fn a_clock_that_advances_wakes_its_sleepers() {
         let clock = ManualClock::at(Timestamp::from_seconds(100));
         let sleep = clock.sleep_until(Timestamp::from_seconds(160));
         clock.advance(Duration::from_secs(60));

@@ -1,7 +1,7 @@
-//! Who may do what: pure, and tested as a table.
+//! Who may do what, as a pure function that is tested as a table.
 //!
-//! In: [`Facts`] about a request, the [`Credential`] it showed, the rules. Out: a [`Decision`]. It never sees a request, a
-//! header or a token, so what it decides is what the table says.
+//! From the [`Facts`] of a request, its [`Credential`] and the access rules it makes a [`Decision`]. It never sees a request,
+//! a header or a token.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,21 +9,21 @@ use crate::clock::Timestamp;
 use crate::session::Session;
 use crate::telemetry::Door;
 
-/// Who may enter: docs/configuration.md "access". Held against every request.
+/// Who is admitted: docs/configuration.md "access". Checked for every request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Access {
-    /// `user.id`s that may enter.
+    /// Admitted `user.id`s.
     pub users: BTreeSet<String>,
-    /// Who-am-I's `organization.id`s whose people may enter.
+    /// Admitted `organization.id`s.
     pub organizations: BTreeSet<String>,
-    /// Anyone who can sign in to Upwork may.
+    /// Anyone who can sign in to Upwork is admitted.
     pub anyone: bool,
-    /// Sessions of this user that began before this moment are over.
+    /// Sessions of these users that began before the moment are over.
     pub not_before: BTreeMap<String, Timestamp>,
 }
 
 impl Access {
-    /// Whether this user, acting for this organization, may enter.
+    /// Whether this user, acting for this organization, is admitted.
     pub(crate) fn admits(&self, user: &str, organization: Option<&str>) -> bool {
         self.anyone
             || self.users.contains(user)
@@ -36,7 +36,7 @@ impl Access {
     }
 }
 
-/// What is asked for.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The app; `public` where `app.public_paths` says so.
@@ -46,76 +46,76 @@ pub(crate) enum Target {
     },
     /// The Upwork API.
     Api,
-    /// One of our own pages or endpoints that is about a session.
+    /// One of our own pages or endpoints that needs a session.
     Own,
 }
 
-/// Where a request says it was made.
+/// The site of the page that made a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Site {
     /// `Sec-Fetch-Site: same-origin` or `none`; or no such field, and an `Origin` that is ours.
     Ours,
-    /// Neither `Sec-Fetch-Site` nor `Origin`: not a browser of today.
-    Unsaid,
+    /// Neither `Sec-Fetch-Site` nor `Origin`: not a current browser.
+    Unknown,
     /// Anything else.
     Foreign,
 }
 
-/// What the gateway found out about a request, before anybody decides.
+/// What the gateway knows about a request before a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// Where it came in.
+    /// The door it came in by.
     pub door: Door,
     /// What it asks for.
     pub target: Target,
     /// GET or HEAD.
     pub safe: bool,
-    /// A top-level navigation: somebody's address bar follows the answer.
+    /// A top-level navigation, whose answer the address bar follows.
     pub navigation: bool,
-    /// `Sec-Fetch-Mode: navigate` and `Sec-Fetch-Dest: document`, said outright.
+    /// `Sec-Fetch-Mode: navigate` and `Sec-Fetch-Dest: document`, explicitly.
     pub document: bool,
-    /// A CORS preflight that the configuration lets through.
+    /// A CORS preflight that the configuration passes to the app.
     pub preflight: bool,
-    /// Where it was made.
+    /// Whose page made it.
     pub site: Site,
 }
 
-/// What the request showed for itself.
+/// What authenticates a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Credential<'a> {
-    /// Nothing that opened.
+    /// Nothing valid.
     Nothing,
     /// A session, by its cookie.
     Cookie(&'a Session),
-    /// A session, by a ticket or a personal access token: no browser adds these by itself.
+    /// A session, by a ticket or a personal access token, which no browser adds by itself.
     Token(&'a Session),
     /// The neighbour door's service identity.
     Service,
 }
 
-/// What is to be done.
+/// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Go on, as whoever the credential says.
+    /// Let it pass, as the user of its credential.
     Allow,
-    /// Go on, as nobody.
+    /// Let it pass, without a user.
     AllowAnonymous,
     /// Send the browser to Upwork.
     SignIn,
     /// 401.
     NeedsSession,
-    /// 403: made by another site's page.
+    /// 403: another site's page made it.
     CrossSite,
-    /// 403: signed in, and not one of those who may enter.
+    /// 403: signed in, but not admitted.
     NotAdmitted,
 }
 
 /// The rules, in this order:
-/// 1. a public path and a preflight that is let through need nobody, but take the session along where there is one;
-/// 2. without a session, or with one that is over, a safe navigation is sent to sign in and everything else is a 401;
-/// 3. who is signed in must be admitted, on every request;
-/// 4. the API with a cookie must not be asked by another site: a document navigation passes, else the site must be ours or
-///    unsaid (docs/design.md "Other sites").
+/// 1. a public path, or a preflight that is passed on, needs no session, and uses one where there is one;
+/// 2. without a session, or with one that is over, a safe navigation is sent to sign in, and everything else is a 401;
+/// 3. a signed-in user must be admitted, on every request;
+/// 4. another site cannot call the API with a cookie: a document navigation passes, else the site must be ours or unknown
+///    (docs/design.md "Other sites").
 pub(crate) fn decide(facts: Facts, credential: Credential<'_>, access: &Access) -> Decision {
     let open = matches!(facts.target, Target::App { public: true }) || facts.preflight;
     let (session, by_cookie) = match credential {
@@ -140,7 +140,7 @@ fn without_session(facts: Facts) -> Decision {
     if facts.door == Door::Public && facts.safe && facts.navigation { Decision::SignIn } else { Decision::NeedsSession }
 }
 
-/// The cross-site guard, for requests that a cookie came with.
+/// Rule 4, for requests with a cookie.
 fn may_call(facts: Facts) -> bool {
     (facts.safe && facts.document) || facts.site != Site::Foreign
 }
@@ -158,7 +158,7 @@ mod tests {
             navigation: false,
             document: false,
             preflight: false,
-            site: Site::Unsaid,
+            site: Site::Unknown,
         }
     }
 
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn public_paths_and_preflights_need_nobody_and_keep_whoever_is_there() {
+    fn public_paths_and_preflights_need_no_session_and_use_one_that_is_there() {
         let public = facts(Target::App { public: true });
         assert_eq!(decide(public, Credential::Nothing, &anyone()), Decision::AllowAnonymous);
         assert_eq!(decide(public, Credential::Cookie(&session(true)), &anyone()), Decision::Allow);
@@ -235,7 +235,7 @@ mod tests {
             (Facts { navigation: true, document: true, ..foreign }, Decision::Allow),
             (Facts { navigation: true, document: true, safe: false, ..foreign }, Decision::CrossSite),
             (Facts { site: Site::Ours, ..foreign }, Decision::Allow),
-            (Facts { site: Site::Unsaid, safe: false, ..foreign }, Decision::Allow),
+            (Facts { site: Site::Unknown, safe: false, ..foreign }, Decision::Allow),
         ];
         for (facts, expected) in table {
             assert_eq!(decide(facts, Credential::Cookie(&held), &anyone()), expected, "{facts:?}");

@@ -1,7 +1,7 @@
-//! A string that must not be seen.
+//! Secret strings, and how to keep secrets out of text that we quote.
 //!
-//! In: a secret as text. Out: the same text, only through [`Secret::expose`]. It never prints, serializes or
-//! compares itself, and its memory is wiped when it is dropped.
+//! A [`Secret`] gives its text only to [`Secret::expose`]. It does not print, serialize or compare itself, and its memory is
+//! wiped when it is dropped.
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text in.
+    /// Makes a text a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The text itself. Each call is a place to look at in a review.
+    /// The text. Reviewers look at every call.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -26,7 +26,7 @@ impl Secret {
         self.0.as_bytes().ct_eq(shown).into()
     }
 
-    /// True where the text is empty.
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -38,18 +38,16 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// `text` without these secrets, whether they stand in it as they are or as a form writes them: for words of others that
-/// we quote, and that may repeat what we sent.
+/// `text` without these secrets, as they are or as a form encodes them: for words of others that may repeat what we sent.
 pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
-    let written = |secret: &str| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>();
     let mut forms: Vec<Zeroizing<String>> = Vec::new();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        let form = written(secret);
+        let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         forms.push(Zeroizing::new(form.replace('+', "%20")));
         forms.push(Zeroizing::new(form));
         forms.push(Zeroizing::new((*secret).to_owned()));
     }
-    // One may be a part of another.
+    // Longest first, since one may be a part of another.
     forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
     forms.iter().fold(text.to_owned(), |text, form| text.replace(form.as_str(), "…"))
 }
@@ -64,9 +62,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_redacted_is_gone_in_every_writing() {
-        let told = "raw a+b c&d, form a%2Bb+c%26d, percent a%2Bb%20c%26d, longer a+b c&d-e, code xy";
-        assert_eq!(redact(told, &["a+b c&d", "", "a+b c&d-e", "xy"]), "raw …, form …, percent …, longer …, code …");
+    fn a_secret_is_redacted_in_every_encoding() {
+        let quoted = "raw a+b c&d, form a%2Bb+c%26d, percent a%2Bb%20c%26d, longer a+b c&d-e, code xy";
+        assert_eq!(redact(quoted, &["a+b c&d", "", "a+b c&d-e", "xy"]), "raw …, form …, percent …, longer …, code …");
     }
 
     #[test]

@@ -183,7 +183,7 @@ fn site(headers: &HeaderMap, public_url: &str) -> Site {
     match (headers.get(SITE).map(HeaderValue::as_bytes), headers.get(ORIGIN).map(HeaderValue::as_bytes)) {
         (Some(b"same-origin" | b"none"), _) => Site::Ours,
         (None, Some(origin)) if origin.eq_ignore_ascii_case(public_url.as_bytes()) => Site::Ours,
-        (None, None) => Site::Unsaid,
+        (None, None) => Site::Unknown,
         (Some(_), _) | (None, Some(_)) => Site::Foreign,
     }
 }
@@ -233,7 +233,7 @@ mod tests {
             (&[], false, false),
         ];
         for (fields, navigation, person) in table {
-            let found = fetch_metadata(&map(fields), Site::Unsaid, Door::Public);
+            let found = fetch_metadata(&map(fields), Site::Unknown, Door::Public);
             assert_eq!((found.navigation, found.person), (*navigation, *person), "{fields:?}");
         }
     }
@@ -259,7 +259,7 @@ mod tests {
             (&[("origin", "https://tools.example.com")], Site::Ours),
             (&[("origin", "https://tools.example.com.evil.example")], Site::Foreign),
             (&[("origin", "null")], Site::Foreign),
-            (&[], Site::Unsaid),
+            (&[], Site::Unknown),
         ];
         for (fields, expected) in table {
             assert_eq!(site(&map(fields), ours), *expected, "{fields:?}");

@@ -11,26 +11,26 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use tokens::{AccessToken, RefreshToken, sealed_text};
 
-/// The cookie's name and life: docs/configuration.md "session".
+/// The cookie and lifetimes: docs/configuration.md "session".
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// `__Host-upwarden` on https, `upwarden` on http.
     pub cookie: String,
     /// `Secure`: the public URL is https.
     pub secure: bool,
-    /// After the last refresh.
+    /// How long a session lives after its last refresh.
     pub lifetime: Duration,
-    /// A token that ended longer ago than this is refreshed before the app is reached.
+    /// A token that expired longer ago than this is refreshed before a request goes to the app.
     pub recheck: Duration,
 }
 
-/// How a session's tokens were asked for.
+/// The grant of a session's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grant {
     /// RFC 6749 section 4.1, with PKCE.
     Code,
-    /// RFC 6749 section 4.2: the token in the fragment.
+    /// RFC 6749 section 4.2: the token comes in the fragment.
     Implicit,
 }
 
@@ -44,51 +44,51 @@ impl Grant {
     }
 }
 
-/// Who signed in, as who-am-I told.
+/// The user, as Upwork names them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// `user.id`: what access rules name.
     #[serde(rename = "i")]
     pub id: String,
-    /// `user.nid`: what people know.
+    /// `user.nid`: the name that people know.
     #[serde(rename = "n")]
     pub nid: String,
-    /// The full name, where the key's scopes tell it.
+    /// The full name, where the key's scopes allow it.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// The organization the token acts for.
+/// The organization that the token acts for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organization {
     /// `organization.id`.
     #[serde(rename = "i")]
     pub id: String,
-    /// Its name, where the key's scopes tell it.
+    /// Its name, where the key's scopes allow it.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// What Upwork issued.
+/// The tokens that Upwork issued.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tokens {
-    /// The bearer.
+    /// Authorizes API calls.
     #[serde(rename = "a", with = "sealed_text::access")]
     pub access: AccessToken,
-    /// None with the implicit grant and with client credentials.
+    /// `None` for the implicit grant and for client credentials.
     #[serde(rename = "r", default, with = "sealed_text::refresh", skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshToken>,
-    /// When they were issued.
+    /// When they were requested.
     #[serde(rename = "s")]
     pub issued_at: Timestamp,
-    /// When the access token ends.
+    /// When the access token expires.
     #[serde(rename = "e")]
     pub expires_at: Timestamp,
 }
 
 impl Tokens {
-    /// From when on a new access token is asked for: the end, less a margin of a tenth of the lifetime, five minutes at
-    /// the most (docs/design.md "Refresh races").
+    /// When to refresh: the expiry less a margin of a tenth of the lifetime, and of five minutes at most (docs/design.md
+    /// "Refresh races").
     pub fn due_at(&self) -> Timestamp {
         let lifetime = self.expires_at.since(self.issued_at);
         self.expires_at.minus((lifetime / 10).min(Duration::from_secs(300)))
@@ -98,22 +98,22 @@ impl Tokens {
 /// A session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
-    /// Names the session among flights, upgrades and store records; 32 hex digits. Not a credential.
+    /// Names the session among refreshes, upgrades and store records; 32 hex digits. Not a credential.
     #[serde(rename = "i")]
     pub id: String,
-    /// Who.
+    /// Who signed in.
     #[serde(rename = "u")]
     pub user: User,
-    /// For whom the token acts.
+    /// What the token acts for.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<Organization>,
-    /// How the tokens were asked for.
+    /// The grant of its tokens.
     #[serde(rename = "g")]
     pub grant: Grant,
     /// The tokens.
     #[serde(rename = "t")]
     pub tokens: Tokens,
-    /// When the person signed in; `access.not_before` is held against it.
+    /// When the person signed in; compared with `access.not_before`.
     #[serde(rename = "b")]
     pub began_at: Timestamp,
     /// When its tokens were last refreshed.
@@ -122,8 +122,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// When the session ends: without a refresh token with its access token; with one, `lifetime` after its tokens were
-    /// last issued (docs/sessions.md "Lifetime").
+    /// When the session ends: with its access token, or, where it has a refresh token, `lifetime` after its tokens were
+    /// issued (docs/sessions.md "Lifetime").
     pub fn ends_at(&self, lifetime: Duration) -> Timestamp {
         match self.tokens.refresh {
             None => self.tokens.expires_at,
@@ -131,7 +131,7 @@ impl Session {
         }
     }
 
-    /// Whether the app may be reached only after a refresh: the token ended over `recheck` ago.
+    /// Whether a request to the app needs a refresh first: the token expired more than `recheck` ago.
     pub fn needs_recheck(&self, now: Timestamp, recheck: Duration) -> bool {
         self.tokens.refresh.is_some() && now > self.tokens.expires_at.plus(recheck)
     }
@@ -171,7 +171,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_session_comes_back_from_its_bytes() {
+    fn a_session_round_trips_through_its_bytes() {
         let before = session(true);
         let after = Session::from_bytes(&before.to_bytes()).unwrap();
         assert_eq!(after.user, before.user);

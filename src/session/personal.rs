@@ -1,7 +1,7 @@
-//! Personal access tokens as texts: `upwd_`, 32 random characters, and a checksum that secret scanners and typing errors meet.
+//! Personal access tokens: `upwd_`, 32 random base62 characters, and the CRC-32 (IEEE) of those 37 characters as 6 base62
+//! digits, most significant first.
 //!
-//! In: randomness, or a text that was shown. Out: a token, its id and its hash. Only the hash is ever kept (CONTRACT
-//! "Paths": `upwd_` + 32 base62 + CRC-32 (IEEE) of those 37 characters as 6 base62 digits, most significant first).
+//! The checksum lets secret scanners and typing errors be recognized. Only the hash of a token is ever stored.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -16,7 +16,7 @@ const RANDOM: usize = 32;
 const CHECK: usize = 6;
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A text of the right form, its checksum right. Whether it is anybody's is another question.
+/// A text with the form and checksum of a token. Whether it was ever issued is for the store to say.
 #[derive(Clone, Debug)]
 pub struct PersonalToken(Secret);
 
@@ -25,12 +25,12 @@ pub struct PersonalToken(Secret);
 pub struct TokenHash([u8; 32]);
 
 impl PersonalToken {
-    /// A fresh one: 190 bits of randomness.
+    /// A new token with 190 random bits.
     pub fn generate() -> Result<Self, NoRandomness> {
         let mut text = String::with_capacity(PREFIX.len() + RANDOM + CHECK);
         text.push_str(PREFIX);
         while text.len() < PREFIX.len() + RANDOM {
-            // 62 of 64 values are digits, so that each digit is as likely as any other.
+            // The 2 of 64 values that are not digits are dropped, so that all digits are equally likely.
             let drawn = random::<RANDOM>()?;
             let digits = drawn.iter().filter_map(|byte| DIGITS.get(usize::from(byte & 63)));
             text.extend(digits.take(PREFIX.len() + RANDOM - text.len()).map(|digit| char::from(*digit)));
@@ -39,7 +39,7 @@ impl PersonalToken {
         Ok(Self(Secret::new(text)))
     }
 
-    /// Reads what was shown; `None` for another form or a wrong checksum.
+    /// Reads a token; `None` for another form or a wrong checksum.
     pub fn parse(text: &str) -> Option<Self> {
         let (body, check) = text.split_at_checked(PREFIX.len() + RANDOM)?;
         let random = body.strip_prefix(PREFIX)?;
@@ -47,17 +47,17 @@ impl PersonalToken {
         whole.then(|| Self(Secret::new(text)))
     }
 
-    /// The text, for the one page or answer that shows it.
+    /// The text, for the one response that shows it.
     pub fn secret(&self) -> &Secret {
         &self.0
     }
 
-    /// What is kept of it.
+    /// What the store keeps of it.
     pub fn hash(&self) -> TokenHash {
         TokenHash(digest(&SHA256, self.0.expose().as_bytes()).as_ref().try_into().unwrap_or_default())
     }
 
-    /// What it is listed and revoked by: the first 64 bits of its hash, as hex digits. Not a credential.
+    /// Its name in lists and for revoking it: the first 64 bits of its hash, as hex digits. Not a credential.
     pub fn id(&self) -> String {
         let first = self.hash().0.first_chunk().copied().unwrap_or_default();
         format!("{:016x}", u64::from_be_bytes(first))
@@ -71,14 +71,14 @@ impl std::fmt::Debug for TokenHash {
 }
 
 impl TokenHash {
-    /// As it is kept: base64url.
+    /// As it is stored: base64url.
     pub fn to_text(self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    /// Compares with what was kept, in time that depends on the lengths only.
-    pub fn matches(self, kept: &str) -> bool {
-        self.to_text().as_bytes().ct_eq(kept.as_bytes()).into()
+    /// Compares with a stored hash, in time that depends on the lengths only.
+    pub fn matches(self, stored: &str) -> bool {
+        self.to_text().as_bytes().ct_eq(stored.as_bytes()).into()
     }
 }
 
@@ -86,7 +86,7 @@ fn checksum(text: &str) -> String {
     let mut rest = crc32(text.as_bytes());
     let mut digits = [b'0'; CHECK];
     for digit in digits.iter_mut().rev() {
-        *digit = usize::try_from(rest % 62).ok().and_then(|place| DIGITS.get(place)).copied().unwrap_or(b'0');
+        *digit = usize::try_from(rest % 62).ok().and_then(|index| DIGITS.get(index)).copied().unwrap_or(b'0');
         rest /= 62;
     }
     digits.iter().map(|digit| char::from(*digit)).collect()
@@ -104,24 +104,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_the_one_everybody_knows() {
+    fn the_checksum_is_crc_32_in_base_62() {
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
         assert_eq!(checksum(""), "000000");
-        // Worked out by another program: zlib.crc32, then divmod by 62.
+        // Computed independently: zlib.crc32, then divmod by 62.
         assert_eq!(checksum("upwd_00000000000000000000000000000000"), "3pbWDl");
     }
 
     #[test]
-    fn a_token_is_read_back_and_nothing_bent_is() {
+    fn only_an_unchanged_token_is_read_back() {
         let token = PersonalToken::generate().unwrap();
         let text = token.secret().expose();
         assert_eq!(text.len(), 43);
         assert!(PersonalToken::parse(text).unwrap().hash().matches(&token.hash().to_text()));
-        for place in 0..text.len() {
-            let mut bent = text.as_bytes().to_vec();
-            bent[place] = if bent[place] == b'x' { b'y' } else { b'x' };
-            assert!(PersonalToken::parse(std::str::from_utf8(&bent).unwrap()).is_none(), "{place}");
-            assert!(PersonalToken::parse(&text[..place]).is_none());
+        for index in 0..text.len() {
+            let mut changed = text.as_bytes().to_vec();
+            changed[index] = if changed[index] == b'x' { b'y' } else { b'x' };
+            assert!(PersonalToken::parse(std::str::from_utf8(&changed).unwrap()).is_none(), "{index}");
+            assert!(PersonalToken::parse(&text[..index]).is_none());
         }
         assert!(PersonalToken::parse(&format!("{text}0")).is_none());
         assert!(PersonalToken::parse("upwd_é").is_none());

@@ -21,7 +21,7 @@ mod harness; // what the tests are made of
 mod http1; // order, refusals, bodies, early answers
 mod http2; // requests, abuse, slow clients
 mod limits; // sizes, counts, time-outs, crowds, memory
-mod main_job; // the main job at the public door, with a client that hides nothing
+mod main_job; // sign-in, sessions and API calls at the public door
 mod other_server; // another authorization server, strict by the RFCs, in Upwork's place
 mod pacing; // Upwork's rate limits, checked by the sandbox that enforces them
 mod pages; // what the pages show, and what they must never contain

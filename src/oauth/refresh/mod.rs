@@ -127,8 +127,7 @@ impl Refresher {
         stored: &StoredSession,
         patience: Option<Duration>,
     ) -> Result<Refreshed, RefreshError> {
-        let mut receiver = self.join(key, stored);
-        let waited = receiver.borrow().is_none();
+        let (mut receiver, waited) = self.join(key, stored);
         let finished = receiver.wait_for(Option::is_some);
         let finished = match patience {
             None => finished.await,
@@ -142,8 +141,11 @@ impl Refresher {
         result.unwrap_or_else(stopping).map(|stored| Refreshed { stored, waited })
     }
 
-    fn join(self: &Arc<Self>, key: Key, stored: &StoredSession) -> Receiver {
+    /// The result to wait for, and whether it has yet to come.
+    fn join(self: &Arc<Self>, key: Key, stored: &StoredSession) -> (Receiver, bool) {
         let (receiver, sender) = self.single_flight.join(&key, &stored.session.tokens.access, DEADLINE);
+        // Before the task begins: it may end at once.
+        let waited = receiver.borrow().is_none();
         if let Some(sender) = sender {
             let (this, stored) = (self.clone(), stored.clone());
             self.deps.control.spawn(async move {
@@ -156,7 +158,7 @@ impl Refresher {
                 }
             });
         }
-        receiver
+        (receiver, waited)
     }
 
     fn note_outcome(&self, session: &str, result: &RefreshResult) {

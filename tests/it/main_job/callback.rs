@@ -1,4 +1,4 @@
-//! What Upwork sends the browser back with, and what is made of it.
+//! The callback: which responses of Upwork's sign someone in, and which redeem nothing.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use http::Method;
 
 use crate::harness::{AGENCY, Client, FREELANCER, World};
 
-/// Nothing was redeemed.
-fn untouched(world: &World) {
+/// No code was redeemed.
+fn redeemed_nothing(world: &World) {
     assert_eq!(world.counters().token.authorization_code, 0, "no code was redeemed");
 }
 
@@ -54,8 +54,8 @@ async fn a_state_that_is_not_ours_redeems_nothing() {
     }
     let curl = client.get(&back.replace(&state, "x")).await;
     assert_eq!(curl.problem(), "bad-state");
-    untouched(&world);
-    // The real one still works after all that.
+    redeemed_nothing(&world);
+    // The real one still works afterwards.
     assert_eq!(client.navigate(&back).await.location(), "/x");
 }
 
@@ -75,7 +75,7 @@ async fn contradictory_callbacks_are_refused() {
     let state = part(&back, "state");
     let neither = client.twin().navigate(&format!("/upwork/auth/callback?state={state}")).await;
     assert_eq!(neither.status, 400, "neither a code nor an error");
-    untouched(&world);
+    redeemed_nothing(&world);
 }
 
 #[tokio::test]
@@ -87,57 +87,57 @@ async fn head_redeems_nothing_and_other_methods_are_refused() {
         let answer = client.call(method.clone(), &back).await;
         assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "GET"), "{method}");
     }
-    untouched(&world);
+    redeemed_nothing(&world);
     assert_eq!(client.navigate(&back).await.location(), "/x");
 }
 
 #[tokio::test]
-async fn declining_is_told_and_leaves_nobody_signed_in() {
+async fn declining_shows_a_page_and_signs_no_one_in() {
     let world = World::new().start();
     let client = world.client();
     let asked = client.navigate("/x").await;
     let back = world.upwork.decline(&asked.location()).await;
     let answer = client.navigate(&back).await;
     assert_eq!((answer.status.as_u16(), answer.page().as_str()), (403, "You declined at Upwork"));
-    assert!(answer.html().contains("/upwork/auth/login?return_to=%2Fx"), "the way back in is there");
-    untouched(&world);
-    assert!(client.cookies().is_empty(), "the sign-in's own cookie is gone");
+    assert!(answer.html().contains("/upwork/auth/login?return_to=%2Fx"), "the page offers another sign-in");
+    redeemed_nothing(&world);
+    assert!(client.cookies().is_empty(), "the sign-in's own cookie is cleared");
     assert!(world.metric("upwarden_sign_ins_total{outcome=\"declined\"}").await > 0);
 }
 
 #[tokio::test]
-async fn a_code_works_once_and_only_for_the_sign_in_it_was_given_to() {
+async fn a_code_works_once_and_only_for_its_own_sign_in() {
     let world = World::new().start();
     let client = world.client();
     let one = world.callback(&client, "/one").await;
     let other = world.callback(&client, "/other").await;
     let (code, other_state) = (part(&one, "code"), part(&other, "state"));
-    // Injected into another sign-in of the same browser: PKCE says no.
+    // Injected into another sign-in of the same browser: PKCE fails.
     let mixed = client.twin().navigate(&format!("/upwork/auth/callback?code={code}&state={other_state}")).await;
     assert_eq!((mixed.status.as_u16(), mixed.page().as_str()), (400, "This sign-in was already used"));
     assert_eq!(world.counters().token.authorization_code, 1);
 
-    // Replayed by whoever kept the cookies.
+    // Replayed by a thief of the cookies.
     let thief = client.twin();
     assert_eq!(client.navigate(&other).await.location(), "/other");
     let replayed = thief.navigate(&other).await;
     assert_eq!((replayed.status.as_u16(), replayed.page().as_str()), (400, "This sign-in was already used"));
     assert!(!thief.cookies().contains(&"upwarden".to_owned()), "no session");
-    // Reloaded in the browser itself: it is signed in, and stays so.
+    // Reloaded in the browser itself: it is signed in, and stays signed in.
     let reloaded = client.navigate(&other).await;
     assert_eq!((reloaded.status.as_u16(), reloaded.location().as_str()), (303, "/"));
     assert_eq!(client.get("/upwork/auth/session").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_stale_callback_starts_one_fresh_sign_in_that_leads_where_the_first_would_have() {
+async fn an_expired_callback_begins_one_new_sign_in_with_the_same_return_address() {
     let world = World::new().start();
     let client = world.client();
     let back = world.callback(&client, "/deep?x=1").await;
     world.turn(Duration::from_secs(601));
     let answer = client.navigate(&back).await;
     assert_eq!(answer.status, 303, "{}", answer.text());
-    untouched(&world);
+    redeemed_nothing(&world);
     let back = world.upwork.consent(&answer.location(), FREELANCER).await;
     assert_eq!(client.navigate(&back).await.location(), "/deep?x=1");
 }
@@ -145,7 +145,7 @@ async fn a_stale_callback_starts_one_fresh_sign_in_that_leads_where_the_first_wo
 #[tokio::test]
 async fn a_browser_that_keeps_no_cookie_is_stopped_at_the_third_sign_in() {
     let world = World::new().start();
-    // Each step as another browser, which is what one without cookies looks like.
+    // Each step as another browser, which is what a browser without cookies looks like.
     let mut asked = world.client().navigate("/x").await;
     for _ in 0..2 {
         let back = world.upwork.consent(&asked.location(), FREELANCER).await;
@@ -157,20 +157,20 @@ async fn a_browser_that_keeps_no_cookie_is_stopped_at_the_third_sign_in() {
     assert_eq!(page.status, 400);
     assert!(page.page().len() > 5 && page.text().to_lowercase().contains("cookie"), "{}", page.text());
     assert_eq!(world.client().get(&back).await.problem(), "sign-in-loop");
-    untouched(&world);
+    redeemed_nothing(&world);
     assert!(world.metric("upwarden_sign_ins_total{outcome=\"looping\"}").await > 0);
 }
 
 #[tokio::test]
-async fn a_state_of_another_browser_signs_nobody_in() {
+async fn a_state_of_another_browser_signs_no_one_in() {
     let world = World::new().start();
     let attacker = world.client();
     let back = world.callback(&attacker, "/x").await;
     let victim = world.client();
     let answer = victim.navigate(&back).await;
-    assert_eq!(answer.status, 303, "a fresh sign-in of the victim's own");
+    assert_eq!(answer.status, 303, "a new sign-in of the victim's own");
     assert!(answer.location().contains("/oauth2/authorize"));
-    untouched(&world);
+    redeemed_nothing(&world);
     assert!(!victim.cookies().contains(&"upwarden".to_owned()));
 }
 
@@ -190,7 +190,7 @@ async fn with_a_live_session_a_bad_state_leaves_it_alone() {
 }
 
 #[tokio::test]
-async fn a_good_state_makes_a_new_session_of_whoever_came() {
+async fn a_valid_callback_replaces_the_session() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     let before = client.cookie("upwarden");
@@ -215,9 +215,9 @@ async fn parallel_tabs_all_finish_in_any_order() {
 }
 
 #[tokio::test]
-async fn return_addresses_lead_nowhere_but_here() {
+async fn return_addresses_never_leave_our_origin() {
     let world = World::new().start();
-    for (asked, led) in [
+    for (asked, expected) in [
         ("/x", "/x"),
         ("%2Fx%3Fa%3D1", "/x?a=1"),
         ("https://evil.example/", "/"),
@@ -230,6 +230,6 @@ async fn return_addresses_lead_nowhere_but_here() {
     ] {
         let client: Client = world.client();
         let answer = world.sign_in_with(&client, FREELANCER, &format!("/upwork/auth/login?return_to={asked}")).await;
-        assert_eq!(answer.location(), led, "{asked}");
+        assert_eq!(answer.location(), expected, "{asked}");
     }
 }

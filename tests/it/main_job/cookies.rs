@@ -1,4 +1,4 @@
-//! The session's cookies: attributes, pieces, bounds.
+//! The session's cookies: attributes, chunks, bounds.
 
 use upwarden::sandbox;
 
@@ -9,7 +9,7 @@ fn long_tokens(token_chars: usize) -> sandbox::Config {
 }
 
 #[tokio::test]
-async fn cookies_have_the_attributes_that_keep_them_here() {
+async fn cookies_have_their_attributes() {
     let world = World::new().start();
     let client = world.client();
     let login = client.navigate("/x").await.set_cookies();
@@ -35,23 +35,23 @@ async fn on_https_the_cookies_are_secure_and_bound_to_the_host() {
 }
 
 #[tokio::test]
-async fn a_large_session_is_split_and_signing_out_clears_every_piece() {
-    for (chars, pieces) in [(32, 1), (4000, 3), (6500, 5)] {
+async fn a_large_session_is_split_and_signing_out_clears_every_chunk() {
+    for (chars, chunks) in [(32, 1), (4000, 3), (6500, 5)] {
         let world = World::new().upwork(long_tokens(chars)).start();
         let client = world.client();
         let lines = world.sign_in_with(&client, FREELANCER, "/x").await.set_cookies();
         let set: Vec<&String> = lines.iter().filter(|line| !line.starts_with("upwarden-login")).collect();
-        assert_eq!(set.len(), pieces, "{chars}");
+        assert_eq!(set.len(), chunks, "{chars}");
         for line in &set {
             let pair = line.split(';').next().unwrap();
             assert!(pair.len() <= 4096, "{} bytes", pair.len());
         }
-        assert_eq!(client.cookies().len(), pieces);
+        assert_eq!(client.cookies().len(), chunks);
         assert_eq!(client.get("/x").await.status, 200);
         assert_eq!(client.graphql("{ user { id } }").await.json()["data"]["user"]["id"], FREELANCER);
-        assert_eq!(world.app.last().header("cookie"), "", "none of the pieces goes on");
+        assert_eq!(world.app.last().header("cookie"), "", "no chunk is forwarded");
         let out = client.post("/upwork/auth/logout", "").await;
-        assert_eq!((out.status.as_u16(), out.set_cookies().len()), (303, pieces));
+        assert_eq!((out.status.as_u16(), out.set_cookies().len()), (303, chunks));
         assert!(client.cookies().is_empty());
     }
 }
@@ -67,23 +67,23 @@ async fn a_session_that_fits_no_cookie_is_a_page_and_not_a_loop() {
 }
 
 #[tokio::test]
-async fn pieces_left_by_an_earlier_session_are_cleared() {
+async fn chunks_of_an_earlier_session_are_cleared() {
     let world = World::new().start();
     let client = world.client();
-    for piece in ["upwarden-1", "upwarden-4"] {
-        client.plant(piece, "left");
+    for chunk in ["upwarden-1", "upwarden-4"] {
+        client.plant(chunk, "left");
     }
     let back = world.callback(&client, "/x").await;
     let lines = client.navigate(&back).await.set_cookies();
-    for piece in ["upwarden-1", "upwarden-4"] {
-        let line = lines.iter().find(|line| line.starts_with(&format!("{piece}="))).unwrap();
-        assert_eq!(*line, format!("{piece}=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0"));
+    for chunk in ["upwarden-1", "upwarden-4"] {
+        let line = lines.iter().find(|line| line.starts_with(&format!("{chunk}="))).unwrap();
+        assert_eq!(*line, format!("{chunk}=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0"));
     }
     assert_eq!(client.cookies(), ["upwarden"]);
 }
 
 #[tokio::test]
-async fn half_done_sign_ins_are_bounded() {
+async fn pending_sign_ins_are_bounded() {
     let world = World::new().start();
     let client = world.client();
     for visit in 0..30 {
@@ -93,7 +93,7 @@ async fn half_done_sign_ins_are_bounded() {
     assert!((1..=8).contains(&count), "{count} cookies");
     let field: usize = client.cookies().iter().map(|name| name.len() + client.cookie(name).len()).sum();
     assert!(field < 8 << 10, "{field} bytes");
-    // The last one, at least, finishes.
+    // At least the last one finishes.
     let back = world.callback(&client, "/last").await;
     assert_eq!(client.navigate(&back).await.location(), "/last");
 }
@@ -117,7 +117,7 @@ async fn every_cookie_of_the_name_is_tried() {
 }
 
 #[tokio::test]
-async fn faults_of_a_cookie_are_all_the_same_no_session() {
+async fn every_fault_of_a_cookie_is_the_same_missing_session() {
     let world = World::new().start();
     let signed_in = world.sign_in(FREELANCER).await;
     let good = signed_in.cookie("upwarden");

@@ -1,11 +1,11 @@
-//! Who gets what without a session, our own endpoints, other hosts.
+//! Access without a session, our own endpoints, and other host names.
 
 use http::Method;
 
 use crate::harness::{App, FREELANCER, World};
 
 #[tokio::test]
-async fn a_sign_in_leads_back_and_the_app_learns_who_it_is() {
+async fn a_sign_in_returns_to_its_address_and_the_app_gets_the_identity() {
     let world = World::new().start();
     let client = world.client();
     let answer = world.sign_in_with(&client, FREELANCER, "/deep/page?tab=2").await;
@@ -45,14 +45,14 @@ async fn curl_without_a_cookie_gets_a_401_problem() {
     assert!(answer.set_cookies().is_empty());
     assert!(world.app.seen().is_empty(), "the app was not asked");
 
-    // The address in it does what it says.
+    // The address in it works.
     let login = problem["login_url"].as_str().unwrap().to_owned();
     let client = world.client();
     let answer = world.sign_in_with(&client, FREELANCER, &login).await;
     assert_eq!(answer.header("location"), "/reports/2026?x=1&y=a%20b");
 }
 
-/// What somebody without a session is given.
+/// The answer to a request without a session.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Gets {
     Upwork,
@@ -60,7 +60,7 @@ enum Gets {
     Problem,
 }
 
-/// A case: what it is, its method and fields, and what it gets.
+/// A case: its name, its method and fields, and the expected answer.
 type Case = (&'static str, Method, Vec<(&'static str, &'static str)>, Gets);
 
 fn cases() -> Vec<Case> {
@@ -153,7 +153,7 @@ async fn public_paths_are_open_on_whole_segments_of_one_spelling() {
     for open in ["/health", "/health/x", "/health?x=1", "/assets/app.css", "/assets/a/b"] {
         let answer = world.client().get(open).header("x-upwork-user-id", "1").await;
         assert_eq!((answer.status.as_u16(), answer.text()), (200, format!("GET {open}\n")));
-        assert_eq!(world.app.last().header("x-upwork-user-id"), "", "nobody is nobody");
+        assert_eq!(world.app.last().header("x-upwork-user-id"), "", "no identity without a session");
     }
     for shut in [
         "/healthy",
@@ -177,7 +177,7 @@ async fn public_paths_are_open_on_whole_segments_of_one_spelling() {
     }
     let client = world.sign_in(FREELANCER).await;
     client.get("/health").await;
-    assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER, "who is there is told");
+    assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER, "a session is told to the app");
 }
 
 #[tokio::test]
@@ -196,18 +196,18 @@ async fn what_is_under_the_prefix_is_ours_and_ambiguous_spellings_are_refused() 
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (status, name), "{target}");
     }
     assert!(world.app.seen().is_empty());
-    // Elsewhere the same bytes go on, byte for byte.
+    // Elsewhere the same bytes are forwarded unchanged.
     for target in ["/a%2fb", "/x//y", "/a/%2e%2e/b", "/..;/b", "/%5C"] {
         assert_eq!(client.get(target).await.text(), format!("GET {target}\n"));
     }
 }
 
 #[tokio::test]
-async fn verify_says_204_with_the_identity_or_401() {
+async fn verify_answers_204_with_the_identity_or_401() {
     let world = World::new().start();
-    let nobody = world.client().navigate("/upwork/auth/verify").await;
-    assert_eq!(nobody.status, 401, "never a redirect");
-    assert!(nobody.header("www-authenticate").starts_with("Bearer") && nobody.set_cookies().is_empty());
+    let anonymous = world.client().navigate("/upwork/auth/verify").await;
+    assert_eq!(anonymous.status, 401, "never a redirect");
+    assert!(anonymous.header("www-authenticate").starts_with("Bearer") && anonymous.set_cookies().is_empty());
     let client = world.sign_in(FREELANCER).await;
     for method in [Method::GET, Method::HEAD, Method::POST] {
         let answer = client.call(method, "/upwork/auth/verify").await;
@@ -218,7 +218,7 @@ async fn verify_says_204_with_the_identity_or_401() {
 }
 
 #[tokio::test]
-async fn the_session_is_told_as_json_without_a_token() {
+async fn the_session_as_json_has_no_token() {
     let world = World::new().start();
     assert_eq!(world.client().get("/upwork/auth/session").await.problem(), "sign-in-required");
     assert_eq!(world.client().navigate("/upwork/auth/session").await.status, 401, "JSON never redirects");
@@ -246,14 +246,14 @@ async fn another_host_is_sent_to_the_public_url_before_any_cookie_is_set() {
     assert_eq!(first.status, 303);
     assert!(first.set_cookies().is_empty());
     assert_eq!(first.location(), world.url("/x?a=b&upwarden_host=1"));
-    // There, the mark goes again and the sign-in leads to where it should.
+    // There the marker is removed, and the sign-in leads to the right address.
     let client = world.client();
     let cleaned = client.navigate(&first.location()).await;
     assert_eq!((cleaned.status.as_u16(), cleaned.location()), (303, world.url("/x?a=b")));
     let answer = world.sign_in_with(&client, FREELANCER, &cleaned.location()).await;
     assert_eq!(answer.location(), "/x?a=b");
 
-    // Where a proxy hides the name, the second in a row says what is wrong.
+    // Where a proxy hides the name, the second one in a row names the cause.
     let second = elsewhere.navigate("/x?a=b&upwarden_host=1").await;
     assert_eq!(second.status, 421);
     assert!(second.page().len() > 5 && second.text().contains("trusted_proxies"), "{}", second.text());
@@ -276,7 +276,7 @@ async fn an_app_that_is_down_is_named_and_the_session_stays() {
 }
 
 #[tokio::test]
-async fn a_name_beyond_ascii_comes_to_the_app_percent_encoded() {
+async fn a_name_beyond_ascii_reaches_the_app_percent_encoded() {
     let world = World::new().app(App::default()).start();
     let client = world.sign_in(crate::harness::CLIENT).await;
     client.get("/").await;

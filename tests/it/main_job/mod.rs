@@ -1,9 +1,9 @@
-//! The main job at the public door, with a client that hides nothing.
+//! The main job: sign-in, sessions and API calls at the public door.
 
-mod callback; // what Upwork sends the browser back with, and what is made of it
-mod cookies; // the session's cookies: attributes, pieces, bounds
-mod gate; // who gets what without a session, our own endpoints, other hosts
-mod refresh; // tokens that end, and calls that are refused
-mod sign_out; // the end of a session
-mod told; // what logs and metrics tell, and what they must not
-mod upwork_fails; // sign-ins that do not come about
+mod callback;
+mod cookies;
+mod failed_sign_ins;
+mod gate;
+mod logs_and_metrics;
+mod refresh;
+mod sign_out;

@@ -1,4 +1,4 @@
-//! Tokens that end, and calls that are refused.
+//! Tokens that expire, and API calls that are refused.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const DAY: Duration = Duration::from_hours(24);
 const ME: &str = "{ user { id } }";
 
 #[tokio::test]
-async fn a_token_near_its_end_is_refreshed_before_the_call() {
+async fn a_token_near_its_expiry_is_refreshed_before_the_call() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     let before = client.cookie("upwarden");
@@ -28,7 +28,7 @@ async fn a_token_near_its_end_is_refreshed_before_the_call() {
 }
 
 #[tokio::test]
-async fn two_hundred_calls_at_the_end_of_a_token_make_one_refresh() {
+async fn two_hundred_calls_with_an_expired_token_make_one_refresh() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY + Duration::from_secs(1));
@@ -43,14 +43,14 @@ async fn two_hundred_calls_at_the_end_of_a_token_make_one_refresh() {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     assert_eq!(world.counters().token.refresh_token, 1);
-    // Whoever still has the cookie from before is served, too.
+    // A request with the cookie from before is served too.
     assert_eq!(client.graphql(ME).await.status, 200);
     assert_eq!(world.counters().token.refresh_token, 1);
     assert_eq!(world.metric("upwarden_refreshes_total{outcome=\"renewed\"}").await, 1);
 }
 
 #[tokio::test]
-async fn a_401_of_the_api_means_one_refresh_and_one_retry() {
+async fn a_401_of_the_api_causes_one_refresh_and_one_retry() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     let before = world.counters().api["/graphql"];
@@ -62,7 +62,7 @@ async fn a_401_of_the_api_means_one_refresh_and_one_retry() {
 }
 
 #[tokio::test]
-async fn a_call_whose_body_was_not_kept_is_asked_to_be_sent_again() {
+async fn a_call_whose_body_was_not_kept_has_to_be_sent_again() {
     let world = World::new().set("upwork.retry_body", "1KiB").start();
     let client = world.sign_in(FREELANCER).await;
     world.upwork.sandbox.expire_all();
@@ -75,10 +75,10 @@ async fn a_call_whose_body_was_not_kept_is_asked_to_be_sent_again() {
 }
 
 #[tokio::test]
-async fn only_upworks_own_word_ends_a_session() {
+async fn only_invalid_grant_ends_a_session() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
-    // 429 comes last: after it the pacer holds calls back, by a clock that stands.
+    // 429 comes last: after it the pacer holds calls back, and the clock stands still.
     for fault in ["500", "html", "502", "429"] {
         world.fault(&json!({ "api": fault }));
         let answer = client.graphql(ME).await;
@@ -89,7 +89,7 @@ async fn only_upworks_own_word_ends_a_session() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_token_endpoint_ends_no_session_and_locks_nobody_out() {
+async fn an_outage_of_the_token_endpoint_ends_no_session_and_locks_no_one_out() {
     let world = World::new().start();
     for fault in ["500", "html", "429", "garbage", "cut"] {
         // Each with a session of its own: a failure is kept for a second, so that a crowd does not ask one by one.
@@ -117,7 +117,7 @@ async fn a_revoked_grant_ends_the_session_at_the_next_call() {
 }
 
 #[tokio::test]
-async fn a_revoked_grant_with_an_ended_token_is_a_401_of_ours() {
+async fn a_revoked_grant_with_an_expired_token_is_our_own_401() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY + Duration::from_secs(1));
@@ -173,14 +173,14 @@ async fn a_session_ends_fourteen_days_after_its_last_refresh() {
 }
 
 #[tokio::test]
-async fn a_long_idle_session_is_looked_at_before_the_app_is_reached() {
+async fn a_long_idle_session_is_rechecked_before_the_app_is_reached() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(Duration::from_secs(2 * 86_400 - 1));
     assert_eq!(client.get("/x").await.status, 200);
     assert_eq!(world.counters().token.refresh_token, 0, "within session.recheck the app needs no fresh token");
     world.turn(Duration::from_secs(2));
-    // An outage is no reason to lock anybody out.
+    // An outage locks no one out.
     world.fault(&json!({ "token": "503" }));
     assert_eq!(client.get("/x").await.status, 200);
     assert_eq!(world.counters().token.refresh_token, 1);

@@ -1,4 +1,4 @@
-//! The end of a session.
+//! Sign-out.
 
 use futures_util::StreamExt;
 use serde_json::json;
@@ -24,13 +24,13 @@ async fn signing_out_ends_the_session_here_and_at_upwork() {
     assert!(landed.text().contains("Upwork has revoked the tokens"));
     assert!(world.counters().revoke >= 1);
     assert_eq!(client.navigate("/x").await.status, 303);
-    // There is no store, and a copy of the cookie opens nothing here any more.
+    // Even without a store, a copy of the cookie no longer opens here.
     assert_eq!(twin.graphql("{ user { id } }").await.problem(), "sign-in-required");
     assert_eq!(twin.get("/x").await.problem(), "sign-in-required");
 }
 
 #[tokio::test]
-async fn another_site_cannot_sign_anybody_out() {
+async fn another_site_cannot_sign_a_user_out() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     for fields in [
@@ -49,7 +49,7 @@ async fn another_site_cannot_sign_anybody_out() {
 }
 
 #[tokio::test]
-async fn signing_out_works_while_upwork_does_not() {
+async fn signing_out_works_while_upwork_is_down() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.fault(&json!({ "revoke": "500", "times": "always" }));

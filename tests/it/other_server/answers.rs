@@ -1,4 +1,4 @@
-//! Answers that are odd, and errors: each is told as what it is, once, and repeats nothing that was sent.
+//! Unusual responses and errors: each is reported as what it is, and repeats nothing that was sent.
 
 use http::Method;
 use serde_json::json;
@@ -9,20 +9,20 @@ use super::{ISSUER, ME, SECRET, callback, come_back, seconds, sign_in, world};
 use crate::harness::{Answer, Client, World, logs, within};
 
 /// The log's lines about this answer.
-fn said(answer: &Answer) -> String {
+fn logged(answer: &Answer) -> String {
     let id = answer.header("x-request-id").to_owned();
     logs().lines().filter(|line| line.contains(&id)).collect::<Vec<_>>().join("\n")
 }
 
-/// Posts what stands behind the `#`, as the fragment page's script does.
-async fn hand_over(world: &World, client: &Client, fragment: String) -> Answer {
+/// Posts the fragment, as the fragment page's script does.
+async fn post_fragment(world: &World, client: &Client, fragment: String) -> Answer {
     let call = client.call(Method::POST, "/upwork/auth/callback").body(Body::full(fragment));
     let call = call.header("content-type", "application/x-www-form-urlencoded").header("origin", &world.url(""));
     call.header("accept", "text/html").header("sec-fetch-mode", "navigate").header("sec-fetch-dest", "document").await
 }
 
 #[tokio::test]
-async fn an_error_at_the_callback_is_told_as_what_it_is_with_its_description_in_the_log() {
+async fn each_callback_error_has_its_page_and_its_description_in_the_log() {
     let server = Server::start();
     let world = world(&server).set("upwork.issuer", ISSUER).start();
     for (error, status, title) in [
@@ -40,30 +40,30 @@ async fn an_error_at_the_callback_is_told_as_what_it_is_with_its_description_in_
             let client = world.client();
             let page = come_back(&world, &server, &client).await;
             assert_eq!((page.status.as_u16(), page.page().as_str()), (status, title), "{error}{state}");
-            let said = said(&page);
-            assert!(said.contains(error) && said.contains("it\\\" is so"), "{error}{state}: {said}");
-            // Without a state nobody knows which sign-in it ended.
+            let lines = logged(&page);
+            assert!(lines.contains(error) && lines.contains("it\\\" is so"), "{error}{state}: {lines}");
+            // Without a state it is unknown which sign-in it ended.
             assert_eq!(client.cookies().len(), usize::from(state.is_empty()), "{error}{state}");
         }
     }
-    // Nobody without a sign-in under way can have been sent back.
+    // A browser without a pending sign-in cannot have been sent back.
     let stranger = world.client().navigate("/upwork/auth/callback?error=invalid_scope").await;
     assert_eq!((stranger.status.as_u16(), stranger.page().as_str()), (400, "This sign-in did not start here"));
 }
 
 #[tokio::test]
-async fn the_issuer_is_compared_in_both_grants_and_another_one_is_told() {
+async fn another_issuer_is_refused_with_both_grants() {
     for grant in ["code", "implicit"] {
         let server = Server::start();
         let world = world(&server).set("upwork.issuer", ISSUER).set("upwork.grant", grant).start();
         for (iss, good) in [(ISSUER, true), ("https://as.example/", false), ("https://evil.example", false)] {
-            let brings = if grant == "code" { "code={code}" } else { "access_token={token}&token_type=Bearer" };
-            server.lock().back = Some(format!("{brings}&state={{state}}&iss={iss}"));
+            let parameters = if grant == "code" { "code={code}" } else { "access_token={token}&token_type=Bearer" };
+            server.lock().back = Some(format!("{parameters}&state={{state}}&iss={iss}"));
             let client = world.client();
             let back = callback(&world, &server, &client, "/x").await;
             server.lock().asked.clear();
             let answer = match back.split_once('#') {
-                Some((_, fragment)) => hand_over(&world, &client, fragment.to_owned()).await,
+                Some((_, fragment)) => post_fragment(&world, &client, fragment.to_owned()).await,
                 None => client.navigate(&back).await,
             };
             if good {
@@ -74,19 +74,19 @@ async fn the_issuer_is_compared_in_both_grants_and_another_one_is_told() {
                 (answer.status.as_u16(), answer.page().as_str()),
                 (502, "This answer came from a different issuer")
             );
-            assert!(answer.html().contains("return_to=%2Fx"), "the way back in");
-            let said = said(&answer);
-            assert!(said.contains("wrong-issuer") && said.contains(iss) && said.contains(ISSUER), "{said}");
+            assert!(answer.html().contains("return_to=%2Fx"), "the page offers another sign-in");
+            let lines = logged(&answer);
+            assert!(lines.contains("wrong-issuer") && lines.contains(iss) && lines.contains(ISSUER), "{lines}");
             assert!(client.cookies().is_empty() && server.lock().asked.is_empty(), "nothing of it was used");
         }
     }
 }
 
 #[tokio::test]
-async fn what_the_token_endpoint_says_is_told_as_what_it_is() {
+async fn each_token_error_has_its_page_and_its_words_in_the_log() {
     let server = Server::start();
     let world = world(&server).start();
-    for (status, error, told, title) in [
+    for (status, error, answered, title) in [
         (400, "invalid_grant", 400, "This sign-in was already used"),
         (401, "invalid_client", 502, "Upwork rejected this site's API key"),
         (503, "temporarily_unavailable", 503, "Upwork cannot sign you in right now"),
@@ -97,9 +97,9 @@ async fn what_the_token_endpoint_says_is_told_as_what_it_is() {
         let body = json!({ "error": error, "error_description": "PKCE verification failed" }).to_string();
         server.lock().tokens.push((status, body));
         let page = come_back(&world, &server, &world.client()).await;
-        assert_eq!((page.status.as_u16(), page.page().as_str()), (told, title), "{status} {error}");
-        let said = said(&page);
-        assert!(said.contains(if status == 400 && error == "invalid_grant" { "PKCE" } else { error }), "{said}");
+        assert_eq!((page.status.as_u16(), page.page().as_str()), (answered, title), "{status} {error}");
+        let lines = logged(&page);
+        assert!(lines.contains(if status == 400 && error == "invalid_grant" { "PKCE" } else { error }), "{lines}");
     }
 }
 
@@ -122,7 +122,7 @@ async fn nothing_that_was_sent_is_repeated_in_a_log_or_a_page() {
     world.turn(seconds(4000));
     server.lock().tokens.extend([refused(400, "invalid_client"), refused(400, "invalid_grant")]);
     for _ in 0..2 {
-        // The failure before is kept for a second.
+        // The failed refresh is kept for a second.
         texts += &crate::harness::until("the next refresh", || async {
             let asked = server.lock().asked.len();
             let answer = client.graphql(ME).await;
@@ -142,11 +142,11 @@ async fn nothing_that_was_sent_is_repeated_in_a_log_or_a_page() {
     for secret in sent {
         assert!(!texts.contains(secret.as_str()), "{secret}");
     }
-    assert!(texts.contains("bad secret … for …"), "and the rest is told");
+    assert!(texts.contains("bad secret … for …"), "and the rest is quoted");
 }
 
 #[tokio::test]
-async fn a_revocation_that_upwork_refuses_is_told_apart_from_one_that_it_did_not_hear() {
+async fn a_refused_revocation_differs_from_a_failed_one() {
     let server = Server::start();
     let world = world(&server).start();
     for (status, done) in [(200, "revoked"), (400, "refused"), (401, "refused"), (404, "refused"), (503, "failed")] {
@@ -161,7 +161,7 @@ async fn a_revocation_that_upwork_refuses_is_told_apart_from_one_that_it_did_not
 }
 
 #[tokio::test]
-async fn an_odd_token_answer_loses_no_grant() {
+async fn an_unusual_token_response_loses_no_grant() {
     let server = Server::start();
     let world = world(&server).start();
     for odd in [
@@ -180,7 +180,7 @@ async fn an_odd_token_answer_loses_no_grant() {
         assert_eq!(client.graphql(ME).await.status, 200, "{odd}");
     }
     assert_eq!(server.lock().wrong, Vec::<String>::new());
-    // It says that the grant is over, in whatever way it describes that.
+    // The grant is over, whatever form the description has.
     server.lock().granted = json!({});
     let client = sign_in(&world, &server).await;
     world.turn(seconds(4000));
@@ -189,7 +189,7 @@ async fn an_odd_token_answer_loses_no_grant() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_ended_and_cannot_be_refreshed_is_a_page_and_no_circle() {
+async fn an_expired_token_without_refresh_token_is_a_page_and_not_a_loop() {
     let server = Server::start();
     let code = world(&server).start();
     server.lock().granted = json!({ "expires_in": 0, "refresh_token": null });
@@ -202,12 +202,12 @@ async fn a_token_that_has_ended_and_cannot_be_refreshed_is_a_page_and_no_circle(
     server.lock().back = Some("access_token={token}&token_type=bearer&expires_in=0&state={state}".to_owned());
     let client = implicit.client();
     let back = callback(&implicit, &server, &client, "/x").await;
-    let page = hand_over(&implicit, &client, back.split_once('#').unwrap().1.to_owned()).await;
+    let page = post_fragment(&implicit, &client, back.split_once('#').unwrap().1.to_owned()).await;
     assert_eq!((page.status.as_u16(), page.page().as_str()), (502, "Upwork's answer could not be read"));
 }
 
 #[tokio::test]
-async fn a_fragment_is_read_strictly_and_told_as_what_it_is() {
+async fn a_fragment_is_read_strictly() {
     let server = Server::start();
     let world = world(&server).set("upwork.grant", "implicit").start();
     let (long, longer, longest) = ("x".repeat(13 << 10), "x".repeat(20 << 10), "x".repeat(140 << 10));
@@ -228,12 +228,12 @@ async fn a_fragment_is_read_strictly_and_told_as_what_it_is() {
         server.lock().back = Some(fragment.to_owned());
         let client = world.client();
         let back = callback(&world, &server, &client, "/x").await;
-        let answer = hand_over(&world, &client, back.split_once('#').unwrap().1.to_owned()).await;
+        let answer = post_fragment(&world, &client, back.split_once('#').unwrap().1.to_owned()).await;
         let told = if status == 303 { String::new() } else { answer.page() };
         let shown: String = fragment.chars().take(90).collect();
         assert_eq!((answer.status.as_u16(), told.as_str()), (status, title), "{shown}");
     }
-    // A query that only looks like a state's, and an error in it.
+    // A query whose parameter only looks like a state, and one with an error.
     let client = world.client();
     callback(&world, &server, &client, "/x").await;
     let page = client.navigate("/upwork/auth/callback?session_state=a.b").await;

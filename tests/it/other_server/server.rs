@@ -1,4 +1,4 @@
-//! The server: codes once, exact redirects, PKCE, credentials in the body, rotation with the family ended on a replay.
+//! The server: one-time codes, exact redirects, PKCE, credentials in the body, and rotation that ends the family on a replay.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,31 +22,31 @@ struct Code {
     used: bool,
 }
 
-/// What it knows, and how it behaves.
+/// Its state and its behaviour.
 pub(super) struct State {
     /// The one registered redirect URI.
     pub(super) redirect: String,
-    /// What the browser is sent back with, instead of the usual; `{code}`, `{state}` and `{token}` stand for what they say.
+    /// The callback's parameters instead of the usual ones; `{code}`, `{state}` and `{token}` are filled in.
     pub(super) back: Option<String>,
-    /// What the next questions to the token endpoint are answered with, in their order, before it works again.
+    /// The next responses of the token endpoint, before it works again.
     pub(super) tokens: Vec<(u16, String)>,
-    /// Fields of a good token answer that are other than the usual; null leaves one out.
+    /// Fields of a successful token response that differ from the usual ones; null leaves one out.
     pub(super) granted: Value,
-    /// The answer to a revocation.
+    /// The response to a revocation.
     pub(super) revoked: (u16, String),
-    /// The token endpoint takes questions and never answers.
+    /// The token endpoint accepts requests and never answers.
     pub(super) silent: bool,
-    /// What GraphQL says, where it is not who somebody is.
+    /// The GraphQL response instead of the usual one.
     pub(super) who: Option<(u16, String)>,
-    /// Grant types asked for, in their order.
+    /// The requested grant types, in order.
     pub(super) asked: Vec<String>,
     /// Every value of every form it received.
     pub(super) received: Vec<String>,
-    /// What a client must not do, and did.
+    /// What the client did and must not do.
     pub(super) wrong: Vec<String>,
     codes: HashMap<String, Code>,
     access: Vec<String>,
-    /// The refresh token that is good.
+    /// The valid refresh token.
     pub(super) refresh: Option<String>,
     spent: Vec<String>,
     count: u64,
@@ -91,7 +91,7 @@ impl Server {
         self.state.lock().unwrap()
     }
 
-    /// Every access token that was given is refused from now on.
+    /// Refuses all access tokens issued so far.
     pub(super) fn refuse_all(&self) {
         self.lock().access.clear();
     }
@@ -101,7 +101,7 @@ impl Server {
         let body = body.collect(1 << 20).await.unwrap_or_default();
         let bearer = head.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if head.uri.path() == "/token" && self.lock().silent {
-            self.lock().asked.push("unheard".to_owned());
+            self.lock().asked.push("unanswered".to_owned());
             std::future::pending::<()>().await;
         }
         let mut state = self.lock();
@@ -142,7 +142,7 @@ fn refused(error: &str) -> (u16, String) {
 }
 
 impl State {
-    /// A form or a query, each name once (RFC 6749 3.1 and 3.2).
+    /// Reads a form or a query, with each name at most once (RFC 6749 sections 3.1 and 3.2).
     fn form(&mut self, text: &[u8]) -> Fields {
         let mut fields = Fields::new();
         for (name, value) in url::form_urlencoded::parse(text) {

@@ -1,4 +1,4 @@
-//! Sign-in, refresh and sign-out as a strict server sees them.
+//! Sign-in, refresh and sign-out against a strict server.
 
 use super::server::Server;
 use super::{ME, SECRET, seconds, sign_in, world};
@@ -7,7 +7,7 @@ use crate::harness::until;
 #[tokio::test]
 async fn a_strict_server_finds_nothing_wrong_from_sign_in_to_sign_out() {
     let server = Server::start();
-    // What the address says already, and a word that this server wants, are kept apart.
+    // The URL has a query of its own, which stays.
     let world =
         world(&server).set("upwork.authorize_url", format!("http://{}/authorize?tenant=x%20y", server.address)).start();
     let client = sign_in(&world, &server).await;
@@ -25,7 +25,7 @@ async fn a_strict_server_finds_nothing_wrong_from_sign_in_to_sign_out() {
 }
 
 #[tokio::test]
-async fn a_token_of_no_life_is_used_once_and_each_call_asks_for_one() {
+async fn a_token_with_no_lifetime_is_used_for_one_call() {
     let server = Server::start();
     let world = world(&server).start();
     for expires_in in [0, 1] {
@@ -42,7 +42,7 @@ async fn a_token_of_no_life_is_used_once_and_each_call_asks_for_one() {
 }
 
 #[tokio::test]
-async fn a_service_identity_whose_tokens_have_no_life_is_not_renewed_in_a_circle() {
+async fn a_service_identity_whose_tokens_have_no_lifetime_is_not_renewed_in_a_loop() {
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
@@ -57,14 +57,14 @@ async fn a_service_identity_whose_tokens_have_no_life_is_not_renewed_in_a_circle
     until("the first renewal", || async { (!server.lock().asked.is_empty()).then_some(()) }).await;
     for calls in 2..5 {
         assert_eq!(world.neighbour().graphql(ME).without("sec-fetch-site").await.status, 200);
-        // The clock stands still, so nothing but the calls may ask.
+        // The clock stands still, so only the calls ask.
         assert_eq!(server.lock().asked.len(), calls);
     }
     assert_eq!(server.lock().wrong, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_never_answered_is_given_up_and_the_next_one_works() {
+async fn a_refresh_without_an_answer_times_out_and_the_next_one_works() {
     let server = Server::start();
     let world = world(&server).start();
     let client = sign_in(&world, &server).await;
@@ -77,5 +77,5 @@ async fn a_refresh_that_is_never_answered_is_given_up_and_the_next_one_works() {
     }
     server.lock().silent = false;
     until("a token", || async { (client.graphql(ME).await.status == 200).then_some(()) }).await;
-    assert_eq!(server.lock().asked, ["authorization_code", "unheard", "refresh_token"]);
+    assert_eq!(server.lock().asked, ["authorization_code", "unanswered", "refresh_token"]);
 }

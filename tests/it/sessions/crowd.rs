@@ -1,5 +1,5 @@
-//! A crowd of browsers that go on asking with their cookies, whatever is killed meanwhile, and hold every answer against
-//! what a person who is signed in may be told.
+//! A crowd of browsers that keep sending requests with their cookies while things are killed, and that check every answer
+//! against what a signed-in user may get.
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -17,24 +17,24 @@ use crate::harness::{Call, Client, FREELANCER, World, within};
 const AT_ONCE: usize = 50;
 /// Calls of the API at once; each of them waits for its turn under Upwork's limits.
 const CALLS_AT_ONCE: usize = 4;
-/// Progress is waited for in steps of so many pages.
+/// Pages between two checks of the progress.
 const STEP: usize = 500;
 /// The session's cookie.
 pub(super) const COOKIE: &str = "upwarden";
 
-/// What came of the requests so far.
+/// The answers so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    /// Pages that were answered well, by replica.
+    /// Pages answered with 200, by replica.
     pub(super) well: Vec<usize>,
-    /// Calls of the API so far, each of another session, and how many were answered well.
+    /// API calls so far, each by another session, and how many were answered with 200.
     pub(super) calls: usize,
     pub(super) called: usize,
     /// 502 or 503.
     pub(super) refused: usize,
     /// No answer, or a broken one.
     pub(super) gone: usize,
-    /// Sign-ins whose cookie has come.
+    /// Sign-ins whose cookie has arrived.
     pub(super) begun: usize,
 }
 
@@ -44,7 +44,7 @@ impl Tally {
     }
 }
 
-/// Everybody who is signed in, and where they ask.
+/// The signed-in browsers, and the doors that they use.
 pub(super) struct Crowd {
     clients: Mutex<Vec<Client>>,
     doors: Mutex<Vec<SocketAddr>>,
@@ -53,18 +53,18 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// These browsers, asking at these doors in turn.
+    /// These browsers, which use these doors in turn.
     pub(super) fn new(clients: Vec<Client>, doors: Vec<SocketAddr>) -> Self {
         let tally = watch::Sender::new(Tally { well: vec![0; doors.len()], ..Tally::default() });
         Self { clients: Mutex::new(clients), doors: Mutex::new(doors), tally, over: CancellationToken::new() }
     }
 
-    /// A replica is elsewhere from now on.
+    /// A replica has moved to another address.
     pub(super) fn moved(&self, replica: usize, door: SocketAddr) {
         self.doors.lock().unwrap()[replica] = door;
     }
 
-    /// Everybody may go home.
+    /// Stops all requests.
     pub(super) fn end(&self) {
         self.over.cancel();
     }
@@ -73,21 +73,21 @@ impl Crowd {
         self.tally.borrow().clone()
     }
 
-    /// Waits until the tally is as wanted.
+    /// Waits for a state of the tally.
     pub(super) async fn until(&self, what: &str, wanted: impl Fn(&Tally) -> bool) {
-        let mut told = self.tally.subscribe();
-        let came = tokio::time::timeout(crate::harness::PATIENCE, told.wait_for(|tally| wanted(tally))).await;
-        assert!(came.is_ok(), "in vain waited for: {what}: {:?}", self.tally());
+        let mut tally = self.tally.subscribe();
+        let came = tokio::time::timeout(crate::harness::PATIENCE, tally.wait_for(|tally| wanted(tally))).await;
+        assert!(came.is_ok(), "no {what} within the time: {:?}", self.tally());
     }
 
-    /// Waits until so many pages have been answered well, in steps, since each wait has its bound.
+    /// Waits for a number of pages, in steps, since each wait has its bound.
     pub(super) async fn pages(&self, wanted: usize) {
         for step in (0..wanted).step_by(STEP).chain([wanted]) {
             self.until("pages", |tally| tally.all_well() >= step).await;
         }
     }
 
-    /// Waits until so many sign-ins have come through, in steps.
+    /// Waits for a number of sign-ins, in steps.
     pub(super) async fn sign_ins(&self, wanted: usize) {
         for step in (0..wanted).step_by(10).chain([wanted]) {
             self.until("sign-ins", |tally| tally.begun >= step).await;
@@ -102,7 +102,7 @@ impl Crowd {
         tokio::join!(pages.for_each(std::future::ready), calls.for_each(std::future::ready));
     }
 
-    /// Everybody in turn, the next time round at another replica.
+    /// Each browser in turn, in each round at another replica.
     fn next(&self, number: usize) -> (Client, usize) {
         let (clients, doors) = (self.clients.lock().unwrap(), self.doors.lock().unwrap());
         let replica = (number + number / clients.len()) % doors.len();
@@ -111,7 +111,7 @@ impl Crowd {
 
     async fn page(&self, number: usize) {
         let (client, replica) = self.next(number);
-        // Each way has a way of its own to say that there is no session: 401, and 303.
+        // Without a session a fetch gets a 401, and a navigation a 303.
         let asked = if number.is_multiple_of(2) { client.fetch("/x") } else { client.navigate("/x") };
         self.judge(asked, &client, |tally| tally.well[replica] += 1).await;
     }
@@ -122,7 +122,7 @@ impl Crowd {
         self.judge(client.graphql(ME), &client, |tally| tally.called += 1).await;
     }
 
-    /// What somebody who is signed in may be told: what was asked for, or to come again.
+    /// Checks that a signed-in user gets what was asked for, or an error that passes.
     async fn judge(&self, asked: Call, client: &Client, well: impl Fn(&mut Tally)) {
         let answer = match asked.attempt().await {
             Ok(answer) => Some(answer.whole().await).filter(|answer| !answer.broken),
@@ -137,12 +137,12 @@ impl Crowd {
             Some(answer) => match answer.status.as_u16() {
                 200 => well(tally),
                 502 | 503 => tally.refused += 1,
-                other => panic!("somebody who is signed in was told {other}: {}", answer.text()),
+                other => panic!("a signed-in user got {other}: {}", answer.text()),
             },
         });
     }
 
-    /// Signs in, one after the other, until the end.
+    /// Signs in one browser after the other until the end.
     pub(super) async fn sign_in_on(&self, world: &World) {
         for number in 0.. {
             if self.over.is_cancelled() {
@@ -152,7 +152,7 @@ impl Crowd {
             let door = |place: usize| doors[place % doors.len()];
             let client = world.client();
             let answered = sign_in(world, [client.through(door(number)), client.through(door(number + 1))]).await;
-            // Whoever has the cookie is in, whatever became of the rest of the answer.
+            // With the cookie it is signed in, even if the rest of the answer was lost.
             if !client.cookie(COOKIE).is_empty() {
                 self.clients.lock().unwrap().push(client);
                 self.tally.send_modify(|tally| tally.begun += 1);
@@ -163,7 +163,7 @@ impl Crowd {
         }
     }
 
-    /// Everybody opens a page of every replica once more, and whoever called the API calls it again; how many they were.
+    /// All browsers open a page of every replica once more, and those that called the API call it again. Returns their number.
     pub(super) async fn all_are_signed_in(&self) -> usize {
         let (clients, doors) = (self.clients.lock().unwrap().clone(), self.doors.lock().unwrap().clone());
         let at_all = doors.iter().flat_map(|door| clients.iter().map(|client| client.through(*door)));
@@ -183,12 +183,12 @@ impl Crowd {
     }
 }
 
-/// Between two looks, not for luck: who finds nobody there leaves the processor to who is starting.
+/// Leaves the processor to the process that is starting, after a request that found none.
 async fn look_again() {
     tokio::time::sleep(Duration::from_millis(15)).await;
 }
 
-/// A sign-in that begins at one replica and ends at another; none where it was cut short.
+/// A sign-in that begins at one replica and ends at another; `None` where it was cut off.
 async fn sign_in(world: &World, [begins, ends]: [Client; 2]) -> Option<()> {
     let asked = begins.navigate("/x").attempt().await.ok()?;
     let location = asked.headers.get("location").map(|value| value.to_str().unwrap().to_owned());

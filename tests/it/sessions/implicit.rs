@@ -1,4 +1,4 @@
-//! The implicit grant: the token behind the `#`, handed over and wiped; and renewed without a screen.
+//! The implicit grant: the fragment's token is posted and wiped from the address, and renewed without a screen.
 
 use http::Method;
 use serde_json::json;
@@ -9,8 +9,8 @@ use crate::harness::{Answer, App, Browser, Client, FREELANCER, World, between};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Posts what stands behind the `#` of `back`, as the page's script does.
-pub(super) async fn hand_over(world: &World, client: &Client, back: &str) -> Answer {
+/// Posts the fragment of `back`, as the page's script does.
+pub(super) async fn post_fragment(world: &World, client: &Client, back: &str) -> Answer {
     let (_, fragment) = back.split_once('#').unwrap();
     let call = client.call(Method::POST, "/upwork/auth/callback").body(Body::full(fragment.to_owned()));
     let call = call.header("content-type", FORM).header("accept", "text/html").header("origin", &world.url(""));
@@ -20,12 +20,12 @@ pub(super) async fn hand_over(world: &World, client: &Client, back: &str) -> Ans
 async fn sign_in(world: &World, target: &str) -> Client {
     let client = world.client();
     let back = world.callback(&client, target).await;
-    assert_eq!(hand_over(world, &client, &back).await.location(), target);
+    assert_eq!(post_fragment(world, &client, &back).await.location(), target);
     client
 }
 
 #[tokio::test]
-async fn the_fragment_is_handed_over_with_its_state_and_the_server_sets_the_cookie() {
+async fn the_fragment_is_posted_with_its_state_and_the_server_sets_the_cookie() {
     let world = World::new().set("upwork.grant", "implicit").start();
     let client = world.client();
     let asked = client.navigate("/x?a=b").await.location();
@@ -40,22 +40,22 @@ async fn the_fragment_is_handed_over_with_its_state_and_the_server_sets_the_cook
         "{csp}"
     );
 
-    // Not with another browser's sign-in, nor from another site, nor twice.
+    // Neither for another browser's sign-in, nor from another site, nor twice.
     let stranger = world.client();
-    let answer = hand_over(&world, &stranger, &back).await;
+    let answer = post_fragment(&world, &stranger, &back).await;
     assert!(answer.location().contains("/oauth2/authorize") && !stranger.cookies().contains(&"upwarden".to_owned()));
     let foreign = client.post("/upwork/auth/callback", fragment.to_owned()).header("sec-fetch-site", "cross-site");
     assert_eq!(foreign.await.status, 403);
-    assert_eq!(hand_over(&world, &client, &back).await.location(), "/x?a=b");
+    assert_eq!(post_fragment(&world, &client, &back).await.location(), "/x?a=b");
     assert_eq!(client.cookies(), ["upwarden"]);
-    assert_eq!(hand_over(&world, &client, &back).await.location(), "/", "the session stays as it is");
+    assert_eq!(post_fragment(&world, &client, &back).await.location(), "/", "the session is unchanged");
     assert_eq!(client.graphql(ME).await.json()["data"]["user"]["id"], FREELANCER);
     assert_eq!(client.get("/upwork/auth/session").await.json()["grant"], "implicit");
     assert_eq!(world.counters().token.authorization_code, 0);
 }
 
 #[tokio::test]
-async fn a_token_in_the_address_itself_signs_nobody_in() {
+async fn a_token_in_the_query_signs_no_one_in() {
     let world = World::new().set("upwork.grant", "implicit").start();
     let client = world.client();
     let back = world.callback(&client, "/x").await;
@@ -65,7 +65,7 @@ async fn a_token_in_the_address_itself_signs_nobody_in() {
 }
 
 #[tokio::test]
-async fn at_its_end_a_program_gets_401_and_a_navigation_goes_round() {
+async fn after_expiry_a_script_gets_401_and_a_navigation_signs_in_again() {
     let world = World::new().set("upwork.grant", "implicit").start();
     let client = sign_in(&world, "/x").await;
     world.turn(DAY);
@@ -82,8 +82,8 @@ async fn at_its_end_a_program_gets_401_and_a_navigation_goes_round() {
 }
 
 #[tokio::test]
-async fn identity_rests_on_such_a_token_only_where_the_configuration_accepts_it() {
-    let told = async |world: &World| {
+async fn the_app_gets_identity_from_such_a_token_only_where_the_configuration_accepts_it() {
+    let identity = async |world: &World| {
         let client = sign_in(world, "/x").await;
         client.get("/x").header("x-upwork-user-id", "1").await;
         let to_app = world.app.last().header("x-upwork-user-id").to_owned();
@@ -92,10 +92,10 @@ async fn identity_rests_on_such_a_token_only_where_the_configuration_accepts_it(
         (to_app, verified.header("x-upwork-user-id").to_owned())
     };
     let world = World::new().set("upwork.grant", "implicit").start();
-    assert_eq!(told(&world).await, (String::new(), String::new()));
+    assert_eq!(identity(&world).await, (String::new(), String::new()));
     let accepted = World::new().set("upwork.grant", "implicit").set("upwork.implicit_identity", "accepted");
     let world = accepted.set("access.anyone", "").set("access.users", FREELANCER).start();
-    assert_eq!(told(&world).await, (FREELANCER.to_owned(), FREELANCER.to_owned()));
+    assert_eq!(identity(&world).await, (FREELANCER.to_owned(), FREELANCER.to_owned()));
 }
 
 #[tokio::test]
@@ -107,14 +107,14 @@ async fn in_chromium_no_token_stays_in_the_address_bar_or_in_back() {
         browser.text_where("#graphql", |text| text.contains("foofreelancer")).await;
     };
     browser.open(&world.url("/deep?tab=2")).await;
-    // Declining comes back in the fragment, too.
+    // An error comes back in the fragment too.
     browser.click("button[name=decision][value=decline]").await;
     browser.text_where("h1", |text| text.contains("declined")).await;
     assert_eq!(browser.url().await, world.url("/upwork/auth/callback"));
 
     browser.open(&world.url("/deep?tab=2")).await;
     let first = browser.here().await;
-    // Another tab meanwhile; both finish.
+    // Another tab signs in meanwhile; both finish.
     browser.tab().await;
     browser.open(&world.url("/other")).await;
     browser.consent(FREELANCER, "accept").await;
@@ -131,7 +131,7 @@ async fn in_chromium_no_token_stays_in_the_address_bar_or_in_back() {
     browser.back().await;
     assert!(!browser.url().await.contains("access_token"));
 
-    // At its end: no screen, while consent stands.
+    // After expiry: no screen, since the consent still holds.
     world.turn(DAY);
     let authorize = world.counters().authorize;
     browser.open(&world.url("/renewed?x=1")).await;
@@ -144,7 +144,7 @@ async fn in_chromium_no_token_stays_in_the_address_bar_or_in_back() {
 }
 
 #[tokio::test]
-async fn in_chromium_a_stale_fragment_begins_one_fresh_sign_in_and_what_follows_may_leave_the_origin() {
+async fn in_chromium_an_expired_fragment_begins_one_new_sign_in_and_the_app_may_redirect_elsewhere() {
     let Some(browser) = Browser::start().await else { return };
     let elsewhere = World::new().set("app.public_paths", "/").start();
     let target = elsewhere.url("/landed");
@@ -154,12 +154,12 @@ async fn in_chromium_a_stale_fragment_begins_one_fresh_sign_in_and_what_follows_
     });
     let world = World::new().set("upwork.grant", "implicit").app(app).start();
     let back = world.callback(&world.client(), "/deep?x=1").await;
-    // It was begun in another browser, too long ago.
+    // It began in another browser, too long ago.
     world.turn(std::time::Duration::from_secs(601));
     let before = world.counters().authorize;
     browser.open(&back).await;
     browser.consent(FREELANCER, "accept").await;
-    // Signed in at once; and the app's own redirect to another origin, which ends the same chain, is followed.
+    // The browser signs in at once, and follows the app's own redirect to another origin at the end of the same chain.
     browser.url_where(|url| url == elsewhere.url("/landed")).await;
     assert_eq!(world.counters().authorize, before + 1);
     assert!(world.app.last().target.ends_with("/deep?x=1"), "{:?}", world.app.last());
@@ -167,17 +167,17 @@ async fn in_chromium_a_stale_fragment_begins_one_fresh_sign_in_and_what_follows_
 }
 
 #[tokio::test]
-async fn a_fragment_that_was_tampered_with_signs_nobody_in() {
+async fn a_fragment_that_was_tampered_with_signs_no_one_in() {
     let world = World::new().set("upwork.grant", "implicit").start();
     let client = world.client();
     let back = world.callback(&client, "/x").await;
     let token = between(&back, "access_token=", "&").unwrap();
     let bent = back.replace(token, "oauth2v2_ffffffffffffffffffffffffffffffff");
-    let answer = hand_over(&world, &client, &bent).await;
+    let answer = post_fragment(&world, &client, &bent).await;
     assert_eq!(answer.status, 502, "{}", answer.text());
     assert!(!client.cookies().contains(&"upwarden".to_owned()));
     world.fault(&json!({ "authorize": "decline" }));
     let declined = world.upwork.decline(&client.navigate("/x").await.location()).await;
-    let answer = hand_over(&world, &client, &declined).await;
+    let answer = post_fragment(&world, &client, &declined).await;
     assert_eq!(answer.status, 403, "{}", answer.text());
 }

@@ -10,14 +10,14 @@ const OLD: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 const NEW: &str = "HxscGxoZGBcWFRQTEhEQDw4NDAsKCQgHBgUEAwIBAAA";
 const NEWEST: &str = "QAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
-/// Whether the answer to whoever shows these cookies is as wanted; asked with a copy, so that nothing is sealed anew.
+/// Whether a request with these cookies gets the expected answer. It uses a copy of them, so that none is resealed.
 async fn seen(client: &Client, status: u16, cookies: usize) -> Option<()> {
     let answer = client.twin().get("/upwork/auth/session").await;
     (answer.status == status && answer.set_cookies().len() == cookies).then_some(())
 }
 
 #[tokio::test]
-async fn a_ring_that_changes_signs_nobody_out_and_seals_anew_on_use() {
+async fn a_changed_keyring_signs_no_one_out_and_reseals_on_use() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys");
     std::fs::write(&path, OLD).unwrap();
@@ -26,7 +26,7 @@ async fn a_ring_that_changes_signs_nobody_out_and_seals_anew_on_use() {
 
     std::fs::write(&path, format!("{NEW}\n{OLD}\n")).unwrap();
     until("the new key", || seen(&used, 200, 1)).await;
-    // Used at the app, at the API and at our own endpoints alike.
+    // The app, the API and our own endpoints all reseal.
     for target in ["/x", "/upwork/api/hr/v2/users/me.json", "/upwork/auth/"] {
         let twin = idle.twin();
         assert_eq!(twin.get(target).await.set_cookies().len(), 1, "{target}");
@@ -36,21 +36,21 @@ async fn a_ring_that_changes_signs_nobody_out_and_seals_anew_on_use() {
     used.get("/x").await;
     assert_ne!(used.cookie("upwarden"), before);
 
-    // What is wrong changes nothing, and is told.
+    // An invalid file changes nothing, and is reported.
     std::fs::write(&path, "no key at all, and not even near one\n").unwrap();
     until("the log", async || {
         logs().contains("reload failed, the previous configuration stays in force").then_some(())
     })
     .await;
-    assert!(!logs().contains("and not even near one"), "what was in the file is not told");
+    assert!(!logs().contains("and not even near one"), "the file's content is not logged");
     assert!(seen(&used, 200, 0).await.is_some() && seen(&idle, 200, 1).await.is_some());
 
     std::fs::write(&path, format!("{NEWEST}\n{NEW}\n")).unwrap();
     until("the old key's end", || seen(&idle, 401, 0)).await;
-    assert!(seen(&used, 200, 1).await.is_some(), "what was sealed anew lives on");
+    assert!(seen(&used, 200, 1).await.is_some(), "a resealed session lives on");
 }
 
-/// Other content of the same length, at the same time, as far as the file system tells.
+/// Writes other content of the same length with the same modification time.
 fn swap(path: &Path, key: &str) {
     let modified = File::open(path).unwrap().metadata().unwrap().modified().unwrap();
     let mut file = OpenOptions::new().write(true).open(path).unwrap();

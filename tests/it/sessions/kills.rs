@@ -1,8 +1,8 @@
-//! Ten thousand sessions, real replicas and a real Redis, all of which are killed amid the traffic.
+//! Ten thousand sessions, real replicas and a real Redis, which are killed under traffic.
 //!
-//! Some sessions are begun by sign-ins, which go on all the while. The rest is sealed into the store by its own room and
-//! with the replicas' key, since ten thousand sign-ins would take minutes; each has a grant of its own at the sandbox, and is
-//! from then on a browser like the others, whose first call of the API refreshes. What each store does by itself is held in `stores`.
+//! Some sessions come from sign-ins, which continue throughout. The others are written into the store directly, with the
+//! replicas' key, since ten thousand sign-ins would take minutes. Each has its own grant at the sandbox, and behaves like the
+//! others from then on; its first API call refreshes. `stores` tests each store by itself.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use super::stores::{plan, serve_at};
 use crate::harness::{Client, FREELANCER, Plan, Upwarden, World, full, listener, until, within};
 use crate::stores::world::{Door, Server};
 
-/// With limits that this crowd at one address does not meet.
+/// With limits that this crowd at one address does not reach.
 fn roomy(plan: Plan) -> Plan {
     let limits = [
         ("public.limits.sign_ins_per_address", 1_000_000),
-        // A replica that was away takes what it has not heard of for as much as it could be: a minute of full seconds.
+        // A replica that was away assumes the most that others may have used: every second of a minute in full.
         ("pace.per_second", 1_000),
         ("pace.per_minute", 60_000),
         ("pace.per_day", 1_000_000),
@@ -35,12 +35,12 @@ fn roomy(plan: Plan) -> Plan {
     limits.into_iter().fold(plan, |plan, (key, limit)| plan.set(key, limit))
 }
 
-/// What the world's sidecars have in a setting.
+/// The value of a setting of the world's sidecars.
 fn setting<'a>(world: &'a World, key: &str) -> &'a str {
     world.settings().iter().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap()
 }
 
-/// A session as a sign-in at this moment makes it.
+/// A session as a sign-in now would make it.
 fn session(number: usize, sandbox: &Sandbox, client_id: &str) -> Session {
     let (granted, now) = (sandbox.grant(FREELANCER, client_id).unwrap(), SystemClock.now());
     Session {
@@ -59,7 +59,7 @@ fn session(number: usize, sandbox: &Sandbox, client_id: &str) -> Session {
     }
 }
 
-/// Browsers with sessions that were sealed into this store.
+/// Browsers with sessions that were written into this store.
 async fn sealed(world: &World, store: &Config, count: usize) -> Vec<Client> {
     let key = Key::parse(&Secret::new(setting(world, "session.keys"))).unwrap();
     let ring = SharedKeyring::new(Keyring::new(vec![key]).unwrap());
@@ -74,12 +74,12 @@ async fn sealed(world: &World, store: &Config, count: usize) -> Vec<Client> {
         client
     });
     let clients = saved.buffer_unordered(200).collect().await;
-    // Each one's first call refreshes, so that kills come amid refreshes, too.
+    // Each one's first call refreshes, so that kills interrupt refreshes too.
     sandbox.expire_all();
     clients
 }
 
-/// A replica of its own process.
+/// A replica as a process of its own.
 struct Replica {
     process: Upwarden,
     public: SocketAddr,
@@ -106,7 +106,7 @@ impl Replica {
     }
 }
 
-/// Kills this replica amid the traffic, and starts it again elsewhere.
+/// Kills this replica under traffic, and starts it again at another address.
 async fn kill(world: &World, crowd: &Crowd, replica: &mut Replica, (number, own): (usize, &[(&str, &str)])) {
     let before = crowd.tally();
     replica.process.kill();
@@ -117,7 +117,7 @@ async fn kill(world: &World, crowd: &Crowd, replica: &mut Replica, (number, own)
     crowd.until("it serves again", |tally| tally.well[number] > before.well[number]).await;
 }
 
-/// Kills the server amid the traffic, and starts it again on the same files.
+/// Kills the server under traffic, and starts it again on the same files.
 async fn kill_redis(crowd: &Crowd, mut redis: Server) -> Server {
     let before = crowd.tally();
     redis.kill();
@@ -130,7 +130,7 @@ async fn kill_redis(crowd: &Crowd, mut redis: Server) -> Server {
 }
 
 #[tokio::test]
-async fn kill_9_of_a_replica_and_of_redis_amid_ten_thousand_sessions_loses_none() {
+async fn kill_9_of_a_replica_and_of_redis_loses_none_of_ten_thousand_sessions() {
     let Some(redis) = Server::start(Door::Tcp) else { return };
     let (count, sign_ins) = if full() { (10_000, 100) } else { (1_000, 20) };
     let world = roomy(plan(&redis)).start();
@@ -156,7 +156,7 @@ async fn kill_9_of_a_replica_and_of_redis_amid_ten_thousand_sessions_loses_none(
 }
 
 #[tokio::test]
-async fn kill_9_of_the_process_with_the_file_amid_a_thousand_sessions_loses_none() {
+async fn kill_9_of_the_process_with_the_file_loses_none_of_a_thousand_sessions() {
     let count = if full() { 1_000 } else { 200 };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.db");

@@ -1,4 +1,4 @@
-//! Answers that come when their session is over: they bring none back, and take none away.
+//! Answers that come after their session is over: they neither bring it back nor clear another one.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{DAY, ME, SECOND};
 use crate::harness::{AGENCY, App, Client, FREELANCER, Streaming, World, within};
 
-/// A call of the API whose refresh is done and whose answer is held back, so that it would bring the successor.
+/// An API call whose refresh is done and whose answer is held back, so that it would set the successor's cookie.
 async fn held_back(world: &World, client: &Client) -> tokio::task::JoinHandle<Streaming> {
     world.turn(DAY);
     world.fault(&json!({ "api": "slow" }));
@@ -49,7 +49,7 @@ async fn a_late_answer_undoes_no_change_of_accounts() {
 }
 
 #[tokio::test]
-async fn a_late_word_that_a_session_is_over_leaves_the_next_one() {
+async fn a_late_invalid_grant_leaves_the_next_session() {
     for kind in ["cookie", "embedded"] {
         let folder = tempfile::tempdir().unwrap();
         let plan = World::new().set("store.kind", kind);
@@ -76,7 +76,7 @@ async fn a_late_word_that_a_session_is_over_leaves_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_websocket_ends_with_upworks_word() {
+async fn a_websocket_ends_when_upwork_ends_the_grant() {
     let world = World::new().app(App::sample()).start();
     let client = world.sign_in(FREELANCER).await;
     let mut socket = client.websocket("/echo").await.unwrap();
@@ -84,12 +84,12 @@ async fn a_websocket_ends_with_upworks_word() {
     assert_eq!(client.twin().graphql(ME).await.problem(), "sign-in-required");
     let end = within(socket.next()).await;
     assert!(!matches!(&end, Some(Ok(message)) if !message.is_close()), "it ends: {end:?}");
-    // And so does one that a copy of its cookie would open.
+    // A copy of its cookie opens none either.
     assert!(client.websocket("/echo").await.is_err());
 }
 
 #[tokio::test]
-async fn upworks_word_about_an_old_copy_of_a_session_leaves_what_it_has_become() {
+async fn invalid_grant_for_an_old_copy_of_a_session_leaves_its_successor() {
     let world = World::new().app(App::sample()).replicas(2).start();
     let client = world.sign_in(FREELANCER).await;
     let old = world.replica(&client.twin(), 1);

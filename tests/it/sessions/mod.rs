@@ -1,6 +1,6 @@
-//! Sessions that never lose a user: what issue by issue the peers lost them by, against the whole server.
+//! Sessions that never lose a user: the ways in which similar proxies lost sessions, tried against the whole server.
 //!
-//! What one session does at one replica is held in `main_job`, what a store does by itself in `stores`.
+//! `main_job` tests one session at one replica, `stores` each store by itself.
 
 #![expect(clippy::panic, reason = "a helper fails its test as a test does")]
 

@@ -1,4 +1,4 @@
-//! Upwork slow, broken or wrong about the time; callers that hang up; answers out of order.
+//! Upwork is slow or broken, clocks differ, callers hang up, and answers come out of order.
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use super::{DAY, ME, SECOND};
 use crate::harness::{App, FREELANCER, World, logs, until, within};
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_takes_nobodys_refresh_away() {
+async fn a_caller_that_hangs_up_cancels_no_refresh() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY);
@@ -31,7 +31,7 @@ async fn a_caller_who_hangs_up_takes_nobodys_refresh_away() {
 }
 
 #[tokio::test]
-async fn after_an_outage_everything_goes_on_by_itself() {
+async fn after_an_outage_everything_works_again_by_itself() {
     let worlds = ["500", "html", "429", "garbage", "cut"].map(|fault| async move {
         let world = World::new().start();
         let client = world.sign_in(FREELANCER).await;
@@ -53,19 +53,19 @@ async fn after_an_outage_everything_goes_on_by_itself() {
 }
 
 #[tokio::test]
-async fn a_token_near_its_end_serves_while_upwork_fails_or_dawdles() {
+async fn a_token_near_its_expiry_is_used_while_upwork_fails_or_is_slow() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY.saturating_sub(200 * SECOND));
     world.fault(&json!({ "token": "500" }));
-    assert_eq!(client.graphql(ME).await.status, 200, "its token is good for 200 seconds more");
+    assert_eq!(client.graphql(ME).await.status, 200, "its token is valid for another 200 seconds");
     let page = client.navigate("/upwork/auth/").await.text();
-    assert!(page.contains("Upwork did not answer"), "the page tells it all the same: {page}");
+    assert!(page.contains("Upwork did not answer"), "the page shows it nevertheless: {page}");
     world.fault(&json!({ "token": "slow" }));
-    // Who finds the failure still kept asks nothing; the first one after it is held.
+    // While the failure is kept no request asks; the first one after it is held.
     until("a refresh that is held", async || {
         let answer = client.graphql(ME).await;
-        assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (200, 0), "nobody waits for it");
+        assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (200, 0), "no request waits for it");
         (world.counters().held == 1).then_some(())
     })
     .await;
@@ -78,7 +78,7 @@ async fn a_token_near_its_end_serves_while_upwork_fails_or_dawdles() {
 }
 
 #[tokio::test]
-async fn a_slow_refresh_is_waited_for_where_the_token_has_ended() {
+async fn a_call_with_an_expired_token_waits_for_a_slow_refresh() {
     let world = World::new().app(App::default()).start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY);
@@ -91,7 +91,7 @@ async fn a_slow_refresh_is_waited_for_where_the_token_has_ended() {
 }
 
 #[tokio::test]
-async fn a_401_that_no_refresh_can_mend_now_is_not_taken_for_a_sign_out() {
+async fn a_401_during_an_outage_of_the_token_endpoint_is_not_a_sign_out() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.upwork.sandbox.expire_all();
@@ -105,7 +105,7 @@ async fn a_401_that_no_refresh_can_mend_now_is_not_taken_for_a_sign_out() {
 }
 
 #[tokio::test]
-async fn clocks_that_are_ten_minutes_off_sign_nobody_out() {
+async fn clocks_that_are_ten_minutes_off_sign_no_one_out() {
     for ahead in [600, -600] {
         let world = World::new().upwork_ahead(ahead).start();
         let client = world.sign_in(FREELANCER).await;
@@ -115,7 +115,7 @@ async fn clocks_that_are_ten_minutes_off_sign_nobody_out() {
         }
         assert_eq!(world.counters().token.refresh_token, 3, "{ahead}");
     }
-    // A clock that was set while the session lived: Upwork's end comes first, and its 401 is mended.
+    // A clock that was set during the session: the token expires at Upwork first, and its 401 is retried.
     let world = World::new().upwork_ahead(1).start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY.saturating_sub(600 * SECOND));
@@ -127,7 +127,7 @@ async fn clocks_that_are_ten_minutes_off_sign_nobody_out() {
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_late_brings_no_old_session_back() {
+async fn a_late_answer_brings_no_old_session_back() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY);
@@ -140,7 +140,7 @@ async fn an_answer_that_comes_late_brings_no_old_session_back() {
     world.upwork.sandbox.release();
     let answer = within(late).await.unwrap().whole().await;
     assert_eq!((answer.status.as_u16(), world.counters().token.refresh_token), (200, 2));
-    // The browser takes the late answer's cookie, which is a refresh behind.
+    // The browser accepts the late answer's cookie, which is one refresh behind.
     let lines = answer.set_cookies();
     let late = lines[0].split(';').next().unwrap().strip_prefix("upwarden=").unwrap();
     client.plant("upwarden", late);
@@ -150,7 +150,7 @@ async fn an_answer_that_comes_late_brings_no_old_session_back() {
 }
 
 #[tokio::test]
-async fn the_margin_scales_with_the_tokens_life() {
+async fn the_margin_scales_with_the_tokens_lifetime() {
     let short = upwarden::sandbox::Config { token_lifetime: 60 * SECOND, ..upwarden::sandbox::Config::default() };
     let world = World::new().upwork(short).start();
     let client = world.sign_in(FREELANCER).await;
@@ -181,7 +181,7 @@ async fn a_body_of_64_kib_is_kept_for_the_retry_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_second_401_passes_as_it_came_and_ends_nothing() {
+async fn a_second_401_is_passed_on_unchanged_and_ends_nothing() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = listener.local_addr().unwrap();
     let calls = Arc::new(AtomicU64::new(0));
@@ -203,13 +203,13 @@ async fn a_second_401_passes_as_it_came_and_ends_nothing() {
 }
 
 #[tokio::test]
-async fn the_wall_of_the_cdn_passes_as_it_came_and_is_called_what_it_is() {
+async fn the_bot_wall_of_the_cdn_is_passed_on_unchanged_and_logged() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.fault(&json!({ "api": "html" }));
     let answer = client.graphql(ME).await;
     assert_eq!((answer.status.as_u16(), answer.text().contains("Just a moment")), (403, true));
     let id = answer.header("x-request-id");
-    let told = logs().lines().any(|line| line.contains(id) && line.contains("cdn-wall"));
-    assert!(told && answer.set_cookies().is_empty());
+    let logged = logs().lines().any(|line| line.contains(id) && line.contains("cdn-wall"));
+    assert!(logged && answer.set_cookies().is_empty());
 }

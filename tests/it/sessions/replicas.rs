@@ -1,4 +1,4 @@
-//! Several replicas behind one address: tokens are spent once, or as often as Upwork forgives.
+//! Several replicas behind one address: a refresh token is redeemed once, or as often as Upwork accepts.
 
 use std::future::IntoFuture;
 
@@ -8,7 +8,7 @@ use super::{DAY, ME};
 use crate::harness::{Client, FREELANCER, World};
 use crate::stores::world::{Door, Server};
 
-/// Two hundred calls at once, dealt to three replicas; each is answered well.
+/// Two hundred calls at once, spread over three replicas, all of which succeed.
 async fn crowd(world: &World, client: &Client) {
     let calls = (0..200).map(|number| world.replica(&client.twin(), number % 3).graphql(ME).into_future());
     for answer in futures_util::future::join_all(calls).await {
@@ -17,14 +17,14 @@ async fn crowd(world: &World, client: &Client) {
 }
 
 #[tokio::test]
-async fn three_replicas_with_cookies_make_at_most_three_token_calls_and_sign_nobody_out() {
+async fn three_replicas_with_cookies_make_at_most_three_token_calls_and_sign_no_one_out() {
     let world = World::new().replicas(3).start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY);
     crowd(&world, &client).await;
     let calls = world.counters().token.refresh_token;
     assert!((1..=3).contains(&calls), "{calls}");
-    // Whichever answer came last, the browser goes on with it, at any replica.
+    // Whichever answer came last, its cookie works at every replica.
     for number in 0..3 {
         let twin = client.twin();
         assert_eq!(world.replica(&twin, number).graphql(ME).await.status, 200);

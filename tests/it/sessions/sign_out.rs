@@ -1,4 +1,4 @@
-//! Leaving: cookies with their attributes, Upwork's tokens, open sockets here and elsewhere.
+//! Sign-out: cookies, Upwork's tokens, and open sockets at this and at other replicas.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn every_cookie_is_cleared_with_the_attributes_it_was_set_with() {
     let client = world.client();
     let begun = client.navigate("/x").await;
     let back = world.upwork.consent(&begun.location(), FREELANCER).await;
-    // Another sign-in is under way when it ends.
+    // Another sign-in is pending when the session ends.
     let mut set = client.navigate("/y").await.set_cookies();
     let entered = client.navigate(&back).await;
     set.extend(entered.set_cookies().into_iter().filter(|line| !line.contains("Max-Age=0")));
@@ -42,7 +42,7 @@ async fn every_cookie_is_cleared_with_the_attributes_it_was_set_with() {
 }
 
 #[tokio::test]
-async fn a_websocket_at_another_replica_ends_at_its_next_look() {
+async fn a_websocket_at_another_replica_ends_at_its_next_check() {
     let Some(server) = Server::start(Door::Tcp) else { return };
     let plan = World::new().set("store.kind", "valkey").set("store.url", server.url.expose());
     let world = plan.app(App::sample()).replicas(2).start();
@@ -60,7 +60,7 @@ async fn a_websocket_ends_when_its_session_does_and_not_before() {
     let world = World::new().app(App::sample()).start();
     let client = world.sign_in(FREELANCER).await;
     let mut socket = client.websocket("/echo").await.unwrap();
-    // The session is used elsewhere, refreshed, and so lives on.
+    // The session is used and refreshed elsewhere, and so lives on.
     world.turn(10 * DAY);
     assert_eq!(client.graphql(super::ME).await.status, 200);
     world.turn(10 * DAY);
@@ -71,7 +71,7 @@ async fn a_websocket_ends_when_its_session_does_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_sign_out_everywhere_that_the_cookie_store_cannot_do_does_nothing() {
+async fn sign_out_everywhere_does_nothing_with_the_cookie_store() {
     let world = World::new().app(App::sample()).start();
     let client = world.sign_in(FREELANCER).await;
     let mut socket = client.websocket("/echo").await.unwrap();

@@ -1,4 +1,4 @@
-//! Many tabs and sign-ins that do not hold: few cookies, and an end with its cause.
+//! Many tabs, and sign-ins that do not last: cookies stay few, and loops stop with their cause.
 
 use std::future::IntoFuture;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::harness::{Answer, Client, FREELANCER, World, within};
 
-/// What the browser does with its cookies between two steps.
+/// What the browser does to its cookies between two steps.
 type Spoil<'a> = &'a dyn Fn(&World, &Client);
 
-/// Signs in, again and again, until the site says that it goes round; how often, and the page.
+/// Signs in until the site reports a loop; returns the number of sign-ins, and the page.
 async fn go_round(world: &World, spoil: Spoil<'_>) -> (usize, Answer) {
     let client = world.client();
     for round in 0..6 {
@@ -52,7 +52,7 @@ async fn two_hundred_fetches_and_thirty_navigations_leave_few_cookies() {
     assert_eq!(client.cookies().len(), 8);
 }
 
-/// Of the `Cookie` field that it sends.
+/// The length of the `Cookie` field that it sends.
 fn bytes(client: &Client) -> usize {
     client.cookies().iter().map(|name| name.len() + client.cookie(name).len() + "=; ".len()).sum()
 }
@@ -64,7 +64,7 @@ async fn long_return_addresses_leave_no_long_cookies() {
     let long = |number: usize| format!("/page/{number}?q={}", "x".repeat(1_000));
     let mut last = None;
     for number in 0..30 {
-        // Short ones in between have the more places.
+        // Short ones in between have more slots.
         let target = if number % 3 == 0 { format!("/{number}") } else { long(number) };
         last = Some((client.navigate(&target).await, target));
         assert!(bytes(&client) < 4 << 10, "{} bytes after {number}", bytes(&client));
@@ -73,15 +73,15 @@ async fn long_return_addresses_leave_no_long_cookies() {
     let back = world.upwork.consent(&asked.location(), FREELANCER).await;
     assert_eq!(client.navigate(&back).await.location(), target);
 
-    // Those that begin at once do not know of each other.
+    // Sign-ins that begin at once do not know of each other.
     let client = world.client();
     let targets: Vec<String> = (0..40).map(|number| format!("/?{}", "x".repeat(26 * number))).collect();
     let asked = join_all(targets.iter().map(|target| client.navigate(target).into_future())).await;
     assert!(asked.iter().all(|asked| asked.status == 303) && bytes(&client) < 7 << 10, "{} bytes", bytes(&client));
 }
 
-/// A double click: the browser takes its first request back while Upwork is asked. The world, the callback, the browser with
-/// the answer, another with the same cookies; none where the second click came after that answer.
+/// A double click: the browser cancels its first request while Upwork is asked. Returns the world, the callback, the browser
+/// with the answer, and another with the same cookies; `None` where the second click came after that answer.
 async fn clicked_twice() -> Option<(World, String, Client, Client)> {
     let world = World::new().start();
     let client = world.client();
@@ -105,7 +105,7 @@ async fn clicked_twice() -> Option<(World, String, Client, Client)> {
 #[tokio::test]
 async fn a_callback_that_comes_twice_redeems_its_code_once() {
     let mut tries = 0;
-    // Nothing tells from outside that the second one waits: on a busy machine it may come too late to share the answer.
+    // It cannot be seen from outside whether the second one waits: on a busy machine it may come too late to share the answer.
     let (world, back, again, late) = loop {
         if let Some(shared) = clicked_twice().await {
             break shared;
@@ -113,7 +113,7 @@ async fn a_callback_that_comes_twice_redeems_its_code_once() {
         tries += 1;
         assert!(tries < 30, "the second click never shares the answer of the first");
     };
-    // Whoever comes with it later gets no session, and does that one no harm.
+    // A later request with it gets no session, and does not harm the first.
     assert_eq!(late.navigate(&back).await.page(), "This sign-in was already used");
     assert_eq!(world.counters().token.authorization_code, 1);
     assert_eq!(again.navigate("/x").await.status, 200);
@@ -121,7 +121,7 @@ async fn a_callback_that_comes_twice_redeems_its_code_once() {
 }
 
 #[tokio::test]
-async fn sign_ins_that_go_well_and_do_not_hold_stop_with_their_cause() {
+async fn sign_ins_that_succeed_and_do_not_last_stop_with_their_cause() {
     let world = World::new().start();
     stopped(&go_round(&world, &|_, client| forget(client, &["upwarden"])).await, "did not send back the cookie");
     world.turn(Duration::from_secs(61));
@@ -133,24 +133,24 @@ async fn sign_ins_that_go_well_and_do_not_hold_stop_with_their_cause() {
     let all = |_: &World, client: &Client| forget(client, &["upwarden", "upwarden-1", "upwarden-2"]);
     stopped(&go_round(&world, &all).await, "more than browsers or the proxy in front accept");
     world.turn(Duration::from_secs(61));
-    // The browser keeps the first piece and drops another.
+    // The browser keeps the first chunk and drops another.
     let one = |_: &World, client: &Client| forget(client, &["upwarden-1"]);
     stopped(&go_round(&world, &one).await, "more than browsers or the proxy in front accept");
 }
 
 #[tokio::test]
-async fn a_session_that_is_over_as_it_begins_stops_with_the_clock() {
+async fn a_session_that_is_over_as_it_begins_stops_with_the_clock_as_its_cause() {
     let ahead = format!("{{\"{FREELANCER}\" = \"2026-11-24T02:20:00Z\"}}");
     let world = World::new().file(&format!("access.not_before = {ahead}\n")).start();
     stopped(&go_round(&world, &|_, _| ()).await, "differ by 1200 seconds");
-    // Half an hour later it is let in.
+    // Half an hour later it is admitted.
     world.turn(Duration::from_secs(1800));
     let client = world.sign_in(FREELANCER).await;
     assert_eq!(client.navigate("/x").await.status, 200);
 }
 
 #[tokio::test]
-async fn the_way_out_of_a_circle_is_one_more_sign_in() {
+async fn the_way_out_of_a_loop_is_one_more_sign_in() {
     let world = World::new().start();
     let client = world.client();
     for _ in 0..3 {
@@ -168,7 +168,7 @@ async fn the_way_out_of_a_circle_is_one_more_sign_in() {
 }
 
 #[tokio::test]
-async fn sessions_that_held_and_ended_are_no_circle() {
+async fn sessions_that_lasted_and_ended_are_not_a_loop() {
     // Upwork ends each of them.
     let world = World::new().start();
     let client = world.client();
@@ -179,20 +179,20 @@ async fn sessions_that_held_and_ended_are_no_circle() {
         world.upwork.sandbox.revoke_all();
         assert_eq!(client.graphql(super::ME).await.problem(), "sign-in-required");
     }
-    // Each of them lasts four seconds.
+    // Each lasts four seconds.
     let short = upwarden::sandbox::Config { token_lifetime: 4 * super::SECOND, ..upwarden::sandbox::Config::default() };
     let world = World::new().set("upwork.grant", "implicit").upwork(short).start();
     let client = world.client();
     for _ in 0..5 {
         let back = world.callback(&client, "/x").await;
-        assert_eq!(super::implicit::hand_over(&world, &client, &back).await.location(), "/x");
+        assert_eq!(super::implicit::post_fragment(&world, &client, &back).await.location(), "/x");
         assert_eq!(client.navigate("/x").await.status, 200);
         world.turn(5 * super::SECOND);
     }
 }
 
 #[tokio::test]
-async fn a_session_that_is_shown_again_ends_the_row() {
+async fn a_session_that_is_used_ends_the_count() {
     let world = World::new().start();
     let client = world.client();
     for _ in 0..2 {
@@ -200,12 +200,12 @@ async fn a_session_that_is_shown_again_ends_the_row() {
         world.sign_in_with(&client, FREELANCER, "/x").await;
     }
     assert!(client.cookies().contains(&"upwarden-tries".to_owned()));
-    // What another tab fetches says nothing of what navigations get.
+    // A fetch of another tab says nothing about navigations.
     assert_eq!(client.fetch("/data").await.set_cookies().len(), 0);
     let shown = client.navigate("/x").await;
     assert_eq!((shown.status.as_u16(), shown.header("cache-control")), (200, "no-store"));
     assert_eq!(client.cookies(), ["upwarden"]);
-    // The account page is where a sign-in may lead, too.
+    // A sign-in may also lead to the account page.
     for _ in 0..2 {
         forget(&client, &["upwarden"]);
         world.sign_in_with(&client, FREELANCER, "/upwork/auth/").await;
@@ -217,7 +217,7 @@ async fn a_session_that_is_shown_again_ends_the_row() {
 }
 
 #[tokio::test]
-async fn a_neighbour_with_the_same_address_and_browser_is_counted_by_his_own_session() {
+async fn users_with_the_same_address_and_browser_are_counted_by_their_own_sessions() {
     let world = World::new().start();
     let sign_in = async |client: &Client| {
         world.sign_in_with(client, FREELANCER, "/x").await;
@@ -226,19 +226,19 @@ async fn a_neighbour_with_the_same_address_and_browser_is_counted_by_his_own_ses
     let (first, second) = (world.client(), world.client());
     assert!(!sign_in(&first).await);
     assert_eq!(first.navigate("/x").await.status, 200);
-    assert!(!sign_in(&second).await, "the first one's sign-in held");
-    // A neighbour's session that holds says nothing of one that does not.
+    assert!(!sign_in(&second).await, "the first one's sign-in lasted");
+    // Another user's session that lasts says nothing about one that does not.
     assert_eq!(first.navigate("/x").await.status, 200);
     forget(&second, &["upwarden"]);
     assert!(sign_in(&second).await);
 }
 
 #[tokio::test]
-async fn a_session_that_upwork_ends_at_its_first_use_did_not_hold() {
+async fn a_session_that_upwork_ends_at_its_first_use_did_not_last() {
     let world = World::new().start();
     let client = world.client();
     for _ in 0..3 {
-        // The call finds the grant ended, and begins the next sign-in.
+        // The call finds the grant revoked, and begins the next sign-in.
         assert_eq!(world.sign_in_with(&client, FREELANCER, "/upwork/api/v3/x").await.status, 303);
         world.upwork.sandbox.revoke_all();
     }
@@ -272,7 +272,7 @@ async fn plain_http_where_the_cookie_needs_https_is_named() {
     let upwork = upwarden::sandbox::Config { clients: vec![client], ..upwarden::sandbox::Config::default() };
     let plan = World::new().set("public_url", "https://tools.example.com");
     let world = plan.set("public.trusted_proxies", "127.0.0.1/32").upwork(upwork).start();
-    // A browser drops `__Host-` cookies on http, so each step is as of another one.
+    // A browser drops `__Host-` cookies on http, so each step looks like another browser.
     let open = async |target: &str| {
         let client = world.client().named("tools.example.com");
         client
@@ -291,7 +291,7 @@ async fn plain_http_where_the_cookie_needs_https_is_named() {
 }
 
 #[tokio::test]
-async fn another_name_of_the_site_ends_at_a_page_that_says_so() {
+async fn another_host_name_of_the_site_ends_at_a_page_that_names_it() {
     let world = World::new().start();
     let client = world.client().named("svc.cluster.local");
     let sent = client.navigate("/x?a=1").await;
@@ -302,7 +302,7 @@ async fn another_name_of_the_site_ends_at_a_page_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_sign_in_begun_under_a_key_that_is_gone_begins_again_and_stops_at_the_third() {
+async fn a_sign_in_under_a_removed_key_begins_again_and_stops_at_the_third() {
     let old = World::new().start();
     let new = World::new()
         .set("public_url", old.url(""))
@@ -318,7 +318,7 @@ async fn a_sign_in_begun_under_a_key_that_is_gone_begins_again_and_stops_at_the_
     let back = old.callback(&client, "/x").await;
     let page = client.through(new.address(0)).navigate(&back).await;
     assert!(page.status == 400 && page.text().contains("keys have changed"), "{}", page.text());
-    // Without any sign-in of its own a browser is not sent anywhere by what nobody of us sealed.
+    // A browser without a pending sign-in is not redirected for a state that we did not seal.
     let page = old.client().through(new.address(0)).navigate(&back).await;
     assert_eq!((page.status.as_u16(), page.header("location")), (400, ""));
 }

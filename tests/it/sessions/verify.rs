@@ -1,6 +1,6 @@
-//! `/upwork/auth/verify` with the real nginx and the real Caddy in front, set up by the files under `deploy/`.
+//! `/upwork/auth/verify` behind a real nginx and a real Caddy, configured by the files under `deploy/`.
 //!
-//! Of those files only the addresses, and TLS, which the tests do without, are other ones.
+//! The tests replace only the addresses in those files, and leave TLS out.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::harness::{Client, FREELANCER, World, has, listener, program, until};
 const NGINX: &str = include_str!("../../../deploy/nginx/upwarden.conf");
 const CADDY: &str = include_str!("../../../deploy/caddy/Caddyfile");
 
-/// A web server in front; it ends with this.
+/// A web server in front; dropping this ends it.
 struct Front {
     child: Child,
     _folder: tempfile::TempDir,
@@ -22,7 +22,7 @@ struct Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        // It may have ended by itself; then the wait tells nothing new.
+        // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -30,7 +30,7 @@ impl Drop for Front {
 
 /// The text with `from` replaced, which must be there.
 fn put(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "the file under deploy/ has no {from:?} any more");
+    assert!(text.contains(from), "the file under deploy/ no longer has {from:?}");
     text.replace(from, to)
 }
 
@@ -91,8 +91,8 @@ async fn fronted(start: fn(&World, SocketAddr) -> Option<Front>) -> Option<(Worl
     Some((world, front, Client::at(at)))
 }
 
-/// Names under which some server would read a client's field as one of upwarden's: each separator that a field's name may
-/// have (RFC 9110 section 5.6.2), alone and mixed with the hyphen, which CGI makes an underscore (RFC 3875 section 4.1.18).
+/// Names that some server could take for one of upwarden's fields: with each separator that a field name may have (RFC 9110
+/// section 5.6.2), alone and mixed with the hyphen, which CGI turns into an underscore (RFC 3875 section 4.1.18).
 fn spellings(name: &str) -> Vec<String> {
     let separators = "-_.!#$%&'*+^`|~";
     let mixed = |other: char| {
@@ -108,8 +108,8 @@ fn spellings(name: &str) -> Vec<String> {
     alone.chain(ends).chain(separators.chars().map(mixed)).chain(odd).collect()
 }
 
-/// The app sees who it is, and nothing that the client says of itself.
-async fn identity_is_upwardens_word(world: &World, client: &Client, target: &str) {
+/// The app gets upwarden's identity fields, and none that the client claims.
+async fn identity_comes_from_upwarden(world: &World, client: &Client, target: &str) {
     let ours = [
         "x-upwork-user-id",
         "x-upwork-user",
@@ -121,22 +121,22 @@ async fn identity_is_upwardens_word(world: &World, client: &Client, target: &str
     ];
     let theirs = ["forwarded", "x-forwarded-email", "x-forwarded-for", "x-real-ip", "x-original-url", "x-rewrite-url"];
     let theirs = theirs.into_iter().map(|name| vec![name.to_owned(), name.replace('-', "_")]);
-    // One name at a time: an answer to a head that is too long would prove nothing.
+    // One name at a time, so that the head does not become too long.
     for spellings in ours.into_iter().map(spellings).chain(theirs) {
         let lies: Vec<_> = spellings.iter().map(|spelling| (spelling.as_str(), "203.0.113.66")).collect();
         let answer = client.navigate(target).headers(&lies).await;
         assert_eq!((answer.status.as_u16(), answer.text()), (200, format!("GET {target}\n")), "{lies:?}");
-        holds_upwardens_word(world);
+        assert_identity(world);
     }
-    // A field that `Connection` names ends at the next hop (RFC 9110 section 7.6.1): nobody may name upwarden's away.
+    // A field that `Connection` names ends at the next hop (RFC 9110 section 7.6.1): no client may remove upwarden's fields.
     let answer = client.navigate(target).header("connection", "x-upwork-user-id, X-Forwarded-User").await;
     if answer.status != 400 {
         assert_eq!(answer.text(), format!("GET {target}\n"));
-        holds_upwardens_word(world);
+        assert_identity(world);
     }
 }
 
-fn holds_upwardens_word(world: &World) {
+fn assert_identity(world: &World) {
     let seen = world.app.last();
     let expected =
         [("x-upwork-user-id", FREELANCER), ("x-upwork-user", "foofreelancer"), ("x-forwarded-user", "foofreelancer")];
@@ -148,9 +148,9 @@ fn holds_upwardens_word(world: &World) {
     }
 }
 
-/// What holds with either of them.
-async fn the_round_trip_works_and_identity_is_upwardens_word(world: &World, client: &Client) {
-    // Nobody yet: a page goes to sign in, everything else is told.
+/// The checks for both servers.
+async fn the_round_trip_works(world: &World, client: &Client) {
+    // Without a session a navigation is sent to sign in, and everything else gets an error.
     assert_eq!(client.fetch("/data").await.problem(), "sign-in-required");
     assert_eq!(client.post("/form", "typed=1").await.status, 401);
     assert_eq!(client.graphql(ME).await.status, 401);
@@ -158,20 +158,20 @@ async fn the_round_trip_works_and_identity_is_upwardens_word(world: &World, clie
     let target = "/deep/page?tab=2&q=a%20b";
     assert_eq!(world.sign_in_with(client, FREELANCER, target).await.location(), target);
 
-    identity_is_upwardens_word(world, client, target).await;
+    identity_comes_from_upwarden(world, client, target).await;
     assert_eq!(client.post("/form", "typed=1").await.text(), "POST /form\ntyped=1");
-    // More than the megabyte at which nginx stops by itself.
+    // More than nginx's default limit of one megabyte.
     let long = "x".repeat(3 << 20);
     assert_eq!(client.post("/form", long.clone()).await.text().len(), "POST /form\n".len() + long.len());
     assert_eq!(client.graphql(ME).await.json()["data"]["user"]["id"], FREELANCER);
     assert_eq!(client.get("/upwork/auth/session").await.json()["user"]["id"], FREELANCER);
 
-    // A session that has to be looked at again is, by the gate itself.
+    // The sidecar itself rechecks a session that has to be rechecked.
     world.turn(2 * DAY + SECOND);
     assert_eq!(client.navigate("/later").await.text(), "GET /later\n");
     assert_eq!(world.counters().token.refresh_token, 1);
 
-    // Out again, and in by the same way.
+    // Sign out, and begin another sign-in.
     let ours = client.post("/upwork/auth/logout", "").header("sec-fetch-site", "same-origin").await;
     assert_eq!(ours.location(), "/upwork/auth/logout?done=revoked");
     assert_eq!(client.fetch("/data").await.status, 401);
@@ -181,14 +181,14 @@ async fn the_round_trip_works_and_identity_is_upwardens_word(world: &World, clie
 #[tokio::test]
 async fn nginx_asks_and_forwards() {
     let Some((world, _front, client)) = fronted(nginx).await else { return };
-    the_round_trip_works_and_identity_is_upwardens_word(&world, &client).await;
+    the_round_trip_works(&world, &client).await;
     assert_eq!(client.get("/upwork/auth/verify").await.status, 404, "only nginx itself asks there");
 }
 
 #[tokio::test]
 async fn caddy_asks_and_forwards() {
     let Some((world, _front, client)) = fronted(caddy).await else { return };
-    the_round_trip_works_and_identity_is_upwardens_word(&world, &client).await;
+    the_round_trip_works(&world, &client).await;
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn verify_refreshes_nothing_and_sets_no_cookie() {
     assert_eq!(answer.header("x-upwork-user-id"), FREELANCER);
     world.turn(2 * SECOND);
     let answer = client.get("/upwork/auth/verify").await;
-    assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (401, 0), "it is to be looked at again");
+    assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (401, 0), "it has to be rechecked");
     assert_eq!(world.counters().token.refresh_token, 0);
     world.turn(14 * DAY);
     let answer = client.navigate("/upwork/auth/verify").await;

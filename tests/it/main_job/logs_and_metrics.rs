@@ -1,11 +1,11 @@
-//! What logs and metrics tell, and what they must not.
+//! Logs, metrics and the account page: what they say, and what they must not.
 
 use serde_json::json;
 
 use crate::harness::{FREELANCER, TOKEN, World, logs};
 
 #[tokio::test]
-async fn the_log_ties_a_request_to_its_answer_and_names_nothing_secret() {
+async fn the_log_ties_a_request_to_its_answer_and_holds_no_secret() {
     let world = World::new().start();
     let client = world.client();
     let asked = client.navigate("/x?password=hunter2").await;
@@ -51,7 +51,7 @@ async fn the_log_ties_a_request_to_its_answer_and_names_nothing_secret() {
 }
 
 #[tokio::test]
-async fn metrics_count_what_happened_and_name_nobody() {
+async fn metrics_count_events_and_name_no_user() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     client.get("/x").await;
@@ -70,10 +70,10 @@ async fn metrics_count_what_happened_and_name_nobody() {
     ] {
         assert_eq!(world.metric(name).await, count, "{name}");
     }
-    let told = world.admin().get("/metrics").await.text();
-    assert!(told.contains("upwarden_build_info{version=\""));
+    let metrics = world.admin().get("/metrics").await.text();
+    assert!(metrics.contains("upwarden_build_info{version=\""));
     for secret in [FREELANCER, "foofreelancer", TOKEN, "Foo Bar"] {
-        assert!(!told.contains(secret), "{secret}");
+        assert!(!metrics.contains(secret), "{secret}");
     }
     for (path, status) in [("/livez", 200), ("/readyz", 200), ("/", 404), ("/upwork/graphql", 404)] {
         assert_eq!(world.admin().get(path).await.status.as_u16(), status, "{path}");
@@ -81,7 +81,7 @@ async fn metrics_count_what_happened_and_name_nobody() {
 }
 
 #[tokio::test]
-async fn the_account_page_tells_who_until_when_and_how_to_curl() {
+async fn the_account_page_shows_the_user_the_expiry_and_a_curl_command() {
     let world = World::new().start();
     assert_eq!(world.client().navigate("/upwork/auth/").await.status, 303);
     let client = world.sign_in(FREELANCER).await;

@@ -1,4 +1,4 @@
-//! Sign-ins that do not come about: Upwork fails, refuses our key, or the person may not enter.
+//! Failed sign-ins: Upwork fails or refuses our key, or the user is not admitted.
 
 use serde_json::json;
 use upwarden::sandbox;
@@ -7,7 +7,7 @@ use upwarden::testing::secret::Secret;
 use crate::harness::{AGENCY, FREELANCER, World, logs, until, within};
 
 #[tokio::test]
-async fn each_failure_of_upwork_is_a_page_and_a_problem_and_no_session() {
+async fn each_failure_of_upwork_is_a_page_or_a_problem_and_no_session() {
     let world = World::new().start();
     for (fault, name, title) in [
         ("503", "upwork-busy", "Upwork cannot sign you in right now"),
@@ -37,7 +37,7 @@ async fn each_failure_of_upwork_is_a_page_and_a_problem_and_no_session() {
         }
     }
     assert!(world.metric("upwarden_sign_ins_total{outcome=\"failed\"}").await >= 24);
-    // It was Upwork's fault alone.
+    // Once Upwork recovers, sign-ins work.
     world.sign_in(FREELANCER).await;
 }
 
@@ -52,7 +52,7 @@ async fn a_slow_token_endpoint_is_waited_for() {
         async move { client.navigate(&back).await }
     });
     within(world.upwork.sandbox.held(1)).await;
-    // Meanwhile the door goes on serving.
+    // Meanwhile other requests are served.
     assert_eq!(world.client().get("/x").await.status, 401);
     world.upwork.sandbox.release();
     assert_eq!(answer.await.expect("it is answered").location(), "/x");
@@ -60,7 +60,7 @@ async fn a_slow_token_endpoint_is_waited_for() {
 
 #[tokio::test]
 async fn an_unreachable_upwork_is_named() {
-    // Bound and not listened to by anybody who answers: closed at once.
+    // Nothing listens there any more, so connections are refused.
     let nowhere = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
     let world = World::new().set("upwork.token_url", format!("http://{nowhere}/token")).start();
     let client = world.client();
@@ -70,9 +70,9 @@ async fn an_unreachable_upwork_is_named() {
 }
 
 #[tokio::test]
-async fn a_key_that_upwork_refuses_is_the_operators_business() {
+async fn a_refused_api_key_is_reported_as_the_sites_problem() {
     let world = World::new();
-    // The redirect is any on loopback for as long as no client is named, so the port has to be known first.
+    // Without registered clients any redirect on loopback is accepted; with one, the port has to be known first.
     let redirect = "http://127.0.0.1:1/upwork/auth/callback";
     let client = sandbox::Client {
         id: "0123456789abcdef0123456789abcdef".to_owned(),
@@ -91,12 +91,12 @@ async fn a_key_that_upwork_refuses_is_the_operators_business() {
 }
 
 #[tokio::test]
-async fn who_is_not_admitted_gets_a_page_and_no_session_and_the_grant_goes_back() {
+async fn a_user_who_is_not_admitted_gets_a_page_and_no_session_and_the_grant_is_revoked() {
     let world = World::new().set("access.anyone", "").set("access.users", AGENCY).start();
     let client = world.client();
     let answer = world.sign_in_with(&client, FREELANCER, "/x").await;
     assert_eq!(answer.status, 403);
-    assert!(answer.page().len() > 5 && answer.text().contains(FREELANCER), "the id to ask for is there");
+    assert!(answer.page().len() > 5 && answer.text().contains(FREELANCER), "the page shows the id to ask for");
     assert!(client.cookies().is_empty());
     let id = answer.header("x-request-id").to_owned();
     let lines = logs();
@@ -109,7 +109,7 @@ async fn who_is_not_admitted_gets_a_page_and_no_session_and_the_grant_goes_back(
 }
 
 #[tokio::test]
-async fn access_rules_that_change_hold_for_sessions_that_exist() {
+async fn changed_access_rules_apply_to_existing_sessions() {
     let rules = |user: &str| format!("[access]\nusers = [\"{user}\"]\n");
     let world = World::new().set("access.anyone", "").file(&rules(FREELANCER)).start();
     let client = world.sign_in(FREELANCER).await;
