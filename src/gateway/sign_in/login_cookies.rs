@@ -47,7 +47,7 @@ impl LoginCookies {
     }
 
     /// Whether the request shows a sign-in that was sealed with a key we do not have.
-    pub(super) fn has_has_unknown_key(&self, seen: &RequestCookies) -> bool {
+    pub(super) fn has_unknown_key(&self, seen: &RequestCookies) -> bool {
         self.jars.has_unknown_key(&self.ring.load(), seen)
     }
 

@@ -190,7 +190,7 @@ impl SignIn {
         &self,
         request: &RequestInfo,
     ) -> Option<(Result<Answer, Fault>, Vec<HeaderValue>)> {
-        if !self.cookies.has_has_unknown_key(&request.cookies) {
+        if !self.cookies.has_unknown_key(&request.cookies) {
             return None;
         }
         let now = self.context().now();
