@@ -1,11 +1,11 @@
-//! Real clients: curl with HTTP/1.1 and HTTP/2, h2load. Chromium's WebSocket is in `browser`.
+//! Clients that know nothing of upwarden: curl over HTTP/1.1 and HTTP/2, and h2load.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{App, Certificate, World, has, program};
 
-/// A world that speaks TLS as `localhost`, its CA's file, and the folder that holds it.
+/// A world that speaks TLS as `localhost`, the file of its certificate, and the folder of that file.
 fn world() -> (World, String, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::write(folder.path(), "localhost");
@@ -23,7 +23,7 @@ async fn run(program: &Path, arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn curl_is_served_by_both_versions() {
+async fn curl_is_served_over_both_versions() {
     let curl = program("curl");
     if !has(curl.is_some(), "curl") {
         return;
@@ -38,21 +38,21 @@ async fn curl_is_served_by_both_versions() {
         assert_eq!(run(&curl, &ask).await, format!("GET /a%20b?c\n {said} 200"));
         let send =
             ["-sS", version, "--cacert", &ca, "--data-binary", &upload, "-o", "/dev/null", "-w", "%{size_download}"];
-        // The line, and the upload again; with Expect: 100-continue where curl sends it.
+        // The answer is the line and the upload; with Expect: 100-continue if curl sends it.
         let back = run(&curl, &[&send[..], &[&url]].concat()).await;
         assert_eq!(back, (("POST /a%20b?c\n".len()) + (1 << 19)).to_string());
     }
 }
 
 #[tokio::test]
-async fn h2load_gets_an_answer_to_everything() {
+async fn h2load_gets_an_answer_to_every_request() {
     let h2load = program("h2load");
     if !has(h2load.is_some(), "h2load") {
         return;
     }
     let (h2load, (world, _, _folder)) = (h2load.unwrap(), world());
     let url = format!("https://localhost:{}/", world.public_address().port());
-    // HTTP/2 is what it asks for first.
+    // It uses HTTP/2 by default.
     for version in [&[][..], &["--h1"]] {
         let told = run(&h2load, &[&["-n", "3000", "-c", "10", "-m", "20"], version, &[&url]].concat()).await;
         assert!(told.contains("3000 succeeded, 0 failed, 0 errored, 0 timeout"), "{told}");

@@ -1,4 +1,4 @@
-//! TLS: both versions, several names, certificates that change while it runs, and an app behind a private CA.
+//! TLS: both versions, several names, certificates that change while the sidecar runs, and an app behind a private CA.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::harness::{App, BOTH_VERSIONS, Certificate, Start, World, connect, logs, setting, trusting, until, within};
 
-/// Asks for `/` as `name`: the TLS version, the certificate, and the answer.
+/// Requests `/` from `name`; the TLS version, the certificate and the answer.
 async fn ask(
     at: SocketAddr,
     config: &ClientConfig,
@@ -27,7 +27,7 @@ async fn ask(
 }
 
 #[tokio::test]
-async fn both_versions_are_spoken_and_each_name_has_its_certificate() {
+async fn both_versions_are_served_and_each_name_has_its_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) =
         (Certificate::write(folder.path(), "one.example"), Certificate::write(folder.path(), "two.example"));
@@ -47,7 +47,7 @@ async fn both_versions_are_spoken_and_each_name_has_its_certificate() {
 }
 
 #[tokio::test]
-async fn changed_certificates_are_taken_up_and_broken_ones_are_not() {
+async fn changed_certificates_are_reloaded_and_broken_ones_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let first = Certificate::write(folder.path(), "localhost");
     let world = World::open(App::default()).tls(&first).start();
@@ -64,7 +64,7 @@ async fn changed_certificates_are_taken_up_and_broken_ones_are_not() {
 }
 
 #[tokio::test]
-async fn a_hangup_reloads_at_once() {
+async fn sighup_reloads_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let first = Certificate::write(folder.path(), "localhost");
     let sidecar = Start::with(App::default()).tls(&first).start();
@@ -85,7 +85,7 @@ async fn an_app_behind_a_private_ca_is_reached_only_with_that_ca() {
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(certificate.server()));
     let serving = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // A client that does not trust us ends the handshake.
+            // A client that does not trust this certificate ends the handshake.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             let mut space = [0; 4096];
             let _ = stream.read(&mut space).await;

@@ -1,6 +1,4 @@
-//! What may be done to a sealed cookie on its way: nothing of it opens, and nothing of it costs much.
-
-#![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
+//! Tampering with sealed cookies: none opens, and none costs much.
 
 use std::time::Duration;
 
@@ -23,7 +21,7 @@ fn store() -> Store {
     Store::Cookie(CookieStore::new(SharedKeyring::new(RING.clone())))
 }
 
-/// A session whose sealed text is about `chars` long in tokens.
+/// A session with tokens of this many characters.
 fn session(chars: usize) -> StoredSession {
     let now = Timestamp::from_seconds(1000);
     StoredSession::new(Session {
@@ -42,7 +40,7 @@ fn session(chars: usize) -> StoredSession {
     })
 }
 
-/// Names and values as a browser has them after the session was set.
+/// The cookies of a browser after the session was set.
 async fn pairs(chars: usize) -> Vec<(String, String)> {
     let value = store().save(&session(chars), Timestamp::from_seconds(2000)).await.unwrap();
     let lines = Jar::new(NAME, false).set(&value, Duration::from_mins(1), &RequestCookies::default()).unwrap();
@@ -71,7 +69,7 @@ async fn opens(pairs: &[(String, String)]) -> bool {
 }
 
 #[tokio::test]
-async fn no_bit_of_a_cookie_can_be_turned() {
+async fn a_cookie_with_any_bit_flipped_does_not_open() {
     let whole = pairs(10).await;
     assert!(opens(&whole).await && whole.len() == 1);
     for place in 0..whole[0].1.len() {
@@ -85,14 +83,14 @@ async fn no_bit_of_a_cookie_can_be_turned() {
 }
 
 #[tokio::test]
-async fn no_byte_of_any_piece_can_be_turned() {
+async fn a_chunked_cookie_with_any_byte_changed_does_not_open() {
     let whole = pairs(4000).await;
     assert!(opens(&whole).await && whole.len() == 3, "{} pieces", whole.len());
     for piece in 0..whole.len() {
         for place in 0..whole[piece].1.len() {
             let mut bent = whole.clone();
             let mut bytes = bent[piece].1.clone().into_bytes();
-            // Another bit in each byte; the highest would leave ASCII.
+            // A different bit in each byte, but not the highest, which would not be ASCII.
             bytes[place] ^= 1 << (place % 7);
             bent[piece].1 = String::from_utf8(bytes).unwrap();
             assert!(!opens(&bent).await, "piece {piece} byte {place}");
@@ -101,7 +99,7 @@ async fn no_byte_of_any_piece_can_be_turned() {
 }
 
 #[tokio::test]
-async fn pieces_are_whole_in_order_and_of_one_session_or_nothing() {
+async fn chunks_open_only_if_they_are_complete_in_order_and_of_one_session() {
     let (one, other) = (pairs(4000).await, pairs(4000).await);
     let with = |place: usize, value: &str| {
         let mut bent = one.clone();
@@ -161,7 +159,7 @@ async fn pieces_are_whole_in_order_and_of_one_session_or_nothing() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_set_hides_nothing() {
+async fn planted_cookies_do_not_hide_the_session() {
     let (one, other) = (pairs(4000).await, pairs(4000).await);
     let mut twice = other.clone();
     twice.extend(one.clone());
@@ -172,7 +170,7 @@ async fn what_somebody_else_set_hides_nothing() {
 }
 
 #[tokio::test]
-async fn a_value_of_another_purpose_version_or_key_is_no_session() {
+async fn a_value_of_another_purpose_version_or_key_is_not_a_session() {
     let bytes = session(10).session.to_bytes();
     for purpose in [Purpose::Login, Purpose::State, Purpose::Ticket, Purpose::Grant] {
         let sealed = RING.seal(purpose, &bytes).unwrap();
@@ -181,7 +179,10 @@ async fn a_value_of_another_purpose_version_or_key_is_no_session() {
     let (state, cookies) = sign_in();
     let login = cookies.iter().next().unwrap().1.to_owned();
     let now = Timestamp::from_seconds(1001);
-    assert!(Login::open(&RING, &login, now).is_some() && State::open(&RING, &state).is_some(), "each for itself");
+    assert!(
+        Login::open(&RING, &login, now).is_some() && State::open(&RING, &state).is_some(),
+        "each opens for its own purpose"
+    );
     assert!(Login::open(&RING, &state, now).is_none() && State::open(&RING, &login).is_none());
     for value in [&login, &state] {
         assert!(store().open(value).await.unwrap().is_none());
@@ -189,7 +190,7 @@ async fn a_value_of_another_purpose_version_or_key_is_no_session() {
     let good = RING.seal(Purpose::Session, &bytes).unwrap();
     assert!(Login::open(&RING, &good, now).is_none() && State::open(&RING, &good).is_none());
     assert!(Login::open(&RING, &login, now.plus(Duration::from_secs(601))).is_none(), "too late");
-    // The version is the first byte, and six bits of it the first letter.
+    // The version is the first byte, and its upper six bits are the first letter.
     for letter in ('A'..='Z').chain('a'..='z').filter(|letter| !good.starts_with(*letter)) {
         assert!(store().open(&format!("{letter}{}", &good[1..])).await.unwrap().is_none(), "{letter}");
     }
@@ -203,7 +204,7 @@ async fn a_value_of_another_purpose_version_or_key_is_no_session() {
 }
 
 #[tokio::test]
-async fn a_thousand_cookies_of_the_name_are_opened_once_each() {
+async fn a_thousand_cookies_of_our_name_are_opened_once_each() {
     let real = pairs(10).await;
     let mut many: Vec<(String, String)> = (0..999).map(|n| (NAME.to_owned(), format!("planted{n}"))).collect();
     many.extend(real);
@@ -216,9 +217,9 @@ async fn a_thousand_cookies_of_the_name_are_opened_once_each() {
     assert!(jar.candidates(&field(&counted).unwrap()).len() <= 512);
 }
 
-/// The same at the door: what does not open is a 401 without a word more.
+/// The same at the door: a cookie that does not open is a 401 and nothing more.
 #[tokio::test]
-async fn a_bent_session_is_nobody_at_the_door() {
+async fn a_tampered_session_is_a_401_at_the_door() {
     let world = World::new().upwork(sandbox::Config { token_chars: 3000, ..sandbox::Config::default() }).start();
     let client = world.sign_in(FREELANCER).await;
     let jar = client.jar().clone();
@@ -253,7 +254,7 @@ async fn forward_auth_does_not_outlive_the_recheck() {
     let client = world.sign_in(FREELANCER).await;
     assert_eq!(client.get("/upwork/auth/verify").await.status, 204);
     world.turn(Duration::from_hours(47));
-    assert_eq!(client.get("/upwork/auth/verify").await.status, 204, "the token ended, and not long ago");
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 204, "the token expired not long ago");
     world.turn(Duration::from_hours(2));
     let answer = client.get("/upwork/auth/verify").await;
     assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (401, 0));

@@ -1,8 +1,8 @@
-//! What a client writes into its fields, against what the app and Upwork get to see.
+//! What a client sends in its fields, and what the app and Upwork see of it.
 
-use super::super::harness::{FREELANCER, World};
+use crate::harness::{FREELANCER, World};
 
-/// What the app must find, whatever was sent: exactly one line each, and ours.
+/// What the app must get, whatever was sent: exactly one line each, and ours.
 const TRUE: [(&str, &str); 4] = [
     ("x-upwork-user-id", FREELANCER),
     ("x-upwork-user", "foofreelancer"),
@@ -10,7 +10,7 @@ const TRUE: [(&str, &str); 4] = [
     ("x-upwork-user-name", "Foo Bar"),
 ];
 
-/// Lines that a client may send to look like somebody else; `¦` stands between two.
+/// Lines with which a client tries to look like another user, separated by `¦`.
 const IDENTITY: &str = "X-Upwork-User-Id: evil¦x-upwork-user-id:evil¦X-UPWORK-USER-ID: \tevil¦X_Upwork_User_Id: evil¦\
     X-Upwork_User-Id: evil¦x.upwork.user.id: evil¦x~upwork~user: evil¦X-Upwork-User: evil¦x_upwork_user: evil¦\
     X-Upwork-User-Name: evil¦x-upwork-user_name: evil¦X-Upwork-Organization-Id: evil¦\
@@ -19,7 +19,7 @@ const IDENTITY: &str = "X-Upwork-User-Id: evil¦x-upwork-user-id:evil¦X-UPWORK-
     X-Original-URL: /evil¦X-Rewrite-URL: /evil¦X_Original_URL: /evil¦\
     Content_Length: evil¦Transfer_Encoding: evil¦transfer.encoding: evil¦Proxy: http://evil";
 
-/// Lines that a stranger may send to look as if they came from elsewhere.
+/// Lines with which an untrusted client tries to look as if it were elsewhere.
 const CLAIMS: &str = "X-Forwarded-For: 10.66.66.66¦X_Forwarded_For: 10.66.66.66¦x.forwarded.for: 10.66.66.66¦\
     X-Forwarded-Proto: evil¦x_forwarded_proto: evil¦X-Forwarded-Host: evil¦X-Forwarded_Host: evil¦\
     X-Forwarded-Port: 66¦X-Forwarded-Prefix: /evil¦X-Forwarded-Uri: /evil¦X-Forwarded-Server: evil¦\
@@ -27,7 +27,7 @@ const CLAIMS: &str = "X-Forwarded-For: 10.66.66.66¦X_Forwarded_For: 10.66.66.66
     X-Forwarded-Preferred-Username: evil¦X-Forwarded-Client-Cert: By=evil¦X-Real-IP: 10.66.66.66¦\
     Forwarded: for=10.66.66.66;host=evil;proto=https";
 
-/// Ways to name our fields away, each with any number of `Connection` lines.
+/// Ways to have our fields removed, each with several `Connection` lines.
 const CONNECTIONS: [&[&str]; 6] = [
     &["Connection: x-upwork-user-id"],
     &["Connection: close, X-Upwork-User-Id, x-forwarded-user"],
@@ -37,14 +37,14 @@ const CONNECTIONS: [&[&str]; 6] = [
     &["Connection: ,, ,x-upwork-user-id,", "Keep-Alive: x-upwork-user-id", "Proxy-Connection: x-upwork-user"],
 ];
 
-/// A request with these lines, sent as they are; its status.
+/// The status of a request with these lines, sent as they are.
 async fn send(world: &World, target: &str, lines: &[&str], cookies: &str) -> u16 {
     let host = world.url("");
     let host = host.strip_prefix("http://").unwrap_or_default();
     let sent: String = lines.iter().flat_map(|line| [line, "\r\n"]).collect();
     let named = lines.iter().any(|line| line.to_ascii_lowercase().starts_with("connection"));
     let close = if named { "" } else { "Connection: close\r\n" };
-    // Where the connection stays open, the next request ends it.
+    // If the connection stays open, the next request ends it.
     let text = format!(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\n{sent}{close}\r\n\
          GET /upwork/none HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
@@ -60,7 +60,7 @@ async fn signed_in(world: &World) -> String {
 }
 
 #[tokio::test]
-async fn the_app_is_told_who_it_is_by_us_alone() {
+async fn only_we_tell_the_app_who_the_user_is() {
     let world = World::new().start();
     let cookie = signed_in(&world).await;
     let cases = IDENTITY.split('¦').map(|line| vec![line]).chain(CONNECTIONS.iter().map(|lines| lines.to_vec()));
@@ -80,7 +80,7 @@ async fn the_app_is_told_who_it_is_by_us_alone() {
 }
 
 #[tokio::test]
-async fn nobody_is_anybody_on_a_public_path_without_a_session() {
+async fn no_user_is_named_on_a_public_path_without_a_session() {
     let world = World::new().set("app.public_paths", "/health").start();
     assert_eq!(send(&world, "/health", &IDENTITY.split('¦').collect::<Vec<_>>(), "a=b").await, 200);
     let seen = world.app.last();
@@ -92,7 +92,7 @@ async fn nobody_is_anybody_on_a_public_path_without_a_session() {
 }
 
 #[tokio::test]
-async fn a_strangers_claims_reach_nobody() {
+async fn forwarding_fields_of_an_untrusted_client_do_not_reach_the_app() {
     let world = World::new().start();
     let cookie = signed_in(&world).await;
     assert_eq!(send(&world, "/a", &CLAIMS.split('¦').collect::<Vec<_>>(), &cookie).await, 200);
@@ -108,7 +108,7 @@ async fn a_strangers_claims_reach_nobody() {
 }
 
 #[tokio::test]
-async fn our_cookies_reach_neither_app_nor_api() {
+async fn our_cookies_reach_neither_the_app_nor_the_api() {
     let world = World::new().start();
     let cookie = signed_in(&world).await;
     for (sent, left) in [
@@ -129,7 +129,7 @@ async fn our_cookies_reach_neither_app_nor_api() {
 }
 
 #[tokio::test]
-async fn an_authorization_of_the_clients_own_goes_to_the_app_unless_it_is_ours_and_never_to_upwork() {
+async fn a_clients_authorization_reaches_the_app_unless_it_is_ours_and_never_reaches_upwork() {
     let world = World::new().start();
     let cookie = signed_in(&world).await;
     for (line, passes) in [
@@ -152,7 +152,7 @@ async fn an_authorization_of_the_clients_own_goes_to_the_app_unless_it_is_ours_a
 }
 
 #[tokio::test]
-async fn what_the_api_answers_is_no_page_of_the_apps_origin() {
+async fn an_answer_of_the_api_cannot_act_as_a_page_of_the_app() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.fault(&serde_json::json!({ "api": "html", "times": 1 }));

@@ -1,4 +1,4 @@
-//! What an attacker would try: headers, paths, return addresses, cookies, and any input at all at the parsers.
+//! What an attacker would try: headers, paths, return addresses, cookies, and any input to the parsers.
 
 mod cookies;
 mod headers;

@@ -1,16 +1,16 @@
-//! The properties of every parser, on made-up input: some of it random, most of it bent from what is meant.
+//! The properties of every parser on generated input: some of it random, most of it altered from what is valid.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{properties, wire};
 
-/// The words of a list, in which `¦` stands between them.
+/// The words of a list that `¦` separates.
 fn list(words: &'static str) -> Vec<&'static str> {
     words.split('¦').collect()
 }
 
-/// Words of an attacker, put together at random.
+/// Words of an attacker in random order.
 fn words(words: &'static str, most: usize) -> impl Strategy<Value = String> {
     vec(prop_oneof![4 => proptest::sample::select(list(words)).prop_map(str::to_owned), 1 => "\\PC{0,3}"], 0..most)
         .prop_map(|words| words.concat())
@@ -61,13 +61,13 @@ const RESPONSE: &str = "HTTP/1.1 200 OK\r\n¦HTTP/1.1 100 Continue\r\n\r\n¦HTTP
     content-length: 0\r\n¦transfer-encoding: chunked\r\n¦transfer-encoding: gzip\r\n¦\r\n¦\r\n¦3\r\nabc\r\n¦\
     0\r\n\r\n¦abc¦\n¦\r¦ ¦x: y\r\n¦HTTP/2 200¦999¦\0";
 
-/// A head's words after a good start, so that most cases get past the request line.
+/// Bytes of a connection; most begin with a valid request line, so that they get past it.
 fn connection() -> impl Strategy<Value = Vec<u8>> {
     let random = vec(any::<u8>(), 0..200);
-    let bent = vec(proptest::sample::select(list(REQUEST)), 0..24).prop_map(|words| words.concat().into_bytes());
+    let altered = vec(proptest::sample::select(list(REQUEST)), 0..24).prop_map(|words| words.concat().into_bytes());
     let begun = vec(proptest::sample::select(list(REQUEST)), 0..16)
         .prop_map(|words| format!("POST /x HTTP/1.1\r\nhost: a\r\n{}", words.concat()).into_bytes());
-    prop_oneof![1 => random, 3 => bent, 3 => begun]
+    prop_oneof![1 => random, 3 => altered, 3 => begun]
 }
 
 proptest! {
@@ -80,7 +80,7 @@ proptest! {
     }
 
     #[test]
-    fn no_callback_brings_a_code_without_its_state(query in words(QUERY, 16)) {
+    fn no_callback_yields_a_code_without_its_state(query in words(QUERY, 16)) {
         properties::callback(&query);
     }
 
@@ -92,13 +92,13 @@ proptest! {
     }
 
     #[test]
-    fn no_header_of_ours_or_of_one_hop_goes_on(fields in words(FIELD, 60)) {
+    fn no_field_of_ours_and_no_hop_by_hop_field_is_forwarded(fields in words(FIELD, 60)) {
         properties::headers(fields.as_bytes());
         properties::forwarded(fields.as_bytes());
     }
 
     #[test]
-    fn no_path_is_public_or_ours_in_two_readings(
+    fn a_path_is_public_or_ours_in_one_reading_only(
         path in words(PATH, 14),
         short in words(PATH, 4),
         random in "/\\PC{0,16}",
@@ -111,18 +111,18 @@ proptest! {
     }
 
     #[test]
-    fn no_token_answer_panics_or_is_repeated(status in 100_u16..1000, body in words(JSON, 16), at in 0_usize..3) {
+    fn no_token_answer_panics_or_is_printed(status in 100_u16..1000, body in words(JSON, 16), at in 0_usize..3) {
         let status = *[200, 400, status].get(at).unwrap_or(&status);
         properties::token_answer(status, body.as_bytes());
     }
 
     #[test]
-    fn pieces_of_requests_are_read_as_the_whole(bytes in connection(), pieces in vec(any::<u8>(), 1..8)) {
+    fn requests_are_read_the_same_in_pieces(bytes in connection(), pieces in vec(any::<u8>(), 1..8)) {
         wire::requests(&bytes, &pieces);
     }
 
     #[test]
-    fn pieces_of_responses_are_read_as_the_whole(
+    fn responses_are_read_the_same_in_pieces(
         words in vec(proptest::sample::select(list(RESPONSE)), 0..16),
         pieces in vec(any::<u8>(), 1..8),
         head: bool,
@@ -142,7 +142,7 @@ proptest! {
     }
 
     #[test]
-    fn no_configuration_panics_or_tells_the_secret(text in words(TOML, 40), set in words(TOML, 4)) {
+    fn no_configuration_panics_or_prints_the_secret(text in words(TOML, 40), set in words(TOML, 4)) {
         let folder = tempfile::tempdir().unwrap();
         properties::config(&folder.path().join("upwarden.toml"), text.as_bytes(), &set);
     }

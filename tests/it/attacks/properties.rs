@@ -1,5 +1,5 @@
-//! What must hold of any input at all: a function a parser. proptest calls them in the ordinary test run, libFuzzer in
-//! `fuzz/`, so that both hold the same.
+//! What must hold for any input, one function per parser. The ordinary test run calls them with proptest, and the targets
+//! in `fuzz/` with libFuzzer.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -27,16 +27,16 @@ use url::Url;
 
 pub(crate) const PREFIX: &str = "/upwork";
 pub(crate) const BASE: &str = "https://tools.example.com/upwork/auth/callback?code=x";
-/// A text that looks like a token; it must never come out of an error.
+/// A text that looks like a token and must never appear in an error.
 pub(crate) const TOKEN: &str = "oauth2v2_0123456789abcdef0123456789abcdef";
 
-/// One ring for all: its key is the text's bytes and no secret.
+/// A key ring for all properties; its key is not a secret.
 pub(crate) static RING: LazyLock<Keyring> = LazyLock::new(|| {
     let key = Key::parse(&Secret::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")).expect("32 bytes");
     Keyring::new(vec![key]).expect("a key")
 });
 
-/// Lines `name: value`, as far as they can be fields.
+/// The lines `name: value` that are valid fields.
 pub(crate) fn fields(bytes: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n').take(300) {
@@ -50,7 +50,7 @@ pub(crate) fn fields(bytes: &[u8]) -> HeaderMap {
     headers
 }
 
-/// `Cookie` lines, however bent: nothing opens, everything is bounded, nobody else's cookie is touched.
+/// Any `Cookie` lines: nothing opens, everything is bounded, and no other cookie is touched.
 pub(crate) fn cookie(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n') {
@@ -75,7 +75,7 @@ pub(crate) fn cookie(bytes: &[u8]) {
     }
 }
 
-/// A value of any length comes back whole among whatever else a browser has, or is refused at once.
+/// A value of any length comes back whole among a browser's other cookies, or is refused at once.
 pub(crate) fn cookie_round_trip(length: usize, others: &str) {
     let jar = Jar::new("__Host-upwarden", true);
     let value: String = ('a'..='z').cycle().take(length).collect();
@@ -121,7 +121,7 @@ pub(crate) fn sign_in() -> (String, RequestCookies) {
     (state, RequestCookies::parse(&[(COOKIE, cookie)].into_iter().collect(), |_| true))
 }
 
-/// A callback's query: no code comes out of it without this browser's own state, said once.
+/// A callback's query yields no code without this browser's own state, given once.
 pub(crate) fn callback(text: &str) {
     static SIGN_IN: LazyLock<(String, RequestCookies)> = LazyLock::new(sign_in);
     let (state, cookies) = &*SIGN_IN;
@@ -138,7 +138,7 @@ pub(crate) fn callback(text: &str) {
         let unknown = matches!(verify(text), Err(CallbackError::BadState(_) | CallbackError::DeniedWithoutState(_)));
         assert!(unknown, "{text:?} is no sign-in of this browser");
     }
-    // The same behind a good state, against a reading of our own.
+    // The same after a valid state, compared with what another parser reads.
     let whole = format!("state={state}&{text}");
     let value_of = |name: &str| -> Vec<String> {
         let pairs = url::form_urlencoded::parse(whole.as_bytes());
@@ -155,7 +155,7 @@ pub(crate) fn callback(text: &str) {
     assert!(State::open(&RING, text).is_none() && Login::open(&RING, text, now).is_none());
 }
 
-/// What a return address becomes in a browser, or `None` where it is refused.
+/// Where a return address leads in a browser; `None` if it is refused.
 pub(crate) fn return_to(text: &str) -> Option<Url> {
     let place = ReturnTo::parse(text, PREFIX)?;
     let place = place.as_str();
@@ -169,7 +169,7 @@ pub(crate) fn return_to(text: &str) -> Option<Url> {
     Some(there)
 }
 
-/// On our origin, and nothing there that would begin or end a sign-in.
+/// The address is on our origin and neither begins nor ends a sign-in.
 pub(crate) fn stays(text: &str, there: &Url) {
     assert_eq!(there.origin().ascii_serialization(), "https://tools.example.com", "{text:?}");
     let config = router::Config { prefix: PREFIX.to_owned(), public_paths: Vec::new() };
@@ -178,12 +178,12 @@ pub(crate) fn stays(text: &str, there: &Url) {
     assert!(harmless, "{text:?} → {there} is {route:?}");
 }
 
-/// Every reading of a name by servers that make one byte of several.
+/// The name as servers read it that fold several characters into one.
 fn folded(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
-/// A client's fields on their way to the app and to Upwork: nothing of ours, nothing of one hop, no cookie of ours.
+/// A client's fields on their way to the app and to Upwork: no field of ours, no hop-by-hop field, no cookie of ours.
 pub(crate) fn headers(bytes: &[u8]) {
     let client = fields(bytes);
     let jar = Jar::new("upwarden", false);
@@ -204,27 +204,30 @@ pub(crate) fn headers(bytes: &[u8]) {
             .any(|end| known == format!("x-upwork-{end}"))
             || ["x-forwarded-user", "x-request-id", "x-upwarden-secret", "x-original-url", "x-rewrite-url"]
                 .contains(&known.as_str());
-        assert!(!ours, "{name} goes on");
+        assert!(!ours, "{name} is forwarded");
         match name {
             name if name == TE => assert_eq!(value, "trailers"),
             name if name == CONNECTION => assert!(value == "TE" || value == "upgrade", "{value:?}"),
             name if name == UPGRADE => assert!(client.get_all(UPGRADE).iter().any(|asked| asked == value)),
             name => {
                 let hop = ["keep-alive", "proxy-connection", "proxy-authorization", "transfer-encoding"];
-                assert!(!hop.contains(&name.as_str()), "{name} goes on");
-                assert!(name == HOST || name == TRAILER || !named.contains(name.as_str()), "{name} was named away");
+                assert!(!hop.contains(&name.as_str()), "{name} is forwarded");
+                assert!(
+                    name == HOST || name == TRAILER || !named.contains(name.as_str()),
+                    "{name} was listed in Connection"
+                );
                 assert!(name == COOKIE || client.get_all(name).iter().any(|sent| sent == value), "{name} is new");
             }
         }
     }
-    assert!(RequestCookies::parse(app.as_map(), owns).is_empty(), "a cookie of ours goes on");
+    assert!(RequestCookies::parse(app.as_map(), owns).is_empty(), "a cookie of ours is forwarded");
     let agent = HeaderValue::from_static("agent");
     let api = ApiHeaders::from_caller(&client, &agent, None);
     assert!(!api.as_map().contains_key(AUTHORIZATION) && !api.as_map().contains_key(COOKIE));
     assert!(api.as_map().keys().all(|name| name != HOST && name != CONNECTION && !name.as_str().contains("forwarded")));
 }
 
-/// What a stranger claims about addresses never reaches anybody; what a trusted proxy claims never breaks anything.
+/// What an untrusted client claims about addresses reaches no one; what a trusted proxy claims breaks nothing.
 pub(crate) fn forwarded(bytes: &[u8]) {
     let client = fields(bytes);
     let trusted = ["10.0.0.0/8".parse().expect("a network")];
@@ -251,8 +254,8 @@ pub(crate) fn forwarded(bytes: &[u8]) {
     }
 }
 
-/// The path as the most careless chain of readers could take it: decoded to the end, backslashes as slashes, parameters
-/// dropped, empty and dot segments resolved, in lower case.
+/// The path as the most careless chain of servers could read it: fully decoded, backslashes as slashes, parameters removed,
+/// empty and dot segments resolved, in lower case.
 pub(crate) fn careless(path: &str) -> String {
     let mut reading = path.to_owned();
     for _ in 0..10 {
@@ -291,7 +294,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// A path: what the router says of it is what every reader behind us would say, or it is not ours and not public.
+/// A path: every server behind us would read it as the router does, or it is neither ours nor public.
 pub(crate) fn route(path: &str) {
     let public_paths = vec!["/health".to_owned(), "/assets/".to_owned()];
     let config = router::Config { prefix: PREFIX.to_owned(), public_paths };
@@ -320,23 +323,23 @@ pub(crate) fn route(path: &str) {
     }
 }
 
-/// A configuration file: read or refused, and the secret beside it is in no word of either.
+/// A configuration file is read or refused, and neither result prints the secret.
 pub(crate) fn config(file: &std::path::Path, text: &[u8], set: &str) {
     std::fs::write(file, text).expect("a temporary file");
     let env = vec![("UPWARDEN_UPWORK__CLIENT_SECRET".to_owned(), TOKEN.to_owned())];
     let sources =
         Sources { file: Some(file.to_owned()), env, sets: vec![set.to_owned()], terminal: set.len().is_multiple_of(2) };
-    let told = match config::load(&sources) {
+    let text = match config::load(&sources) {
         Ok(config) => format!("{config:?}"),
         Err(problems) => {
             assert!(!problems.0.is_empty());
             format!("{problems} {problems:?}")
         }
     };
-    assert!(!told.contains(TOKEN), "a secret is told");
+    assert!(!text.contains(TOKEN), "a secret is printed");
 }
 
-/// A token endpoint's answer: tokens or an error, and no error repeats a token.
+/// An answer of the token endpoint is tokens or an error, and no error repeats a token.
 pub(crate) fn token_answer(status: u16, body: &[u8]) {
     let Ok(status) = StatusCode::from_u16(status) else { return };
     let request = TokenRequest {
@@ -352,8 +355,8 @@ pub(crate) fn token_answer(status: u16, body: &[u8]) {
             assert!(!format!("{tokens:?}").contains(TOKEN));
         }
         Err(error) => {
-            let told = format!("{error} {error:?}");
-            assert!(!told.contains(TOKEN) && told.len() < 2000, "{told}");
+            let text = format!("{error} {error:?}");
+            assert!(!text.contains(TOKEN) && text.len() < 2000, "{text}");
             assert!(!matches!(error, TokenError::InvalidGrant(_)) || status.is_client_error());
         }
     }

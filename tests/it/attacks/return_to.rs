@@ -1,5 +1,5 @@
-//! Return addresses, checked against what URL parsers make of them: the WHATWG parser of the `url` crate, Node's, and
-//! Chromium's own. Whatever is accepted must lead to our origin, and to nothing that begins or ends a sign-in.
+//! Return addresses, as URL parsers read them: the WHATWG parser of the `url` crate, Node's, and Chromium's. What is accepted
+//! must lead to our origin and must neither begin nor end a sign-in.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use url::Url;
 
-use super::super::harness::{Browser, World, has, program};
 use super::properties::{self, BASE, PREFIX};
+use crate::harness::{Browser, FREELANCER, World, has, program};
 use upwarden::testing::router::ReturnTo;
 
-/// How an address may begin, go on, and where it may want to lead; `¦` stands between two.
+/// How an address may begin, continue, and where it may try to lead, separated by `¦`.
 const BEGIN: &str = "/¦//¦///¦/\\¦\\¦\\/¦\\\\¦/\t¦\t/¦/\n¦\r/¦/\u{b}¦/%09¦/%0a¦/%0d%0a¦/.¦/..¦/./¦/../¦/x/..¦/x/../¦/%2e¦/%2e%2e¦\
     /.%2E/¦/;¦/..;¦/%5c¦/%2f¦/%2f%2f¦¦ ¦/ ¦https:¦https:/¦http://¦javascript:¦data:text/html,¦/\u{3000}¦\
     /\u{ff0f}¦/\u{ff3c}¦/\u{2044}";
@@ -21,7 +21,7 @@ const END: &str = "evil.example¦@evil.example¦evil.example:443/x¦evil.example
     upwork/auth/login?return_to=/¦upwork/auth/callback?code=x&state=y¦x/../upwork/auth/logout¦\
     upwork/./auth/%2e/logout¦upwork/auth/¦upwork%2fauth%2flogout¦x?a=b#//evil.example¦";
 
-/// By hand: advisories of other proxies, and what browsers are known to bend.
+/// From advisories about other proxies, and from what browsers are known to change.
 const LISTED: &str = "//evil.example¦/\\evil.example¦/\\\\evil.example¦\\\\evil.example¦/%09/evil.example¦/\t/evil.example¦\
     /\n/evil.example¦/\r/evil.example¦/\r\n/evil.example¦/%0a/evil.example¦/.//evil.example¦/..//evil.example¦\
     /.\\/evil.example¦/a/..//evil.example¦/%2e//evil.example¦/%2e%2e//evil.example¦/.\t//evil.example¦\
@@ -39,7 +39,7 @@ fn forms() -> BTreeSet<String> {
     built.chain(of(LISTED).map(str::to_owned)).collect()
 }
 
-/// What is accepted: the text as it was given, and as it is put into `Location`.
+/// The accepted addresses: as given, and as written to `Location`.
 fn accepted() -> Vec<(String, String)> {
     let read = |text: String| ReturnTo::parse(&text, PREFIX).map(|place| (text, place.as_str().to_owned()));
     forms().into_iter().filter_map(read).collect()
@@ -68,7 +68,7 @@ fn script() -> String {
 }
 
 #[test]
-fn what_is_accepted_stays_with_us_by_the_whatwg_parser() {
+fn accepted_addresses_stay_on_our_host_for_the_whatwg_parser() {
     let forms = forms();
     let kept = forms.iter().filter(|text| properties::return_to(text).is_some()).count();
     assert!(forms.len() > 3000 && kept > 200 && kept < forms.len() / 2, "{kept} of {} kept", forms.len());
@@ -79,7 +79,7 @@ fn what_is_accepted_stays_with_us_by_the_whatwg_parser() {
 }
 
 #[test]
-fn what_is_accepted_stays_with_us_by_nodes_parser() {
+fn accepted_addresses_stay_on_our_host_for_node() {
     let Some(node) = program("node") else {
         has(false, "node");
         return;
@@ -93,7 +93,7 @@ fn what_is_accepted_stays_with_us_by_nodes_parser() {
 }
 
 #[tokio::test]
-async fn what_is_accepted_stays_with_us_by_chromiums_parser() {
+async fn accepted_addresses_stay_on_our_host_for_chromium() {
     let Some(browser) = Browser::start().await else { return };
     browser.open("about:blank").await;
     let resolved = browser.run(&format!("return {}", script())).await;
@@ -102,7 +102,7 @@ async fn what_is_accepted_stays_with_us_by_chromiums_parser() {
 }
 
 #[tokio::test]
-async fn a_sign_in_that_was_asked_to_lead_elsewhere_leads_home() {
+async fn a_sign_in_with_a_foreign_return_address_leads_home() {
     let world = World::new().start();
     for text in
         ["//evil.example", "/\\evil.example", "/\t/evil.example", "https://evil.example/", "/upwork/auth/logout"]
@@ -110,15 +110,15 @@ async fn a_sign_in_that_was_asked_to_lead_elsewhere_leads_home() {
         let client = world.client();
         let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
         let target = format!("/upwork/auth/login?return_to={encoded}");
-        let answer = world.sign_in_with(&client, super::super::harness::FREELANCER, &target).await;
+        let answer = world.sign_in_with(&client, FREELANCER, &target).await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/"), "{text:?}");
     }
 }
 
 #[tokio::test]
-async fn a_redirect_to_our_own_host_names_it_whole() {
+async fn a_redirect_to_our_host_is_absolute() {
     let world = World::new().start();
-    // Where a browser stands on another name, and where the marker of that redirect is taken off again.
+    // For a browser at another host name, and where the marker of that redirect is removed.
     for target in ["//evil.example/", "/\\evil.example/", "/.//evil.example/", "/@evil.example"] {
         let here = world.url("").replace("http://", "");
         for (host, suffix) in [("elsewhere.example", ""), (here.as_str(), "?upwarden_host=1")] {

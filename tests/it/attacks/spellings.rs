@@ -1,5 +1,5 @@
-//! No spelling of a path reaches the app, the API or the sign-in endpoints under another rule than the one it was judged
-//! by: router, policy and forwarder are held against a reader that undoes every spelling it knows.
+//! Generated spellings of paths through the whole sidecar: none reaches the app, the API or the sign-in endpoints under
+//! another rule than the one that was applied to it, not even for a server that undoes every spelling it knows.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -8,9 +8,9 @@ use tokio::io::AsyncWriteExt;
 use crate::harness::strict::Strict;
 use crate::harness::{FREELANCER, Raw, World, full};
 
-/// What the most obliging of servers would make of a path: decoded twice, backslashes turned, parameters dropped, doubled
-/// slashes and dots resolved.
-fn obliging(path: &str) -> String {
+/// A path as the most lenient server would read it: decoded twice, backslashes as slashes, parameters removed, double slashes
+/// and dots resolved.
+fn lenient(path: &str) -> String {
     let mut text = path.to_owned();
     for _ in 0..2 {
         text = decoded(&text);
@@ -91,7 +91,7 @@ fn paths() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn a_path_is_served_by_the_rule_it_was_judged_by() {
+fn a_path_is_served_under_the_rule_that_was_applied_to_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let strict = Strict::default();
     let world = World::new().app(strict.app()).set("app.public_paths", "/health,/assets/").start();
@@ -115,7 +115,7 @@ fn a_path_is_served_by_the_rule_it_was_judged_by() {
     runner
         .run(&paths(), |target| {
             let path = target.split('?').next().unwrap_or_default();
-            let meant = obliging(path);
+            let meant = lenient(path);
             let public = |path: &str| {
                 path == "/health" || path.starts_with("/health/") || path == "/assets" || path.starts_with("/assets/")
             };
@@ -123,14 +123,17 @@ fn a_path_is_served_by_the_rule_it_was_judged_by() {
                 let (answer, read, api) = ask(&target, &cookies);
                 if let Some(seen) = read.first() {
                     prop_assert_eq!(&seen.line, &format!("GET {target} HTTP/1.1"), "byte for byte");
-                    prop_assert!(!path.starts_with("/upwork/") && path != "/upwork", "ours went to the app: {target}");
+                    prop_assert!(
+                        !path.starts_with("/upwork/") && path != "/upwork",
+                        "a path of ours went to the app: {target}"
+                    );
                     prop_assert!(
                         !cookies.is_empty() || public(&meant),
-                        "{target}, which means {meant}, went by unseen"
+                        "{target}, which means {meant}, passed without a session"
                     );
                 }
                 if api {
-                    // Case and parameters are the API's own business; where the path leads is not.
+                    // Case and parameters are for the API to judge; where the path leads is not.
                     let leads_there = meant == "/upwork/graphql" || format!("{meant}/").starts_with("/upwork/api/");
                     prop_assert!(!cookies.is_empty() && leads_there, "{target} reached the API as {meant}\n{answer}");
                     prop_assert!(path.starts_with("/upwork/api/") || path == "/upwork/graphql", "{target}");

@@ -1,5 +1,5 @@
-//! What must hold of any bytes on a connection: the strict reader says the same however they arrive in pieces, and hyper
-//! behind it reads the very messages it let through.
+//! What must hold for any bytes on a connection: the strict reader says the same in whatever pieces they arrive, and hyper
+//! behind it reads exactly the messages that it let through.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use upwarden::testing::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
 
-/// A message as far as its head goes: where the head stands, and how its body is framed.
+/// A message: its head, and how its body is framed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     head: Vec<u8>,
@@ -21,12 +21,12 @@ pub(crate) struct Message {
     ended: bool,
 }
 
-/// What a reader made of some bytes.
+/// What a reader found in some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     messages: Vec<Message>,
     refusal: Option<Refusal>,
-    /// Bytes that were said to be something.
+    /// The number of bytes that it accounted for.
     passed: usize,
 }
 
@@ -34,7 +34,7 @@ fn part(bytes: &[u8], from: usize, to: usize) -> &[u8] {
     bytes.get(from..to).expect("a part of what is there")
 }
 
-/// Shows `bytes` to `step` in pieces whose lengths `pieces` gives by turns (0 is 1), as a socket would.
+/// Passes `bytes` to `step` in pieces, as a socket would; `pieces` gives their lengths in turn, where 0 means 1.
 fn read<H: Copy>(
     bytes: &[u8],
     pieces: &[u8],
@@ -88,7 +88,7 @@ pub(crate) fn requests(bytes: &[u8], pieces: &[u8]) -> Reading {
     assert_eq!(whole.messages.len(), split.messages.len(), "{whole:?}\n{split:?}");
     let heads = whole.messages.iter().zip(&split.messages);
     assert!(heads.into_iter().all(|(one, other)| one.head == other.head && one.body == other.body));
-    // In pieces a refusal may come with less of the body passed before it, never with more.
+    // In pieces, less of the body may be passed before a refusal, never more.
     assert_eq!(whole.refusal, split.refusal, "{whole:?}\n{split:?}");
     assert_eq!(whole.passed, split.passed);
     for message in &whole.messages {
@@ -114,7 +114,7 @@ pub(crate) fn responses(bytes: &[u8], pieces: &[u8], head: bool, upgrade: bool) 
     assert!(finals.count() <= 1, "one answer to one request");
 }
 
-/// A request as hyper read it.
+/// A request as hyper reads it.
 #[derive(Clone, Debug)]
 struct Seen {
     method: String,
@@ -123,11 +123,11 @@ struct Seen {
     body: Option<u64>,
 }
 
-/// Everything the strict reader lets through, as hyper reads it: the same requests in the same order, with bodies of the
-/// same length; hyper may stop earlier, and never sees one more.
+/// Of everything that the strict reader lets through, hyper reads the same requests in the same order, with bodies of the
+/// same length. It may stop earlier but never sees one more.
 pub(crate) fn agrees_with_hyper(bytes: &[u8], pieces: &[u8]) {
     let reading = requests(bytes, pieces);
-    // What an upgrade switches to is no HTTP, and HTTP/1.0 ends after one.
+    // After an upgrade there is no HTTP, and HTTP/1.0 ends after one request.
     let seen = hyper_reads(bytes.get(..reading.passed).unwrap_or_default());
     assert!(seen.len() <= reading.messages.len(), "{seen:?}\n{reading:?}");
     for (seen, message) in seen.iter().zip(&reading.messages) {
@@ -171,7 +171,7 @@ fn hyper_reads(bytes: &[u8]) -> Vec<Seen> {
             let mut rest = Vec::new();
             answers.read_to_end(&mut rest).await.ok();
         };
-        // How hyper ends the connection is its own affair.
+        // How hyper ends the connection does not matter.
         let _ = tokio::join!(connection, client);
     });
     seen.lock().expect("no panic before").clone()

@@ -1,32 +1,69 @@
-//! The neighbour door: who may knock, what is there, and what it refuses.
+//! The neighbour door: who is served, what is there, and what is refused.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 
-use super::super::harness::{Client, FREELANCER, World, until};
 use super::{MUTATION, WHO, ask, settings, whom};
+use crate::harness::{Client, FREELANCER, TOKEN, World, until};
 
 #[tokio::test]
-async fn curl_with_nothing_but_the_address_gets_the_apis_answer_as_the_service_identity() {
+async fn without_credentials_the_service_identity_answers() {
+    const ME: &str = "{ user { nid } }";
     let world = World::new().start();
-    let service = whom(&ask(&world.neighbour(), WHO).await);
-    assert!(!service.is_empty());
-    let rest = world.neighbour().get("/upwork/api/auth/v1/info.json").await;
+    let neighbour = world.neighbour();
+    for _ in 0..3 {
+        let answer = ask(&neighbour, ME).await;
+        assert_eq!(answer.json()["data"]["user"]["nid"], "corgeservice");
+        assert!(answer.set_cookies().is_empty() && !answer.text().contains(TOKEN));
+    }
+    assert!(!whom(&ask(&neighbour, WHO).await).is_empty());
+    let rest = neighbour.get("/upwork/api/hr/v2/users/me.json").await;
+    assert_eq!(rest.json()["auth_user"]["first_name"], "Corge");
+    let rest = neighbour.get("/upwork/api/auth/v1/info.json").await;
     assert_eq!(rest.status, 200, "{}", rest.text());
     assert!(rest.header("ratelimit-policy").contains("w=86400"));
     assert!(rest.set_cookies().is_empty());
+    assert_eq!(world.counters().token.client_credentials, 1, "its token is kept");
+    world.upwork.sandbox.expire_all();
+    assert_eq!(ask(&neighbour, ME).await.status, 200, "a 401 leads to one refresh and one retry");
+    assert_eq!(world.counters().token.client_credentials, 2);
+    world.turn(Duration::from_hours(24));
+    assert_eq!(neighbour.post("/upwork/graphql", "{\"query\":\"{ user { nid } }\"}").await.status, 200);
+    assert_eq!(world.counters().token.client_credentials, 3);
 }
 
 #[tokio::test]
-async fn a_host_name_that_is_not_the_doors_own_is_refused() {
+async fn a_callers_own_bearer_or_cookie_is_ignored() {
     let world = World::new().start();
-    for host in ["evil.example", "evil.example:4181", "127.0.0.1.evil.example", "localhost.evil.example", "[::2]"] {
+    let user = world.sign_in(FREELANCER).await;
+    let cookie = format!("upwarden={}", user.cookie("upwarden"));
+    let answer =
+        ask(&world.neighbour(), "{ user { nid } }").header("authorization", "Bearer x").header("cookie", &cookie);
+    assert_eq!(answer.await.json()["data"]["user"]["nid"], "corgeservice");
+}
+
+#[tokio::test]
+async fn only_the_hosts_of_the_door_are_served() {
+    let world = World::new().start();
+    for host in [
+        "evil.example",
+        "evil.example:4181",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "tools.example.com:4181",
+        "localhost.:1",
+        "[::2]",
+        "0.0.0.0",
+    ] {
         let answer = ask(&world.neighbour().named(host), WHO).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "neighbour-host"), "{host}");
     }
-    for host in ["localhost", "LOCALHOST", "[::1]", "127.0.0.1", "localhost:4181"] {
+    for host in
+        ["localhost", "LOCALHOST", "LOCALHOST:9", "localhost:4181", "127.0.0.1", "127.0.0.1:4181", "[::1]", "[::1]:1"]
+    {
         assert_eq!(ask(&world.neighbour().named(host), WHO).await.status, 200, "{host}");
     }
     let renamed = World::new().set("neighbour.hosts", "upwarden.internal").start();
@@ -39,6 +76,7 @@ async fn what_a_browser_sends_is_refused() {
     let world = World::new().start();
     for (name, value) in [
         ("origin", "http://evil.example"),
+        ("origin", "http://127.0.0.1"),
         ("origin", "null"),
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-site", "same-origin"),
@@ -46,11 +84,12 @@ async fn what_a_browser_sends_is_refused() {
         let answer = ask(&world.neighbour(), WHO).header(name, value).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "neighbour-browser"), "{name}: {value}");
     }
-    assert_eq!(world.counters().api.len(), 0, "nothing went on to Upwork");
+    assert_eq!(world.counters().api.len(), 0, "nothing was forwarded to Upwork");
+    assert_eq!(ask(&world.neighbour(), WHO).header("sec-fetch-site", "none").await.status, 200);
 }
 
 #[tokio::test]
-async fn beyond_loopback_only_who_shows_the_secret_is_served() {
+async fn only_a_client_with_the_secret_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     std::fs::write(&file, "s3cret\n").unwrap();
@@ -62,7 +101,7 @@ async fn beyond_loopback_only_who_shows_the_secret_is_served() {
             None => call,
         };
         let answer = call.await;
-        // White space around a field value is no part of it (RFC 9110 section 5.5).
+        // White space around a field value is not part of it (RFC 9110 section 5.5).
         let expected = if shown == Some("s3cret ") { 200 } else { 403 };
         assert_eq!(answer.status, expected, "{shown:?}");
     }
@@ -70,11 +109,11 @@ async fn beyond_loopback_only_who_shows_the_secret_is_served() {
 }
 
 #[tokio::test]
-async fn a_read_only_door_lets_queries_through_and_nothing_else() {
+async fn a_read_only_door_serves_queries_only() {
     let world = World::new().set("neighbour.read_only", "true").start();
-    let next_door = world.neighbour();
-    assert_eq!(ask(&next_door, WHO).await.status, 200);
-    assert_eq!(next_door.get("/upwork/api/auth/v1/info.json").await.status, 200);
+    let neighbour = world.neighbour();
+    assert_eq!(ask(&neighbour, WHO).await.status, 200);
+    assert_eq!(neighbour.get("/upwork/api/auth/v1/info.json").await.status, 200);
     let hidden = [
         MUTATION.to_owned(),
         format!("query A {WHO} {}", MUTATION.replace("mutation", "mutation B")),
@@ -84,28 +123,28 @@ async fn a_read_only_door_lets_queries_through_and_nothing_else() {
         "{ user { id }".to_owned(),
     ];
     for query in hidden {
-        let answer = ask(&next_door, &query).await;
+        let answer = ask(&neighbour, &query).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "read-only"), "{query}");
     }
     let batch = format!("[{{\"query\":\"{WHO}\"}},{{\"query\":\"mutation {{ a }}\"}}]");
-    let batch = next_door.post("/upwork/graphql", batch).header("content-type", "application/json").await;
+    let batch = neighbour.post("/upwork/graphql", batch).header("content-type", "application/json").await;
     assert_eq!(batch.problem(), "read-only");
     for call in [
-        next_door.post("/upwork/api/auth/v1/info.json", "{}"),
-        next_door.get("/upwork/api/auth/v1/info.json?http_method=delete"),
-        next_door.get("/upwork/api/auth/v1/info.json?%68ttp_method=put"),
+        neighbour.post("/upwork/api/auth/v1/info.json", "{}"),
+        neighbour.get("/upwork/api/auth/v1/info.json?http_method=delete"),
+        neighbour.get("/upwork/api/auth/v1/info.json?%68ttp_method=put"),
     ] {
         assert_eq!(call.await.problem(), "read-only");
     }
     let long = serde_json::json!({ "query": format!("{WHO}{}", " ".repeat(1 << 20)) }).to_string();
-    let long = next_door.post("/upwork/graphql", long).header("content-type", "application/json").await;
+    let long = neighbour.post("/upwork/graphql", long).header("content-type", "application/json").await;
     assert_eq!((long.status.as_u16(), long.problem().as_str()), (413, "read-only"));
-    assert_eq!(world.counters().api.values().sum::<u64>(), 2, "what was refused did not go on");
+    assert_eq!(world.counters().api.values().sum::<u64>(), 2, "what was refused was not forwarded");
     assert_eq!(world.counters().graphql_mutations, 0);
 }
 
 #[tokio::test]
-async fn a_public_door_may_be_read_only_too() {
+async fn the_public_door_may_be_read_only_too() {
     let world = World::new().set("public.read_only", "true").start();
     let browser = world.sign_in(FREELANCER).await;
     assert_eq!(whom(&browser.graphql(WHO).await), FREELANCER);
@@ -113,7 +152,7 @@ async fn a_public_door_may_be_read_only_too() {
 }
 
 #[tokio::test]
-async fn the_unix_socket_has_its_mode_and_its_callers_are_named_in_the_log() {
+async fn the_unix_socket_has_its_mode_and_its_peers_are_logged() {
     let folder = tempfile::tempdir().unwrap();
     let (socket, log) = (folder.path().join("neighbour.sock"), folder.path().join("log"));
     let world = World::new().start();
@@ -147,7 +186,7 @@ async fn the_unix_socket_has_its_mode_and_its_callers_are_named_in_the_log() {
     running.0.kill().unwrap();
 }
 
-/// Ended with the test.
+/// A process that ends with the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -161,13 +200,46 @@ impl Drop for Running {
 #[tokio::test]
 async fn only_the_api_is_there() {
     let world = World::new().start();
-    for path in ["/", "/upwork/auth/", "/upwork/auth/session", "/upwork/auth/tokens", "/upwork/nothing", "/app"] {
-        assert_eq!(world.neighbour().get(path).await.problem(), "not-found", "{path}");
+    let neighbour = world.neighbour();
+    for path in [
+        "/",
+        "/x",
+        "/app",
+        "/upwork/auth/",
+        "/upwork/auth/login",
+        "/upwork/auth/session",
+        "/upwork/auth/tokens",
+        "/upwork/nothing",
+    ] {
+        assert_eq!(neighbour.get(path).await.problem(), "not-found", "{path}");
+        let answer = neighbour.navigate(path).without("sec-fetch-site").await;
+        assert!([403, 404].contains(&answer.status.as_u16()), "{path}: {answer:?}");
+        assert!(
+            answer.problem().len() > 3 && answer.set_cookies().is_empty(),
+            "a problem, even for a client that wants HTML"
+        );
     }
-    assert_eq!(world.neighbour().get("/upwork/api/../auth/").await.problem(), "ambiguous-path");
-    assert_eq!(world.neighbour().post("/upwork/api/v3/oauth2/token", "").await.problem(), "forbidden-target");
-    let without = World::new().set("service.grant", "").start();
-    let answer = ask(&without.neighbour(), WHO).await;
+    assert!(world.app.seen().is_empty());
+    for path in ["/upwork/api/../auth/", "/upwork/api/%2e%2e/x"] {
+        assert_eq!(neighbour.get(path).await.problem(), "ambiguous-path");
+    }
+    assert_eq!(neighbour.post("/upwork/api/v3/oauth2/token", "").await.problem(), "forbidden-target");
+}
+
+#[tokio::test]
+async fn without_a_service_identity_the_answer_says_what_is_missing() {
+    let world = World::new().set("service.grant", "").start();
+    let answer = ask(&world.neighbour(), WHO).await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (401, "no-service-identity"));
     assert!(answer.header("www-authenticate").starts_with("Bearer"));
+}
+
+#[tokio::test]
+async fn a_service_identity_that_upwork_refuses_is_a_503() {
+    let world = World::new().start();
+    world.fault(&serde_json::json!({ "token": "500" }));
+    let answer = ask(&world.neighbour(), WHO).await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "service-unavailable"));
+    let ready = world.admin().get("/readyz").await;
+    assert_eq!(ready.status, 200, "the sidecar itself is ready: {}", ready.text());
 }

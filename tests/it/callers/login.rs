@@ -1,12 +1,12 @@
-//! `upwarden login` by the real binary, against a sandbox: by the browser, and by pasting.
+//! `upwarden login` by the real binary against a sandbox: with a browser, and with a pasted address.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use super::super::harness::{AGENCY, Client, FREELANCER, World};
 use super::{WHO, ask, settings, whom};
+use crate::harness::{AGENCY, Client, FREELANCER, World};
 
 /// The command, started, and the address it prints.
 struct Login {
@@ -45,14 +45,14 @@ impl Login {
         Self { child, lines, location }
     }
 
-    /// What it said at last, and how it ended.
+    /// The rest of its output, and how it ended.
     fn ended(self) -> (String, Output) {
         let rest: Vec<String> = self.lines.map_while(Result::ok).collect();
         (rest.join("\n"), self.child.wait_with_output().unwrap())
     }
 }
 
-/// A free port for the way back; nothing holds it when the command comes to listen.
+/// A free port for the redirect, on which the command can then listen.
 fn redirect() -> (String, std::net::SocketAddr) {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     (format!("http://{address}/callback"), address)
@@ -67,7 +67,7 @@ fn out(folder: &tempfile::TempDir) -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_browser_comes_back_and_a_running_serve_takes_what_was_written() {
+async fn the_browser_is_redirected_and_a_running_server_uses_the_written_token() {
     let folder = tempfile::tempdir().unwrap();
     let out = out(&folder);
     let world = World::new()
@@ -81,7 +81,7 @@ async fn the_browser_comes_back_and_a_running_serve_takes_what_was_written() {
     let login = Login::start(&arguments(&world, folder.path(), &redirect), &out);
     assert!(login.location.contains("code_challenge_method=S256"));
     let browser = Client::at(address);
-    assert_eq!(browser.get("/callback?code=evil&state=evil").await.status, 400, "another state redeems nothing");
+    assert_eq!(browser.get("/callback?code=evil&state=evil").await.status, 400, "a foreign state redeems nothing");
     assert_eq!(browser.get("/favicon.ico").await.status, 404);
     assert_eq!(world.counters().token.authorization_code, 0);
     let back = world.upwork.consent(&login.location, AGENCY).await;
@@ -97,10 +97,10 @@ async fn the_browser_comes_back_and_a_running_serve_takes_what_was_written() {
 }
 
 #[tokio::test]
-async fn over_ssh_the_final_address_is_pasted() {
+async fn the_final_address_can_be_pasted() {
     let folder = tempfile::tempdir().unwrap();
     let (world, out) = (World::new().start(), out(&folder));
-    // Registered for another machine, so nothing listens here.
+    // The callback is registered for another machine, so nothing listens here.
     let mut login = Login::start(&arguments(&world, folder.path(), "http://127.0.0.1:1/callback"), &out);
     let back = world.upwork.consent(&login.location, FREELANCER).await;
     let mut stdin = login.child.stdin.take().unwrap();
@@ -112,7 +112,7 @@ async fn over_ssh_the_final_address_is_pasted() {
 }
 
 #[tokio::test]
-async fn what_cannot_end_well_does_not_begin() {
+async fn login_refuses_to_start_without_a_valid_place_for_the_token() {
     let folder = tempfile::tempdir().unwrap();
     let (world, out) = (World::new().start(), out(&folder));
     let run = |arguments: &[String], out: Option<&Path>| {
@@ -120,7 +120,7 @@ async fn what_cannot_end_well_does_not_begin() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let good = arguments(&world, folder.path(), "http://127.0.0.1:1/callback");
-    assert_eq!(run(&good, None).0, Some(64), "nowhere to write");
+    assert_eq!(run(&good, None).0, Some(64), "there is no --out");
     std::fs::write(&out, "before").unwrap();
     let (code, said) = run(&good, Some(&out));
     assert!(code == Some(1) && said.contains("--force"), "{said}");

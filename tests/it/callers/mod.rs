@@ -1,4 +1,4 @@
-//! Callers without a browser, over real sockets: programs next door, the app with a ticket, a person's scripts.
+//! Callers without a browser: programs at the neighbour door, the app with a ticket, a user's scripts with a token.
 
 mod door;
 mod login;
@@ -14,23 +14,23 @@ use serde_json::Value;
 use upwarden::sandbox;
 use upwarden::testing::body::Body;
 
-use super::harness::{Answer, Call, Client, World, within};
+use crate::harness::{Answer, Call, Client, World, within};
 
-/// The question that the SDKs ask first.
+/// The first query of the SDKs.
 const WHO: &str = "{ user { id nid } }";
 const MUTATION: &str = "mutation { createProposalNote(input: { text: \"x\" }) { id } }";
 
-/// GraphQL as a program sends it: no field that a browser would add.
+/// GraphQL as a program sends it, without the fields that a browser adds.
 fn ask(client: &Client, query: &str) -> Call {
     let body = serde_json::json!({ "query": query }).to_string();
     client.post("/upwork/graphql", body).header("content-type", "application/json")
 }
 
-/// Whose token Upwork was called with.
+/// The user whose token Upwork was called with.
 fn whom(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let said: Value = answer.json();
-    said["data"]["user"]["id"].as_str().unwrap_or_else(|| unreachable!("nobody: {said}")).to_owned()
+    said["data"]["user"]["id"].as_str().unwrap_or_else(|| unreachable!("no user: {said}")).to_owned()
 }
 
 /// Settings for the real binary, with the world's sandbox as Upwork.
@@ -51,16 +51,16 @@ fn settings(world: &World) -> Vec<String> {
     sets.into_iter().map(|(key, value)| format!("--set={key}={value}")).collect()
 }
 
-/// The same question many times over one connection, with a ticket; the bodies of the answers.
+/// Sends the same query many times over one connection with a ticket; the bodies of the answers.
 async fn ask_often(client: &Client, times: usize, ticket: &str) -> Vec<String> {
     let stream = TokioIo::new(client.connect().await);
     let (mut sender, connection) = within(hyper::client::conn::http1::handshake(stream)).await.unwrap();
     tokio::spawn(connection);
-    let question = serde_json::json!({ "query": WHO }).to_string();
+    let query = serde_json::json!({ "query": WHO }).to_string();
     let mut bodies = Vec::new();
     for _ in 0..times {
         let request = Request::post("/upwork/graphql").header("host", "localhost").header("x-upwork-ticket", ticket);
-        let request = request.header("content-type", "application/json").body(Body::full(question.clone())).unwrap();
+        let request = request.header("content-type", "application/json").body(Body::full(query.clone())).unwrap();
         let answer = within(sender.send_request(request)).await.unwrap();
         let body = within(Body::from(answer.into_body()).collect(1 << 16)).await.unwrap();
         bodies.push(String::from_utf8_lossy(&body).into_owned());

@@ -1,14 +1,14 @@
-//! Upwork's own SDKs for Node and Python with credentials of ours, unchanged but for their base URLs.
+//! Upwork's own SDKs for Node and Python with our credentials, unchanged except for their base URLs.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::super::harness::{AGENCY, Client, FREELANCER, World, has, program, within};
 use super::{tickets, tokens};
+use crate::harness::{AGENCY, Client, FREELANCER, World, has, program, within};
 
-/// What an SDK is to show.
+/// What an SDK presents.
 #[derive(Clone, Copy)]
 struct Shown<'a> {
     door: &'a str,
@@ -23,7 +23,7 @@ async fn answers(mut command: Command, shown: Shown<'_>) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What the Node SDK was answered; none where there is none.
+/// The answers to the Node SDK; `None` if it is not installed.
 async fn by_node(shown: Shown<'_>) -> Option<Value> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = here.join("target/sdk-node/node_modules");
@@ -38,7 +38,7 @@ async fn by_node(shown: Shown<'_>) -> Option<Value> {
     Some(said["graphql"]["body"].clone())
 }
 
-/// What the Python SDK was answered; none where there is none.
+/// The answer to the Python SDK; `None` if it is not installed.
 async fn by_python(shown: Shown<'_>) -> Option<Value> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (python, packages) = (program("python3"), here.join("target/sdk-python"));
@@ -53,7 +53,7 @@ async fn by_python(shown: Shown<'_>) -> Option<Value> {
     Some(said["graphql"].clone())
 }
 
-/// Both SDKs act as `user`, each where it is there.
+/// Each SDK that is installed acts as `user`.
 async fn both_act_as(user: &str, shown: Shown<'_>) {
     for said in [by_node(shown).await, by_python(shown).await].into_iter().flatten() {
         assert_eq!(said["data"]["user"]["id"], user, "{said}");
@@ -66,14 +66,14 @@ fn cookies(browser: &Client) -> String {
 }
 
 #[tokio::test]
-async fn the_sdks_work_next_door_with_a_placeholder() {
+async fn the_sdks_work_at_the_neighbour_door_with_a_placeholder() {
     let world = World::new().start();
     both_act_as("1484254172266924885", Shown { door: &world.neighbour_url(""), token: "placeholder", cookie: "" })
         .await;
 }
 
 #[tokio::test]
-async fn the_sdks_work_next_door_with_a_ticket() {
+async fn the_sdks_work_at_the_neighbour_door_with_a_ticket() {
     let world = World::new().set("app.tickets", "true").start();
     let browser = world.sign_in(AGENCY).await;
     let ticket = tickets::ticket(&world, &browser).await;
@@ -81,7 +81,7 @@ async fn the_sdks_work_next_door_with_a_ticket() {
 }
 
 #[tokio::test]
-async fn the_sdks_work_at_the_public_door_with_the_cookie_and_their_own_bearer_goes_nowhere() {
+async fn the_sdks_work_at_the_public_door_with_the_cookie_and_their_own_bearer_is_not_forwarded() {
     let world = World::new().start();
     let browser = world.sign_in(FREELANCER).await;
     let cookie = cookies(&browser);
@@ -101,7 +101,7 @@ async fn the_sdks_work_at_the_public_door_with_a_personal_access_token() {
     both_act_as(FREELANCER, Shown { door: &world.url(""), token: &token, cookie: "" }).await;
 }
 
-/// The block of docs/callers.md that is about this SDK, with its door in place of the usual address.
+/// The block of docs/callers.md about this SDK, with the address of this door.
 fn documented(fence: &str, names: &str, door: &str) -> String {
     let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/callers.md")).unwrap();
     let blocks = docs.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix(fence));
@@ -111,7 +111,7 @@ fn documented(fence: &str, names: &str, door: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_sdks_work_as_the_documentation_says_word_by_word() {
+async fn the_sdks_work_exactly_as_documented() {
     let world = World::new().start();
     let (door, here) = (world.neighbour_url(""), Path::new(env!("CARGO_MANIFEST_DIR")));
     for (name, option, names, fence, variable, packages, sdk) in [
@@ -126,7 +126,7 @@ async fn the_sdks_work_as_the_documentation_says_word_by_word() {
         command.arg(option).arg(documented(fence, names, &door)).env(variable, packages);
         let output = within(tokio::task::spawn_blocking(move || command.output())).await.unwrap().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        // GraphQL's word and REST's.
+        // The answers of GraphQL and of REST.
         assert!(said.contains("corgeservice") && said.contains("Corge"), "{name}: {output:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The service identity by a refresh token: kept alive, rotated, recovered, and told when it is dead.
+//! The service identity with a refresh token: kept alive, rotated, recovered, and reported when it is dead.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use upwarden::testing::session::Grant;
 use upwarden::testing::store::{self, Store};
 use upwarden::testing::telemetry::metrics::Metrics;
 
-use super::super::harness::{AGENCY, FREELANCER, World, until};
 use super::{WHO, ask, whom};
+use crate::harness::{AGENCY, FREELANCER, World, until};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const START: Timestamp = Timestamp::from_seconds(1_795_485_600);
@@ -119,7 +119,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn it_lives_for_months_though_nobody_calls() {
+async fn it_lives_for_months_without_any_call() {
     let scene = Scene::start(sandbox::Config { strict: true, ..sandbox::Config::default() }).await;
     let service = scene.process();
     let end = START.plus(DAY * 120);
@@ -134,7 +134,7 @@ async fn it_lives_for_months_though_nobody_calls() {
     }
     assert_eq!(scene.refreshes(), rounds, "twice a day");
     assert!(service.token(None).await.is_ok());
-    // Another replica takes what is there.
+    // Another replica uses what is stored.
     scene.process().token(None).await.unwrap();
     assert!(scene.refreshes() <= rounds + 1);
 }
@@ -145,7 +145,7 @@ async fn it_is_never_lost_while_upwork_answers_at_least_once_in_two_weeks() {
     let service = scene.process();
     service.renew_if_due().await;
     for _ in 0..8 {
-        // Thirteen days and a half without an answer, then one.
+        // Thirteen and a half days without an answer, then one.
         let back = scene.clock.now().plus(DAY * 13 + DAY / 2);
         scene.clock.advance(DAY);
         while scene.clock.now() < back {
@@ -160,16 +160,16 @@ async fn it_is_never_lost_while_upwork_answers_at_least_once_in_two_weeks() {
 }
 
 #[tokio::test]
-async fn killed_between_receiving_and_storing_it_recovers() {
+async fn it_recovers_when_killed_between_receiving_and_storing_a_token() {
     let scene = Scene::start(sandbox::Config::default()).await;
     scene.process().renew_if_due().await;
     for round in 0..5 {
-        // The next process refreshes, and dies with the answer in its hands: its record is as it was.
+        // The next process refreshes and dies before it stores the answer, so the record is unchanged.
         scene.clock.advance(Duration::from_hours(13));
         let record = scene.store.get_grant("service").await.unwrap().unwrap();
         scene.process().renew_if_due().await;
         scene.store.put_grant("service", &record.bytes, &store::Expect::Anything).await.unwrap();
-        // Upwork takes the old token for a day; the next start renews at once, and does not wait for a call.
+        // Upwork accepts the old token for a day; the next start refreshes at once and does not wait for a call.
         scene.clock.advance(Duration::from_hours(9));
         let service = scene.process();
         service.renew_if_due().await;
@@ -178,13 +178,13 @@ async fn killed_between_receiving_and_storing_it_recovers() {
 }
 
 #[tokio::test]
-async fn what_the_store_did_not_take_is_not_used_and_not_lost() {
+async fn two_processes_share_one_rotation() {
     let scene = Scene::start(sandbox::Config { strict: true, ..sandbox::Config::default() }).await;
     let (one, other) = (scene.process(), scene.process());
     one.renew_if_due().await;
     scene.clock.advance(Duration::from_hours(30));
     let (a, b) = tokio::join!(one.token(None), other.token(None));
-    assert_eq!(a.unwrap().expose(), b.unwrap().expose(), "one rotation, whoever asked");
+    assert_eq!(a.unwrap().expose(), b.unwrap().expose(), "one rotation for both");
     assert_eq!(scene.refreshes(), 2);
 }
 
@@ -193,7 +193,7 @@ async fn the_file_is_imported_once_and_again_only_when_the_grant_is_dead() {
     let scene = Scene::start(sandbox::Config::default()).await;
     let service = scene.process();
     service.renew_if_due().await;
-    // Another token in the file changes nothing while the record lives.
+    // Another token in the file changes nothing while the record is valid.
     scene.write(AGENCY);
     scene.clock.advance(DAY);
     scene.process().renew_if_due().await;
@@ -203,7 +203,7 @@ async fn the_file_is_imported_once_and_again_only_when_the_grant_is_dead() {
     scene.clock.advance(DAY);
     let late = service.token(None).await;
     assert!(matches!(&late, Err(RefreshError::Misconfigured(why)) if why.contains("upwarden login")), "{late:?}");
-    // One question for the record, one for what is in the file by now; a crowd asks no more.
+    // One request for the record and one for the file; more callers do not add any.
     assert_eq!(scene.refreshes(), before + 2);
     for process in [&service, &service, &scene.process()] {
         assert!(process.token(None).await.is_err());
@@ -212,12 +212,12 @@ async fn the_file_is_imported_once_and_again_only_when_the_grant_is_dead() {
     assert!(service.problem().borrow().as_ref().is_some_and(|why| why.contains("ended")));
     assert!(scene.seconds_left().abs() < 1.0);
     scene.write(FREELANCER);
-    assert!(service.token(None).await.is_ok(), "a new login is taken by the running process");
+    assert!(service.token(None).await.is_ok(), "the running process uses a new login");
     assert!(service.problem().borrow().is_none());
 }
 
 #[tokio::test]
-async fn a_dead_identity_is_named_in_readyz_whose_status_stays_200_and_calls_get_503() {
+async fn a_dead_identity_is_reported_by_readyz_with_200_and_calls_get_503() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("refresh-token");
     std::fs::write(&file, "oauth2v2_00000000000000000000000000000000\n").unwrap();

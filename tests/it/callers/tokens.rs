@@ -1,16 +1,16 @@
-//! Personal access tokens: a person's scripts, at the public door.
+//! Personal access tokens: a user's scripts at the public door.
 
 use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
 
-use super::super::harness::{AGENCY, Call, Client, FREELANCER, Plan, World, logs, until};
 use super::{MUTATION, WHO, ask, whom};
+use crate::harness::{AGENCY, Call, Client, FREELANCER, Plan, World, logs, until};
 
 const PATH: &str = "/upwork/auth/tokens";
 
-/// What outlives a world: the file of its sessions.
+/// The folder of a store, which outlives a world.
 pub(super) struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -62,19 +62,19 @@ async fn a_token_calls_the_api_as_its_owner_without_a_cookie() {
     assert!(answer.set_cookies().is_empty());
     let rest = world.client().get("/upwork/api/auth/v1/info.json").header("authorization", &format!("Bearer {token}"));
     assert_eq!(rest.await.status, 200);
-    // Another site's page cannot make a browser send it, so no guard stands in its way.
+    // A page of another site cannot make a browser send it, so the cross-site check does not apply.
     let cross = with(&world.client(), token, WHO).header("origin", "https://elsewhere.example").await;
     assert_eq!(whom(&cross), FREELANCER);
     let list = browser.get(PATH).await;
     assert!(!list.text().contains(token) && !logs().contains(token));
     assert_eq!(list.json()["tokens"][0]["last_used_at"], "2026-11-24T02:00:00Z");
     assert_eq!(list.json()["tokens"][0]["id"], made["id"]);
-    // The browser goes on, its tokens now in the shared grant.
+    // The browser still works; its tokens are in the shared grant now.
     assert_eq!(whom(&browser.graphql(WHO).await), FREELANCER);
 }
 
 #[tokio::test]
-async fn a_revoked_an_expired_and_a_bent_token_are_401_even_beside_a_cookie() {
+async fn a_revoked_expired_or_altered_token_is_a_401_even_with_a_cookie() {
     let folder = Folder::new();
     let world = folder.world().start();
     let browser = world.sign_in(FREELANCER).await;
@@ -82,7 +82,7 @@ async fn a_revoked_an_expired_and_a_bent_token_are_401_even_beside_a_cookie() {
     let (token, id) = (made["token"].as_str().unwrap(), made["id"].as_str().unwrap());
     let other = world.sign_in(AGENCY).await;
     let path = format!("{PATH}/{id}");
-    assert_eq!(other.call(Method::DELETE, &path).await.status, 404, "somebody else's");
+    assert_eq!(other.call(Method::DELETE, &path).await.status, 404, "it belongs to another user");
     let foreign = browser.call(Method::DELETE, &path).header("sec-fetch-site", "cross-site").await;
     assert_eq!(foreign.problem(), "cross-site");
     assert_eq!(with(&world.client(), token, WHO).await.status, 200);
@@ -103,7 +103,7 @@ async fn a_revoked_an_expired_and_a_bent_token_are_401_even_beside_a_cookie() {
 }
 
 #[tokio::test]
-async fn a_token_is_no_session_and_never_reaches_the_app() {
+async fn a_token_is_not_a_session_and_never_reaches_the_app() {
     let folder = Folder::new();
     let world = folder.world().set("app.public_paths", "/health").start();
     let browser = world.sign_in(FREELANCER).await;
@@ -113,19 +113,19 @@ async fn a_token_is_no_session_and_never_reaches_the_app() {
         assert_eq!(world.client().get(path).header("authorization", &bearer).await.status, 401, "{path}");
     }
     let post = world.client().post(PATH, r#"{"name":"x"}"#).header("content-type", "application/json");
-    assert_eq!(post.header("authorization", &bearer).await.status, 401, "a token makes no tokens");
+    assert_eq!(post.header("authorization", &bearer).await.status, 401, "a token cannot create tokens");
     for name in ["upwarden", "__Host-upwarden", "session"] {
         let as_cookie = ask(&world.client(), WHO).header("cookie", &format!("{name}={token}")).await;
         assert_eq!((as_cookie.status.as_u16(), as_cookie.problem().as_str()), (401, "sign-in-required"), "{name}");
     }
     assert_eq!(world.client().get("/health").header("authorization", &bearer).await.status, 200);
     assert_eq!(world.app.last().header("authorization"), "");
-    let next_door = with(&world.neighbour(), &token, WHO).await;
-    assert_eq!((next_door.status.as_u16(), next_door.problem().as_str()), (401, "bad-token"));
+    let neighbour = with(&world.neighbour(), &token, WHO).await;
+    assert_eq!((neighbour.status.as_u16(), neighbour.problem().as_str()), (401, "bad-token"));
 }
 
 #[tokio::test]
-async fn a_read_only_token_reads() {
+async fn a_read_only_token_only_reads() {
     let folder = Folder::new();
     let world = folder.world().start();
     let browser = world.sign_in(FREELANCER).await;
@@ -138,12 +138,12 @@ async fn a_read_only_token_reads() {
 }
 
 #[tokio::test]
-async fn a_rotation_has_one_owner_and_outlives_a_restart() {
+async fn one_refresh_serves_every_token_and_session_of_a_grant() {
     let folder = Folder::new();
     let world = folder.world().upwork(upwarden::sandbox::Config { strict: true, ..Default::default() }).start();
     let browser = world.sign_in(FREELANCER).await;
     let (one, two) = (token(&browser).await, token(&browser).await);
-    // A browser that signed in before there was a token has a grant of its own; one that signs in now shares.
+    // A browser that signed in before the first token has a grant of its own; one that signs in now shares the grant.
     let second = world.sign_in(FREELANCER).await;
     for round in 1..=3 {
         world.turn(Duration::from_hours(25));
@@ -155,10 +155,10 @@ async fn a_rotation_has_one_owner_and_outlives_a_restart() {
         }
         assert_eq!(world.counters().token.refresh_token, round, "one refresh for all four");
     }
-    // They shared a refresh, and never a session: the end of one is not the other's.
+    // They share a grant but not a session: the end of one session does not end the other.
     assert_eq!(second.post("/upwork/auth/logout", "").await.status, 303);
     assert_eq!((second.get("/").await.status.as_u16(), browser.get("/").await.status.as_u16()), (401, 200));
-    // The browser is signed in as long as it is used, whoever refreshed.
+    // The browser stays signed in as long as it is used, whichever of them refreshes.
     for round in 0..6 {
         world.turn(Duration::from_hours(24 * 5));
         assert_eq!(whom(&with(&world.client(), &one, WHO).await), FREELANCER);
@@ -168,15 +168,15 @@ async fn a_rotation_has_one_owner_and_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_seldom_used_is_not_lost() {
+async fn a_rarely_used_token_is_not_lost() {
     let folder = Folder::new();
     let world = folder.world().start();
     let browser = world.sign_in(FREELANCER).await;
     let token = token(&browser).await;
     for refreshed in 1..=8 {
         world.turn(Duration::from_hours(24 * 6));
-        // Kept, not only asked for: a token that comes after the next turn of the clock would be dated by it.
-        until("a refresh that nobody asked for", || async {
+        // Stored, not only requested: otherwise the next turn of the clock would date the token.
+        until("a refresh without a call", || async {
             (world.metric("upwarden_refreshes_total{outcome=\"renewed\"}").await >= refreshed).then_some(())
         })
         .await;
@@ -186,7 +186,7 @@ async fn a_token_that_is_seldom_used_is_not_lost() {
 }
 
 #[tokio::test]
-async fn tokens_keep_the_grant_over_a_sign_out_and_the_last_session_takes_it_along() {
+async fn tokens_keep_the_grant_after_a_sign_out_and_without_tokens_it_is_revoked() {
     let folder = Folder::new();
     let world = folder.world().start();
     let browser = world.sign_in(FREELANCER).await;
@@ -196,7 +196,7 @@ async fn tokens_keep_the_grant_over_a_sign_out_and_the_last_session_takes_it_alo
     assert_eq!(world.counters().revoke, 0);
     assert_eq!(browser.get("/").await.status, 401);
     assert_eq!(whom(&with(&world.client(), &token, WHO).await), FREELANCER);
-    // Signed in again, revoked, signed out: now Upwork is told.
+    // Signed in again, token revoked, signed out: now the grant is revoked at Upwork.
     let browser = world.sign_in(FREELANCER).await;
     let id = browser.get(PATH).await.json()["tokens"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(browser.call(Method::DELETE, &format!("{PATH}/{id}")).await.status, 204);
@@ -206,7 +206,7 @@ async fn tokens_keep_the_grant_over_a_sign_out_and_the_last_session_takes_it_alo
 }
 
 #[tokio::test]
-async fn a_grant_that_upwork_ended_is_said_and_a_new_sign_in_revives_the_token() {
+async fn a_grant_that_upwork_ended_is_reported_and_a_new_sign_in_revives_the_token() {
     let folder = Folder::new();
     let world = folder.world().start();
     let browser = world.sign_in(FREELANCER).await;
@@ -221,7 +221,7 @@ async fn a_grant_that_upwork_ended_is_said_and_a_new_sign_in_revives_the_token()
 }
 
 #[tokio::test]
-async fn not_before_ends_the_tokens_made_before_it() {
+async fn not_before_ends_older_tokens() {
     let folder = Folder::new();
     let file = |moment: &str| format!("access.not_before = {{ \"{FREELANCER}\" = \"{moment}\" }}\n");
     let world = folder.world().file(&file("2026-11-24T01:00:00Z")).start();
@@ -236,7 +236,7 @@ async fn not_before_ends_the_tokens_made_before_it() {
 }
 
 #[tokio::test]
-async fn the_page_makes_a_token_shows_it_once_and_revokes_it() {
+async fn the_page_creates_a_token_shows_it_once_and_revokes_it() {
     let folder = Folder::new();
     let world = folder.world().start();
     let browser = world.sign_in(FREELANCER).await;
@@ -262,7 +262,7 @@ async fn the_page_makes_a_token_shows_it_once_and_revokes_it() {
 }
 
 #[tokio::test]
-async fn the_cookie_store_has_no_place_for_tokens_and_says_so() {
+async fn the_cookie_store_refuses_tokens_and_says_why() {
     let world = World::new().start();
     let browser = world.sign_in(FREELANCER).await;
     assert_eq!(browser.get(PATH).await.json(), serde_json::json!({ "tokens": [] }));

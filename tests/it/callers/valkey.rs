@@ -1,12 +1,12 @@
-//! Personal access tokens and the service identity where replicas share them: in Valkey or Redis.
+//! Personal access tokens and the service identity in Valkey or Redis, where replicas share them.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::super::harness::{AGENCY, FREELANCER, World, has, program, until};
 use super::{WHO, ask, tokens, whom};
+use crate::harness::{AGENCY, FREELANCER, World, has, program, until};
 
-/// A server of its own, which keeps nothing.
+/// A server for one test, without persistence.
 struct Server {
     child: Child,
     url: String,
@@ -36,7 +36,7 @@ impl Drop for Server {
 }
 
 #[tokio::test]
-async fn tokens_tickets_and_the_service_identity_live_there_too() {
+async fn tokens_tickets_and_the_service_identity_work_with_valkey() {
     let Some(server) = Server::start().await else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("refresh-token");

@@ -1,5 +1,5 @@
-//! The end of a process: no request is lost, and nothing holds the end up.
+//! The end of a process: no request is lost, and nothing delays the end.
 
 mod doors; // at one door
-mod load; // SIGTERM under load, over HTTP/2 and under TLS
-mod process; // signals, exit codes, ports
+mod load; // under load, over HTTP/1, HTTP/2 and TLS
+mod process; // signals, exit codes, what is in flight

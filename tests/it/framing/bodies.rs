@@ -1,4 +1,4 @@
-//! Bodies of requests: lengths, codings, chunks, trailers, limits; each with what a strict reader says of it.
+//! Bodies of requests: lengths, codings, chunks, trailers, limits, each with what the strict reader says of it.
 
 use upwarden::testing::framing::Limits;
 
@@ -55,7 +55,7 @@ fn a_length_is_digits_and_stands_alone() {
 
 /// RFC 9112 section 6.1.
 #[test]
-fn the_only_coding_is_chunked_once() {
+fn the_only_transfer_coding_is_chunked_once() {
     for (coding, expected) in [
         ("chunked", "chunked"),
         ("Chunked", "chunked"),
@@ -106,7 +106,7 @@ fn the_only_coding_is_chunked_once() {
 
 /// RFC 9112 section 7.1.
 #[test]
-fn chunks_have_one_shape() {
+fn a_chunk_has_one_shape() {
     for (body, expected) in [
         ("0\r\n\r\n", "body 5, end"),
         ("00000000\r\n\r\n", "body 12, end"),
@@ -219,7 +219,7 @@ fn a_trailer_that_would_be_a_header_is_refused() {
 }
 
 #[test]
-fn limits_are_to_the_byte() {
+fn limits_are_exact_to_the_byte() {
     let head = b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\n";
     let limits = |head_bytes, head_fields| Limits { head_bytes, head_fields, extension_bytes: 4, trailer_bytes: 8 };
     assert_eq!(requests(&[head], limits(head.len(), 2)), ["none"]);

@@ -1,5 +1,5 @@
-//! One reading, whatever is sent: what our guard passes of a mutated request, an app that reads by other code reads the
-//! same; what it refuses never reaches the app.
+//! One reading of any request: an app that reads with other code reads what our guard passes of a mutated request in the
+//! same way, and what the guard refuses never reaches the app.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -9,7 +9,7 @@ use super::proxied_requests::{Gauntlet, statuses};
 use crate::harness::full;
 use upwarden::testing::framing::{BodyLength, Limits, RequestReader, Step};
 
-/// What our reader makes of `bytes`: the whole requests with their bodies, and whether it refused the rest.
+/// The whole requests with their bodies that our reader finds, and whether it refused the rest.
 fn ours(mut bytes: &[u8]) -> (Vec<(String, Vec<u8>)>, bool) {
     let mut reader = RequestReader::new(Limits::default());
     let mut whole = Vec::new();
@@ -43,7 +43,7 @@ fn ours(mut bytes: &[u8]) -> (Vec<(String, Vec<u8>)>, bool) {
     }
 }
 
-/// A good conversation with a few bytes changed, doubled or lost.
+/// Valid requests with a few bytes changed, added, removed or repeated.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let seed = prop::sample::select(vec![
         "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -74,7 +74,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// A chunked body that our reader has found whole, without its chunks.
+/// The content of a chunked body that our reader found whole.
 fn unchunked(mut framed: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
@@ -91,13 +91,13 @@ fn unchunked(mut framed: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Messages on their way at the same time.
+/// How many messages are sent at the same time.
 const LANES: u32 = 4;
 
 #[test]
-fn what_passes_is_read_alike_by_guard_and_app() {
+fn guard_and_app_read_the_same_requests() {
     let cases = if full() { 20_000 } else { 400 };
-    // Each message has a connection of its own, and most of its time somebody waits for somebody.
+    // Each message has a connection of its own and spends most of its time waiting.
     std::thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(move || try_each(cases / LANES))).collect();
         for lane in lanes {
@@ -115,7 +115,7 @@ fn try_each(cases: u32) {
             let (whole, refused) = ours(&bytes);
             let (answers, read) = gauntlet.pass(&bytes);
             let statuses = statuses(&answers);
-            // The gate answers in the app's place where a spelling is not public or a path is ours.
+            // The gate answers in the app's place if a path is not public or is ours.
             let targets = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
             let mut expected = whole.iter();
             for seen in &read {
@@ -137,7 +137,7 @@ fn try_each(cases: u32) {
         .unwrap();
 }
 
-/// The target as the app gets it: without scheme and authority.
+/// The target as the app gets it, without scheme and authority.
 fn path_of(target: &str) -> String {
     match target.split_once("://") {
         Some((_, rest)) if !target.starts_with('/') => {

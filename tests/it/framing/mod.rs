@@ -1,4 +1,5 @@
-//! The strict reader: tables of messages with what must be said of each, and properties that hold for any bytes.
+//! Where messages end: tables of messages with what the strict reader must say of each, properties of any bytes, and both
+//! through the whole sidecar.
 
 mod bodies;
 mod differential;
@@ -10,8 +11,8 @@ mod responses;
 
 use upwarden::testing::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
 
-/// Reads pieces as they come, as the guard does, and writes down what was said: `none`, `exact 5`, `chunked` for a head,
-/// `body 5` for the bytes of a body, then `end`; `refused bare_lf`; `half` where bytes are left undecided.
+/// Reads pieces as the guard does and lists what the reader says: `none`, `exact 5`, `chunked` for a head, `body 5` for the
+/// bytes of a body, then `end`; `refused bare_lf`; `half` if bytes are left that it could not decide about.
 fn requests(pieces: &[&[u8]], limits: Limits) -> Vec<String> {
     let mut reader = RequestReader::new(limits);
     let mut said = Said::default();
@@ -89,7 +90,7 @@ impl Said {
         !self.refused && !self.opaque
     }
 
-    /// True where more may be said of the bytes that are left.
+    /// True if the reader may have more to say of the bytes that are left.
     fn take(&mut self, step: Result<Step<(String, bool)>, Refusal>) -> bool {
         match step {
             Ok(Step::Head { len, head: (head, upgrade) }) => {

@@ -1,4 +1,4 @@
-//! What holds for any bytes.
+//! Properties of any bytes.
 
 use proptest::prelude::*;
 use upwarden::testing::framing::{Limits, Method};
@@ -64,7 +64,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn requests_read_the_same_in_whatever_pieces_they_come(
+    fn requests_read_the_same_in_any_pieces(
         bytes in messages(),
         places in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
     ) {
@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn responses_read_the_same_in_whatever_pieces_they_come(
+    fn responses_read_the_same_in_any_pieces(
         bytes in messages(),
         places in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
         upgrade in any::<bool>(),

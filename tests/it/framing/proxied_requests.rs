@@ -6,9 +6,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::runtime::Runtime;
 
 use crate::harness::strict::{Read, Strict};
-use crate::harness::{Raw, World};
+use crate::harness::{Raw, World, access_line};
 
-/// One for all tables: each message has a connection of its own.
+/// One for all tables, since each message has a connection of its own.
 static GAUNTLET: LazyLock<Mutex<Gauntlet>> = LazyLock::new(|| Mutex::new(Gauntlet::new()));
 
 pub(super) struct Gauntlet {
@@ -25,11 +25,11 @@ impl Gauntlet {
         Self { runtime, world, strict }
     }
 
-    /// What the client got, and what whole requests the app did.
+    /// The answers that the client got, and the whole requests that the app got.
     pub(super) fn pass(&self, message: &[u8]) -> (String, Vec<Read>) {
         let answers = self.runtime.block_on(async {
             let mut client = Raw::to(self.world.public_address()).await;
-            // A server that has answered and closed may do so before everything was sent.
+            // The server may answer and close before everything was sent.
             let _ = client.0.write_all(message).await;
             let _ = client.0.shutdown().await;
             client.rest().await
@@ -44,8 +44,8 @@ pub(super) fn statuses(answers: &str) -> Vec<u16> {
     all.filter(|status| *status >= 200).collect()
 }
 
-/// Sends `message`, of which the strict reader says `said`, to a sidecar: what the reader found whole is answered, in
-/// order; what it refused is refused, with the connection; and the app sees no more, and nothing in two readings.
+/// Sends `message`, of which the strict reader says `said`, to a sidecar: whole requests are answered in order, a refused
+/// one is refused and closes the connection, and the app sees nothing more and nothing that can be read in two ways.
 pub(super) fn pass(message: &[u8], said: &str) {
     let shown = String::from_utf8_lossy(message);
     let gauntlet = GAUNTLET.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -56,7 +56,7 @@ pub(super) fn pass(message: &[u8], said: &str) {
     let served = statuses.iter().filter(|status| **status == 200).count();
     assert!(read.len() <= whole && served == read.len(), "{shown:?}: {said}\n{answers}\n{read:?}");
     let (before, after) = statuses.split_at(whole.min(statuses.len()));
-    // Where a spelling is not public, the gate has answered in the app's place.
+    // If the gate does not take a path for public, it answers in the app's place.
     assert!(before.len() == whole && before.iter().all(|status| matches!(status, 200 | 401)), "{shown:?}\n{answers}");
     if said.contains("refused") {
         let refused = matches!(after, [400 | 408 | 413 | 414 | 417 | 421 | 431 | 501 | 505]);
@@ -64,7 +64,7 @@ pub(super) fn pass(message: &[u8], said: &str) {
         let closed = last.starts_with('0') || last.contains("connection: close");
         assert!(refused && closed, "{shown:?}: {said}\n{answers}");
     } else {
-        // What is half there is cut, or answered as what it is; never with success.
+        // An incomplete request is cut or refused, never answered with success.
         assert!(matches!(after, [] | [400 | 408]), "{shown:?}: {said}\n{answers}");
     }
 }
@@ -72,17 +72,32 @@ pub(super) fn pass(message: &[u8], said: &str) {
 #[test]
 fn pipelined_requests_are_answered_in_order_and_a_refused_one_ends_them() {
     let gauntlet = Gauntlet::new();
-    let one = |path: &str| format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let post = "POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
-    let bad = "POST /d HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    let all = [one("a"), post.to_owned(), one("c"), bad.to_owned(), one("e")].concat();
-    let (answers, read) = gauntlet.pass(all.as_bytes());
-    assert_eq!(statuses(&answers), [200, 200, 200, 400], "{answers}");
-    let lines: Vec<&str> = read.iter().map(|read| read.line.as_str()).collect();
-    assert_eq!(lines, ["GET /a HTTP/1.1", "POST /b HTTP/1.1", "GET /c HTTP/1.1"]);
-    assert_eq!(read[1].body, b"abc");
-    let places: Vec<_> = lines.iter().map(|line| answers.find(&format!("{line} with")).unwrap()).collect();
-    assert!(places.is_sorted(), "{answers}");
+    let good = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n\
+                POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
+                PUT /c HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxy";
+    let last = "GET /last HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (bad, reason) in [
+        ("GET /d HTTP/1.1\r\nHost : a\r\n\r\n", "space_before_colon"),
+        (
+            "POST /d HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "content_length_with_transfer_encoding",
+        ),
+    ] {
+        let (answers, read) = gauntlet.pass([good, bad, last].concat().as_bytes());
+        assert_eq!(statuses(&answers), [200, 200, 200, 400], "{answers}");
+        let lines: Vec<&str> = read.iter().map(|read| read.line.as_str()).collect();
+        assert_eq!(lines, ["GET /a HTTP/1.1", "POST /b HTTP/1.1", "PUT /c HTTP/1.1"]);
+        assert_eq!([&read[0].body, &read[1].body, &read[2].body], [&b""[..], b"abc", b"xy"]);
+        let ends = ["HTTP/1.1 400", "connection: close"].map(str::to_owned);
+        let places = lines.iter().map(|line| format!("{line} with")).chain(ends);
+        let places: Vec<_> =
+            places.map(|part| answers.find(&part).unwrap_or_else(|| panic!("{part} in {answers}"))).collect();
+        assert!(places.is_sorted(), "{answers}");
+        assert!(!answers.contains("/last"), "{answers}");
+        assert!(access_line(&answers).contains(&format!("\"reason\":\"{reason}\"")), "{reason}");
+    }
+    let counted = "upwarden_refused_total{door=\"public\",reason=\"bad_message\"}";
+    assert_eq!(gauntlet.runtime.block_on(gauntlet.world.metric(counted)), 2);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Every answer of the tables in `framing`, sent by an app: whole to the client, or a cut, or a 502, never a short
-//! success; and no connection on which something was wrong is asked again.
+//! Every answer of the tables, sent by an app: the client gets it whole, cut, or as a 502, never as a short success, and a
+//! connection on which something was wrong is not used again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,9 +20,9 @@ type Lie = (Vec<u8>, bool);
 
 #[derive(Clone, Default)]
 struct Script {
-    /// What is answered at which target.
+    /// Target → what is answered there.
     lies: Arc<Mutex<HashMap<String, Lie>>>,
-    /// Requests on a connection on which there was a lie before.
+    /// The number of requests on connections on which there was a lie before.
     again: Arc<AtomicUsize>,
 }
 
@@ -61,7 +61,7 @@ async fn serve(script: Script, mut stream: TcpStream) {
     }
 }
 
-/// Has an app answer a GET with `answer`, of which the strict reader says `said`.
+/// Lets an app answer a GET with `answer`, of which the strict reader says `said`.
 pub(super) fn pass(answer: &[u8], said: &str) {
     let liar = LIAR.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let wrong = said.contains("refused") || said.contains("cut");
@@ -70,7 +70,7 @@ pub(super) fn pass(answer: &[u8], said: &str) {
     let shown = String::from_utf8_lossy(answer);
     liar.runtime.block_on(async {
         let client = liar.world.client();
-        // An answer that is cut before its head was sent is a connection that ends.
+        // If the answer is cut before its head is sent, the connection just ends.
         let got = match client.get("/lie").attempt().await {
             Ok(answer) => Some(answer.whole().await),
             Err(_) => None,
@@ -82,7 +82,7 @@ pub(super) fn pass(answer: &[u8], said: &str) {
         } else if !wrong {
             assert!(!cut, "{shown:?}: {said}\n{got:?}");
         }
-        // One worker: what it has pooled is what comes next.
+        // There is one worker, so a pooled connection would be used next.
         for _ in 0..2 {
             let next = client.get("/good").await;
             assert_eq!((next.status.as_u16(), next.text().as_str()), (200, "good"), "after {shown:?}");
@@ -96,7 +96,7 @@ pub(super) fn pass(answer: &[u8], said: &str) {
 }
 
 #[test]
-fn an_answer_head_without_end_is_refused() {
+fn an_endless_answer_head_is_refused() {
     let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(300 << 10));
     pass(long.as_bytes(), "refused head_too_large");
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(400));

@@ -1,4 +1,4 @@
-//! Heads of requests, each with what a strict reader says of it.
+//! Heads of requests, each with what the strict reader says of it.
 
 use upwarden::testing::framing::Limits;
 
@@ -8,7 +8,7 @@ pub(super) fn said(message: impl AsRef<[u8]>) -> String {
     requests(&[message.as_ref()], Limits::default()).join(", ")
 }
 
-/// Each message, and what must be said of it; and the same message through a whole sidecar.
+/// Checks what is said of each message, and sends it through a whole sidecar.
 pub(super) fn table(rows: &[(&str, &str)]) {
     for (message, expected) in rows {
         assert_eq!(said(message), *expected, "{message:?}");
@@ -16,7 +16,7 @@ pub(super) fn table(rows: &[(&str, &str)]) {
     }
 }
 
-/// Each line as a field of an otherwise good request.
+/// Checks each line as a field of an otherwise valid request.
 pub(super) fn fields(rows: &[(&str, &str)]) {
     for (field, expected) in rows {
         let message = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
@@ -26,7 +26,7 @@ pub(super) fn fields(rows: &[(&str, &str)]) {
 }
 
 #[test]
-fn good_requests_end_where_they_say() {
+fn valid_requests_end_where_they_say() {
     table(&[
         ("", ""),
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "none"),
@@ -93,7 +93,7 @@ fn a_request_line_has_one_shape() {
 
 /// RFC 9112 section 2.3, RFC 9110 sections 9.3.6, 9.3.8 and 15.6.6.
 #[test]
-fn two_versions_are_spoken_and_two_methods_are_not() {
+fn only_http_1_0_and_1_1_and_neither_connect_nor_trace_are_accepted() {
     for (version, expected) in [
         ("HTTP/1.2", "refused version_not_supported"),
         ("HTTP/2.0", "refused version_not_supported"),
@@ -126,7 +126,7 @@ fn two_versions_are_spoken_and_two_methods_are_not() {
 
 /// RFC 9112 section 3.2.
 #[test]
-fn a_target_is_a_path_or_names_the_host_it_is_sent_to() {
+fn a_target_is_a_path_or_names_the_host_of_the_request() {
     for (target, expected) in [
         ("/a?b=c", "none"),
         ("/?", "none"),
@@ -185,7 +185,7 @@ fn a_target_is_a_path_or_names_the_host_it_is_sent_to() {
 
 /// RFC 9112 section 3.2.
 #[test]
-fn there_is_one_valid_host() {
+fn a_request_has_exactly_one_valid_host() {
     for (host, expected) in [
         ("Host: a", "none"),
         ("host:a", "none"),

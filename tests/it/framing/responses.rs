@@ -1,4 +1,4 @@
-//! Responses, each with what a strict reader says of it.
+//! Responses, each with what the strict reader says of it.
 
 use upwarden::testing::framing::Method;
 
@@ -17,7 +17,7 @@ fn table(rows: &[(&str, &str)]) {
 
 /// RFC 9112 section 6.3.
 #[test]
-fn good_responses_end_where_they_say() {
+fn valid_responses_end_where_they_say() {
     table(&[
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "exact 2, body 2, end"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "none"),
@@ -55,7 +55,7 @@ fn a_response_that_ends_early_is_cut() {
 }
 
 #[test]
-fn what_has_two_readings_is_refused() {
+fn an_ambiguous_response_is_refused() {
     table(&[
         ("HTTP/2.0 200 OK\r\n\r\n", "refused status_line"),
         ("http/1.1 200 OK\r\n\r\n", "refused status_line"),

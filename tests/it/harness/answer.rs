@@ -1,4 +1,4 @@
-//! What came back: whole, or piece by piece.
+//! Answers, whole or piece by piece.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::within;
 
-/// A whole answer, as far as it came.
+/// A whole answer, as far as it arrived.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -20,7 +20,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A field's value; empty where there is none. Of many lines the first.
+    /// The value of a field's first line; empty if there is none.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
@@ -40,7 +40,7 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The text of HTML, its escapes of ASCII undone.
+    /// The text of an HTML page with its escaped ASCII characters restored.
     pub(crate) fn html(&self) -> String {
         let escapes =
             [("&#x2f;", "/"), ("&#x27;", "'"), ("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
@@ -54,7 +54,7 @@ impl Answer {
         })
     }
 
-    /// The last part of a problem's `type`; it must be a whole problem document (RFC 9457) whose parts fit the answer.
+    /// The last part of a problem's `type`. The answer must be a complete problem document (RFC 9457) that fits its status.
     pub(crate) fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         let problem = self.json();
@@ -66,7 +66,7 @@ impl Answer {
         problem["type"].as_str().unwrap().strip_prefix("urn:upwarden:").unwrap().to_owned()
     }
 
-    /// The page's heading; it must be a page of ours with the request id on it.
+    /// The heading of a page of ours, which must show the request id.
     pub(crate) fn page(&self) -> String {
         assert!(self.header("content-type").starts_with("text/html"), "{self:?}");
         let text = self.text();
@@ -76,7 +76,7 @@ impl Answer {
     }
 }
 
-/// What stands between two marks.
+/// The text between two marks.
 pub(crate) fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     text.split_once(before)?.1.split_once(after).map(|(inner, _)| inner)
 }
@@ -90,7 +90,7 @@ pub(crate) struct Streaming {
 }
 
 impl Streaming {
-    /// The next piece; `None` at the end, an error where the body broke off.
+    /// The next piece; `None` at the end, an error if the body broke off.
     pub(crate) async fn piece(&mut self) -> Option<Result<Bytes, hyper::Error>> {
         loop {
             match within(self.body.frame()).await? {
@@ -106,11 +106,11 @@ impl Streaming {
 
     /// The next piece as text; there must be one.
     pub(crate) async fn text(&mut self) -> String {
-        let piece = self.piece().await.expect("the body goes on").expect("the body is whole");
+        let piece = self.piece().await.expect("the body continues").expect("the body is whole");
         String::from_utf8_lossy(&piece).into_owned()
     }
 
-    /// Everything that is left.
+    /// The rest of the body.
     pub(crate) async fn whole(mut self) -> Answer {
         let (mut body, mut trailers, mut broken) = (Vec::new(), None, false);
         while let Some(frame) = within(self.body.frame()).await {

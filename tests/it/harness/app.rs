@@ -1,4 +1,4 @@
-//! The app behind the sidecar: scripted, and keeping all that reached it.
+//! The app behind the sidecar: scripted, and with a record of what reached it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -36,19 +36,19 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// A field's value; empty where there is none.
+    /// The value of a field; empty if there is none.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
 }
 
-/// An app. Clones are the same.
+/// An app. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct App {
     script: Script,
     socket: Option<PathBuf>,
     seen: Arc<Mutex<Vec<Received>>>,
-    /// What it received and what it answered, as bytes.
+    /// The bytes that it received and that it answered.
     pub(crate) received: Wire,
     pub(crate) answered: Wire,
 }
@@ -69,7 +69,7 @@ impl App {
         Self { script, socket: None, seen: Arc::default(), received: Wire::default(), answered: Wire::default() }
     }
 
-    /// Answers as `handler` says.
+    /// An app that answers with this handler.
     pub(crate) fn new<H, F>(handler: H) -> Self
     where
         H: Fn(Request<Body>) -> F + Send + Sync + 'static,
@@ -78,7 +78,7 @@ impl App {
         Self::scripted(Script::Handler(Arc::new(move |request| Box::pin(handler(request)))))
     }
 
-    /// Does with each connection what `talk` says; nothing is kept.
+    /// An app that handles each connection with `talk`; nothing is recorded.
     pub(crate) fn raw<H, F>(talk: H) -> Self
     where
         H: Fn(TcpStream) -> F + Send + Sync + 'static,
@@ -143,7 +143,7 @@ impl App {
             async move { Ok::<_, Infallible>(app.answer(request.map(Body::from)).await) }
         });
         let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        // A client that goes away is no fault of the app's.
+        // A client that leaves is not an error of the app.
         let _ = connection.with_upgrades().await;
     }
 

@@ -42,7 +42,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts one; `None`, and said so, where there is no Chromium.
+    /// Starts one; `None` if there is no Chromium, which is reported.
     pub(crate) async fn start() -> Option<Self> {
         let (driver, chromium) = (program("chromedriver"), program("chromium"));
         if !has(driver.is_some() && chromium.is_some(), "chromium with chromedriver") {
@@ -68,7 +68,7 @@ impl Browser {
         self.driver.goto(url).await.unwrap();
     }
 
-    /// What the address bar says.
+    /// The address in the address bar.
     pub(crate) async fn url(&self) -> String {
         self.driver.current_url().await.unwrap().to_string()
     }
@@ -83,7 +83,7 @@ impl Browser {
         until(css, || async { self.driver.find(By::Css(css)).await.ok()?.text().await.ok() }).await
     }
 
-    /// Waits until an element's text is as wanted; gives it.
+    /// Waits until an element's text is as wanted, and returns it.
     pub(crate) async fn text_where(&self, css: &str, wanted: impl Fn(&str) -> bool) -> String {
         until(&format!("{css} as wanted"), || async {
             let text = self.driver.find(By::Css(css)).await.ok()?.text().await.ok()?;
@@ -103,7 +103,7 @@ impl Browser {
         self.driver.find(By::Css(css)).await.unwrap().send_keys(text).await.unwrap();
     }
 
-    /// The address, once it is a wanted one.
+    /// Waits until the address is as wanted, and returns it.
     pub(crate) async fn url_where(&self, wanted: impl Fn(&str) -> bool) -> String {
         until("the address", || async {
             let url = self.driver.current_url().await.ok()?.to_string();
@@ -117,13 +117,13 @@ impl Browser {
         self.driver.execute(script, Vec::new()).await.unwrap().json().clone()
     }
 
-    /// Says yes or no on the sandbox's consent page.
+    /// Accepts or declines on the sandbox's consent page.
     pub(crate) async fn consent(&self, account: &str, decision: &str) {
         self.click(&format!("input[name=account][value='{account}']")).await;
         self.click(&format!("button[name=decision][value={decision}]")).await;
     }
 
-    /// A new tab, now in front; its handle.
+    /// Opens a new tab in front; its handle.
     pub(crate) async fn tab(&self) -> thirtyfour::WindowHandle {
         let tab = self.driver.new_tab().await.unwrap();
         self.front(&tab).await;
@@ -149,7 +149,7 @@ impl Browser {
         self.driver.get_all_cookies().await.unwrap()
     }
 
-    /// A picture of the whole page: the window is made as high as that takes.
+    /// A screenshot of the whole page, for which the window is made high enough.
     pub(crate) async fn picture(&self) -> Vec<u8> {
         let frame = self.run("return outerHeight - innerHeight").await.as_u64().unwrap();
         let page = self.run("return document.documentElement.offsetHeight").await.as_u64().unwrap();
@@ -168,7 +168,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // After a failed test: the driver ends its Chromium when the session is ended, and not when it is killed itself.
+        // After a failed test: the driver ends its Chromium with the session, but not when the driver itself is killed.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.end_session();
             let _ = self.child.kill();
@@ -178,7 +178,7 @@ impl Drop for Browser {
 }
 
 impl Browser {
-    /// Ends the session without a runtime, for there may be none any more.
+    /// Ends the session without a runtime, since there may be none any more.
     fn end_session(&self) -> std::io::Result<()> {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -187,25 +187,25 @@ impl Browser {
             "DELETE /session/{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             self.driver.session_id()
         )?;
-        // It answers when Chromium has ended, and keeps the connection.
+        // It answers when Chromium has ended, and keeps the connection open.
         stream.read(&mut [0; 512]).map(|_| ())
     }
 }
 
-/// The driver on a port of its choice, which it tells when it is ready.
+/// Starts the driver on a port of its choice, which it prints when it is ready.
 fn spawn(driver: &str) -> (Child, u16) {
     let mut child = Command::new(driver).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let out = child.stdout.take().unwrap();
     let (told, port) = channel();
     std::thread::spawn(move || {
-        // Read to the end, so that it never waits for a reader.
+        // It is read to the end, so that the driver never blocks on its output.
         for line in BufReader::new(out).lines().map_while(Result::ok) {
             if let Some((_, port)) = line.split_once("successfully on port ") {
                 let _ = told.send(port.trim_end_matches('.').parse());
             }
         }
     });
-    let port = port.recv_timeout(PATIENCE).expect("chromedriver tells its port").unwrap();
+    let port = port.recv_timeout(PATIENCE).expect("chromedriver prints its port").unwrap();
     (child, port)
 }
 

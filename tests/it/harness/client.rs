@@ -1,4 +1,4 @@
-//! An HTTP client that hides nothing: a connection a request, cookies kept, attributes visible.
+//! An HTTP client that hides nothing: one connection per request, and a cookie jar that the test can read.
 
 use std::convert::Infallible;
 use std::future::{Future, IntoFuture};
@@ -23,7 +23,7 @@ use upwarden::testing::body::Body;
 use super::jar::Jar;
 use super::{Answer, Streaming, within};
 
-/// What Chromium says of itself when a person opens an address.
+/// The fields that Chromium sends when a user opens an address.
 const NAVIGATION: [(&str, &str); 5] = [
     ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
     ("sec-fetch-mode", "navigate"),
@@ -31,11 +31,11 @@ const NAVIGATION: [(&str, &str); 5] = [
     ("sec-fetch-site", "none"),
     ("sec-fetch-user", "?1"),
 ];
-/// What it says of a page's own `fetch`.
+/// The fields that it sends for a page's `fetch`.
 const FETCH: [(&str, &str); 4] =
     [("accept", "*/*"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", "same-origin")];
 
-/// Where connections live: not on the test's own thread, which does nothing for them while it ends its world.
+/// Connections have a thread of their own, since the test's thread does nothing for them while it ends its world.
 static CONNECTIONS: LazyLock<Handle> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let handle = runtime.handle().clone();
@@ -46,17 +46,17 @@ static CONNECTIONS: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
-/// Where a client knocks.
+/// The address of a door.
 #[derive(Clone, Debug)]
-enum Knock {
+enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// Somebody who asks at one door. Clones share the cookies; [`Client::twin`] does not.
+/// A client of one door. Clones share the cookies; a [`Client::twin`] does not.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    at: Knock,
+    at: Address,
     host: String,
     jar: Arc<Mutex<Jar>>,
 }
@@ -64,12 +64,12 @@ pub(crate) struct Client {
 impl Client {
     /// At this address, without cookies.
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { at: Knock::Tcp(address), host: address.to_string(), jar: Arc::default() }
+        Self { at: Address::Tcp(address), host: address.to_string(), jar: Arc::default() }
     }
 
     /// At this socket, as `localhost`.
     pub(crate) fn unix(path: &std::path::Path) -> Self {
-        Self { at: Knock::Unix(path.to_owned()), host: "localhost".to_owned(), jar: Arc::default() }
+        Self { at: Address::Unix(path.to_owned()), host: "localhost".to_owned(), jar: Arc::default() }
     }
 
     /// The same door under another name.
@@ -77,12 +77,12 @@ impl Client {
         Self { host: host.to_owned(), ..self.clone() }
     }
 
-    /// The same browser at another address, which answers to the same name.
+    /// The same browser at another address with the same host name.
     pub(crate) fn through(&self, address: SocketAddr) -> Self {
-        Self { at: Knock::Tcp(address), ..self.clone() }
+        Self { at: Address::Tcp(address), ..self.clone() }
     }
 
-    /// Another browser that has the same cookies by now.
+    /// Another browser with a copy of these cookies.
     pub(crate) fn twin(&self) -> Self {
         Self { jar: Arc::new(Mutex::new(self.jar().clone())), ..self.clone() }
     }
@@ -91,7 +91,7 @@ impl Client {
         self.jar.lock().unwrap()
     }
 
-    /// A cookie's value; empty where there is none.
+    /// The value of a cookie; empty if there is none.
     pub(crate) fn cookie(&self, name: &str) -> String {
         self.jar().get(name).unwrap_or_default().to_owned()
     }
@@ -101,7 +101,7 @@ impl Client {
         self.jar().names()
     }
 
-    /// Puts a cookie in, whoever made it.
+    /// Adds a cookie.
     pub(crate) fn plant(&self, name: &str, value: &str) {
         self.jar().take(&format!("{name}={value}; Path=/"));
     }
@@ -124,17 +124,17 @@ impl Client {
         self.call(Method::POST, target).body(Body::full(body))
     }
 
-    /// As a browser does when a person opens the address.
+    /// As a browser sends it when a user opens the address.
     pub(crate) fn navigate(&self, target: &str) -> Call {
         self.get(target).headers(&NAVIGATION)
     }
 
-    /// As a browser does for its page's own script.
+    /// As a browser sends it for a script of the page.
     pub(crate) fn fetch(&self, target: &str) -> Call {
         self.get(target).headers(&FETCH)
     }
 
-    /// GraphQL, as a page's own script asks it.
+    /// GraphQL, as a browser sends it for a script of the page.
     pub(crate) fn graphql(&self, query: &str) -> Call {
         let body = serde_json::json!({ "query": query }).to_string();
         self.post("/upwork/graphql", body).headers(&FETCH).header("content-type", "application/json")
@@ -154,7 +154,7 @@ impl Client {
         within(tokio_tungstenite::client_async(request, stream)).await.map(|(socket, _)| socket)
     }
 
-    /// Sends these very bytes and reads until the other side closes.
+    /// Sends exactly these bytes and reads until the other side closes.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
@@ -166,13 +166,13 @@ impl Client {
 
     /// A connection to the door.
     pub(crate) async fn connect(&self) -> Box<dyn Stream> {
-        self.knock().await.expect("the door is open")
+        self.try_connect().await.expect("the door is open")
     }
 
-    async fn knock(&self) -> std::io::Result<Box<dyn Stream>> {
+    async fn try_connect(&self) -> std::io::Result<Box<dyn Stream>> {
         Ok(match &self.at {
-            Knock::Tcp(address) => Box::new(within(TcpStream::connect(address)).await?),
-            Knock::Unix(path) => Box::new(within(UnixStream::connect(path)).await?),
+            Address::Tcp(address) => Box::new(within(TcpStream::connect(address)).await?),
+            Address::Unix(path) => Box::new(within(UnixStream::connect(path)).await?),
         })
     }
 }
@@ -181,7 +181,7 @@ impl Client {
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A request that has not been sent; awaiting it does.
+/// A request that is sent when it is awaited.
 pub(crate) struct Call {
     client: Client,
     method: Method,
@@ -191,7 +191,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// With this field instead of any of its name.
+    /// With this field in place of any of its name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
         self.headers.insert(HeaderName::try_from(name).unwrap(), value);
@@ -222,12 +222,12 @@ impl Call {
         Self { body, ..self }
     }
 
-    /// Sends it and leaves the body to be read.
+    /// Sends it; the answer's body is still to be read.
     pub(crate) async fn open(self) -> Streaming {
         self.attempt().await.expect("an answer")
     }
 
-    /// [`Call::open`], where there may be no answer at all, nor a door.
+    /// Like [`Call::open`], but there may be no answer and no open door.
     pub(crate) async fn attempt(self) -> Result<Streaming, Box<dyn std::error::Error + Send + Sync>> {
         let Self { client, method, target, mut headers, body } = self;
         if let Some(cookies) = client.jar().field() {
@@ -239,9 +239,9 @@ impl Call {
         let connected = CONNECTIONS.spawn({
             let client = client.clone();
             async move {
-                let stream = TokioIo::new(client.knock().await?);
+                let stream = TokioIo::new(client.try_connect().await?);
                 let (sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
-                // Its end is seen in the body.
+                // How it ends shows in the body.
                 tokio::spawn(connection);
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(sender)
             }
@@ -264,7 +264,7 @@ impl IntoFuture for Call {
     }
 }
 
-/// A body that is fed piece by piece; it ends when the sender is dropped.
+/// A body that the sender feeds piece by piece. It ends when the sender is dropped.
 pub(crate) fn feed() -> (mpsc::Sender<Bytes>, Body) {
     let (sender, receiver) = mpsc::channel::<Bytes>(1);
     let frames = futures_util::stream::unfold(receiver, |mut receiver| async {

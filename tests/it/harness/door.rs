@@ -71,11 +71,8 @@ impl OpenDoor {
         Raw::to(self.address).await
     }
 
-    /// Sends all of it at once and reads to the end.
     pub(crate) async fn talk(&self, bytes: impl AsRef<[u8]>) -> String {
-        let mut client = self.connect().await;
-        client.send(bytes).await;
-        client.read_to_end().await
+        super::talk(self.address, bytes).await
     }
 
     /// Waits until the metrics have this line.

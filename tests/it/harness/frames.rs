@@ -35,7 +35,7 @@ pub(crate) fn get(path: &str) -> Vec<u8> {
     [field(":method", "GET"), field(":scheme", "http"), field(":path", path), field(":authority", "a")].concat()
 }
 
-/// A client that has said hello, and reads frame by frame.
+/// A client that has sent its preface, and reads frame by frame.
 pub(crate) struct Frames(pub(crate) TcpStream);
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Frames {
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
-    /// Reads to the end; the error code of the GOAWAY, where there was one.
+    /// Reads to the end; the error code of the last GOAWAY, if there was one.
     pub(crate) async fn goaway(&mut self) -> Option<u32> {
         let mut code = None;
         while let Some(frame) = self.next().await {
@@ -81,7 +81,7 @@ impl Frames {
         code
     }
 
-    /// Reads until stream `number` has ended; its data.
+    /// Reads until stream `number` has ended, and returns its data.
     pub(crate) async fn body(&mut self, number: u32) -> String {
         let mut body = Vec::new();
         loop {

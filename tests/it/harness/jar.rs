@@ -1,4 +1,4 @@
-//! Cookies as a browser keeps them, as far as it matters here.
+//! Cookies as a browser keeps them, as far as the tests need it.
 
 use cookie::Cookie;
 
@@ -9,7 +9,7 @@ pub(crate) struct Jar {
 }
 
 impl Jar {
-    /// Takes a `Set-Cookie` line, as RFC 6265bis section 5.7 has it: what is over 4,096 bytes is dropped without a word.
+    /// Takes a `Set-Cookie` line. A cookie of more than 4,096 bytes is silently dropped (RFC 6265bis section 5.7).
     pub(crate) fn take(&mut self, line: &str) {
         let Ok(cookie) = Cookie::parse(line.to_owned()) else { return };
         let (name, value) = (cookie.name().to_owned(), cookie.value().to_owned());

@@ -1,4 +1,4 @@
-//! The log lines of this process: every world's, since logging is one for the process.
+//! The log lines of this process, which all worlds share.
 
 use std::io;
 use std::sync::{LazyLock, Mutex};
@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 static STARTED: LazyLock<()> = LazyLock::new(|| {
-    // As `log.level = "trace"` would show them: of libraries never more than warnings.
+    // As `log.level = "trace"` shows them: of libraries only warnings.
     let filter = Targets::new().with_default(LevelFilter::WARN).with_target("upwarden", LevelFilter::TRACE);
     let lines =
         tracing_subscriber::fmt::layer().with_writer(Keep).event_format(upwarden::testing::telemetry::json::Json);
@@ -39,7 +39,7 @@ impl MakeWriter<'_> for Keep {
     }
 }
 
-/// Begins to keep lines; from the first world on.
+/// Starts to keep lines, when the first world starts.
 pub(super) fn start() {
     LazyLock::force(&STARTED);
 }
@@ -47,4 +47,11 @@ pub(super) fn start() {
 /// Every line so far, of all tests of this process.
 pub(crate) fn logs() -> String {
     String::from_utf8_lossy(&LINES.lock().unwrap()).into_owned()
+}
+
+/// The access line of the last of these raw answers, found by its request id.
+pub(crate) fn access_line(answers: &str) -> String {
+    let id = answers.rsplit("x-request-id: ").next().and_then(|rest| rest.get(..32)).expect("a request id");
+    let (all, id) = (logs(), format!("\"request_id\":\"{id}\""));
+    all.lines().rfind(|line| line.contains(&id) && line.contains("\"route\":")).expect(&id).to_owned()
 }

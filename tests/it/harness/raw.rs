@@ -46,6 +46,13 @@ impl Raw {
     }
 }
 
+/// Sends all of it and reads to the end of the connection, which must not be a reset.
+pub(crate) async fn talk(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
+    let mut client = Raw::to(address).await;
+    client.send(bytes).await;
+    client.read_to_end().await
+}
+
 /// Reads the head of one request byte by byte, so that nothing after it is taken; `None` at the end.
 pub(crate) async fn head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();

@@ -1,4 +1,4 @@
-//! The settings of a world's sidecars, and the sidecars beyond the first, which share them but for their ports.
+//! The settings of a world's sidecars, and its further sidecars, which share them except for the ports.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use upwarden::testing::listener::Bound;
 use super::world::{Thread, listener, sidecar};
 use super::{Client, Plan, World};
 
-/// The key that upwarden shows at Upwork.
+/// The API key that upwarden has at Upwork.
 pub(super) const KEY: (&str, &str) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210");
-/// Seals the sessions of every world, so that a cookie of one opens in another.
+/// Seals the sessions of every world, so that a cookie of one world opens in another.
 pub(super) const SEAL: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
 pub(super) fn usual(public: SocketAddr, upwork: SocketAddr, app_url: &str) -> Vec<(String, String)> {
@@ -42,14 +42,14 @@ pub(super) fn usual(public: SocketAddr, upwork: SocketAddr, app_url: &str) -> Ve
     settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// The usual settings, with the test's own in their place. An empty value leaves a setting out.
+/// The usual settings, overridden by the test's own. An empty value removes a setting.
 pub(super) fn over(usual: Vec<(String, String)>, own: Vec<(String, String)>) -> Vec<String> {
     let said: Vec<String> = own.iter().map(|(key, _)| key.clone()).collect();
     let kept = usual.into_iter().filter(|(key, _)| !said.contains(key));
     kept.chain(own).filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}={value}")).collect()
 }
 
-/// One more sidecar of the same configuration, at its own ports.
+/// One more sidecar with the same configuration and its own ports.
 pub(super) fn replica(sources: &Sources, clock: Arc<ManualClock>) -> (SocketAddr, Thread) {
     let (public, admin) = (listener(), listener());
     let at = |listener: &std::net::TcpListener| listener.local_addr().unwrap().to_string();
@@ -63,13 +63,13 @@ pub(super) fn replica(sources: &Sources, clock: Arc<ManualClock>) -> (SocketAddr
 }
 
 impl Plan {
-    /// With so many sidecars, which share the configuration but for their ports ([`World::replica`]).
+    /// With this many sidecars, which share the configuration except for the ports ([`World::replica`]).
     pub(crate) fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// With Upwork's clock so many seconds ahead of ours; behind where negative.
+    /// With Upwork's clock this many seconds ahead of ours, or behind if negative.
     pub(crate) fn upwork_ahead(mut self, ahead: i64) -> Self {
         self.ahead = ahead;
         self
@@ -82,7 +82,7 @@ impl World {
         client.through(self.others[number])
     }
 
-    /// Turns Upwork's clock alone, where the plan gave it one of its own.
+    /// Turns Upwork's clock alone, if the plan gave it one of its own.
     pub(crate) fn turn_upwork(&self, by: Duration) {
         assert!(!Arc::ptr_eq(&self.clock, &self.upwork_clock), "Upwork has no clock of its own");
         self.upwork_clock.advance(by);
@@ -98,7 +98,7 @@ impl World {
         self.app_address
     }
 
-    /// The settings that another process needs to be one more replica, as `--set` takes them.
+    /// The settings of one more replica as another process, as `--set` takes them.
     pub(crate) fn settings(&self) -> &[String] {
         &self.settings
     }

@@ -1,6 +1,6 @@
-//! An app that reads as strictly as one can, by code that shares nothing with upwarden's, and keeps what it read.
+//! An app that reads as strictly as possible, with code that shares nothing with upwarden's, and records what it read.
 //!
-//! It answers each whole request; whatever could be read in two ways is kept as wrong, and fails the test.
+//! It answers each whole request. Anything that could be read in two ways is recorded as wrong and fails the test.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,7 +25,7 @@ struct Kept {
     wrong: Vec<String>,
 }
 
-/// One message as far as it came.
+/// One message, as far as it was received.
 enum Message {
     Whole(Read),
     Cut,
@@ -38,10 +38,10 @@ impl Strict {
         App::raw(move |stream| strict.clone().serve(stream))
     }
 
-    /// The whole requests since the last time; fails where anything was wrong.
+    /// The whole requests since the last call; fails if anything was wrong.
     pub(crate) fn take(&self) -> Vec<Read> {
         let kept = std::mem::take(&mut *self.0.lock().unwrap());
-        assert!(kept.wrong.is_empty(), "the app was sent what has two readings: {:?}", kept.wrong);
+        assert!(kept.wrong.is_empty(), "the app was sent something ambiguous: {:?}", kept.wrong);
         kept.read
     }
 
@@ -82,7 +82,7 @@ async fn more(stream: &mut TcpStream, held: &mut Vec<u8>) -> bool {
     stream.read_buf(held).await.is_ok_and(|count| count > 0)
 }
 
-/// Up to and with the next CRLF, in which no CR or LF stands alone; `None` where the connection ends first.
+/// The next line without its CRLF, with no bare CR or LF in it; `None` if the connection ends first.
 async fn line(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<Result<String, String>> {
     let place = loop {
         if let Some(place) = held.iter().position(|byte| *byte == b'\n') {
@@ -120,7 +120,7 @@ async fn message(stream: &mut TcpStream, held: &mut Vec<u8>) -> Message {
         Err(why) => return Message::Wrong(format!("{why}: {lines:?}")),
     };
     if lines.iter().any(|line| line.eq_ignore_ascii_case("expect: 100-continue")) {
-        // Else the sidecar waits a second for it.
+        // Otherwise the sidecar would wait a second for it.
         let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
     }
     let body = if chunked {

@@ -1,4 +1,4 @@
-//! A wire that is listened in on: it passes bytes both ways and keeps them.
+//! A tap: it passes bytes both ways and records them.
 
 use std::net::SocketAddr;
 
@@ -7,23 +7,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::wire::{Recorded, Wire};
 
-/// Stands before an address, and looks just like it.
+/// Forwards to an address and looks just like it.
 #[derive(Clone, Debug)]
 pub(crate) struct Tap {
     /// Where to connect instead.
     pub(crate) address: SocketAddr,
-    /// What went over it, both ways.
+    /// The bytes that passed, both ways.
     pub(crate) wire: Wire,
 }
 
 impl Tap {
-    /// Binds; [`Tap::run`] then passes on.
+    /// Binds a port; [`Tap::run`] then forwards.
     pub(super) fn bind() -> (Self, std::net::TcpListener) {
         let listener = super::world::listener();
         (Self { address: listener.local_addr().unwrap(), wire: Wire::default() }, listener)
     }
 
-    /// Passes on what comes to `target`, until `shutdown`.
+    /// Forwards every connection to `target`, until `shutdown`.
     pub(super) async fn run(self, listener: TcpListener, target: SocketAddr, shutdown: CancellationToken) {
         let passing = async {
             while let Ok((near, _)) = listener.accept().await {
@@ -37,7 +37,7 @@ impl Tap {
     async fn pass(self, mut near: TcpStream, target: SocketAddr) {
         let Ok(far) = TcpStream::connect(target).await else { return };
         let mut far = Recorded { stream: far, read: self.wire.clone(), written: self.wire.clone() };
-        // How it ends is the ends' own business.
+        // How it ends matters only to the two ends.
         let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A stream that keeps what went through it.
+//! A stream that records what passes through it.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that went over some wire, both ways; clones are the same.
+/// Recorded bytes. Clones share the record.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wire(Arc<Mutex<Vec<u8>>>);
 
@@ -21,7 +21,7 @@ impl Wire {
         self.0.lock().unwrap().clone()
     }
 
-    /// The same as text.
+    /// Everything so far, as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes()).into_owned()
     }

@@ -1,42 +1,19 @@
-//! HTTP/1: order, refusals and bodies.
+//! HTTP/1 requests at a door: refusals, bodies, pieces, HTTP/1.0.
 
 use std::fmt::Write as _;
 
-use http::Response;
+use http::{Request, Response};
 use tokio::io::AsyncWriteExt;
 use upwarden::testing::body::Body;
 use upwarden::testing::listener::{BodyWatch, Limits};
 
+use crate::harness::Door;
 use crate::harness::door::echo;
-use crate::harness::{Door, within};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_order_and_a_refusal_comes_last() {
-    let door = Door::default().open(echo);
-    let answer = door
-        .talk(
-            "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n\
-             POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\
-             PUT /3 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxy\
-             GET /4 HTTP/1.1\r\nHost : a\r\n\r\n\
-             GET /5 HTTP/1.1\r\nHost: a\r\n\r\n",
-        )
-        .await;
-    let found: Vec<_> =
-        ["GET /1 []", "POST /2 [abc]", "PUT /3 [xy]", "HTTP/1.1 400", "connection: close", "space_before_colon"]
-            .iter()
-            .map(|part| answer.find(part).unwrap_or_else(|| panic!("{part} in {answer}")))
-            .collect();
-    assert!(found.is_sorted(), "{answer}");
-    assert!(!answer.contains("/5"), "{answer}");
-    door.counted("upwarden_refused_total{door=\"public\",reason=\"bad_message\"} 1").await;
-    door.close().await;
-}
-
-#[tokio::test]
-async fn a_body_that_is_refused_leaves_the_answers_before_it_alone() {
+async fn a_refused_body_leaves_earlier_answers_intact() {
     let door = Door::default().open(echo);
     let bad = "POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nGET / HTTP/1.1\r\n";
     for times in [1, 2, 5] {
@@ -51,7 +28,7 @@ async fn a_body_that_is_refused_leaves_the_answers_before_it_alone() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_answered_and_closed() {
+async fn a_refused_request_is_answered_and_its_connection_closed() {
     let limits = Limits { head_bytes: 2000, head_fields: 5, body_bytes: Some(4), ..Limits::default() };
     let door = Door { limits, ..Door::default() }.open(echo);
     for (message, status, reason) in [
@@ -92,7 +69,7 @@ async fn what_is_refused_is_answered_and_closed() {
 }
 
 #[tokio::test]
-async fn the_same_bytes_one_at_a_time_are_answered_the_same() {
+async fn requests_may_arrive_one_byte_at_a_time() {
     let door = Door::default().open(echo);
     let mut client = door.connect().await;
     let message = "\r\nPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -108,7 +85,7 @@ async fn the_same_bytes_one_at_a_time_are_answered_the_same() {
 }
 
 #[tokio::test]
-async fn a_head_of_the_full_size_and_count_passes() {
+async fn a_head_of_the_maximum_size_is_accepted() {
     let limits = Limits::default();
     let mut head = "GET /long HTTP/1.1\r\nHost: a\r\nConnection: close\r\n".to_owned();
     for number in 3..limits.head_fields {
@@ -156,7 +133,7 @@ async fn a_body_that_ends_early_is_an_error_for_the_handler() {
 }
 
 #[tokio::test]
-async fn a_handler_that_lost_the_reason_can_ask_for_it() {
+async fn a_handler_can_ask_why_a_body_was_refused() {
     let door = Door::default().open(|request, _| async move {
         let watch = request.extensions().get::<BodyWatch>().cloned().unwrap();
         assert!(request.into_body().collect(100).await.is_err());
@@ -168,42 +145,29 @@ async fn a_handler_that_lost_the_reason_can_ask_for_it() {
 }
 
 #[tokio::test]
-async fn expect_continue_is_answered_when_the_body_is_wanted() {
-    let door = Door::default().open(echo);
-    let mut client = door.connect().await;
-    client.send("PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").await;
-    client.until("HTTP/1.1 100 Continue\r\n\r\n").await;
-    client.send("ab").await;
-    client.until("PUT / [ab]").await;
-    drop(client);
-    door.close().await;
-}
-
-#[tokio::test]
-async fn an_answer_before_the_upload_ends_reaches_the_client() {
-    let door = Door::default().open(|_, _| async { Response::new(Body::full("enough")) });
-    let client = door.connect().await;
-    let (mut read, mut write) = client.0.into_split();
-    let sending = tokio::spawn(async move {
-        // Until we close, what we want not is taken and thrown away.
-        write.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").await?;
-        let piece = vec![b'a'; 1 << 16];
-        for _ in 0..64 {
-            write.write_all(&piece).await?;
-        }
-        write.shutdown().await
+async fn an_answer_of_unknown_length_closes_an_http_1_0_connection() {
+    let door = Door::default().open(|_, _| async {
+        let frames = [Ok::<_, upwarden::testing::body::Error>(http_body::Frame::data("no length".into()))];
+        Response::new(Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames))))
     });
-    let mut answer = String::new();
-    within(tokio::io::AsyncReadExt::read_to_string(&mut read, &mut answer)).await.unwrap();
-    assert!(answer.contains("connection: close") && answer.ends_with("enough"), "{answer}");
-    within(sending).await.unwrap().unwrap();
+    let answer = door.talk("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    assert!(answer.contains("connection: close") && answer.ends_with("no length"), "{answer}");
     door.close().await;
 }
 
 #[tokio::test]
-async fn http_1_0_is_answered_and_closed() {
-    let door = Door::default().open(echo);
-    let answer = door.talk("GET /old HTTP/1.0\r\n\r\n").await;
-    assert!(answer.ends_with("GET /old []"), "{answer}");
+async fn an_http_1_0_request_is_answered_and_may_name_its_host_in_the_target() {
+    let door = Door::default().open(|request: Request<Body>, _| async move {
+        let host = request.headers().get("host").map(|host| host.to_str().unwrap().to_owned());
+        Response::new(Body::full(format!("{host:?} {}", request.uri())))
+    });
+    for (head, seen) in [
+        ("GET http://b.example:8080/x HTTP/1.0", "Some(\"b.example:8080\") /x"),
+        ("GET /x HTTP/1.0", "None /x"),
+        ("GET http://b/x HTTP/1.0\r\nHost: B", "Some(\"B\") /x"),
+    ] {
+        let answer = door.talk(format!("{head}\r\n\r\n")).await;
+        assert!(answer.ends_with(seen), "{answer}");
+    }
     door.close().await;
 }

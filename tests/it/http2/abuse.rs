@@ -1,4 +1,4 @@
-//! HTTP/2 from clients that misbehave, while others are served.
+//! HTTP/2 clients that break the protocol or flood us, while others are served.
 
 use crate::harness::frames::{
     CANCEL, CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, field, frame, get,
@@ -9,7 +9,7 @@ fn world() -> World {
     World::open(App::default()).set("public.h2c", true).start()
 }
 
-/// Somebody else's request, by HTTP/1 and by HTTP/2.
+/// Requests of other clients, over HTTP/1 and HTTP/2.
 async fn others_are_served(world: &World) {
     assert_eq!(world.client().get("/other").await.text(), "GET /other\n");
     let mut other = Frames::to(world.public_address()).await;
@@ -18,7 +18,7 @@ async fn others_are_served(world: &World) {
 }
 
 #[tokio::test]
-async fn a_rapid_reset_is_ended_and_costs_the_app_little() {
+async fn a_rapid_reset_is_stopped_before_most_of_it_reaches_the_app() {
     let world = world();
     let mut bad = Frames::to(world.public_address()).await;
     // CVE-2023-44487: begin and abort, thousands of times.
@@ -27,7 +27,7 @@ async fn a_rapid_reset_is_ended_and_costs_the_app_little() {
         flood.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, &get("/bad")));
         flood.extend(frame(RST_STREAM, 0, stream, &CANCEL));
     }
-    // It may be told to go before it has said everything.
+    // The connection may be closed before everything is sent.
     let (mut reader, mut writer) = bad.0.into_split();
     let flooding = tokio::spawn(async move {
         let _ = tokio::io::AsyncWriteExt::write_all(&mut writer, &flood).await;
@@ -47,24 +47,24 @@ async fn a_rapid_reset_is_ended_and_costs_the_app_little() {
 }
 
 #[tokio::test]
-async fn a_flood_of_continuations_is_ended() {
+async fn a_flood_of_continuation_frames_ends_the_connection() {
     let world = world();
     let mut bad = Frames::to(world.public_address()).await;
     bad.send(&frame(HEADERS, END_STREAM, 1, &get("/bad"))).await;
     let more = field("x-more", &"m".repeat(100)).repeat(150);
     let mut sent = 0;
-    // CVE-2024-24549 and its kin: fields without END_HEADERS, for as long as it takes.
+    // CVE-2024-24549 and the like: fields without END_HEADERS, again and again.
     while sent < 64 << 20 && bad.send(&frame(CONTINUATION, 0, 1, &more)).await {
         sent += more.len();
     }
-    assert!(sent < 64 << 20, "it takes {sent} bytes of one head");
+    assert!(sent < 64 << 20, "{sent} bytes of one head were accepted");
     others_are_served(&world).await;
     world.refused("http2_abuse").await;
     assert!(world.app.seen().iter().all(|seen| seen.target != "/bad"));
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_is_answered_431() {
+async fn a_head_that_is_too_long_is_answered() {
     let world = World::open(App::default()).set("public.h2c", true).set("public.limits.head_bytes", "16KiB").start();
     let mut bad = Frames::to(world.public_address()).await;
     let more = field("x-more", &"m".repeat(100)).repeat(150);
@@ -82,20 +82,20 @@ async fn a_head_that_is_too_long_is_answered_431() {
 }
 
 #[tokio::test]
-async fn a_flood_of_pings_that_nobody_reads_is_ended() {
+async fn a_flood_of_pings_with_unread_answers_is_stopped() {
     let world = world();
     let mut bad = Frames::to(world.public_address()).await;
     let pings = frame(PING, 0, 0, &[7; 8]).repeat(1000);
     let flood = async {
         let mut sent = 0;
-        // Nothing of the answers is read: what is owed must not grow without end.
+        // No answer is read: the queue of answers must not grow without end.
         while sent < 2_000 && bad.send(&pings).await {
             sent += 1;
         }
         sent
     };
     let sent = tokio::time::timeout(std::time::Duration::from_secs(2), flood).await;
-    assert!(sent.is_err() || sent.unwrap() < 2_000, "two million pings were taken");
+    assert!(sent.is_err() || sent.unwrap() < 2_000, "two million pings were accepted");
     others_are_served(&world).await;
 }
 
@@ -131,7 +131,7 @@ async fn split_cookies_reach_the_app_as_one() {
 }
 
 #[tokio::test]
-async fn fields_that_belong_to_a_connection_are_malformed() {
+async fn connection_specific_fields_are_a_protocol_error() {
     // RFC 9113 section 8.2.2: the stream is in error, and nothing of it reaches the app.
     let world = world();
     for name in ["connection", "upgrade", "transfer-encoding", "keep-alive", "Upper"] {
@@ -139,7 +139,7 @@ async fn fields_that_belong_to_a_connection_are_malformed() {
         let head = [get("/bad"), field(name, "x")].concat();
         client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &head)).await;
         let refused = loop {
-            let frame = client.next().await.expect("a word about it");
+            let frame = client.next().await.expect("an error");
             match frame.kind {
                 RST_STREAM => break frame.payload,
                 GOAWAY => break frame.payload[4..8].to_vec(),
@@ -153,7 +153,7 @@ async fn fields_that_belong_to_a_connection_are_malformed() {
 }
 
 #[tokio::test]
-async fn prior_knowledge_is_for_doors_that_say_so() {
+async fn prior_knowledge_is_refused_unless_it_is_configured() {
     let world = World::open(App::default()).start();
     let mut client = Raw::to(world.public_address()).await;
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;

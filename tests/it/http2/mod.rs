@@ -1,5 +1,5 @@
 //! HTTP/2 at the doors and through the whole sidecar.
 
 mod abuse; // clients that break the protocol or flood us
-mod requests; // what a well-behaved client gets
+pub(crate) mod requests; // what a well-behaved client gets
 mod timeouts; // clients that are slow or silent

@@ -1,4 +1,4 @@
-//! HTTP/2 over TLS and by prior knowledge.
+//! HTTP/2 at a door, over TLS and by prior knowledge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::harness::{BOTH_VERSIONS, Certificate, Door, OpenDoor, trusting, withi
 type Sent = Full<Bytes>;
 
 /// A server's and a client's configuration that trust each other.
-fn tls() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+pub(crate) fn tls() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::write(folder.path(), "localhost");
     let mut server = certificate.server();
@@ -31,7 +31,7 @@ fn tls() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     (Arc::new(server), Arc::new(trusting(&[&certificate], &BOTH_VERSIONS)))
 }
 
-async fn connect(door: &OpenDoor, client: &ClientConfig, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
+pub(crate) async fn connect(door: &OpenDoor, client: &ClientConfig, alpn: &[&[u8]]) -> TlsStream<TcpStream> {
     let mut config = client.clone();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     crate::harness::connect(door.address, &config, "localhost").await.unwrap()
@@ -57,7 +57,7 @@ async fn ask(sender: &mut SendRequest<Sent>, request: Request<Sent>) -> (StatusC
 }
 
 #[tokio::test]
-async fn requests_have_the_shape_of_http_1() {
+async fn a_request_has_the_form_of_an_http_1_request() {
     let (server, client) = tls();
     let door = Door { tls: Some(server), ..Door::default() }.open(|request: Request<Body>, peer| async move {
         let all =
@@ -76,7 +76,7 @@ async fn requests_have_the_shape_of_http_1() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_answered_and_the_connection_goes_on() {
+async fn a_refused_request_is_answered_and_the_connection_stays_open() {
     let (server, client) = tls();
     let limits = Limits { head_fields: 5, body_bytes: Some(4), ..Limits::default() };
     let door = Door { tls: Some(server), limits, ..Door::default() }.open(echo);
@@ -104,7 +104,7 @@ async fn what_is_refused_is_answered_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn http_1_goes_over_tls_too_and_a_failed_handshake_is_counted() {
+async fn http_1_is_served_under_tls_and_a_failed_handshake_is_counted() {
     let (server, client) = tls();
     let door = Door { tls: Some(server), ..Door::default() }.open(echo);
     let mut stream = connect(&door, &client, &[b"http/1.1"]).await;
@@ -117,55 +117,6 @@ async fn http_1_goes_over_tls_too_and_a_failed_handshake_is_counted() {
     let mut waste = Vec::new();
     let _ = within(plain.0.read_to_end(&mut waste)).await;
     door.counted("upwarden_refused_total{door=\"public\",reason=\"tls\"} 1").await;
-    door.close().await;
-}
-
-#[tokio::test]
-async fn a_full_door_says_so_under_tls_too() {
-    let (server, client) = tls();
-    let limits = Limits { connections: 1, ..Limits::default() };
-    let door = Door { tls: Some(server), limits, ..Door::default() }.open(echo);
-    let mut first = connect(&door, &client, &[b"http/1.1"]).await;
-    first.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let mut some = [0; 12];
-    within(first.read_exact(&mut some)).await.unwrap();
-    // As a browser offers it.
-    let mut second = connect(&door, &client, &[b"h2", b"http/1.1"]).await;
-    second.write_all(b"GET /b HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    within(second.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: "), "{answer}");
-    drop(first);
-    door.close().await;
-}
-
-#[tokio::test]
-async fn a_drain_sends_goaway_and_finishes_what_is_open() {
-    let (server, client) = tls();
-    let (asked, mut arrived) = mpsc::unbounded_channel();
-    let go = Arc::new(tokio::sync::Notify::new());
-    let door = {
-        let go = go.clone();
-        Door { tls: Some(server), ..Door::default() }.open(move |_, _| {
-            let (asked, go) = (asked.clone(), go.clone());
-            async move {
-                asked.send(()).unwrap();
-                go.notified().await;
-                Response::new(Body::full("done"))
-            }
-        })
-    };
-    let (mut sender, connection) = h2(&door, &client).await;
-    let answer = sender.send_request(to("/").body(Sent::default()).unwrap());
-    let answer = tokio::spawn(answer);
-    within(arrived.recv()).await.unwrap();
-    door.drain.cancel();
-    within(async { while TcpStream::connect(door.address).await.is_ok() {} }).await;
-    go.notify_one();
-    let answer = within(answer).await.unwrap().unwrap();
-    assert_eq!(within(answer.into_body().collect()).await.unwrap().to_bytes(), "done");
-    // The sender is still there: it is the server that ends the connection.
-    within(connection).await.unwrap().unwrap();
     door.close().await;
 }
 
@@ -190,7 +141,7 @@ async fn a_connection_that_aborts_most_of_its_requests_is_closed() {
             break;
         }
         let begun = tokio::spawn(bad.send_request(to("/never").body(Sent::default()).unwrap()));
-        // Taken up or not any more: then the connection is over.
+        // If a request is not handled any more, the connection is over.
         let taken = tokio::select! {
             taken = arrived.recv() => taken.is_some(),
             () = bad_is_closed(&bad) => false,
@@ -213,7 +164,7 @@ async fn bad_is_closed(sender: &SendRequest<Sent>) {
 }
 
 #[tokio::test]
-async fn a_client_that_resets_its_stream_cancels_the_handler() {
+async fn a_client_that_resets_its_stream_cancels_its_handler() {
     let (server, client) = tls();
     let (gone, mut seen) = mpsc::unbounded_channel::<()>();
     let (asked, mut arrived) = mpsc::unbounded_channel();
@@ -242,7 +193,7 @@ impl Drop for Guard {
 }
 
 #[tokio::test]
-async fn prior_knowledge_is_served_only_where_it_is_configured() {
+async fn prior_knowledge_is_served_where_it_is_configured() {
     let limits = Limits { idle_timeout: Duration::from_millis(200), ..Limits::default() };
     let door = Door { h2c: true, limits, ..Door::default() }.open(echo);
     let socket = TcpStream::connect(door.address).await.unwrap();
@@ -255,13 +206,40 @@ async fn prior_knowledge_is_served_only_where_it_is_configured() {
     assert_eq!(within(response.into_body().collect()).await.unwrap().to_bytes(), "GET /b []");
     // Idle for too long: closed by us, while the sender is still there.
     within(connection).await.unwrap().unwrap();
-    // HTTP/1 beside it, in pieces, one of which could still become the preface.
+    // HTTP/1 at the same door, in pieces of which the first could become the preface.
     let mut client = door.connect().await;
     client.send("P").await;
     client.send("ROPFIND / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     assert!(client.read_to_end().await.ends_with("PROPFIND / []"));
     door.close().await;
-    let door = Door::default().open(echo);
-    assert!(door.talk("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.starts_with("HTTP/1.1 505 "));
+}
+
+#[tokio::test]
+async fn a_drain_sends_goaway_and_finishes_open_requests() {
+    let (server, client) = tls();
+    let (asked, mut arrived) = mpsc::unbounded_channel();
+    let go = Arc::new(tokio::sync::Notify::new());
+    let door = {
+        let go = go.clone();
+        Door { tls: Some(server), ..Door::default() }.open(move |_, _| {
+            let (asked, go) = (asked.clone(), go.clone());
+            async move {
+                asked.send(()).unwrap();
+                go.notified().await;
+                Response::new(Body::full("done"))
+            }
+        })
+    };
+    let (mut sender, connection) = h2(&door, &client).await;
+    let answer = sender.send_request(to("/").body(Sent::default()).unwrap());
+    let answer = tokio::spawn(answer);
+    within(arrived.recv()).await.unwrap();
+    door.drain.cancel();
+    within(async { while TcpStream::connect(door.address).await.is_ok() {} }).await;
+    go.notify_one();
+    let answer = within(answer).await.unwrap().unwrap();
+    assert_eq!(within(answer.into_body().collect()).await.unwrap().to_bytes(), "done");
+    // The sender is not dropped: it is the server that ends the connection.
+    within(connection).await.unwrap().unwrap();
     door.close().await;
 }

@@ -1,4 +1,4 @@
-//! HTTP/2 clients that are slow, silent or in a hurry: each ends or is served, and the others never notice.
+//! HTTP/2 clients that are slow, silent or in a hurry: each is served or cut off, and others do not notice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ fn world(app: App) -> World {
         .start()
 }
 
-/// Answers `/held` when it is let go, `/big` with 4 MiB, and counts who asked for the first.
+/// Answers `/held` when it is notified, `/big` with 4 MiB, and counts the requests for `/held`.
 fn app() -> (App, Arc<AtomicUsize>, Arc<Notify>) {
     let (asked, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let (seen, let_go) = (asked.clone(), go.clone());
@@ -60,7 +60,7 @@ async fn a_request_that_crosses_our_goaway_is_answered_however_long_it_takes() {
     assert_eq!(goaway(&mut client).await, (1 << 31) - 1, "idle for too long");
     client.send(&frame(HEADERS, GET, 3, &get("/held"))).await;
     until("the app to be asked", async || (asked.load(Ordering::Relaxed) == 1).then_some(())).await;
-    // The client owes the answer to a ping; that it does not come ends the waiting for it, and nothing else.
+    // The client does not answer our ping. That ends only the wait for its answer.
     assert_eq!(goaway(&mut client).await, 3);
     go.notify_one();
     assert_eq!(client.body(3).await, "held");
@@ -68,7 +68,7 @@ async fn a_request_that_crosses_our_goaway_is_answered_however_long_it_takes() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_left_with_all_it_was_loading_ends_nothing_else() {
+async fn a_page_that_cancels_everything_it_was_loading_keeps_its_connection() {
     let (app, asked, go) = app();
     let world = world(app);
     let mut client = Frames::to(world.public_address()).await;
@@ -86,7 +86,7 @@ async fn a_page_that_is_left_with_all_it_was_loading_ends_nothing_else() {
 }
 
 #[tokio::test]
-async fn an_answer_for_which_the_client_makes_no_room_is_reset() {
+async fn an_answer_for_which_the_client_opens_no_window_is_reset() {
     let (app, ..) = app();
     let world = world(app);
     let mut client = Frames::to(world.public_address()).await;
@@ -101,7 +101,7 @@ async fn an_answer_for_which_the_client_makes_no_room_is_reset() {
         }
     }
     world.refused("answer_timeout").await;
-    // The connection is good for others, also where its own window is used up.
+    // The connection still serves other streams, although its own window was used up.
     client.send(&frame(8, 0, 0, &[0, 16, 0, 0])).await;
     client.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255])).await;
     client.send(&frame(HEADERS, GET, 3, &get("/"))).await;
@@ -109,7 +109,7 @@ async fn an_answer_for_which_the_client_makes_no_room_is_reset() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_ends_the_connection() {
+async fn a_head_that_does_not_arrive_ends_the_connection() {
     let (app, ..) = app();
     let world = world(app);
     let half = frame(HEADERS, END_STREAM, 1, &get("/"));
@@ -125,12 +125,12 @@ async fn a_head_that_does_not_come_ends_the_connection() {
     let mut silent = Frames(silent.0);
     silent.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     while silent.next().await.is_some() {}
-    assert_eq!(world.metric(name).await, 5, "the preface alone is no beginning");
+    assert_eq!(world.metric(name).await, 5, "the preface alone does not start anything");
     assert!(world.app.seen().is_empty());
 }
 
 #[tokio::test]
-async fn a_flood_of_frames_that_ask_for_nothing_is_ended_also_where_its_answers_are_read() {
+async fn a_flood_of_pings_or_settings_is_stopped_even_if_the_answers_are_read() {
     for kind in [PING, SETTINGS] {
         let (app, ..) = app();
         let world = world(app);

@@ -1,5 +1,5 @@
-//! Many at once: `WebSockets`, idle connections, slow heads, aborts. Scaled down where the system allows fewer descriptors;
-//! `UPWARDEN_TESTS_QUICK=1` asks for two thousand idle connections instead of ten.
+//! Thousands of clients at once: `WebSockets`, idle connections, slow heads, aborts. Fewer if the system allows fewer
+//! descriptors; `UPWARDEN_TESTS_QUICK=1` opens two thousand idle connections instead of ten thousand.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use upwarden::testing::body::Body;
 
 use crate::harness::frames::{CANCEL, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, field, frame, get};
 use crate::harness::{App, Raw, Start, full, within};
-use crate::upgrades::protocols::echo;
+use crate::upgrades::websockets::echo;
 
-/// As many descriptors as this process may have, less what other tests need.
+/// How many descriptors this process may have, less what other tests need.
 fn descriptors() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     line.split_whitespace().next().unwrap().parse::<usize>().unwrap_or(usize::MAX).saturating_sub(1_000)
 }
 
-/// `wanted`, or fewer where each takes `each` descriptors here; says so.
+/// `wanted`, or fewer if each takes `each` descriptors and there are not enough, which is reported.
 fn scaled(wanted: usize, each: usize) -> usize {
     let most = descriptors() / each;
     if most < wanted {
@@ -54,7 +54,7 @@ async fn a_thousand_websockets_echo() {
 }
 
 #[tokio::test]
-async fn idle_connections_by_the_thousand_leave_others_served() {
+async fn thousands_of_idle_connections_leave_others_served() {
     let wanted = if full() { 10_000 } else { 2_000 };
     let count = scaled(wanted, 1);
     let sidecar = Start::with(App::default()).set("public.limits.connections", 12_000).start();
@@ -63,7 +63,7 @@ async fn idle_connections_by_the_thousand_leave_others_served() {
     let mut idle = Vec::new();
     for _ in 0..count {
         let mut client = Raw::to(sidecar.public).await;
-        // Half of them have asked before.
+        // Half of them have sent a request before.
         if idle.len() % 2 == 0 {
             client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").await;
             client.until("GET /a\n").await;
@@ -84,7 +84,7 @@ async fn idle_connections_by_the_thousand_leave_others_served() {
 }
 
 #[tokio::test]
-async fn five_hundred_slow_heads_leave_others_served_and_are_ended() {
+async fn five_hundred_slow_heads_leave_others_served_and_time_out() {
     let sidecar = Start::with(App::default()).set("public.timeouts.head", "2s").start();
     let mut slow = Vec::new();
     for number in 0..500 {
@@ -93,7 +93,7 @@ async fn five_hundred_slow_heads_leave_others_served_and_are_ended() {
         slow.push(client);
     }
     for number in 0..20 {
-        // A byte now and then does not put the deadline off.
+        // A byte now and then does not extend the deadline.
         for client in slow.iter_mut().skip(number).step_by(20) {
             let _ = client.0.write_all(b"y").await;
         }
@@ -107,7 +107,7 @@ async fn five_hundred_slow_heads_leave_others_served_and_are_ended() {
     }
 }
 
-/// Answers `/N` with N in many pieces.
+/// An app that answers `/N` with a long text of N and the request's body.
 fn numbered() -> App {
     App::new(|request| async move {
         let number = request.uri().path().trim_start_matches('/').to_owned();
@@ -117,7 +117,7 @@ fn numbered() -> App {
 }
 
 #[tokio::test]
-async fn aborts_of_all_kinds_cross_no_answers() {
+async fn aborts_of_all_kinds_mix_up_no_answers() {
     let sidecar = Start::with(numbered()).start();
     let mut tasks = Vec::new();
     for number in 0..500_usize {
@@ -127,7 +127,7 @@ async fn aborts_of_all_kinds_cross_no_answers() {
             let get = format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n");
             let post = format!("POST /{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n{number:06}");
             match number % 6 {
-                // In the head, in the body, after the request, in the answer, at once; and one in six stays.
+                // In the head, in the body, after the request, in the answer, at once; one in six stays.
                 0 => drop(client.0.write_all(&get.as_bytes()[..20]).await),
                 1 => drop(client.0.write_all(&post.as_bytes()[..post.len() - 3]).await),
                 2 => drop(client.0.write_all(get.as_bytes()).await),
@@ -155,7 +155,7 @@ async fn aborts_of_all_kinds_cross_no_answers() {
 }
 
 #[tokio::test]
-async fn aborts_of_all_kinds_cross_no_answers_on_http_2() {
+async fn aborts_of_all_kinds_mix_up_no_answers_over_http_2() {
     let sidecar = Start::with(numbered()).set("public.h2c", true).start();
     let post = |number: usize| {
         let method = field(":method", "POST");
@@ -168,7 +168,7 @@ async fn aborts_of_all_kinds_cross_no_answers_on_http_2() {
             let mut client = Frames::to(at).await;
             let whole = |number: usize| format!("<{number} {number:06} {}>", number.to_string().repeat(2_000));
             let bytes = [
-                // Before the answer, in the body, and in the answer, between two that stay.
+                // Before the answer, in the body, and in the answer; two requests between them stay.
                 frame(HEADERS, END_HEADERS | END_STREAM, 1, &get(&format!("/{hundreds}"))),
                 frame(RST_STREAM, 0, 1, &CANCEL),
                 frame(HEADERS, END_HEADERS, 3, &post(hundreds + 1)),
@@ -187,7 +187,7 @@ async fn aborts_of_all_kinds_cross_no_answers_on_http_2() {
             if hundreds % 2 == 0 {
                 assert_eq!(client.body(9).await, whole(hundreds + 4));
             }
-            // In a head, and with that in the connection.
+            // In a head, and so in the middle of the connection.
             client.send(&frame(HEADERS, END_HEADERS, 11, &post(hundreds))[..20]).await;
         }));
     }

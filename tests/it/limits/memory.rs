@@ -1,5 +1,5 @@
-//! What bodies cost: a bounded buffer, whatever their length and however slow their reader. Measured on a process of its
-//! own. `UPWARDEN_TESTS_QUICK=1` moves 256 MiB each way instead of a GiB.
+//! A body costs a bounded buffer, however long it is and however slowly it is read. Measured on a process of its own.
+//! `UPWARDEN_TESTS_QUICK=1` moves 256 MiB each way instead of 1 GiB.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ fn long(length: u64) -> Body {
     Body::wrap(StreamBody::new(frames).map_err(|never| match never {}))
 }
 
-/// `/down/N` answers N bytes; `/up` tells how many came.
+/// `/down/N` answers with N bytes, `/up` with the number of bytes it received.
 fn app() -> App {
     App::new(|request| async move {
         if let Some(length) = request.uri().path().strip_prefix("/down/") {
@@ -43,7 +43,7 @@ fn app() -> App {
     })
 }
 
-/// After this, what a first request costs has been paid.
+/// Sends some requests, so that one-off costs are paid; the memory after them.
 async fn warm(sidecar: &Sidecar) -> u64 {
     for _ in 0..20 {
         assert_eq!(sidecar.client().get("/down/65536").await.body.len(), 65_536);
@@ -71,7 +71,7 @@ async fn long_bodies_pass_both_ways_in_bounded_memory() {
     assert!(most - before < 32 * MIB, "it grew by {} KiB", (most - before) >> 10);
 }
 
-/// Takes `count` bytes of what a client is answered.
+/// Reads `count` bytes of an answer.
 async fn take(client: &mut Raw, count: u64) {
     let mut space = vec![0; 64 << 10];
     let mut left = usize::try_from(count).unwrap();
@@ -91,19 +91,19 @@ async fn a_slow_reader_costs_a_bounded_buffer() {
     let mut slow = Raw::to(sidecar.public).await;
     slow.send(format!("GET /down/{} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 200 * MIB)).await;
     for _ in 0..200 {
-        // A MiB, and then time for the sidecar to take in whatever it would, while others are served.
+        // One MiB, and then time for the sidecar to buffer as much as it would, while others are served.
         take(&mut slow, MIB).await;
         for _ in 0..3 {
             assert_eq!(sidecar.client().get("/down/65536").await.body.len(), 65_536);
         }
     }
-    assert!(slow.rest().await.ends_with("\r\n0\r\n\r\n"), "it was whole");
+    assert!(slow.rest().await.ends_with("\r\n0\r\n\r\n"), "the body was complete");
     let grown = sidecar.peak() - before;
     assert!(grown < 8 * MIB, "it grew by {} KiB", grown >> 10);
 }
 
 #[tokio::test]
-async fn readers_that_take_nothing_cost_little_each() {
+async fn a_stalled_download_costs_little() {
     const READERS: u64 = 100;
     let taken = Arc::new(AtomicU64::new(0));
     let counted = taken.clone();
@@ -131,7 +131,7 @@ async fn readers_that_take_nothing_cost_little_each() {
         reader.until("200 OK").await;
         readers.push(reader);
     }
-    // Until the app has got nothing rid of while others were served.
+    // Until the app could not send any more while others were served.
     loop {
         let sent = taken.load(Ordering::Relaxed);
         for _ in 0..50 {
@@ -142,11 +142,11 @@ async fn readers_that_take_nothing_cost_little_each() {
         }
     }
     let each = sidecar.memory().saturating_sub(before) / READERS;
-    assert!(each < 320 << 10, "a reader that takes nothing costs {} KiB", each >> 10);
+    assert!(each < 320 << 10, "a stalled download costs {} KiB", each >> 10);
 }
 
 #[tokio::test]
-async fn a_slow_app_holds_the_client_back() {
+async fn a_slow_app_slows_the_client_down() {
     let app = App::raw(|mut stream| async move {
         head(&mut stream).await.unwrap();
         // It never reads the body.
@@ -167,12 +167,12 @@ async fn a_slow_app_holds_the_client_back() {
         }
         std::future::pending::<()>().await;
     };
-    // The app's time-out comes, since nothing moved: the upload was held back, not taken in.
+    // The app times out since nothing moved: the upload was not buffered.
     tokio::select! {
         read = within(reader.read_exact(&mut answer)) => drop(read.unwrap()),
         () = upload => {}
     }
     assert_eq!(&answer, b"HTTP/1.1 504");
     let grown = sidecar.memory().saturating_sub(before);
-    assert!(sent < 32 * MIB && grown < 8 * MIB, "{} KiB were taken, it grew by {} KiB", sent >> 10, grown >> 10);
+    assert!(sent < 32 * MIB && grown < 8 * MIB, "{} KiB were accepted, memory grew by {} KiB", sent >> 10, grown >> 10);
 }

@@ -1,4 +1,5 @@
 //! Connections that become another protocol.
 
-mod doors; // at one door
-pub(crate) mod protocols; // through the whole sidecar
+mod cuts; // a reset on one side is a reset on the other
+mod other_protocols; // any bytes, half-close, declined and refused upgrades
+pub(crate) mod websockets; // sessions, close codes, time-outs

@@ -1,5 +1,4 @@
-//! Connections to the app: pooled, dropped in time, never asked twice where that could do harm, and freed when the client
-//! goes away.
+//! Connections to the app: pooled, closed in time, never retried where that could do harm, and freed when the client leaves.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,11 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::{App, Raw, World, head, until, within};
+use crate::harness::{App, FREELANCER, Raw, World, head, until, within};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// An app that ends each connection after `answers`, without a word about it; and counts connections and requests.
+/// An app that closes each connection after `answers` without announcing it, and counts connections and requests.
 fn fickle(answers: usize, line: &'static str) -> (App, Arc<[AtomicUsize; 2]>) {
     let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let counted = counts.clone();
@@ -36,7 +35,7 @@ fn fickle(answers: usize, line: &'static str) -> (App, Arc<[AtomicUsize; 2]>) {
 }
 
 #[tokio::test]
-async fn an_app_that_closes_after_a_few_answers_costs_no_get() {
+async fn a_get_survives_an_app_that_closes_idle_connections() {
     let (app, counts) = fickle(3, "");
     let world = World::open(app).set("workers", 1).start();
     let mut client = Raw::to(world.public_address()).await;
@@ -45,13 +44,13 @@ async fn an_app_that_closes_after_a_few_answers_costs_no_get() {
         let answer = client.until("ok").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{number}: {answer}");
     }
-    assert_eq!(counts[1].load(Ordering::Relaxed), 300, "each was asked once where it could be");
+    assert_eq!(counts[1].load(Ordering::Relaxed), 300, "each was sent once");
     let connections = counts[0].load(Ordering::Relaxed);
     assert!((100..=200).contains(&connections), "pooled: {connections}");
 }
 
 #[tokio::test]
-async fn a_request_with_trailers_leaves_its_connection_to_the_next() {
+async fn a_connection_is_used_again_after_a_request_with_trailers() {
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = connections.clone();
     let app = App::raw(move |mut stream| {
@@ -77,7 +76,7 @@ async fn a_request_with_trailers_leaves_its_connection_to_the_next() {
 }
 
 #[tokio::test]
-async fn an_app_that_closes_after_a_few_answers_costs_no_get_of_many_clients() {
+async fn gets_of_many_clients_survive_an_app_that_closes_idle_connections() {
     let (app, counts) = fickle(3, "");
     let world = World::open(app).start();
     let at = world.public_address();
@@ -96,11 +95,11 @@ async fn an_app_that_closes_after_a_few_answers_costs_no_get_of_many_clients() {
     for client in clients {
         within(client).await.unwrap();
     }
-    assert_eq!(counts[1].load(Ordering::Relaxed), 800, "each was asked once where it could be");
+    assert_eq!(counts[1].load(Ordering::Relaxed), 800, "each was sent once");
 }
 
 #[tokio::test]
-async fn no_more_connections_lie_idle_than_the_pool_holds() {
+async fn at_most_128_idle_connections_are_kept() {
     const CROWD: usize = 150;
     let (open_now, crowd) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Barrier::new(CROWD)));
     let counted = open_now.clone();
@@ -111,7 +110,7 @@ async fn no_more_connections_lie_idle_than_the_pool_holds() {
             let mut first = true;
             while head(&mut stream).await.is_some() {
                 if std::mem::take(&mut first) {
-                    // None is answered before all have asked, so that none takes the connection of another.
+                    // No one is answered before everyone has asked, so that no connection is shared.
                     crowd.wait().await;
                 }
                 let _ = stream.write_all(OK.as_bytes()).await;
@@ -129,12 +128,12 @@ async fn no_more_connections_lie_idle_than_the_pool_holds() {
     for client in &mut clients {
         client.until("ok").await;
     }
-    until("the rest to be closed", async || (counted.load(Ordering::Relaxed) == 128).then_some(())).await;
+    until("the other connections to be closed", async || (counted.load(Ordering::Relaxed) == 128).then_some(())).await;
 }
 
 #[tokio::test]
-async fn connections_are_kept_no_longer_than_the_app_says() {
-    // Less a second for the way: what the app keeps for one, we keep for none.
+async fn idle_connections_are_kept_no_longer_than_the_app_allows() {
+    // We keep a second less than the app does, so none of its one second is left.
     let (app, counts) = fickle(10, "Keep-Alive: timeout=1\r\n");
     let world = World::open(app).set("workers", 1).start();
     for _ in 0..3 {
@@ -150,7 +149,7 @@ async fn connections_are_kept_no_longer_than_the_app_says() {
     assert_eq!(counts[0].load(Ordering::Relaxed), 1);
 }
 
-/// An app that answers the first request of a connection, and ends it as soon as another one comes.
+/// An app that answers the first request of a connection and closes it when another one comes.
 fn trap() -> (App, Arc<Mutex<Vec<String>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let kept = seen.clone();
@@ -172,25 +171,25 @@ fn trap() -> (App, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test]
-async fn a_get_is_sent_once_more_and_a_post_never() {
+async fn a_get_is_retried_once_and_a_post_never() {
     let (app, seen) = trap();
     let world = World::open(app).set("workers", 1).start();
     let client = world.client();
     assert_eq!(client.get("/1").await.text(), "ok");
-    assert_eq!(client.get("/2").await.text(), "ok", "begun on the old connection, answered on a fresh one");
+    assert_eq!(client.get("/2").await.text(), "ok", "sent on the old connection, answered on a fresh one");
     assert_eq!(client.post("/3", "body").await.status, 502);
     assert_eq!(client.get("/4").await.text(), "ok");
     assert_eq!(client.post("/5", "").await.status, 502, "without a body, too");
     assert_eq!(client.get("/6").await.text(), "ok");
     let put = client.call(http::Method::PUT, "/7").body(upwarden::testing::body::Body::full("body")).await;
-    assert_eq!(put.status, 502, "idempotent, but its body was begun");
+    assert_eq!(put.status, 502, "idempotent, but part of its body was sent");
     let seen = seen.lock().unwrap();
     let count = |part: &str| seen.iter().filter(|line| line.contains(part)).count();
     assert_eq!((count("/2"), count("/3"), count("/5"), count("/7")), (2, 1, 1, 1), "{seen:?}");
 }
 
 #[tokio::test]
-async fn a_get_of_whose_answer_a_byte_came_is_not_sent_again() {
+async fn a_get_is_not_retried_after_the_first_byte_of_its_answer() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let app = App::raw(move |mut stream| {
@@ -211,7 +210,7 @@ async fn a_get_of_whose_answer_a_byte_came_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_fresh_connection_that_breaks_off_is_not_tried_again() {
+async fn a_get_on_a_fresh_connection_is_not_retried() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = asked.clone();
     let app = App::raw(move |mut stream| {
@@ -228,10 +227,10 @@ async fn a_fresh_connection_that_breaks_off_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_frees_the_app() {
-    let (told, mut gone) = tokio::sync::mpsc::unbounded_channel();
+async fn a_client_that_leaves_frees_the_app() {
+    let (sender, mut gone) = tokio::sync::mpsc::unbounded_channel();
     let app = App::raw(move |mut stream| {
-        let told = told.clone();
+        let sender = sender.clone();
         async move {
             let asked = head(&mut stream).await.unwrap_or_default();
             let endless = asked.starts_with("GET /endless");
@@ -247,7 +246,7 @@ async fn a_client_that_goes_away_frees_the_app() {
                     }
                 }
             }
-            told.send(()).unwrap();
+            sender.send(()).unwrap();
         }
     });
     let world = World::open(app).start();
@@ -256,7 +255,7 @@ async fn a_client_that_goes_away_frees_the_app() {
     client.until("1\r\nx\r\n").await;
     drop(client);
     within(gone.recv()).await.unwrap();
-    // While it waits for a head, too.
+    // Also while the app has sent nothing.
     let mut client = Raw::to(world.public_address()).await;
     client.send("POST /silent HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf").await;
     drop(client);
@@ -264,9 +263,9 @@ async fn a_client_that_goes_away_frees_the_app() {
 }
 
 #[tokio::test]
-async fn an_app_that_is_down_is_a_502_at_once_and_served_again_when_it_is_back() {
+async fn an_app_that_is_down_is_a_502_at_once_and_is_served_when_it_is_back() {
     let world = World::open(App::default()).start();
-    // A port that was free a moment ago, and that nobody else is told of.
+    // A port that was free a moment ago.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     drop(listener);
@@ -285,4 +284,13 @@ async fn an_app_that_is_down_is_a_502_at_once_and_served_again_when_it_is_back()
     let serving = tokio::spawn(App::default().serve(back, String::new()));
     until("the app to be served", async || (world.client().get("/").await.status == 200).then_some(())).await;
     serving.abort();
+}
+
+#[tokio::test]
+async fn an_app_behind_a_unix_socket_is_reached() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new().app(App::default().on(&folder.path().join("app.sock"))).start();
+    let client = world.sign_in(FREELANCER).await;
+    assert_eq!(client.post("/x?y=1", "body").await.text(), "POST /x?y=1\nbody");
+    assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER);
 }

@@ -1,54 +1,55 @@
-//! What breaks off on one side breaks off on the other: a cut is a reset wherever a plain close would say that all is there.
+//! What breaks off on one side breaks off on the other: a cut is a reset wherever a close would mean that all is there.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_rustls::client::TlsStream;
 
+use super::answers::says_once;
+use crate::harness::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, frame, get};
 use crate::harness::{App, BOTH_VERSIONS, Certificate, Raw, World, connect, head, trusting, within};
 
 /// How an app ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaves {
+pub(crate) enum Leaves {
     Closing,
     Resetting,
 }
 
-/// An app that answers like this, and leaves once it is told to.
-fn leaving(answer: &'static str, how: Leaves) -> (App, tokio::sync::mpsc::Sender<()>) {
-    let (leave, told) = tokio::sync::mpsc::channel(1);
-    let told = Arc::new(tokio::sync::Mutex::new(told));
+/// An app that sends this answer, and leaves when the sender says so.
+pub(crate) fn leaving(answer: &'static str, how: Leaves) -> (App, tokio::sync::mpsc::Sender<()>) {
+    let (sender, leave) = tokio::sync::mpsc::channel(1);
+    let leave = Arc::new(tokio::sync::Mutex::new(leave));
     let app = App::raw(move |mut stream| {
-        let told = told.clone();
+        let leave = leave.clone();
         async move {
             head(&mut stream).await.unwrap();
             stream.write_all(answer.as_bytes()).await.unwrap();
-            told.lock().await.recv().await;
+            leave.lock().await.recv().await;
             if how == Leaves::Resetting {
                 stream.set_zero_linger().unwrap();
             }
         }
     });
-    (app, leave)
+    (app, sender)
 }
 
 /// Reads until `end` was read.
-async fn until_read<S: AsyncRead + Unpin>(stream: &mut S, end: &str) {
+pub(crate) async fn until_read<S: AsyncRead + Unpin>(stream: &mut S, end: &str) {
     let mut came = Vec::new();
     while !came.ends_with(end.as_bytes()) {
         came.push(within(stream.read_u8()).await.unwrap());
     }
 }
 
-/// How the rest of a stream ends.
-async fn ends<S: AsyncRead + Unpin>(stream: &mut S) -> Result<usize, ErrorKind> {
+/// Reads the rest of a stream; its length, or how it broke off.
+pub(crate) async fn ends<S: AsyncRead + Unpin>(stream: &mut S) -> Result<usize, ErrorKind> {
     within(stream.read_to_end(&mut Vec::new())).await.map_err(|error| error.kind())
 }
 
-async fn tls(world: &World, certificate: &Certificate) -> TlsStream<TcpStream> {
+pub(crate) async fn tls(world: &World, certificate: &Certificate) -> TlsStream<TcpStream> {
     connect(world.public_address(), &trusting(&[certificate], &BOTH_VERSIONS), "localhost").await.unwrap()
 }
 
@@ -57,7 +58,7 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\
 const UNTIL_CLOSE: &str = "HTTP/1.1 200 OK\r\n\r\nhello";
 
 #[tokio::test]
-async fn an_answer_that_was_cut_is_no_short_success_to_an_http_1_0_client() {
+async fn a_cut_answer_resets_an_http_1_0_client() {
     for (answer, how, whole) in [
         (CHUNKED, Leaves::Closing, false),
         (CHUNKED, Leaves::Resetting, false),
@@ -76,7 +77,7 @@ async fn an_answer_that_was_cut_is_no_short_success_to_an_http_1_0_client() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_cut_ends_without_close_notify_under_tls() {
+async fn a_cut_answer_ends_without_close_notify_under_tls() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::write(folder.path(), "localhost");
     for (how, whole) in [(Leaves::Resetting, false), (Leaves::Closing, true)] {
@@ -90,109 +91,50 @@ async fn an_answer_that_was_cut_ends_without_close_notify_under_tls() {
     }
 }
 
-const SWITCH: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: morse\r\n\r\n";
-const SWITCHED: &str = "HTTP/1.1 101 Yes\r\nconnection: upgrade\r\nupgrade: morse\r\n\r\nhello";
-
 #[tokio::test]
-async fn an_app_that_resets_what_was_upgraded_is_no_app_that_ends() {
-    for (how, expected) in [(Leaves::Closing, Ok(0)), (Leaves::Resetting, Err(ErrorKind::ConnectionReset))] {
-        let (app, leave) = leaving(SWITCHED, how);
-        let world = World::open(app).start();
-        let mut client = Raw::to(world.public_address()).await;
-        client.send(SWITCH).await;
-        client.until("hello").await;
-        leave.send(()).await.unwrap();
-        assert_eq!(ends(&mut client.0).await, expected);
-    }
-}
-
-/// An app that switches, and tells how its client ended.
-fn listening() -> (App, UnboundedReceiver<Result<usize, ErrorKind>>) {
-    let (told, ended) = unbounded_channel();
-    let app = App::raw(move |mut stream| {
-        let told = told.clone();
-        async move {
-            head(&mut stream).await.unwrap();
-            stream.write_all(SWITCHED.as_bytes()).await.unwrap();
-            told.send(ends(&mut stream).await).unwrap();
-        }
-    });
-    (app, ended)
-}
-
-#[tokio::test]
-async fn a_client_that_resets_what_was_upgraded_is_no_client_that_ends() {
-    for (resets, expected) in [(false, Ok(3)), (true, Err(ErrorKind::ConnectionReset))] {
-        let (app, mut ended) = listening();
-        let world = World::open(app).start();
-        let mut client = Raw::to(world.public_address()).await;
-        client.send(SWITCH).await;
-        client.until("hello").await;
-        client.send("bye").await;
-        if resets {
-            client.0.set_zero_linger().unwrap();
-        }
-        drop(client);
-        assert_eq!(within(ended.recv()).await.unwrap(), expected);
+async fn a_cut_answer_is_cut_for_an_http_1_1_client() {
+    for bytes in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n",
+    ] {
+        let world = World::open(says_once(bytes)).start();
+        let answer = world.client().get("/").await;
+        assert_eq!((answer.status.as_u16(), answer.broken), (200, true), "{answer:?}");
+        assert!(b"only this".starts_with(&answer.body));
     }
 }
 
 #[tokio::test]
-async fn a_tls_client_that_leaves_without_close_notify_broke_off() {
-    let folder = tempfile::tempdir().unwrap();
-    let certificate = Certificate::write(folder.path(), "localhost");
-    for (says_so, whole) in [(true, true), (false, false)] {
-        let (app, mut ended) = listening();
-        let world = World::open(app).tls(&certificate).start();
-        let mut client = tls(&world, &certificate).await;
-        client.write_all(SWITCH).await.unwrap();
-        until_read(&mut client, "hello").await;
-        if says_so {
-            client.shutdown().await.unwrap();
-        } else {
-            // The socket alone, under the TLS.
-            client.get_mut().0.shutdown().await.unwrap();
+async fn a_cut_answer_resets_its_http_2_stream() {
+    let world =
+        World::open(says_once("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")).set("public.h2c", true).start();
+    let mut client = Frames::to(world.public_address()).await;
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/"))).await;
+    loop {
+        let frame = client.next().await.expect("a reset");
+        if frame.stream == 1 {
+            assert_eq!(frame.flags & END_STREAM, 0, "a short success: {frame:?}");
+            if frame.kind == RST_STREAM {
+                return;
+            }
         }
-        assert_eq!(within(ended.recv()).await.unwrap().is_ok(), whole, "{says_so}");
     }
 }
 
-/// Reads and writes as fast as the other side does, and a bit more slowly.
-async fn back_and_forth<S: AsyncRead + AsyncWrite + Unpin>(stream: S, length: usize) {
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let piece = [7_u8; 10_000];
-    let write = async {
-        for _ in 0..length / piece.len() {
-            writer.write_all(&piece).await.unwrap();
-        }
-        writer.flush().await.unwrap();
-    };
-    let read = async {
-        let mut space = [0; 5_000];
-        for _ in 0..length / space.len() {
-            within(reader.read_exact(&mut space)).await.unwrap();
-        }
-    };
-    tokio::join!(write, read);
-}
-
 #[tokio::test]
-async fn what_was_upgraded_passes_to_the_last_byte_under_tls() {
-    const LENGTH: usize = 8_000_000;
-    let folder = tempfile::tempdir().unwrap();
-    let certificate = Certificate::write(folder.path(), "localhost");
+async fn a_silent_app_is_a_504_and_a_stalled_answer_is_cut() {
     let app = App::raw(|mut stream| async move {
-        head(&mut stream).await.unwrap();
-        stream.write_all(SWITCHED.as_bytes()).await.unwrap();
-        // All of it is sent, and nothing after it: who waits for the last byte waits for nothing else.
-        back_and_forth(&mut stream, LENGTH).await;
-        assert_eq!(ends(&mut stream).await, Ok(0));
+        let asked = head(&mut stream).await.unwrap_or_default();
+        if asked.starts_with("GET /half") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+        }
+        std::future::pending::<()>().await;
+        drop(stream);
     });
-    let world = World::open(app).tls(&certificate).start();
-    let mut client = tls(&world, &certificate).await;
-    client.write_all(SWITCH).await.unwrap();
-    until_read(&mut client, "hello").await;
-    back_and_forth(&mut client, LENGTH).await;
-    client.shutdown().await.unwrap();
-    assert_eq!(ends(&mut client).await, Ok(0));
+    let world = World::open(app).set("app.timeouts.first_byte", "300ms").set("app.timeouts.idle", "300ms").start();
+    let slow = world.client().get("/silent").await;
+    assert_eq!((slow.status.as_u16(), slow.problem().as_str()), (504, "app-slow"));
+    let half = world.client().get("/half").await;
+    assert_eq!((half.status.as_u16(), &half.body[..], half.broken), (200, &b"half"[..], true));
+    assert!(world.metric("upwarden_upstream_errors_total{side=\"app\"}").await > 0);
 }

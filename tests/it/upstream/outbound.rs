@@ -1,6 +1,4 @@
-//! A proxy on the way to Upwork, and a CA of one's own.
-
-#![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
+//! A proxy and a private CA on the way to Upwork.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,14 +9,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::harness::{FREELANCER, World};
 
-/// A proxy that knows CONNECT only, and where it was asked to go.
+/// A proxy that only knows CONNECT, and where it was asked to connect.
 struct Proxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// Leads wherever it is asked to `target`.
+    /// Connects to `target`, wherever it is asked to connect.
     async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -45,7 +43,7 @@ async fn connect(stream: TcpStream, target: SocketAddr, asked: Arc<Mutex<Vec<Str
     Ok(())
 }
 
-/// TLS in front of an address, with a certificate of a CA of its own, which is written to `ca`.
+/// TLS in front of an address, with the certificate of a new CA, which is written to `ca`.
 async fn tls_before(target: Arc<Mutex<Option<SocketAddr>>>, ca: &std::path::Path) -> SocketAddr {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -81,7 +79,7 @@ async fn tls_before(target: Arc<Mutex<Option<SocketAddr>>>, ca: &std::path::Path
 }
 
 #[tokio::test]
-async fn with_a_ca_of_ones_own_upwork_is_reached_over_tls_and_without_it_not() {
+async fn upwork_behind_a_private_ca_is_reached_only_with_that_ca() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
     let target = Arc::new(Mutex::new(None));
@@ -107,13 +105,13 @@ async fn with_a_ca_of_ones_own_upwork_is_reached_over_tls_and_without_it_not() {
 }
 
 #[tokio::test]
-async fn everything_to_upwork_goes_by_the_proxy() {
+async fn every_connection_to_upwork_uses_the_proxy() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
     let target = Arc::new(Mutex::new(None));
     let tls = tls_before(target.clone(), &ca).await;
     let proxy = Proxy::start(tls).await;
-    // A name that only the proxy knows the way to.
+    // A name that only the proxy can reach.
     let world = World::new()
         .set("upwork.token_url", "https://upwork.test/api/v3/oauth2/token")
         .set("upwork.revoke_url", "https://upwork.test/api/v3/oauth2/token/revoke")
@@ -125,7 +123,7 @@ async fn everything_to_upwork_goes_by_the_proxy() {
     *target.lock().unwrap() = Some(world.upwork.address);
     let client = world.sign_in(FREELANCER).await;
     assert_eq!(client.graphql("{ user { nid } }").await.json()["data"]["user"]["nid"], "foofreelancer");
-    assert_eq!(client.get("/x").await.status, 200, "the app does not");
+    assert_eq!(client.get("/x").await.status, 200, "the app is reached directly");
     let asked = proxy.asked.lock().unwrap().clone();
     assert!(asked.len() >= 2, "the token endpoint and the API");
     for head in asked {

@@ -1,4 +1,5 @@
-//! What the app is told of the client: nothing that a stranger made up, everything that a trusted proxy knows.
+//! What the app learns about the user and the client: our own fields, nothing that a client forged, everything that a trusted
+//! proxy knows.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::net::TcpStream;
 
-use crate::harness::{App, Raw, World, logs};
+use crate::harness::{App, FREELANCER, Raw, World, logs};
 
 const CLAIMS: [(&str, &str); 6] = [
     ("x-forwarded-for", "203.0.113.7"),
@@ -18,7 +19,66 @@ const CLAIMS: [(&str, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn a_strangers_claims_are_replaced() {
+async fn the_app_gets_our_fields_and_neither_credentials_nor_hop_by_hop_fields() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    client
+        .get("/x")
+        .header("x-upwork-user-id", "1")
+        .header("x_upwork_user_id", "1")
+        .header("X-Forwarded-User", "root")
+        .header("x-upwork-ticket", "upwt_mine")
+        .header("authorization", "Bearer of-the-app")
+        .header("connection", "x-one")
+        .also("connection", "x-two, keep-alive, close")
+        .header("x-one", "1")
+        .header("x-two", "2")
+        .header("x-three", "3")
+        .header("keep-alive", "timeout=9")
+        .header("proxy-connection", "close")
+        .header("x-forwarded-for", "203.0.113.9")
+        .header("x-forwarded-proto", "https")
+        .header("forwarded", "for=203.0.113.9")
+        .header("proxy-authorization", "Basic eA==")
+        .header("te", "gzip")
+        .header("accept-encoding", "br")
+        .await;
+    let seen = world.app.last();
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/x"));
+    for gone in [
+        "x_upwork_user_id",
+        "x-upwork-ticket",
+        "x-one",
+        "x-two",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "cookie",
+    ] {
+        assert_eq!(seen.header(gone), "", "{gone}: {seen:?}");
+    }
+    for (name, value) in [
+        ("x-upwork-user-id", FREELANCER),
+        ("x-forwarded-user", "foofreelancer"),
+        ("authorization", "Bearer of-the-app"),
+        ("accept-encoding", "br"),
+        ("x-three", "3"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-proto", "http"),
+    ] {
+        assert_eq!(seen.header(name), value, "{name}: {seen:?}");
+    }
+    assert!(!seen.header("forwarded").contains("203.0.113.9"));
+    assert_eq!(seen.header("x-request-id").len(), 32);
+    for token in ["upwd_0123456789", "upwt_0123456789"] {
+        client.get("/x").header("authorization", &format!("Bearer {token}")).await;
+        assert_eq!(world.app.last().header("authorization"), "", "the app must not get a token of ours");
+    }
+}
+
+#[tokio::test]
+async fn forwarding_fields_of_an_untrusted_client_are_replaced() {
     let world = World::open(App::default()).start();
     world.client().get("/").headers(&CLAIMS).header("x-real-ip", "203.0.113.7").await;
     let seen = world.app.last();
@@ -33,7 +93,7 @@ async fn a_strangers_claims_are_replaced() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxys_claims_are_extended() {
+async fn forwarding_fields_of_a_trusted_proxy_are_extended() {
     let world = World::open(App::default()).set("public.trusted_proxies", "127.0.0.0/8").start();
     world.client().get("/").headers(&CLAIMS).await;
     let seen = world.app.last();
@@ -44,7 +104,28 @@ async fn a_trusted_proxys_claims_are_extended() {
 }
 
 #[tokio::test]
-async fn the_app_gets_the_host_that_its_setting_says() {
+async fn an_invalid_byte_neither_hides_an_address_nor_forges_one() {
+    let world = World::open(App::default()).set("public.trusted_proxies", "127.0.0.0/8").start();
+    for (claims, forwarded) in [
+        ("\u{ff}, 203.0.113.9", "unknown, 203.0.113.9, 127.0.0.1"),
+        ("\u{ff}\r\nX-Forwarded-For: 203.0.113.9", "unknown, 203.0.113.9, 127.0.0.1"),
+        (", 203.0.113.9 ,,", "203.0.113.9, 127.0.0.1"),
+    ] {
+        let mut client = Raw::to(world.public_address()).await;
+        let fields = format!("X-Forwarded-For: {claims}\r\nForwarded: for=6.6.6.6\r\nVia: 1.0 edge (\u{e9})");
+        client.send(format!("GET /whose-byte HTTP/1.0\r\nHost: a\r\n{fields}\r\n\r\n")).await;
+        assert!(client.rest().await.contains(" 200 "));
+        let seen = world.app.last();
+        assert_eq!(seen.header("x-forwarded-for"), forwarded, "{claims}");
+        assert!(seen.headers["via"].as_bytes().starts_with("1.0 edge (\u{e9}), 1.0 upwarden-".as_bytes()));
+        let lines = logs();
+        let line = lines.lines().rfind(|line| line.contains("/whose-byte")).unwrap();
+        assert!(line.contains("203.0.113.9"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_host_setting_decides_which_host_the_app_gets() {
     for (setting, host) in [("keep", "asked.example"), ("inner.example", "inner.example")] {
         let world = World::open(App::default()).set("app.host", setting).start();
         world.client().named("asked.example").get("/").await;
@@ -58,50 +139,17 @@ async fn the_app_gets_the_host_that_its_setting_says() {
 }
 
 #[tokio::test]
-async fn hop_by_hop_fields_end_here_every_line_of_them() {
-    let world = World::open(App::default()).start();
-    let call = world.client().get("/").header("connection", "x-one").also("connection", "x-two, close");
-    let fields = [("x-one", "1"), ("x-two", "2"), ("x-three", "3"), ("keep-alive", "timeout=9"), ("te", "gzip")];
-    call.headers(&fields).header("proxy-connection", "close").await;
-    let seen = world.app.last();
-    let kept =
-        ["x-one", "x-two", "x-three", "keep-alive", "te", "proxy-connection"].map(|name| seen.header(name).to_owned());
-    assert_eq!(kept, ["", "", "3", "", "", ""]);
-}
-
-#[tokio::test]
-async fn a_byte_that_is_no_text_hides_no_address_and_lets_nobody_choose_one() {
-    let world = World::open(App::default()).set("public.trusted_proxies", "127.0.0.0/8").start();
-    for (claims, told) in [
-        ("\u{ff}, 203.0.113.9", "unknown, 203.0.113.9, 127.0.0.1"),
-        ("\u{ff}\r\nX-Forwarded-For: 203.0.113.9", "unknown, 203.0.113.9, 127.0.0.1"),
-        (", 203.0.113.9 ,,", "203.0.113.9, 127.0.0.1"),
-    ] {
-        let mut client = Raw::to(world.public_address()).await;
-        let fields = format!("X-Forwarded-For: {claims}\r\nForwarded: for=6.6.6.6\r\nVia: 1.0 edge (\u{e9})");
-        client.send(format!("GET /whose-byte HTTP/1.0\r\nHost: a\r\n{fields}\r\n\r\n")).await;
-        assert!(client.rest().await.contains(" 200 "));
-        let seen = world.app.last();
-        assert_eq!(seen.header("x-forwarded-for"), told, "{claims}");
-        assert!(seen.headers["via"].as_bytes().starts_with("1.0 edge (\u{e9}), 1.0 upwarden-".as_bytes()));
-        let lines = logs();
-        let line = lines.lines().rfind(|line| line.contains("/whose-byte")).unwrap();
-        assert!(line.contains("203.0.113.9"), "{line}");
-    }
-}
-
-#[tokio::test]
-async fn a_request_that_comes_round_again_is_answered_508() {
+async fn a_request_loop_is_answered_508() {
     let door_of = Arc::new(OnceLock::<SocketAddr>::new());
     let round = Arc::new(AtomicUsize::new(0));
     let (to, counted) = (door_of.clone(), round.clone());
-    // An app that is, by however many turns, upwarden itself.
+    // An app that leads back to upwarden.
     let relay = App::raw(move |mut stream| {
         let (to, counted) = (to.clone(), counted.clone());
         async move {
             counted.fetch_add(1, Ordering::SeqCst);
             let mut back = TcpStream::connect(*to.get().unwrap()).await.unwrap();
-            // Either side may end first; what went wrong shows in the answer.
+            // Either side may end first; an error shows in the answer.
             let _ = tokio::io::copy_bidirectional(&mut stream, &mut back).await;
         }
     });
@@ -110,13 +158,13 @@ async fn a_request_that_comes_round_again_is_answered_508() {
     let answer = world.client().get("/round").await;
     assert_eq!((answer.status.as_u16(), &answer.json()["type"]), (508, &"urn:upwarden:request-loop".into()));
     assert_eq!(round.load(Ordering::SeqCst), 1);
-    // Another's pseudonym is no loop: upwardens may stand behind one another.
+    // Another pseudonym is not a loop: one upwarden may stand behind another.
     let world = World::open(App::default()).start();
     assert_eq!(world.client().get("/").header("via", "1.1 upwarden-0123456789abcdef, 1.1 upwarden").await.status, 200);
 }
 
 #[tokio::test]
-async fn an_options_goes_as_far_as_it_may() {
+async fn options_goes_no_further_than_max_forwards() {
     let world = World::open(App::default()).start();
     let ask = async |steps: &str| {
         world.client().call(http::Method::OPTIONS, "/far").header("max-forwards", steps).await.status.as_u16()
@@ -125,5 +173,5 @@ async fn an_options_goes_as_far_as_it_may() {
     assert!(world.app.seen().is_empty());
     assert_eq!((ask("3").await, world.app.last().header("max-forwards").to_owned()), (200, "2".to_owned()));
     world.client().get("/").header("max-forwards", "0").await;
-    assert_eq!(world.app.last().header("max-forwards"), "0", "it counts for OPTIONS alone");
+    assert_eq!(world.app.last().header("max-forwards"), "0", "Max-Forwards is for OPTIONS only");
 }
