@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::request::RequestInfo;
 use crate::listener::{Peer, Refused};
 use crate::telemetry::RouteKind;
-use crate::telemetry::access::Line;
+use crate::telemetry::access::AccessLine;
 use crate::telemetry::metrics::Metrics;
 
 /// nginx's status for a client that closed the connection before the answer. It is never sent.
@@ -57,7 +57,7 @@ impl<'a> AccessLog<'a> {
         let took = self.started.elapsed();
         self.metrics.request(self.kind, end.status, took);
         let known = (!self.refused).then_some(self.request);
-        let line = Line {
+        let line = AccessLine {
             door: self.peer.door,
             id: self.request.id,
             method: known.map(|request| request.method.as_str()),

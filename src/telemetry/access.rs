@@ -1,54 +1,44 @@
-//! The access line: one event a request, nothing secret in it.
+//! The access line: one event at level `info` for each request.
 //!
-//! In: the facts below. Out: one line at level `info`. A target's query is never logged, since a callback's holds a code.
+//! A target's query is never logged: a callback's holds a code.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Door, RequestId, RouteKind};
 
-/// What a line tells.
 #[derive(Debug)]
-pub(crate) struct Line<'a> {
-    /// Where it came in.
+pub(crate) struct AccessLine<'a> {
     pub door: Door,
-    /// The id that page, problem and upstream's log share.
     pub id: RequestId,
-    /// The method, where it was read.
+    /// `None` if it could not be read, like the path.
     pub method: Option<&'a str>,
-    /// The path, without its query, where it was read.
+    /// Without its query.
     pub path: Option<&'a str>,
-    /// What kind of path.
     pub route: RouteKind,
-    /// The status answered.
     pub status: u16,
-    /// Until the head of the answer.
+    /// Until the head of the response.
     pub took: Duration,
-    /// The client as told by trusted proxies, else the peer.
+    /// The client according to trusted proxies, else the peer.
     pub client: Option<IpAddr>,
-    /// Upwork's id of the user, where one is signed in.
+    /// Upwork's id of the signed-in user.
     pub user: Option<&'a str>,
-    /// Process, user and group of a caller on a Unix socket.
     pub peer: Option<PeerIds>,
-    /// The fault's name, where we answered in somebody's place.
+    /// The fault's name, if we answered instead of an upstream.
     pub fault: Option<&'static str>,
-    /// The rule that the message broke, where it was refused for one.
+    /// The rule that a refused message broke.
     pub reason: Option<&'static str>,
 }
 
-/// Who is at the other end of a Unix socket, as the kernel says (`SO_PEERCRED`).
+/// The process at the other end of a Unix socket, according to the kernel (`SO_PEERCRED`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerIds {
-    /// The process.
     pub pid: Option<i32>,
-    /// The user.
     pub uid: u32,
-    /// The group.
     pub gid: u32,
 }
 
-impl Line<'_> {
-    /// Writes it.
+impl AccessLine<'_> {
     pub(crate) fn write(&self) {
         let micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(

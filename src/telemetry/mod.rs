@@ -1,7 +1,6 @@
-//! Logs, metrics and the access line, and the bare names that every room shares.
+//! Logs, metrics and the access line, and the names that every module shares.
 //!
-//! In: facts as enums and numbers. Out: log lines on stderr, metrics for the admin door. It never takes a header map, a
-//! body or a token, so there is nothing secret for it to print.
+//! It takes facts as enums and numbers, never a header map, a body or a token, so there is nothing secret for it to print.
 
 pub(crate) mod access;
 pub(crate) mod json;
@@ -11,12 +10,14 @@ mod outcomes;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use strum::{IntoStaticStr, VariantArray};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// A door that requests are counted at; the admin door is not one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Door {
     /// Browsers: the app, the API with a session, the sign-in.
     Public,
@@ -24,45 +25,23 @@ pub enum Door {
     Neighbour,
 }
 
-impl Door {
-    /// The name in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::Neighbour => "neighbour",
-        }
-    }
-}
-
-/// Whose fault something is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Who caused a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Side {
-    /// The one who asked.
     Client,
-    /// The app behind us.
     App,
-    /// Upwork: its authorization, token endpoint or API.
+    /// Upwork's authorization, token endpoint or API.
     Upwork,
     /// Ourselves, our configuration or our store.
     Ours,
 }
 
-impl Side {
-    /// The name in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::App => "app",
-            Self::Upwork => "upwork",
-            Self::Ours => "ours",
-        }
-    }
-}
-
-/// What kind of path was asked for; the `route` of metrics and of the access line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The kind of path that was requested; the `route` of metrics and of the access line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum RouteKind {
-    /// Anything outside the prefix: the app.
+    /// Anything outside the prefix.
     App,
     /// `/upwork/api/…`
     Api,
@@ -70,46 +49,47 @@ pub enum RouteKind {
     Graphql,
     /// `/upwork/auth/…`
     Auth,
-    /// Nothing that we know, or a message that was refused before it had a route.
+    /// Nothing that we have, or a message refused before it had a route.
     None,
 }
 
-impl RouteKind {
-    /// Every kind, for tables.
-    pub const ALL: [Self; 5] = [Self::App, Self::Api, Self::Graphql, Self::Auth, Self::None];
-
-    /// The name in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::App => "app",
-            Self::Api => "api",
-            Self::Graphql => "graphql",
-            Self::Auth => "auth",
-            Self::None => "none",
-        }
+impl Door {
+    pub(crate) fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// Ties the page, the problem, the log line and the upstream's log together: 32 hex digits.
+impl Side {
+    pub(crate) fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl RouteKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Links the page, the problem, the log line and the upstream's log: 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(u64, u64);
 
 static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
 
 impl RequestId {
-    /// The next one. Unique in this process and, by its random half, among processes; it is not a secret.
+    /// Unique in this process and, by its random half, among processes; not a secret.
     pub fn next() -> Self {
         static PROCESS: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
         let process = *PROCESS.get_or_init(|| {
             let mut bytes = [0; 8];
-            // Without randomness the ids of two processes may meet; nothing rests on that.
+            // Without randomness the ids of two processes may collide, which is harmless.
             let _ = aws_lc_rs::rand::fill(&mut bytes);
             u64::from_ne_bytes(bytes)
         });
         Self(process, NEXT_REQUEST.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The 32 digits, without an allocation.
     pub fn digits(self) -> [u8; 32] {
         let mut digits = [b'0'; 32];
         let value = (u128::from(self.0) << 64) | u128::from(self.1);
@@ -133,7 +113,7 @@ impl From<RequestId> for http::HeaderValue {
     }
 }
 
-/// An error and the chain of its causes, on one line. What an error must not show, it must not say.
+/// An error and the chain of its causes, on one line.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -144,21 +124,18 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// For a person at a terminal.
+    /// For a terminal.
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// What is logged, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
-    /// Text or JSON.
     pub format: Format,
-    /// The least level that is shown of our own lines; libraries are shown from `warn` on.
+    /// The level of our own lines; libraries log from `warn` on.
     pub level: LevelFilter,
 }
 
@@ -166,14 +143,14 @@ pub(crate) struct Config {
 pub(crate) fn start(config: Config) {
     let filter = Targets::new()
         .with_default(config.level.min(LevelFilter::WARN))
-        // A late answer to a ping that the listener has given up on is nobody's fault.
+        // Warns of late answers to pings that the listener no longer waits for.
         .with_target("h2::proto::ping_pong", config.level.min(LevelFilter::ERROR))
         .with_target("upwarden", config.level);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
-    // A file or a journal would keep the escapes; on a terminal NO_COLOR still turns them off.
+    // A file or a journal would keep the escapes; on a terminal NO_COLOR turns them off.
     let lines = if std::io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
     let registry = tracing_subscriber::registry().with(filter);
-    // An error says that logging was started before: embedded in a test, say. Then the first one stands.
+    // An error says that logging was started before, by a test for example; then that one stands.
     let _ = match config.format {
         Format::Json => registry.with(lines.event_format(json::Json)).try_init(),
         Format::Text => registry.with(lines.compact()).try_init(),
