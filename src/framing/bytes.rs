@@ -1,4 +1,4 @@
-//! Which bytes may stand where: one table, a bit a class.
+//! Which bytes are allowed where: one table, a bit for each class.
 
 const TOKEN: u8 = 1;
 const PATH: u8 = 2;
@@ -17,12 +17,12 @@ const fn classes() -> [u8; 256] {
         // RFC 9110 section 5.6.2, tchar.
         let token =
             alphanumeric || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
-        // RFC 3986 section 3.3 with what the `http` crate lets through besides, no more: what passes here passes there.
+        // RFC 3986 section 3.3 with what the `http` crate also accepts, and no more: what passes here passes there.
         let path = alphanumeric
             || matches!(byte, b'!'..=b'"' | b'$'..=b'/' | b':'..=b';' | b'=' | b'@' | b'['..=b'_' | b'{'..=b'~');
         let query = alphanumeric
             || matches!(byte, b'!' | b'$'..=b'/' | b':'..=b';' | b'=' | b'?'..=b'@' | b'['..=b'`' | b'{'..=b'~');
-        // RFC 3986 section 3.2.2, unreserved only: no host has needed a sub-delimiter or an escape yet.
+        // RFC 3986 section 3.2.2, unreserved only: no real host needs a sub-delimiter or an escape.
         let name = alphanumeric || matches!(byte, b'-' | b'.' | b'_' | b'~');
         table[index] = pick(token, TOKEN)
             | pick(path, PATH)
@@ -49,15 +49,14 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is(*byte, TOKEN))
 }
 
-/// True for a byte that a method can begin with.
 pub(super) fn begins_method(byte: u8) -> bool {
     is(byte, TOKEN)
 }
 
-/// The first byte that no field value may hold (RFC 9110 section 5.5: HTAB, SP, VCHAR and obs-text may).
+/// The first byte that is not allowed in a field value (RFC 9110 section 5.5: HTAB, SP, VCHAR and obs-text are).
 pub(super) fn bad_value_byte(bytes: &[u8]) -> Option<u8> {
     let bad = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
-    // Without a way out of the loop it looks at sixteen bytes at a time, and there is nearly never one to find.
+    // A loop without an exit looks at sixteen bytes at a time, and there is almost never one to find.
     if bytes.iter().fold(false, |found, byte| found | bad(*byte)) {
         bytes.iter().copied().find(|byte| bad(*byte))
     } else {
@@ -65,7 +64,7 @@ pub(super) fn bad_value_byte(bytes: &[u8]) -> Option<u8> {
     }
 }
 
-/// A path and its query, as RFC 3986 and well-formed UTF-8 have them; it begins with `/` or `?`, or is empty.
+/// A path and its query by RFC 3986, or well-formed UTF-8; it begins with `/` or `?`, or is empty.
 pub(super) fn is_path_and_query(bytes: &[u8]) -> bool {
     let (path, query) = match memchr::memchr(b'?', bytes) {
         Some(mark) => bytes.split_at_checked(mark).unwrap_or((bytes, &[])),
@@ -81,9 +80,9 @@ pub(super) fn is_path_and_query(bytes: &[u8]) -> bool {
     all(path, PATH) && all(query, QUERY) && (!high || std::str::from_utf8(bytes).is_ok())
 }
 
-/// True for `host` or `host:port` as a `Host` field or `:authority` may hold it (RFC 9112 section 3.2, RFC 3986 section
-/// 3.2.2): a name of unreserved characters, an IPv4 address or an IPv6 address in brackets, and a port that is one.
-/// An empty name, an empty port, user information, escapes and zone ids are refused.
+/// `host` or `host:port` as in `Host` or `:authority` (RFC 9112 section 3.2, RFC 3986 section 3.2.2): a name of unreserved
+/// characters, an IPv4 address or an IPv6 address in brackets, and a valid port. An empty name, an empty port, user
+/// information, escapes and zone ids are refused.
 pub(crate) fn is_host(bytes: &[u8]) -> bool {
     let (name, port) = if let Some(rest) = bytes.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', rest) else { return false };
@@ -120,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_names_or_addresses_with_a_port_that_is_one() {
+    fn hosts_are_names_or_addresses_with_a_valid_port() {
         for good in ["a", "example.com", "a_b.c", "127.0.0.1:80", "[::1]", "[::1]:65535", "x:0"] {
             assert!(is_host(good.as_bytes()), "{good}");
         }
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_passes_is_one_the_http_crate_reads_whole() {
+    fn a_target_that_passes_is_read_in_full_by_the_http_crate() {
         for byte in 0..=255_u8 {
             for target in [vec![b'/', byte], vec![b'/', b'?', byte]] {
                 if is_path_and_query(&target) {

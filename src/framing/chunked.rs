@@ -1,15 +1,16 @@
 //! Chunked bodies (RFC 9112 section 7.1), strictly.
 
-use super::fields::{self, MOST};
+use super::fields::{self, MAX_LENGTH};
 use super::line::Lines;
-use super::{Limits, Refusal};
+use super::message::Limits;
+use super::refusal::Refusal;
 
-/// A chunk-size line: 16 hexadecimal digits and the extensions, whose sum has a limit of its own.
+/// Hexadecimal digits of a chunk size.
 const SIZE_DIGITS: usize = 16;
 
-/// Where in a chunked body the reader is.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Chunks {
+pub(super) struct ChunkedBody {
     place: Place,
     extensions: usize,
 }
@@ -22,21 +23,21 @@ enum Place {
     Trailers(Lines, usize),
 }
 
-impl Chunks {
+impl ChunkedBody {
     pub(super) fn new() -> Self {
         Self { place: Place::Size(Lines::default()), extensions: 0 }
     }
 
-    /// How much of `bytes`, at least one, is this body's, and whether it ends there; `None` where there is no saying yet.
+    /// How many of `bytes`, at least one, belong to this body, and whether it ends there; `None` if that is undecided.
     pub(super) fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(usize, bool)>, Refusal> {
         match &mut self.place {
             Place::Size(lines) => {
-                let most = SIZE_DIGITS + limits.extension_bytes - self.extensions.min(limits.extension_bytes) + 2;
-                // A size line that cannot become one is not waited for.
+                let limit = SIZE_DIGITS + limits.extension_bytes - self.extensions.min(limits.extension_bytes) + 2;
+                // Do not wait for the end of a line that cannot be a chunk size.
                 if bytes.first().is_some_and(|first| !first.is_ascii_hexdigit()) {
                     return Err(Refusal::ChunkSize);
                 }
-                let Some(line) = lines.next(bytes, most, Refusal::ChunkExtensionsTooLong)? else { return Ok(None) };
+                let Some(line) = lines.next(bytes, limit, Refusal::ChunkExtensionsTooLong)? else { return Ok(None) };
                 let taken = lines.at();
                 let (size, extension) = size(line)?;
                 self.extensions += extension;
@@ -82,28 +83,21 @@ impl Chunks {
     }
 }
 
-/// The size and how many bytes of extension follow it. "Bad whitespace" is read before an extension's `;`, as RFC 9112
-/// section 7.1.1 demands of a recipient, and nowhere else: without an extension it is no part of the grammar.
+/// The size, and how many bytes of extensions follow it. "Bad whitespace" is accepted before an extension's `;`, as RFC
+/// 9112 section 7.1.1 requires of a recipient, and nowhere else: without an extension the grammar has none.
 fn size(line: &[u8]) -> Result<(u64, usize), Refusal> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, rest) = line.split_at_checked(digits).unwrap_or((line, &[]));
     if digits == 0 || digits > SIZE_DIGITS {
         return Err(Refusal::ChunkSize);
     }
-    let size = size.iter().fold(0_u64, |size, digit| (size << 4) | u64::from(value(*digit)));
+    let value = |digit: u8| u64::from(char::from(digit).to_digit(16).unwrap_or(0));
+    let size = size.iter().fold(0, |size, digit| (size << 4) | value(*digit));
     match super::bytes::trimmed(rest).first() {
-        _ if size > MOST => Err(Refusal::ChunkSize),
+        _ if size > MAX_LENGTH => Err(Refusal::ChunkSize),
         None if rest.is_empty() => Ok((size, 0)),
         Some(b';') if super::bytes::bad_value_byte(rest).is_none() => Ok((size, rest.len())),
         Some(b';') => Err(Refusal::ChunkExtension),
         None | Some(_) => Err(Refusal::ChunkSize),
-    }
-}
-
-const fn value(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        _ => (digit | 0x20).wrapping_sub(b'a').wrapping_add(10),
     }
 }

@@ -1,27 +1,28 @@
 //! Field lines, and what they say about framing.
 
 use super::bytes::{bad_value_byte, is_host, is_token, trimmed};
-use super::{BodyLength, Refusal};
+use super::message::BodyLength;
+use super::refusal::Refusal;
 
-/// Lengths above this are refused: many readers keep them in a signed word.
-pub(super) const MOST: u64 = i64::MAX as u64;
+/// Longer ones are refused: many parsers keep a length in a signed word.
+pub(super) const MAX_LENGTH: u64 = i64::MAX as u64;
 
-/// The longest field name: what the `http` crate can hold.
-const LONGEST_NAME: usize = 65_535;
+/// What the `http` crate can hold.
+const MAX_NAME: usize = 65_535;
 
-/// What the fields of a head say, as far as they were read.
+/// What the fields of a head say about framing.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct FramingFields {
     pub(super) count: usize,
     length: Option<u64>,
     coding: Option<Result<(), Refusal>>,
-    /// Where the value of `Host` stands in the head.
+    /// The position of `Host`'s value in the head.
     pub(super) host: Option<(usize, usize)>,
     pub(super) upgrade: bool,
     authorization: bool,
 }
 
-/// A field line taken apart: its name, and its value without the spaces around it.
+/// Splits a field line into its name, and its value without the spaces around it.
 pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::ObsFold);
@@ -30,7 +31,7 @@ pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let Some((name, value)) = colon.and_then(|colon| line.split_at_checked(colon)) else {
         return Err(bad_byte(line).unwrap_or(Refusal::NoColon));
     };
-    if name.len() > LONGEST_NAME {
+    if name.len() > MAX_NAME {
         return Err(Refusal::HeadTooLarge);
     }
     if !is_token(name) {
@@ -50,12 +51,12 @@ fn bad_byte(bytes: &[u8]) -> Option<Refusal> {
     bad_value_byte(bytes).map(|byte| if byte == b'\r' { Refusal::BareCr } else { Refusal::Control })
 }
 
-impl Facts {
+impl FramingFields {
     /// Reads one field line that begins `at` bytes into the head.
-    pub(super) fn read(&mut self, line: &[u8], at: usize, most: usize) -> Result<(), Refusal> {
+    pub(super) fn read(&mut self, line: &[u8], at: usize, max: usize) -> Result<(), Refusal> {
         let (name, value) = split(line)?;
         self.count += 1;
-        if self.count > most {
+        if self.count > max {
             return Err(Refusal::TooManyFields);
         }
         match name.len() {
@@ -70,7 +71,7 @@ impl Facts {
                 self.host = Some((from, from + value.len()));
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
-            // Two credentials, and each reader takes another: RFC 9110 section 5.3 allows one.
+            // Of two credentials, parsers take one or the other; RFC 9110 section 5.3 allows one.
             13 if name.eq_ignore_ascii_case(b"authorization") => {
                 if self.authorization {
                     return Err(Refusal::FieldRepeated);
@@ -94,17 +95,17 @@ impl Facts {
         Ok(())
     }
 
-    /// Reads one field line of a response, where `Host` and `Authorization` mean nothing.
-    pub(super) fn read_response(&mut self, line: &[u8], at: usize, most: usize) -> Result<(), Refusal> {
+    /// Reads a field line of a response, where `Host` and `Authorization` mean nothing.
+    pub(super) fn read_response(&mut self, line: &[u8], at: usize, max: usize) -> Result<(), Refusal> {
         let (name, _) = split(line)?;
         if name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"authorization") {
             self.count += 1;
-            return if self.count > most { Err(Refusal::TooManyFields) } else { Ok(()) };
+            return if self.count > max { Err(Refusal::TooManyFields) } else { Ok(()) };
         }
-        self.read(line, at, most)
+        self.read(line, at, max)
     }
 
-    /// How the body is framed, as far as the fields say (RFC 9112 section 6.3, 3 to 5); `None` where they say nothing.
+    /// How the body is framed according to the fields (RFC 9112 section 6.3, 3 to 5); `None` if they do not say.
     pub(super) fn length(&self, http_10: bool) -> Result<Option<BodyLength>, Refusal> {
         match (self.coding, self.length) {
             (Some(_), Some(_)) => Err(Refusal::LengthAndCoding),
@@ -117,7 +118,7 @@ impl Facts {
     }
 }
 
-/// RFC 9110 section 8.6: digits and nothing else. A list of equal numbers is allowed to be read as one; we do not.
+/// RFC 9110 section 8.6: digits and nothing else. A recipient may accept a list of equal numbers; we do not.
 pub(crate) fn number(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() {
         return Err(Refusal::LengthMalformed);
@@ -126,12 +127,12 @@ pub(crate) fn number(value: &[u8]) -> Result<u64, Refusal> {
         .iter()
         .try_fold(0_u64, |number, byte| {
             let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-            number.checked_mul(10)?.checked_add(digit).filter(|number| *number <= MOST)
+            number.checked_mul(10)?.checked_add(digit).filter(|number| *number <= MAX_LENGTH)
         })
         .ok_or(Refusal::LengthMalformed)
 }
 
-/// RFC 9112 section 6.1: `chunked` alone is known here, in any case; it must be the last coding and stand once.
+/// RFC 9112 section 6.1: only `chunked` is supported, in any case; it must be the last coding and appear once.
 fn coding(value: &[u8]) -> Result<(), Refusal> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
@@ -142,16 +143,16 @@ fn coding(value: &[u8]) -> Result<(), Refusal> {
     let last = codings.clone().next_back();
     match codings.position(|coding| chunked(&coding)) {
         _ if !well_formed => Err(Refusal::CodingMalformed),
-        // Another coding below the chunks, or another alone: understood, and not done here.
+        // Another coding, alone or below the chunks.
         None => Err(Refusal::CodingUnsupported),
         Some(_) if last.as_ref().is_some_and(chunked) && codings.next().is_none() => Err(Refusal::CodingUnsupported),
         Some(_) => Err(Refusal::CodingMalformed),
     }
 }
 
-/// True for a field that means something only in a head: framing, routing, authentication, modifiers, content format
-/// (RFC 9110 section 6.5.1). In a trailer section it would be a second opinion, so the message is refused; a look-alike is
-/// one too, since many a server turns every byte of a name that is no letter or digit into `_`.
+/// Fields that have a meaning only in a head: framing, routing, authentication, modifiers, content format (RFC 9110 section
+/// 6.5.1). In a trailer section they could contradict the head, so the message is refused. Look-alikes count too, since many
+/// servers turn every byte of a name that is not a letter or digit into `_`.
 pub(crate) fn forbidden_in_trailers(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 29] = [
         b"age",

@@ -1,23 +1,21 @@
-//! Lines: found as they come, each looked at once.
+//! Finds lines as they arrive, looking at each byte once.
 
-use super::Refusal;
+use super::refusal::Refusal;
 
-/// How far into the shown bytes the lines were read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lines {
     /// Where the next line begins.
     at: usize,
-    /// Up to where no line end was found.
+    /// There is no line end before this.
     scanned: usize,
 }
 
 impl Lines {
-    /// Where the next line begins.
     pub(super) fn at(self) -> usize {
         self.at
     }
 
-    /// The next line without its end, or `None` until it is there; `too_long` where it ends after `limit`.
+    /// The next line without its end, `None` until it is complete, or `too_long` if it ends behind `limit`.
     pub(super) fn next<'a>(
         &mut self,
         bytes: &'a [u8],
@@ -34,7 +32,7 @@ impl Lines {
             return Err(too_long);
         }
         let line = bytes.get(self.at..end).unwrap_or_default();
-        // RFC 9112 section 2.2 lets a recipient take a bare LF for a line end; readers differ, so we do not.
+        // RFC 9112 section 2.2 lets a recipient accept a bare LF as a line end; parsers differ, so we do not.
         let line = line.strip_suffix(b"\r").ok_or(Refusal::BareLf)?;
         (self.at, self.scanned) = (end + 1, end + 1);
         Ok(Some(line))

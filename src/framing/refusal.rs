@@ -1,8 +1,8 @@
-//! Why a message was refused: one list, with the status, a stable name and the section of the RFC beside each.
+//! Why messages are refused: one list, with the status, a stable name and the section of the RFC for each.
 
 use http::StatusCode;
 
-/// Why a message has no reading that everybody shares.
+/// Why a message is refused: parsers could read it differently, or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{} ({})", self.reason(), self.section())]
 pub enum Refusal {
@@ -51,7 +51,7 @@ pub enum Refusal {
     // Responses.
     StatusLine,
     BodyForbidden,
-    UnaskedUpgrade,
+    UnexpectedUpgrade,
     TooManyInterim,
     Surplus,
     // Either.
@@ -59,22 +59,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The status a client gets for such a request. A response that is refused is a 502 towards the client, whichever.
+    /// The status a client gets for such a request. For any refused response it gets a 502.
     pub fn status(self) -> StatusCode {
-        self.facts().0
+        self.row().0
     }
 
     /// A stable name for logs and problems.
     pub fn reason(self) -> &'static str {
-        self.facts().1
+        self.row().1
     }
 
-    /// The rule.
+    /// The section of the RFC that it violates.
     pub fn section(self) -> &'static str {
-        self.facts().2
+        self.row().2
     }
 
-    const fn facts(self) -> (StatusCode, &'static str, &'static str) {
+    const fn row(self) -> (StatusCode, &'static str, &'static str) {
         const BAD: StatusCode = StatusCode::BAD_REQUEST;
         const HEAD: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         const LATER: StatusCode = StatusCode::NOT_IMPLEMENTED;
@@ -121,7 +121,7 @@ impl Refusal {
             Self::TrailerField => (BAD, "trailer_field", "RFC 9110 6.5.1"),
             Self::StatusLine => (BAD, "status_line", "RFC 9112 4"),
             Self::BodyForbidden => (BAD, "body_where_none_may_be", "RFC 9112 6.3"),
-            Self::UnaskedUpgrade => (BAD, "unasked_upgrade", "RFC 9110 15.2.2"),
+            Self::UnexpectedUpgrade => (BAD, "unasked_upgrade", "RFC 9110 15.2.2"),
             Self::TooManyInterim => (BAD, "too_many_interim_responses", "RFC 9110 15.2"),
             Self::Surplus => (BAD, "bytes_after_the_response", "RFC 9112 9.2"),
             Self::Cut => (BAD, "message_cut", "RFC 9112 8"),

@@ -1,33 +1,31 @@
 //! Requests: RFC 9112 sections 2, 3, 5, 6 and 7.
 
+use super::body::Body;
 use super::bytes::{begins_method, is_host, is_path_and_query, is_token};
-use super::fields::Facts;
+use super::fields::FramingFields;
 use super::line::Lines;
-use super::{Body, BodyLength, Limits, Refusal, Step};
+use super::message::{BodyLength, Limits, Step};
+use super::refusal::Refusal;
 
-/// The longest request target: what the `http` crate can hold.
-const TARGET: usize = 65_534;
+/// What the `http` crate can hold.
+const MAX_TARGET: usize = 65_534;
 
 /// A request's method, as far as framing depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// `HEAD`: its answer has no body.
+    /// `HEAD`: its response has no body.
     Head,
-    /// Any other that passes; `CONNECT` and `TRACE` do not.
+    /// Any other; `CONNECT` and `TRACE` are refused.
     Other,
 }
 
 /// What a request's head says about framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The method.
-    pub method: Method,
-    /// HTTP/1.0, not 1.1.
-    pub http_10: bool,
     /// How the body is framed.
     pub body: BodyLength,
-    /// An `Upgrade` was asked for: what follows the message may become another protocol. Never true for HTTP/1.0, whose
-    /// `Upgrade` counts for nothing (RFC 9110 section 7.8).
+    /// An `Upgrade` was requested: another protocol may follow the message. Never in HTTP/1.0, where `Upgrade` is ignored
+    /// (RFC 9110 section 7.8).
     pub upgrade: bool,
 }
 
@@ -40,37 +38,33 @@ pub struct RequestReader {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Head(Partial),
+    Head(PartialHead),
     Body(Body),
-    Opaque,
     Refused(Refusal),
 }
 
-/// A head as far as its lines are there.
+/// A head whose end has not come.
 #[derive(Clone, Copy, Debug, Default)]
-struct Partial {
+struct PartialHead {
     lines: Lines,
-    start: Option<Start>,
-    facts: Facts,
+    start: Option<RequestLine>,
+    fields: FramingFields,
 }
 
-/// What the request line says.
 #[derive(Clone, Copy, Debug)]
-struct Start {
-    method: Method,
+struct RequestLine {
     http_10: bool,
-    /// Where the authority of an absolute-form target stands in the head.
+    /// The position of an absolute-form target's authority in the head.
     authority: Option<(usize, usize)>,
 }
 
 impl RequestReader {
     /// A reader for a new connection.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, state: State::Head(Partial::default()) }
+        Self { limits, state: State::Head(PartialHead::default()) }
     }
 
-    /// What `bytes` begin with: they are the bytes that follow those already said to be something. After a refusal it
-    /// says the same again.
+    /// What `bytes`, which follow those already consumed, begin with. A refusal is final.
     pub fn step(&mut self, bytes: &[u8]) -> Result<Step<RequestHead>, Refusal> {
         let step = self.step_inner(bytes);
         if let Err(refusal) = step {
@@ -83,7 +77,7 @@ impl RequestReader {
         match &mut self.state {
             State::Head(partial) => match partial.step(bytes, &self.limits)? {
                 Some((len, head)) => {
-                    self.state = Body::of(head.body).map_or(State::Head(Partial::default()), State::Body);
+                    self.state = Body::of(head.body).map_or(State::Head(PartialHead::default()), State::Body);
                     Ok(Step::Head { len, head })
                 }
                 None => Ok(Step::More),
@@ -91,13 +85,12 @@ impl RequestReader {
             State::Body(body) => match body.step(bytes, &self.limits)? {
                 Some((len, end)) => {
                     if end {
-                        self.state = State::Head(Partial::default());
+                        self.state = State::Head(PartialHead::default());
                     }
                     Ok(Step::Body { len, end })
                 }
                 None => Ok(Step::More),
             },
-            State::Opaque => Ok(Step::Opaque),
             State::Refused(refusal) => Err(*refusal),
         }
     }
@@ -106,24 +99,9 @@ impl RequestReader {
     pub fn in_body(&self) -> bool {
         matches!(self.state, State::Body(_))
     }
-
-    /// The connection was upgraded: nothing that follows is read.
-    pub fn upgraded(&mut self) {
-        self.state = State::Opaque;
-    }
-
-    /// The bytes ended, `unread` of them not said to be anything: an error in the middle of a message.
-    pub fn end(&self, unread: usize) -> Result<(), Refusal> {
-        match &self.state {
-            State::Head(_) if unread == 0 => Ok(()),
-            State::Head(_) | State::Body(_) => Err(Refusal::Cut),
-            State::Opaque => Ok(()),
-            State::Refused(refusal) => Err(*refusal),
-        }
-    }
 }
 
-impl Partial {
+impl PartialHead {
     fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(usize, RequestHead)>, Refusal> {
         if self.start.is_none() {
             self.first_byte(bytes)?;
@@ -134,18 +112,18 @@ impl Partial {
                 return Ok(None);
             };
             match &self.start {
-                // RFC 9112 section 2.2: empty lines before a request line are ignored. The head's limit holds for them.
+                // RFC 9112 section 2.2: empty lines before a request line are ignored. The head's limit includes them.
                 None if line.is_empty() => self.first_byte(bytes)?,
-                None => self.start = Some(start(line, at)?),
+                None => self.start = Some(request_line(line, at)?),
                 Some(start) if line.is_empty() => {
-                    return Ok(Some((self.lines.at(), finish(bytes, start, &self.facts)?)));
+                    return Ok(Some((self.lines.at(), finish(bytes, start, &self.fields)?)));
                 }
-                Some(_) => self.facts.read(line, at, limits.head_fields)?,
+                Some(_) => self.fields.read(line, at, limits.head_fields)?,
             }
         }
     }
 
-    /// What cannot become a request line is not waited for: a TLS greeting on a plain door never ends its line.
+    /// Do not wait for the end of what cannot be a request line: a TLS greeting on a plain door never ends its line.
     fn first_byte(&self, bytes: &[u8]) -> Result<(), Refusal> {
         match bytes.get(self.lines.at()) {
             Some(0x16) => Err(Refusal::TlsOnPlain),
@@ -158,7 +136,7 @@ impl Partial {
 }
 
 /// RFC 9112 section 3: `method SP request-target SP HTTP-version`, one space each.
-fn start(line: &[u8], at: usize) -> Result<Start, Refusal> {
+fn request_line(line: &[u8], at: usize) -> Result<RequestLine, Refusal> {
     if memchr::memchr(b'\r', line).is_some() {
         return Err(Refusal::BareCr);
     }
@@ -185,19 +163,18 @@ fn start(line: &[u8], at: usize) -> Result<Start, Refusal> {
         let offset = at + method.len() + 1;
         (offset + from, offset + to)
     });
-    let method = if method == b"HEAD" { Method::Head } else { Method::Other };
-    Ok(Start { method, http_10, authority })
+    Ok(RequestLine { http_10, authority })
 }
 
-/// Whether requests of this method go on. Methods are case-sensitive (RFC 9110 section 9.1), but an app behind us might
-/// not know.
+/// Whether requests with this method are forwarded. Methods are case-sensitive (RFC 9110 section 9.1), but an app might not
+/// know that.
 pub(crate) fn is_served(method: &[u8]) -> bool {
     !method.eq_ignore_ascii_case(b"CONNECT") && !method.eq_ignore_ascii_case(b"TRACE")
 }
 
-/// Which form the target has (RFC 9112 section 3.2), and where in it the authority of an absolute form stands.
+/// Checks the target's form (RFC 9112 section 3.2); returns the position of the authority in an absolute form.
 fn authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
-    if target.len() > TARGET {
+    if target.len() > MAX_TARGET {
         return Err(Refusal::TargetTooLong);
     }
     if memchr::memchr(b'#', target).is_some() {
@@ -224,9 +201,9 @@ fn authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Ref
     Ok(Some((from, from + len)))
 }
 
-fn finish(bytes: &[u8], start: &Start, facts: &Facts) -> Result<RequestHead, Refusal> {
-    match (start.authority, facts.host) {
-        // RFC 9112 section 3.2.2 lets the target win over Host; who reads behind us might not know, so they must agree.
+fn finish(bytes: &[u8], start: &RequestLine, fields: &FramingFields) -> Result<RequestHead, Refusal> {
+    match (start.authority, fields.host) {
+        // RFC 9112 section 3.2.2 lets the target win over Host; a parser behind us might not know, so they must agree.
         (Some((from, to)), Some((host_from, host_to))) => {
             let (authority, host) = (bytes.get(from..to), bytes.get(host_from..host_to));
             if !authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host)) {
@@ -236,7 +213,7 @@ fn finish(bytes: &[u8], start: &Start, facts: &Facts) -> Result<RequestHead, Ref
         (None | Some(_), None) if !start.http_10 => return Err(Refusal::HostMissing),
         (_, _) => {}
     }
-    let body = facts.length(start.http_10)?.unwrap_or(BodyLength::None);
-    let upgrade = facts.upgrade && !start.http_10;
-    Ok(RequestHead { method: start.method, http_10: start.http_10, body, upgrade })
+    let body = fields.length(start.http_10)?.unwrap_or(BodyLength::None);
+    let upgrade = fields.upgrade && !start.http_10;
+    Ok(RequestHead { body, upgrade })
 }

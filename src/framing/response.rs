@@ -1,26 +1,25 @@
 //! Responses: RFC 9112 sections 4, 6, 7 and 9.
 
-use super::fields::Facts;
+use super::body::Body;
+use super::fields::FramingFields;
 use super::line::Lines;
-use super::{Body, BodyLength, Limits, Method, Refusal, Step};
+use super::message::{BodyLength, Limits, Step};
+use super::refusal::Refusal;
+use super::request::Method;
 
-/// Interim responses (1xx) before a final one; more is a flood.
-const INTERIM: u32 = 16;
+/// Interim responses (1xx) before a final one.
+const MAX_INTERIM: u32 = 16;
 
 /// What a response's head says about framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// The status.
-    pub status: u16,
-    /// HTTP/1.0, not 1.1.
-    pub http_10: bool,
-    /// How the body is framed. [`BodyLength::Opaque`] for a 101.
+    /// [`BodyLength::Opaque`] for a 101.
     pub body: BodyLength,
     /// A 1xx other than 101: the final response is still to come.
     pub interim: bool,
 }
 
-/// Reads the responses of one connection, each after it was told of the request.
+/// Reads the responses of one connection, each once its request was announced.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseReader {
     limits: Limits,
@@ -29,27 +28,33 @@ pub struct ResponseReader {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// No request is open: any byte is one too many.
+    /// No request is open: any byte is surplus.
     Idle,
-    Head(Asked, Partial),
+    Head(Request, PartialHead),
     Body(Body),
     Opaque,
     Refused(Refusal),
 }
 
-/// What was asked.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct Request {
     method: Method,
     upgrade: bool,
+    /// Interim responses to it so far.
     interim: u32,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct StatusLine {
+    code: u16,
+    http_10: bool,
+}
+
 #[derive(Clone, Copy, Debug, Default)]
-struct Partial {
+struct PartialHead {
     lines: Lines,
-    start: Option<(u16, bool)>,
-    facts: Facts,
+    start: Option<StatusLine>,
+    fields: FramingFields,
 }
 
 impl ResponseReader {
@@ -58,16 +63,15 @@ impl ResponseReader {
         Self { limits, state: State::Idle }
     }
 
-    /// A request was sent whose response is awaited now: its method, and whether it asked for an upgrade. Requests are
-    /// told one at a time; where the response before is not read to its end, this is ignored.
-    pub fn asked(&mut self, method: Method, upgrade: bool) {
+    /// Announces a request that was sent: its method, and whether it asked for an upgrade. It is ignored until the response
+    /// before was read to its end.
+    pub fn expect(&mut self, method: Method, upgrade: bool) {
         if matches!(self.state, State::Idle) {
-            self.state = State::Head(Asked { method, upgrade, interim: 0 }, Partial::default());
+            self.state = State::Head(Request { method, upgrade, interim: 0 }, PartialHead::default());
         }
     }
 
-    /// What `bytes` begin with: they are the bytes that follow those already said to be something. After a refusal it
-    /// says the same again.
+    /// What `bytes`, which follow those already consumed, begin with. A refusal is final.
     pub fn step(&mut self, bytes: &[u8]) -> Result<Step<ResponseHead>, Refusal> {
         let step = self.step_inner(bytes);
         if let Err(refusal) = step {
@@ -80,14 +84,16 @@ impl ResponseReader {
         match &mut self.state {
             State::Idle if bytes.is_empty() => Ok(Step::More),
             State::Idle => Err(Refusal::Surplus),
-            State::Head(asked, partial) => match partial.step(bytes, &self.limits, *asked)? {
+            State::Head(request, partial) => match partial.step(bytes, &self.limits, *request)? {
                 Some((len, head)) => {
                     self.state = match Body::of(head.body) {
                         Some(body) => State::Body(body),
                         None if head.body == BodyLength::Opaque => State::Opaque,
                         None if !head.interim => State::Idle,
-                        None if asked.interim == INTERIM => return Err(Refusal::TooManyInterim),
-                        None => State::Head(Asked { interim: asked.interim + 1, ..*asked }, Partial::default()),
+                        None if request.interim == MAX_INTERIM => return Err(Refusal::TooManyInterim),
+                        None => {
+                            State::Head(Request { interim: request.interim + 1, ..*request }, PartialHead::default())
+                        }
                     };
                     Ok(Step::Head { len, head })
                 }
@@ -107,24 +113,29 @@ impl ResponseReader {
         }
     }
 
-    /// True where no response is awaited and none is half read: the connection may carry another request.
+    /// No response is expected or half read: the connection may carry another request.
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
     }
 
-    /// The bytes ended, `unread` of them not said to be anything: an error in the middle of a message, unless its body
-    /// ends with the connection.
+    /// The connection ended with `unread` bytes not consumed: an error in the middle of a message, unless its body ends
+    /// with the connection.
     pub fn end(&self, unread: usize) -> Result<(), Refusal> {
         match &self.state {
             State::Idle | State::Opaque | State::Body(Body::UntilClose) if unread == 0 => Ok(()),
             State::Refused(refusal) => Err(*refusal),
-            _ => Err(Refusal::Cut),
+            State::Idle | State::Head(..) | State::Body(_) | State::Opaque => Err(Refusal::Cut),
         }
     }
 }
 
-impl Partial {
-    fn step(&mut self, bytes: &[u8], limits: &Limits, asked: Asked) -> Result<Option<(usize, ResponseHead)>, Refusal> {
+impl PartialHead {
+    fn step(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        request: Request,
+    ) -> Result<Option<(usize, ResponseHead)>, Refusal> {
         if self.start.is_none() && bytes.first().is_some_and(|byte| *byte != b'H') {
             return Err(Refusal::StatusLine);
         }
@@ -134,20 +145,19 @@ impl Partial {
                 return Ok(None);
             };
             match self.start {
-                None => self.start = Some(start(line)?),
+                None => self.start = Some(status_line(line)?),
                 Some(start) if line.is_empty() => {
-                    return Ok(Some((self.lines.at(), finish(start, &self.facts, asked)?)));
+                    return Ok(Some((self.lines.at(), finish(start, &self.fields, request)?)));
                 }
-                // A response has no Host, and what it has of that name decides nothing.
-                Some(_) => self.facts.read_response(line, at, limits.head_fields)?,
+                Some(_) => self.fields.read_response(line, at, limits.head_fields)?,
             }
         }
     }
 }
 
-/// RFC 9112 section 4: `HTTP-version SP status-code SP [reason-phrase]`. The second space is left out by many an app,
-/// and no reader is misled by it.
-fn start(line: &[u8]) -> Result<(u16, bool), Refusal> {
+/// RFC 9112 section 4: `HTTP-version SP status-code SP [reason-phrase]`. Many apps leave out the second space, which no
+/// parser misreads.
+fn status_line(line: &[u8]) -> Result<StatusLine, Refusal> {
     let (version, rest) = line.split_at_checked(8).ok_or(Refusal::StatusLine)?;
     let http_10 = match version {
         b"HTTP/1.1" => false,
@@ -163,23 +173,25 @@ fn start(line: &[u8]) -> Result<(u16, bool), Refusal> {
     if !good_reason || !known {
         return Err(Refusal::StatusLine);
     }
-    Ok((status.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0')), http_10))
+    let code = status.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0'));
+    Ok(StatusLine { code, http_10 })
 }
 
 /// RFC 9112 section 6.3, in its order.
-fn finish((status, http_10): (u16, bool), facts: &Facts, asked: Asked) -> Result<ResponseHead, Refusal> {
-    let said = facts.length(http_10)?;
-    let has_body = matches!(said, Some(BodyLength::Exact(_) | BodyLength::Chunked));
-    let interim = matches!(status, 100 | 102..=199);
-    let body = match status {
-        101 if !asked.upgrade || http_10 => return Err(Refusal::UnaskedUpgrade),
-        // Section 6.1: no Transfer-Encoding here; RFC 9110 section 8.6: no Content-Length either. Readers differ about
-        // what then follows.
+fn finish(start: StatusLine, fields: &FramingFields, request: Request) -> Result<ResponseHead, Refusal> {
+    let StatusLine { code, http_10 } = start;
+    let length = fields.length(http_10)?;
+    let has_body = matches!(length, Some(BodyLength::Exact(_) | BodyLength::Chunked));
+    let interim = matches!(code, 100 | 102..=199);
+    let body = match code {
+        101 if !request.upgrade || http_10 => return Err(Refusal::UnexpectedUpgrade),
+        // Section 6.1 forbids Transfer-Encoding here, RFC 9110 section 8.6 Content-Length. Parsers differ about what
+        // follows then.
         100..=199 | 204 if has_body => return Err(Refusal::BodyForbidden),
         101 => BodyLength::Opaque,
         100..=199 | 204 | 304 => BodyLength::None,
-        _ if asked.method == Method::Head => BodyLength::None,
-        _ => said.unwrap_or(BodyLength::UntilClose),
+        _ if request.method == Method::Head => BodyLength::None,
+        _ => length.unwrap_or(BodyLength::UntilClose),
     };
-    Ok(ResponseHead { status, http_10, body, interim })
+    Ok(ResponseHead { body, interim })
 }

@@ -160,7 +160,7 @@ impl<I> ResponseGuard<I> {
             if self.reader.is_idle()
                 && let Some((method, upgrade)) = lock(&self.state.request).take()
             {
-                self.reader.asked(method, upgrade);
+                self.reader.expect(method, upgrade);
             }
             match self.reader.step(bytes.get(accepted..).unwrap_or_default()) {
                 Ok(Step::Head { len, head }) => {

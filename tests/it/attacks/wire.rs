@@ -104,7 +104,7 @@ pub(crate) fn responses(bytes: &[u8], pieces: &[u8], head: bool, upgrade: bool) 
     let method = if head { Method::Head } else { Method::Other };
     let reading = |pieces: &[u8]| {
         let mut reader = ResponseReader::new(Limits::default());
-        reader.asked(method, upgrade);
+        reader.expect(method, upgrade);
         read(bytes, pieces, |bytes| reader.step(bytes), |head| head.body)
     };
     let (whole, split) = (reading(&[]), reading(pieces));

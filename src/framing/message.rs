@@ -1,0 +1,58 @@
+//! What the readers of both directions are limited by, and what they say of a message.
+
+/// Limits for what must be held back until it is complete.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a head: leading empty lines, the first line, all fields, the empty line.
+    pub head_bytes: usize,
+    /// Fields of a head, and of a trailer section.
+    pub head_fields: usize,
+    /// Bytes of all chunk extensions of a body.
+    pub extension_bytes: usize,
+    /// Bytes of a trailer section.
+    pub trailer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head_bytes: 64 << 10, head_fields: 200, extension_bytes: 4 << 10, trailer_bytes: 8 << 10 }
+    }
+}
+
+/// What the given bytes begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<H> {
+    /// A complete head.
+    Head {
+        /// Its bytes, the empty line at its end included.
+        len: usize,
+        /// What it says about framing.
+        head: H,
+    },
+    /// A piece of the body: data, chunk framing or trailers.
+    Body {
+        /// Its bytes.
+        len: usize,
+        /// The message ends with it.
+        end: bool,
+    },
+    /// Undecided: give the same bytes again, with more behind them.
+    More,
+    /// Another protocol after an upgrade: these bytes and all that follow.
+    Opaque,
+}
+
+/// How a body is framed (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// No body.
+    None,
+    /// This many bytes, at least one.
+    Exact(u64),
+    /// Chunks up to the last one and its trailers.
+    Chunked,
+    /// Up to the end of the connection; responses only.
+    UntilClose,
+    /// Another protocol follows: a 101 response.
+    Opaque,
+}
