@@ -1,7 +1,6 @@
-//! The one body type that rooms hand each other.
+//! The body type that modules pass to each other.
 //!
-//! In: a stream of frames, from a socket or from memory. Out: the same frames, unbuffered. It never collects a body unless
-//! it is told how much at the most.
+//! A stream of frames from a socket or from memory, unbuffered. Collecting it always takes a limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,7 +10,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 
-/// What can end a body early. Its text names no secret.
+/// What can end a body early. Its text contains no secret.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's or a response's body.
@@ -26,7 +25,7 @@ enum Kind {
 }
 
 impl Body {
-    /// No bytes at all.
+    /// No bytes.
     pub const fn empty() -> Self {
         Self(Kind::Full(None))
     }
@@ -45,9 +44,9 @@ impl Body {
         Self(Kind::Boxed(body.boxed_unsync()))
     }
 
-    /// All the bytes, if they are no more than `most`.
-    pub async fn collect(self, most: usize) -> Result<Bytes, CollectError> {
-        match Limited::new(self, most).collect().await {
+    /// All the bytes, if there are at most `limit`.
+    pub async fn collect(self, limit: usize) -> Result<Bytes, CollectError> {
+        match Limited::new(self, limit).collect().await {
             Ok(all) => Ok(all.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(CollectError::TooLong),
             Err(error) => Err(CollectError::Cut(error)),
@@ -58,11 +57,10 @@ impl Body {
 /// Why a body could not be collected.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
-    /// More bytes than were allowed.
     #[error("the body is longer than allowed")]
     TooLong,
     /// The sender stopped in the middle.
-    #[error("the body was cut")]
+    #[error("the body broke off")]
     Cut(#[source] Error),
 }
 
@@ -112,7 +110,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn collects_what_is_no_longer_than_allowed() {
+    async fn a_body_is_collected_up_to_its_limit() {
         assert_eq!(Body::full("abc").collect(3).await.unwrap(), "abc");
         assert!(matches!(Body::full("abcd").collect(3).await, Err(CollectError::TooLong)));
         assert_eq!(Body::empty().collect(0).await.unwrap(), "");

@@ -1,8 +1,7 @@
-//! File descriptors: how many connections the system allows, shared between those that come in and those that go out.
+//! Shares the process's file descriptors between incoming and outgoing connections.
 //!
-//! In: the process's limit. Out: a [`Descriptor`] for each connection, given back by its `Drop`, or none: then a door says
-//! 503 and an upstream is not asked, while the admin door, the stores and Upwork's token endpoint still have theirs. Before
-//! that, connections to upstreams that lie idle are asked back.
+//! Each connection holds a [`Descriptor`], released by its `Drop`. When none is left, idle connections to upstreams are
+//! closed; after that a door answers 503, while the admin door, the stores and Upwork's token endpoint keep theirs.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -12,98 +11,97 @@ use tokio::sync::Notify;
 
 use crate::recent::lock;
 
-/// Descriptors for all but connections: listeners, runtimes, the admin door, stores, Upwork; a quarter where there are
-/// few in all.
-const KEPT: usize = 128;
-/// One part of so many is left to connections to upstreams, so that those who are connected are served.
-const UPSTREAMS: usize = 8;
+/// For everything but connections: listeners, runtimes, the admin door, stores, Upwork; a quarter if there are few in all.
+const RESERVED: usize = 128;
+/// One part in this many is reserved for connections to upstreams, so that connected clients are served.
+const UPSTREAM_SHARE: usize = 8;
+/// How long an idle connection may take to close.
+const CLOSE_WAIT: Duration = Duration::from_millis(100);
+/// Idle connections closed for one new one.
+const CLOSE_TRIES: usize = 4;
 
-/// How long a connection that was asked back may take to close, and how many are asked for one.
-const ASKED_BACK: (Duration, usize) = (Duration::from_millis(100), 4);
+/// Closes an idle connection; false if there is none.
+type CloseIdle = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// Closes one idle connection, and says whether there was one.
-type GiveBack = Box<dyn Fn() -> bool + Send + Sync>;
-
-/// The process's descriptors, as far as connections may have them.
+/// The descriptors that connections may use.
 pub struct Descriptors {
-    most: usize,
+    limit: usize,
     used: AtomicUsize,
-    idle: Mutex<Vec<GiveBack>>,
+    pools: Mutex<Vec<CloseIdle>>,
     freed: Notify,
 }
 
 impl std::fmt::Debug for Descriptors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {}", self.used.load(Relaxed), self.most)
+        write!(f, "{} of {}", self.used.load(Relaxed), self.limit)
     }
 }
 
-/// One of them.
+/// One connection's descriptor.
 #[derive(Debug)]
-pub struct Descriptor(Arc<Descriptors>);
+pub(crate) struct Descriptor(Arc<Descriptors>);
 
 impl Descriptors {
-    /// As many as the process may open; `None` where the system sets no limit.
+    /// `limit` is what the process may open; `None` if the system sets no limit.
     pub fn new(limit: Option<u64>) -> Arc<Self> {
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         Arc::new(Self {
-            most: (limit - KEPT.min(limit / 4)).max(2),
+            limit: (limit - RESERVED.min(limit / 4)).max(2),
             used: AtomicUsize::new(0),
-            idle: Mutex::default(),
+            pools: Mutex::default(),
             freed: Notify::new(),
         })
     }
 
-    /// Connections that may come in while none goes out.
-    pub fn connections(&self) -> usize {
-        self.most - (self.most / UPSTREAMS).max(1)
+    /// How many incoming connections there may be.
+    pub(crate) fn connections(&self) -> usize {
+        self.limit - (self.limit / UPSTREAM_SHARE).max(1)
     }
 
-    /// Whom to ask for an idle connection when there are too few.
-    pub fn lend(&self, give_back: GiveBack) {
-        lock(&self.idle).push(give_back);
+    /// Registers a pool whose idle connections may be closed.
+    pub(crate) fn add_pool(&self, close_idle: CloseIdle) {
+        lock(&self.pools).push(close_idle);
     }
 
-    /// For a connection that comes in.
-    pub fn incoming(self: &Arc<Self>) -> Option<Descriptor> {
+    pub(crate) fn incoming(self: &Arc<Self>) -> Option<Descriptor> {
         self.take(self.connections())
     }
 
-    /// Before a connection comes in: where there is no room, asks for some and waits a moment for it.
-    pub async fn make_room(&self) {
-        for _ in 0..ASKED_BACK.1 {
-            if self.used.load(Relaxed) < self.connections() || !self.ask_back().await {
+    /// Before an incoming connection: closes idle connections if no descriptor is left, and waits a moment for that.
+    pub(crate) async fn make_room(&self) {
+        for _ in 0..CLOSE_TRIES {
+            if self.used.load(Relaxed) < self.connections() || !self.close_idle().await {
                 return;
             }
         }
     }
 
     /// For a connection to an upstream.
-    pub async fn outgoing(self: &Arc<Self>) -> Option<Descriptor> {
-        for _ in 0..ASKED_BACK.1 {
-            if let Some(descriptor) = self.take(self.most) {
+    pub(crate) async fn outgoing(self: &Arc<Self>) -> Option<Descriptor> {
+        for _ in 0..CLOSE_TRIES {
+            if let Some(descriptor) = self.take(self.limit) {
                 return Some(descriptor);
             }
-            if !self.ask_back().await {
+            if !self.close_idle().await {
                 break;
             }
         }
-        self.take(self.most)
+        self.take(self.limit)
     }
 
-    /// Whether somebody had one to give back.
-    async fn ask_back(&self) -> bool {
+    /// Whether there was an idle connection.
+    async fn close_idle(&self) -> bool {
         let freed = self.freed.notified();
-        let asked = lock(&self.idle).iter().any(|give_back| give_back());
-        if asked {
-            // Whoever drives that connection closes it when it is polled next. In time or not, the caller looks again.
-            let _ = tokio::time::timeout(ASKED_BACK.0, freed).await;
+        let closing = lock(&self.pools).iter().any(|close_idle| close_idle());
+        if closing {
+            // The connection's task closes it when it is polled next. In time or not, the caller tries again.
+            let _ = tokio::time::timeout(CLOSE_WAIT, freed).await;
         }
-        asked
+        closing
     }
 
-    fn take(self: &Arc<Self>, most: usize) -> Option<Descriptor> {
-        self.used.fetch_update(Relaxed, Relaxed, |used| (used < most).then_some(used + 1)).ok()?;
+    fn take(self: &Arc<Self>, limit: usize) -> Option<Descriptor> {
+        self.used.fetch_update(Relaxed, Relaxed, |used| (used < limit).then_some(used + 1)).ok()?;
         Some(Descriptor(self.clone()))
     }
 }
@@ -120,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_are_kept_and_some_are_left_for_upstreams() {
+    fn some_are_reserved_and_some_are_left_for_upstreams() {
         let connections = [4, 100, 1024, 20_000].map(|limit| Descriptors::new(Some(limit)).connections());
         assert_eq!(connections, [2, 66, 784, 17_388]);
         assert!(Descriptors::new(None).connections() > 1 << 40);
     }
 
     #[tokio::test]
-    async fn those_who_are_connected_are_served_when_nobody_else_can_connect() {
+    async fn connected_clients_are_served_when_no_one_else_can_connect() {
         let all = Descriptors::new(Some(20));
         let mut held: Vec<_> = (0..14).map(|_| all.incoming().unwrap()).collect();
         assert!(all.incoming().is_none());
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_lies_idle_is_asked_back_before_anybody_is_refused() {
+    async fn idle_connections_are_closed_before_anyone_is_refused() {
         let all = Descriptors::new(Some(20));
         let idle = Arc::new(Mutex::new(Vec::new()));
         for _ in 0..15 {
@@ -147,7 +145,7 @@ mod tests {
             idle.lock().unwrap().push(one);
         }
         let pool = idle.clone();
-        all.lend(Box::new(move || pool.lock().unwrap().pop().is_some()));
+        all.add_pool(Box::new(move || pool.lock().unwrap().pop().is_some()));
         let fresh = all.outgoing().await.unwrap();
         assert_eq!(idle.lock().unwrap().len(), 14);
         assert!(all.incoming().is_none());

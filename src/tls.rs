@@ -1,6 +1,6 @@
-//! TLS by rustls, all of it in this room: the provider, certificates by SNI, what a client trusts.
+//! All uses of rustls: the crypto provider, certificates by SNI, what a client trusts.
 //!
-//! In: PEM files. Out: server and client configurations. It never logs a key, and never installs a process-wide default.
+//! From PEM files come server and client configurations. It never logs a key, and installs no process-wide default.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,36 +26,23 @@ pub(crate) struct CertificateFiles {
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file could not be read as PEM.
     #[error("cannot read {path} as PEM")]
     Pem {
-        /// The file.
         path: PathBuf,
-        /// What the reader said.
         #[source]
         source: rustls_pki_types::pem::Error,
     },
-    /// A file holds no certificate.
-    #[error("{0} holds no certificate")]
+    #[error("{0} contains no certificate")]
     Empty(PathBuf),
-    /// The key is not the certificate's.
     #[error("the key in {key} does not belong to the certificate in {path}")]
-    Mismatch {
-        /// The certificate's file.
-        path: PathBuf,
-        /// The key's.
-        key: PathBuf,
-    },
-    /// rustls will not take them.
+    Mismatch { path: PathBuf, key: PathBuf },
     #[error("the certificate in {path} cannot be used")]
     Unusable {
-        /// The certificate's file.
         path: PathBuf,
-        /// What rustls said.
         #[source]
         source: rustls::Error,
     },
-    /// No usable parameters; a fault of the build.
+    /// No usable parameters: an error in the build.
     #[error("TLS cannot be set up")]
     Setup(#[from] rustls::Error),
 }
@@ -77,7 +64,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Reads every pair; the first one also answers clients that name no host or an unknown one.
+    /// Loads every pair. The first one is also for clients that name no host or an unknown one.
     pub(crate) fn load(files: &[CertificateFiles]) -> Result<Self, Error> {
         let provider = provider();
         let mut keys = Vec::with_capacity(files.len());
@@ -98,7 +85,6 @@ impl Certificates {
     }
 }
 
-/// The names a certificate says it is for, as rustls' own reader of certificates finds them.
 fn dns_names(leaf: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = webpki::EndEntityCert::try_from(leaf) else { return Vec::new() };
     certificate.valid_dns_names().map(str::to_ascii_lowercase).collect()
@@ -106,7 +92,7 @@ fn dns_names(leaf: &CertificateDer<'_>) -> Vec<String> {
 
 fn covers(pattern: &str, name: &str) -> bool {
     match pattern.strip_prefix("*.") {
-        // A wildcard stands for exactly one label (RFC 6125 section 6.4.3).
+        // A wildcard matches exactly one label (RFC 6125 section 6.4.3).
         Some(parent) => name.split_once('.').is_some_and(|(_, rest)| rest == parent),
         None => pattern == name,
     }
@@ -132,8 +118,8 @@ pub(crate) fn server(certificates: Arc<dyn ResolvesServerCert>) -> Result<Server
     Ok(config)
 }
 
-/// A client's configuration: it trusts `ca_file` beside the system's roots, or webpki's where the system has none.
-/// It offers no ALPN; who wants HTTP/2 adds it.
+/// A client's configuration: it trusts `ca_file` and the system's roots, or webpki's if the system has none. It offers no
+/// ALPN.
 pub(crate) fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
@@ -153,8 +139,8 @@ pub(crate) fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(trust)).with_no_client_auth())
 }
 
-/// What webpki trusts; and a server that shows a certificate of `ca_file` itself. `openssl req -x509` makes one that is its
-/// own CA, and those webpki takes for nobody's server (RFC 5280 section 4.2.1.9), however plainly it was named.
+/// Trusts what webpki trusts, and a server whose certificate is itself in `ca_file`: `openssl req -x509` makes one that is
+/// its own CA, which webpki does not accept as a server's (RFC 5280 section 4.2.1.9).
 #[derive(Debug)]
 struct Trust {
     webpki: Arc<WebPkiServerVerifier>,
@@ -168,9 +154,9 @@ impl Trust {
     }
 }
 
-const NOT_NAMED: &str = "the certificate is self-signed and not trusted; a ca_file that holds it would make it so";
+const UNTRUSTED: &str = "the certificate is self-signed and not trusted; add it to a ca_file to trust it";
 
-/// webpki compares the times of a certificate before its use, so what is said to be a CA is in its time.
+/// webpki checks a certificate's validity period before its use, so a certificate refused as a CA is valid now.
 fn is_its_own_ca(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
@@ -190,7 +176,7 @@ impl ServerCertVerifier for Trust {
                 rustls::client::verify_server_name(&rustls::server::ParsedCertificate::try_from(leaf)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            Err(error) if is_its_own_ca(&error) => Err(rustls::Error::General(NOT_NAMED.to_owned())),
+            Err(error) if is_its_own_ca(&error) => Err(rustls::Error::General(UNTRUSTED.to_owned())),
             verified => verified,
         }
     }
@@ -218,16 +204,16 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// Whether a connection failed because of the other side's certificate.
+/// Whether a connection failed because of the server's certificate.
 pub(crate) fn is_distrust(error: &std::io::Error) -> bool {
     match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(_)) => true,
-        Some(rustls::Error::General(why)) => why == NOT_NAMED,
+        Some(rustls::Error::General(why)) => why == UNTRUSTED,
         _ => false,
     }
 }
 
-/// The name a client checks a certificate against; `None` where the host is neither a name nor an address.
+/// The name a client checks a certificate against; `None` if the host is neither a name nor an address.
 pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match host.parse::<std::net::IpAddr>() {
@@ -249,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_its_own_ca_is_trusted_where_it_is_named_in_its_time_and_for_its_names() {
+    fn a_certificate_that_is_its_own_ca_is_trusted_only_if_it_is_in_the_ca_file_valid_and_for_the_host() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(["app.internal".to_owned()]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -1,7 +1,6 @@
-//! A request's body, kept while it passes, for one retry after a 401.
+//! A request's body, recorded while it is sent, for one retry after a 401.
 //!
-//! In: the caller's body. Out: the same frames at the same time; and, once all of it has passed within the limit, the same
-//! body again. It holds nothing back and never keeps more than it may.
+//! The frames pass without delay. Once all of them have passed within the limit, the body can be sent again.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -14,63 +13,62 @@ use crate::body::{Body, Error};
 use crate::recent::lock;
 
 #[derive(Debug)]
-enum Kept {
-    Passing(Vec<Bytes>, usize),
-    Whole(Bytes),
-    TooMuch,
+enum Recording {
+    Partial(Vec<Bytes>, usize),
+    Complete(Bytes),
+    /// The body is too long, or has trailers.
+    Abandoned,
 }
 
-/// What has passed.
 #[derive(Clone, Debug)]
-pub(super) struct Record(Arc<Mutex<Kept>>);
+pub(super) struct Record(Arc<Mutex<Recording>>);
 
 impl Record {
-    /// The whole body again, if all of it passed and fitted.
+    /// The whole body again, if all of it was recorded.
     pub(super) fn again(&self) -> Option<Body> {
         match &*lock(&self.0) {
-            Kept::Whole(bytes) => Some(Body::full(bytes.clone())),
-            Kept::Passing(..) | Kept::TooMuch => None,
+            Recording::Complete(bytes) => Some(Body::full(bytes.clone())),
+            Recording::Partial(..) | Recording::Abandoned => None,
         }
     }
 }
 
-/// A body that keeps what passes.
-pub(super) struct Keeping {
+struct RecordedBody {
     body: Body,
     record: Record,
-    most: usize,
+    limit: usize,
 }
 
-/// Keeps up to `most` bytes of `body`.
-pub(super) fn keep(body: Body, most: usize) -> (Body, Record) {
+/// Records up to `limit` bytes of `body`.
+pub(super) fn record_body(body: Body, limit: usize) -> (Body, Record) {
     if http_body::Body::is_end_stream(&body) {
-        return (body, Record(Arc::new(Mutex::new(Kept::Whole(Bytes::new())))));
+        return (body, Record(Arc::new(Mutex::new(Recording::Complete(Bytes::new())))));
     }
-    let too_long = http_body::Body::size_hint(&body).lower() > most as u64;
-    let start = if too_long { Kept::TooMuch } else { Kept::Passing(Vec::new(), 0) };
+    let too_long = http_body::Body::size_hint(&body).lower() > limit as u64;
+    let start = if too_long { Recording::Abandoned } else { Recording::Partial(Vec::new(), 0) };
     let record = Record(Arc::new(Mutex::new(start)));
     if too_long {
         return (body, record);
     }
-    (Body::wrap(Keeping { body, record: record.clone(), most }), record)
+    (Body::wrap(RecordedBody { body, record: record.clone(), limit }), record)
 }
 
-impl Keeping {
+impl RecordedBody {
     fn note(&self, frame: Option<&Frame<Bytes>>) {
-        let mut kept = lock(&self.record.0);
-        let Kept::Passing(pieces, length) = &mut *kept else { return };
+        let mut recording = lock(&self.record.0);
+        let Recording::Partial(pieces, length) = &mut *recording else { return };
         match frame.map(Frame::data_ref) {
             Some(Some(data)) => {
                 *length += data.len();
-                if *length > self.most {
-                    *kept = Kept::TooMuch;
+                if *length > self.limit {
+                    *recording = Recording::Abandoned;
                     return;
                 }
                 pieces.push(data.clone());
             }
-            // Trailers would be lost on a second way; nobody sends them to Upwork, and who does goes once.
+            // The second request would lose its trailers.
             Some(None) => {
-                *kept = Kept::TooMuch;
+                *recording = Recording::Abandoned;
                 return;
             }
             None => {}
@@ -80,12 +78,12 @@ impl Keeping {
             for piece in pieces.iter() {
                 whole.extend_from_slice(piece);
             }
-            *kept = Kept::Whole(whole.freeze());
+            *recording = Recording::Complete(whole.freeze());
         }
     }
 }
 
-impl http_body::Body for Keeping {
+impl http_body::Body for RecordedBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -113,14 +111,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_that_passed_whole_can_go_again() {
-        let (body, record) = keep(Body::full("abc"), 3);
+    async fn a_body_that_was_sent_whole_can_be_sent_again() {
+        let (body, record) = record_body(Body::full("abc"), 3);
         assert!(record.again().is_none());
         assert_eq!(body.collect(10).await.unwrap(), "abc");
         assert_eq!(record.again().unwrap().collect(10).await.unwrap(), "abc");
-        let (body, record) = keep(Body::full("abcd"), 3);
+        let (body, record) = record_body(Body::full("abcd"), 3);
         assert_eq!(body.collect(10).await.unwrap(), "abcd");
         assert!(record.again().is_none());
-        assert!(keep(Body::empty(), 0).1.again().is_some());
+        assert!(record_body(Body::empty(), 0).1.again().is_some());
     }
 }

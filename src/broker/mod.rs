@@ -248,7 +248,7 @@ impl Broker {
             Ok(token) => token,
             Err(error) => return Outcome::without_token(error, source),
         };
-        let (body, record) = keep::keep(body, self.retry_body);
+        let (body, record) = keep::record_body(body, self.retry_body);
         let response = match call.send(&first, body).await {
             Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
             response => return Outcome { response, update },

@@ -1,35 +1,35 @@
-//! Where a call may go: an allow-list, judged on every way the path could be read.
+//! Where a call may go.
 //!
-//! In: a route of ours and its query. Out: an [`ApiTarget`], the only thing a call takes. The token endpoint is not
-//! reachable in any spelling (docs/design.md "The brokered API").
+//! A route of ours and its query become an [`ApiTarget`], the only thing a call accepts. The token endpoint is not reachable
+//! in any spelling (docs/design.md "The brokered API").
 
 use http::uri::PathAndQuery;
 
 use crate::router::Route;
+use crate::router::percent::readings;
 
-/// A host and a path that may be called.
+/// A host and a path of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiTarget {
     pub(super) graphql: bool,
     pub(super) path: PathAndQuery,
 }
 
-/// Why a target may not be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// Upwork's OAuth endpoints are for the proxy alone.
+    /// Only the proxy uses Upwork's OAuth endpoints.
     #[error("the OAuth endpoints are not part of the brokered API")]
     Forbidden,
-    /// Not a route of the API, or no path that could be sent.
+    /// Not a route of the API, or not a valid path.
     #[error("it is not a path of the API")]
     NotApi,
 }
 
-/// Rounds of percent-decoding that are looked through.
-const ROUNDS: usize = 4;
+/// Rounds of percent-decoding that are checked.
+const ROUNDS: usize = 3;
 
 impl ApiTarget {
-    /// What is asked for at its host.
+    /// The request's target at its host.
     pub fn path_and_query(&self) -> &PathAndQuery {
         &self.path
     }
@@ -48,21 +48,10 @@ impl ApiTarget {
     }
 }
 
-/// `/api/v3/oauth2/…` and `/api/auth/v1/oauth/…`, however encoded, cased or decorated with parameters.
+/// `/api/v3/oauth2/…` and `/api/auth/v1/oauth/…`, in any encoding or case, with or without parameters.
 fn is_oauth(path: &str) -> bool {
-    let mut reading = path.as_bytes().to_vec();
-    for _ in 0..ROUNDS {
-        if names_oauth(&reading) {
-            return true;
-        }
-        let decoded = decode(&reading);
-        if decoded == reading {
-            return false;
-        }
-        reading = decoded;
-    }
-    // Encoded more often than anybody honest would.
-    true
+    let readings = readings(path.as_bytes(), ROUNDS);
+    readings.unfinished || readings.all.iter().any(|reading| names_oauth(reading))
 }
 
 fn names_oauth(path: &[u8]) -> bool {
@@ -72,23 +61,6 @@ fn names_oauth(path: &[u8]) -> bool {
         .map(|segment| segment.trim_ascii().to_ascii_lowercase())
         .filter(|segment| !segment.is_empty() && segment != b".");
     segments.any(|segment| segment.starts_with(b"oauth"))
-}
-
-fn decode(text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, more)) = rest.split_first() {
-        let escape = more.split_at_checked(2).filter(|_| *first == b'%');
-        let byte = escape.and_then(|(digits, _)| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        if let (Some(byte), Some((_, after))) = (byte, escape) {
-            decoded.push(byte);
-            rest = after;
-        } else {
-            decoded.push(*first);
-            rest = more;
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]
@@ -129,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_api_is_no_target() {
+    fn only_the_api_is_a_target() {
         for route in [Route::Unknown, Route::Ambiguous, Route::App { public: true }] {
             assert_eq!(ApiTarget::parse(route, "/x", None, "/graphql"), Err(TargetError::NotApi));
         }

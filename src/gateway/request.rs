@@ -167,12 +167,13 @@ fn prefers_html(headers: &HeaderMap) -> bool {
         headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','))
     {
         let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let media = parts.next().unwrap_or_default();
+        let is = |known: &str| media.eq_ignore_ascii_case(known);
         let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
-        match media.as_str() {
-            "text/html" | "application/xhtml+xml" => html = html.max(weight),
-            "application/json" | "application/problem+json" | "text/event-stream" => other = other.max(weight),
-            _ => {}
+        if is("text/html") || is("application/xhtml+xml") {
+            html = html.max(weight);
+        } else if is("application/json") || is("application/problem+json") || is("text/event-stream") {
+            other = other.max(weight);
         }
     }
     html > 0.0 && html >= other

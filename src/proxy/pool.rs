@@ -74,7 +74,7 @@ impl Pool {
     pub(super) fn new(descriptors: &Descriptors) -> Arc<Self> {
         let pool = Arc::new(Self::default());
         let idle = Arc::downgrade(&pool);
-        descriptors.lend(Box::new(move || idle.upgrade().is_some_and(|pool| pool.close_oldest())));
+        descriptors.add_pool(Box::new(move || idle.upgrade().is_some_and(|pool| pool.close_oldest())));
         pool
     }
 

@@ -1,18 +1,23 @@
-//! Whose path is it? One reading of a request's target, on the very bytes that are forwarded.
+//! Decides whether a path is the app's, the API's or one of our endpoints, from the very bytes that are forwarded.
 //!
-//! In: the path as it was sent, without its query. Out: a [`Route`]. It decodes nothing and normalises nothing: an
-//! ambiguous spelling is never one of ours and never public (docs/reference.md "Ambiguous paths").
+//! It never normalises a path: an ambiguous spelling is never one of ours and never public (docs/reference.md "Ambiguous
+//! paths").
 
+pub(crate) mod percent;
 pub(crate) mod return_to;
 
 pub use return_to::ReturnTo;
 
 use crate::telemetry::RouteKind;
+use percent::{Readings, escapes, readings};
 
-/// `prefix`, `app.public_paths`.
+/// Rounds of percent-decoding that are checked.
+const ROUNDS: usize = 4;
+
+/// Which paths are ours, and which need no session.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// `/upwork`: begins with a slash, ends without one.
+    /// `/upwork`: begins with a slash and does not end with one.
     pub prefix: String,
     /// Whole-segment prefixes that need no session.
     pub public_paths: Vec<String>,
@@ -27,13 +32,13 @@ pub enum Route {
     Graphql,
     /// `{prefix}/auth/…`
     Auth(AuthPath),
-    /// Under the prefix, and nothing that we have.
+    /// Under the prefix, but nothing that we have.
     Unknown,
-    /// Under the prefix, in a spelling that could be read in two ways: 400.
+    /// Under the prefix, in a spelling that servers could read differently: 400.
     Ambiguous,
     /// Everything else.
     App {
-        /// Let through without a session.
+        /// Forwarded without a session.
         public: bool,
     },
 }
@@ -41,7 +46,7 @@ pub enum Route {
 /// Our own endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthPath {
-    /// The page about the session.
+    /// The account page.
     Account,
     /// Begins a sign-in.
     Login,
@@ -88,7 +93,7 @@ impl Route {
     }
 }
 
-/// Reads `path` (no query).
+/// The route of `path`, which has no query.
 pub fn route(config: &Config, path: &str) -> Route {
     if let Some(rest) = below(&config.prefix, path) {
         return if is_ambiguous(path) { Route::Ambiguous } else { ours(rest) };
@@ -97,10 +102,10 @@ pub fn route(config: &Config, path: &str) -> Route {
     Route::App { public }
 }
 
-/// What follows `prefix` where `path` is the prefix itself or lies below it.
+/// What follows `prefix`, if `path` is the prefix itself or lies below it.
 fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
     let rest = path.strip_prefix(prefix)?;
-    // `\`, `%2f` and `%5c` end a segment for some readers: those spellings are ours to refuse, not the app's to guess.
+    // `\`, `%2f` and `%5c` end a segment for some servers: we refuse those spellings instead of forwarding them.
     let ends = rest.is_empty() || rest.starts_with(['/', '\\', ';']) || {
         let escape = rest.get(..3).unwrap_or_default();
         escape.eq_ignore_ascii_case("%2f") || escape.eq_ignore_ascii_case("%5c")
@@ -127,18 +132,18 @@ fn ours(rest: &str) -> Route {
     }
 }
 
-/// Whole segments only: `/health` covers `/health` and `/health/live`, never `/healthy`; `/assets/` covers what is below.
+/// Whole segments only: `/health` covers `/health` and `/health/live`, not `/healthy`; `/assets/` covers what is below it.
 fn covers(public: &str, path: &str) -> bool {
     path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || public.ends_with('/'))
 }
 
-/// A spelling that two readers could take for two paths: `.` and `..` segments (with a `;` parameter too), an encoded dot,
+/// Whether two servers could read `path` as two paths: `.` and `..` segments (also with a `;` parameter), an encoded dot,
 /// slash, backslash or NUL, a backslash, `//`, `#`, a control character, a broken escape, an overlong or otherwise
-/// impossible UTF-8 escape (RFC 3986 sections 2.1 and 5.2.4; RFC 3629 section 3); and any of these once the escapes are
-/// decoded as often as a chain of careless readers may.
+/// invalid UTF-8 escape (RFC 3986 sections 2.1 and 5.2.4; RFC 3629 section 3); and any of these once the escapes are decoded
+/// as often as a chain of careless servers might.
 pub fn is_ambiguous(path: &str) -> bool {
     let bytes = path.as_bytes();
-    // The common path has none of the bytes that need a second look.
+    // Most paths have none of these bytes.
     if !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\' | b'#' | b'.' | 0..=0x20 | 0x7f))
         && memchr::memmem::find(bytes, b"//").is_none()
     {
@@ -153,76 +158,23 @@ fn has_two_readings(path: &[u8]) -> bool {
         || path.split(|byte| *byte == b'/').any(is_dot_segment)
 }
 
-/// With a parameter or blanks around it too: some readers drop them first.
+/// Also with a parameter or spaces around it: some servers drop those first.
 fn is_dot_segment(segment: &[u8]) -> bool {
     let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
     name.contains(&b'.') && matches!(String::from_utf8_lossy(name).trim(), "." | "..")
 }
 
-/// True where an escape is broken, stands for a byte that separates or ends a path, or is no UTF-8 once decoded.
+/// Whether an escape is broken, stands for a byte that separates or ends a path, or is not UTF-8 once decoded.
 fn has_ambiguous_escape(path: &[u8]) -> bool {
-    if memchr::memchr(b'%', path).is_none() {
-        return false;
+    // In a decoded path a broken escape is a percent sign that the client meant (`100%25`).
+    if escapes(path).any(|escape| escape.is_none()) {
+        return true;
     }
-    let Some((mut reading, mut escapes)) = decode(path, Broken::Refused) else { return true };
-    for _ in 0..ROUNDS {
-        if std::str::from_utf8(&reading).is_err()
-            || escapes.iter().any(|byte| matches!(byte, b'.' | b'/' | b'\\' | 0..=0x1f | 0x7f))
-            || has_two_readings(&reading)
-        {
-            return true;
-        }
-        // What is broken from here on is a percent sign that somebody wrote (`100%25`).
-        match decode(&reading, Broken::Kept) {
-            Some((_, found)) if found.is_empty() => return false,
-            Some(next) => (reading, escapes) = next,
-            None => return true,
-        }
-    }
-    // Encoded more often than anybody honest would.
-    true
-}
-
-/// Rounds of percent-decoding that are looked through.
-const ROUNDS: usize = 4;
-
-/// What is done about `%` without two hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Broken {
-    Refused,
-    Kept,
-}
-
-/// The path decoded once, and the bytes that were escaped; `None` where an escape is broken and that is refused.
-fn decode(path: &[u8], broken: Broken) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (mut decoded, mut escapes) = (Vec::with_capacity(path.len()), Vec::new());
-    let mut rest = path;
-    while let Some((first, more)) = rest.split_first() {
-        rest = more;
-        let escape = match more {
-            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)),
-            _ => None,
-        };
-        if let Some((high, low)) = escape {
-            escapes.push(high << 4 | low);
-            decoded.push(high << 4 | low);
-            rest = more.get(2..).unwrap_or_default();
-        } else if *first == b'%' && broken == Broken::Refused {
-            return None;
-        } else {
-            decoded.push(*first);
-        }
-    }
-    Some((decoded, escapes))
-}
-
-const fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    let separates = |escape: u8| matches!(escape, b'.' | b'/' | b'\\' | 0..=0x1f | 0x7f);
+    let Readings { all, unfinished } = readings(path, ROUNDS);
+    unfinished
+        || all.iter().any(|reading| escapes(reading).flatten().any(separates))
+        || all.iter().skip(1).any(|reading| std::str::from_utf8(reading).is_err() || has_two_readings(reading))
 }
 
 #[cfg(test)]
@@ -269,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_ours_is_taken_apart_by_its_route() {
+    fn a_route_says_what_the_rest_of_the_path_is() {
         assert_eq!(config().below_prefix("/upwork/api/hr/v2/users/me.json"), "/api/hr/v2/users/me.json");
         assert_eq!(AuthPath::Token.token_id("/upwork/auth/tokens/abc"), Some("abc"));
         assert_eq!(AuthPath::Tokens.token_id("/upwork/auth/tokens"), None);

@@ -1,7 +1,7 @@
-//! The only type a browser is redirected to after a sign-in or a sign-out.
+//! Where a browser is sent after a sign-in or a sign-out.
 //!
-//! In: whatever somebody wrote into `return_to`. Out: a path on this host, as a browser's own URL parser understands it, or
-//! nothing. It never holds an address of another host, nor one that would begin or end a sign-in by itself.
+//! From an untrusted `return_to` comes a path on this host, as a browser's URL parser understands it, or nothing. It never
+//! holds an address on another host, nor one that would itself begin or end a sign-in.
 
 use url::Url;
 
@@ -9,20 +9,19 @@ use url::Url;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReturnTo(String);
 
-/// Bytes of a return address that are kept; a longer one loses its query, then becomes the home page.
+/// Bytes; a longer address loses its query, and its path too if that is too long.
 pub const MAX_LENGTH: usize = 1024;
 
 impl ReturnTo {
-    /// The home page.
+    /// `/`.
     pub fn home() -> Self {
         Self("/".to_owned())
     }
 
-    /// Reads `text` as a browser would that stands on this host (WHATWG URL), and takes it only where it stays there.
-    /// `prefix` is ours: of what is under it only the account page is a place to return to.
+    /// Resolves `text` as a browser on this host would (WHATWG URL), and accepts it only if it stays on this host. Under our
+    /// `prefix` only the account page can be returned to.
     pub fn parse(text: &str, prefix: &str) -> Option<Self> {
-        // What is no plain path to begin with is not worth a parser's reading: a browser drops tabs and line ends, and takes
-        // a backslash for a slash.
+        // Browsers drop tabs and line ends, and read a backslash as a slash.
         let mut bytes = text.bytes();
         let plain = bytes.next() == Some(b'/')
             && !matches!(bytes.next(), Some(b'/' | b'\\'))
@@ -36,7 +35,7 @@ impl ReturnTo {
         if !stays || there.path().starts_with("//") {
             return None;
         }
-        // As the router reads it: what it would refuse there is no place to return to either.
+        // As the router reads it, including the spellings that it refuses.
         let ours = super::below(prefix, there.path()).is_some();
         if ours && there.path() != format!("{prefix}/auth/") {
             return None;
@@ -49,12 +48,12 @@ impl ReturnTo {
         [whole, there.path()].into_iter().find(|text| text.len() <= MAX_LENGTH).map(|text| Self(text.to_owned()))
     }
 
-    /// The text for a `Location`.
+    /// For a `Location`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Percent-encoded as one value of a query (`return_to=…`).
+    /// As a value in a query (`return_to=…`).
     pub fn encoded(&self) -> String {
         url::form_urlencoded::byte_serialize(self.0.as_bytes()).collect()
     }

@@ -37,23 +37,9 @@ impl Identity {
     }
 }
 
-/// RFC 3986 2.1; what is no escape stays as it is.
+/// Broken escapes stay as they are.
 fn percent_decoded(text: &[u8]) -> String {
-    let digit =
-        |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16)).and_then(|d| u8::try_from(d).ok());
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let escaped = digit(after.first()).zip(digit(after.get(1))).filter(|_| *first == b'%');
-        if let Some((high, low)) = escaped {
-            bytes.push(high << 4 | low);
-            rest = after.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_encoding::percent_decode(text).decode_utf8_lossy().into_owned()
 }
 
 /// What the page shows.

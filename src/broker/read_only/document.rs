@@ -1,27 +1,27 @@
-//! A GraphQL document that only reads.
+//! Checks that a GraphQL document only reads.
 //!
-//! In: its text. Out: leave or a refusal. Every operation counts, whichever the request names. It never hands the parser
-//! a text that is nested deeply enough to exhaust the stack.
+//! Every operation counts, whichever the request names. The parser never gets a text that is nested deeply enough to exhaust
+//! the stack.
 
 use async_graphql_parser::parse_query;
 use async_graphql_parser::types::OperationType;
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 /// Bytes.
-const LONGEST: usize = 128 * 1024;
-/// Brackets within each other, of all kinds.
-const DEEPEST: usize = 64;
+const MAX_DOCUMENT: usize = 128 * 1024;
+/// Nested brackets of all kinds.
+const MAX_DEPTH: usize = 64;
 
 pub(super) fn check(document: &str) -> Result<(), Refusal> {
-    if document.len() > LONGEST {
+    if document.len() > MAX_DOCUMENT {
         return Err(Refusal::Unclear("its document is longer than 128 KiB"));
     }
     if document.chars().any(is_odd) {
         return Err(Refusal::Unclear("its document holds control characters"));
     }
     let depth = depth(document).ok_or(Refusal::Unclear("a string in its document has no end"))?;
-    if depth > DEEPEST {
+    if depth > MAX_DEPTH {
         return Err(Refusal::Unclear("its document is nested too deeply"));
     }
     let document = parse_query(document).map_err(|_| Refusal::Unclear("its document is not valid GraphQL"))?;
@@ -35,8 +35,8 @@ pub(super) fn check(document: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Characters that end a line, and so a comment, for some readers only; that are nothing for some; or that stand for
-/// bytes which were no UTF-8.
+/// Characters that end a line, and so a comment, for some parsers only; that some parsers ignore; or that replace invalid
+/// UTF-8.
 fn is_odd(character: char) -> bool {
     match character {
         '\t' | '\n' | '\r' => false,
@@ -45,7 +45,7 @@ fn is_odd(character: char) -> bool {
     }
 }
 
-/// The most brackets that are open at once outside of strings and comments; `None` where a string has no end.
+/// How deeply brackets are nested outside of strings and comments; `None` if a string has no end.
 fn depth(document: &str) -> Option<usize> {
     let (mut open, mut deepest) = (0_usize, 0);
     let mut rest = document;
@@ -66,7 +66,7 @@ fn depth(document: &str) -> Option<usize> {
     Some(deepest)
 }
 
-/// What follows the string that `text` begins with (GraphQL section 2.9.4).
+/// What follows the string at the beginning of `text` (GraphQL section 2.9.4).
 fn after_string(text: &str) -> Option<&str> {
     if let Some(mut block) = text.strip_prefix("\"\"\"") {
         loop {

@@ -1,21 +1,21 @@
-//! The documents of a posted body, read so strictly that no other reader can find others in it.
+//! Reads the documents of a posted JSON body, so strictly that no other parser can find others in it.
 //!
-//! In: JSON. Out: the text of each document. Members that could name a document elsewhere are refused, and so are two
-//! members of one name, of which readers take the first or the last, and names that differ by their case alone.
+//! Members that could name a document elsewhere are refused, and so are two members with one name, of which parsers take the
+//! first or the last, and names that differ only in case.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::Refusal;
+use super::refusal::Refusal;
 
-/// Documents of one body, at the most.
-const MOST_DOCUMENTS: usize = 20;
-/// All that a GraphQL request has (GraphQL over HTTP, section "Request parameters").
+/// Documents of one body.
+const MAX_DOCUMENTS: usize = 20;
+/// The members of a GraphQL request (GraphQL over HTTP, section "Request parameters").
 const MEMBERS: [&str; 4] = ["query", "operationName", "variables", "extensions"];
 
-/// The members of an object, as they stand there, with repetitions.
+/// The members of an object in their order, with repetitions.
 pub(super) type Members = Vec<(String, Value)>;
 
 struct Object(Members);
@@ -57,7 +57,7 @@ pub(super) fn documents(body: &[u8]) -> Result<Vec<String>, Refusal> {
         serde_json::from_str(text).map(|object| vec![object])
     };
     let objects = objects.map_err(|_| Refusal::Unclear("its body is not a JSON object, nor an array of some"))?;
-    if objects.is_empty() || objects.len() > MOST_DOCUMENTS {
+    if objects.is_empty() || objects.len() > MAX_DOCUMENTS {
         return Err(Refusal::Unclear("a batch has at least 1 request and at most 20"));
     }
     objects.into_iter().map(|Object(members)| document(members)).collect()
@@ -84,13 +84,15 @@ pub(super) fn document(members: Members) -> Result<String, Refusal> {
     query.ok_or(Refusal::Unclear("it has no document as its query"))
 }
 
-/// A stored document may be run instead of the one that is sent.
+/// They may name a stored document that runs instead of the one that is sent.
 fn check_extensions(extensions: &Value) -> Result<(), Refusal> {
     let known = |name: &String| name == "clientLibrary" || name == "tracing";
     match extensions {
         Value::Null => Ok(()),
         Value::String(text) if text.is_empty() => Ok(()),
         Value::Object(members) if members.keys().all(known) => Ok(()),
-        _ => Err(Refusal::Unclear("its extensions may name a stored document; send the document alone")),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            Err(Refusal::Unclear("its extensions may name a stored document; send the document alone"))
+        }
     }
 }

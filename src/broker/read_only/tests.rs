@@ -191,7 +191,7 @@ fn bombs_are_refused_before_they_are_parsed() {
     }
     let deep = format!("{{\"query\":\"{{a}}\",\"variables\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(is_unclear(post(deep)));
-    assert!(is_unclear(post(vec![b' '; LONGEST_BODY + 1])));
+    assert!(is_unclear(post(vec![b' '; MAX_BODY + 1])));
     let many = vec![json!({"query": "{a}"}); 21];
     assert!(is_unclear(post(json!(many).to_string())));
 }

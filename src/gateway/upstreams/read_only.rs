@@ -4,7 +4,7 @@ use http::HeaderMap;
 use http::header::EXPECT;
 
 use crate::body::Body;
-use crate::broker::read_only::{LONGEST_BODY, Refusal, check_graphql, check_rest};
+use crate::broker::read_only::{MAX_BODY, Refusal, check_graphql, check_rest};
 use crate::gateway::fault::Fault;
 use crate::gateway::request::RequestInfo;
 use crate::proxy::headers::strip;
@@ -25,7 +25,7 @@ pub(super) async fn check(
         }
         return Ok(body);
     }
-    let bytes = body.collect(LONGEST_BODY).await?;
+    let bytes = body.collect(MAX_BODY).await?;
     check_graphql(&request.method, headers, query, &bytes)?;
     // All of it is here, so the client need not be asked to go on.
     strip(headers, &EXPECT);
