@@ -27,6 +27,7 @@ use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
 use crate::tls;
+pub use pacing::Pace;
 use pacing::{CallerId, Pacer, Quota, RateLimited};
 pub use target::ApiTarget;
 pub(crate) use target::TargetError;
@@ -46,25 +47,6 @@ pub(crate) struct Config {
     pub outbound: Outbound,
     /// Upwork's pace.
     pub pace: Pace,
-}
-
-/// docs/configuration.md "pace".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Calls a second.
-    pub per_second: u32,
-    /// Calls a minute.
-    pub per_minute: u32,
-    /// Calls a UTC day.
-    pub per_day: u32,
-    /// How long a call waits for its turn at the most.
-    pub wait: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { per_second: 10, per_minute: 300, per_day: 40_000, wait: Duration::from_secs(10) }
-    }
 }
 
 /// How long Upwork may take.

@@ -15,6 +15,7 @@
 //! ```
 //! With [`Pacer::share`], all replicas of a store keep one budget of the second, the minute and the day.
 
+mod limits;
 mod pause;
 mod queue;
 mod quota;
@@ -32,73 +33,18 @@ use http::{HeaderMap, StatusCode};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use super::Pace;
 use crate::clock::{SharedClock, Timestamp};
 use crate::oauth::upwork;
 use crate::recent::lock;
 use crate::store::{RateReply, RateRequest, StoreError};
 use crate::telemetry::metrics::{Metrics, PaceRefusal};
+pub use limits::{CallerId, Pace, RateLimited, Reason};
 pub(crate) use quota::Quota;
 use replicas::ModeChange;
 use schedule::{Admission, Release, STORE_WAIT, Schedule};
 
 /// A queued call that was forgotten gives up this long after its time.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// Between whom Upwork's limits are shared fairly.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum CallerId {
-    /// The service identity: everyone at the neighbour door without a ticket.
-    Service,
-    /// A person by `user.id`, through any session, ticket or token.
-    User(Arc<str>),
-}
-
-impl CallerId {
-    /// The person with this `user.id`.
-    pub fn user(id: &str) -> Self {
-        Self::User(id.into())
-    }
-}
-
-/// Why a call did not get a permit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// Too many other calls go first.
-    Busy,
-    /// Upwork answered 429 lately.
-    Paused,
-    /// The day's budget is used up.
-    Day,
-}
-
-/// A call that would have to wait too long: 429.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}; try again in {} s", reason.text(), self.retry_after_seconds())]
-pub struct RateLimited {
-    /// Why.
-    pub reason: Reason,
-    /// After this time a call of this caller would get a permit, as things stand.
-    pub retry_after: Duration,
-}
-
-impl Reason {
-    /// For people.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Busy => "too many calls are waiting for their turn under Upwork's limits",
-            Self::Paused => "Upwork has asked for a pause",
-            Self::Day => "today's calls to Upwork are used up",
-        }
-    }
-}
-
-impl RateLimited {
-    /// For `Retry-After` (RFC 9110 section 10.2.3): whole seconds, at least one.
-    pub fn retry_after_seconds(&self) -> u64 {
-        quota::whole_seconds(self.retry_after).max(1)
-    }
-}
 
 /// Hands out permits.
 #[derive(Debug)]

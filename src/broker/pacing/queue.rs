@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::CallerId;
+use super::limits::CallerId;
 use crate::clock::Timestamp;
 
 /// A call that waits.

@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
+use super::limits::Pace;
 use super::windows::{MINUTE, SECOND, SLACK, SlidingWindows};
-use crate::broker::Pace;
 use crate::clock::Timestamp;
 use crate::seal::random;
 use crate::store::{RateLimits, RateReply, RateRequest};

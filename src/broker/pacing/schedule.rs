@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
+use super::limits::{CallerId, Pace, RateLimited, Reason};
 use super::pause::Pause;
 use super::queue::{FairQueue, QueuedCall};
 use super::quota::{DailyCounts, day_of, until_midnight};
 use super::replicas::{HEARTBEAT, ModeChange, Reservation, SharedBudget};
 use super::windows::{SLACK, SlidingWindows};
-use super::{CallerId, RateLimited, Reason};
-use crate::broker::Pace;
 use crate::clock::Timestamp;
 use crate::store::{RateReply, RateRequest};
 

@@ -1,0 +1,80 @@
+//! Upwork's limits, who shares them, and why a call does not fit into them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::quota::whole_seconds;
+
+/// docs/configuration.md "pace".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Calls a second.
+    pub per_second: u32,
+    /// Calls a minute.
+    pub per_minute: u32,
+    /// Calls a UTC day.
+    pub per_day: u32,
+    /// How long a call waits for its turn at the most.
+    pub wait: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { per_second: 10, per_minute: 300, per_day: 40_000, wait: Duration::from_secs(10) }
+    }
+}
+
+/// Between whom Upwork's limits are shared fairly.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CallerId {
+    /// The service identity: everyone at the neighbour door without a ticket.
+    Service,
+    /// A person by `user.id`, through any session, ticket or token.
+    User(Arc<str>),
+}
+
+impl CallerId {
+    /// The person with this `user.id`.
+    pub fn user(id: &str) -> Self {
+        Self::User(id.into())
+    }
+}
+
+/// Why a call did not get a permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Too many other calls go first.
+    Busy,
+    /// Upwork answered 429 lately.
+    Paused,
+    /// The day's budget is used up.
+    Day,
+}
+
+/// A call that would have to wait too long: 429.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}; try again in {} s", reason.text(), self.retry_after_seconds())]
+pub struct RateLimited {
+    /// Why.
+    pub reason: Reason,
+    /// After this time a call of this caller would get a permit, as things stand.
+    pub retry_after: Duration,
+}
+
+impl Reason {
+    /// For people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Busy => "too many calls are waiting for their turn under Upwork's limits",
+            Self::Paused => "Upwork has asked for a pause",
+            Self::Day => "today's calls to Upwork are used up",
+        }
+    }
+}
+
+impl RateLimited {
+    /// For `Retry-After` (RFC 9110 section 10.2.3): whole seconds, at least one.
+    pub fn retry_after_seconds(&self) -> u64 {
+        whole_seconds(self.retry_after).max(1)
+    }
+}
