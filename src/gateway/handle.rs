@@ -76,14 +76,17 @@ impl Gateway {
             return Ok(answer);
         }
         let session = stored.as_ref().map(|stored| &*stored.session);
-        match self.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie)) {
+        let decision = self.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie));
+        match decision {
             Decision::Allow => {
                 let held = self.shows_sign_in(request, &message.headers, session);
                 let answer = self.forward(request, message, stored, facts).await?;
                 Ok(self.confirm(held, answer))
             }
             Decision::AllowAnonymous => self.forward(request, message, None, facts).await,
-            refusal => self.refuse(request, refusal, session),
+            Decision::SignIn | Decision::NeedsSession | Decision::CrossSite | Decision::NotAdmitted => {
+                self.refuse(request, decision, session)
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! In: a checked configuration, bound listeners, a clock, a shutdown future. Out: a server that has run its course. Nothing
 //! below knows how it is put together, and nothing here decides about a request.
 
+mod error;
 mod grants;
 mod identity;
 mod ledger;
@@ -18,17 +19,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Life, Phase};
-use crate::broker;
 use crate::clock::SharedClock;
 pub use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Sources};
+use crate::config::{Config, Sources};
 use crate::descriptors::Descriptors;
 use crate::gateway::Gateway;
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
-use crate::store::StoreError;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::Metrics;
-use crate::tls;
+pub use error::Error;
 use services::Services;
 
 /// Idle upstream connections are looked through, and metrics kept up, this often.
@@ -46,38 +45,6 @@ pub struct Doors {
     pub neighbour: Option<Bound>,
     /// The admin door.
     pub admin: Bound,
-}
-
-/// Why the server could not start, or ended other than well.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A socket could not be bound.
-    #[error("the {door} door cannot listen on {address}: {source}{remedy}")]
-    Bind {
-        /// Which door.
-        door: &'static str,
-        /// Where.
-        address: String,
-        /// Why.
-        source: io::Error,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// A session key is missing or unusable.
-    #[error("the session keys cannot be used: {0}; `upwarden key` prints a new key")]
-    Keys(#[from] config::KeyError),
-    /// Certificates.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[from] tls::Error),
-    /// The way to the API.
-    #[error("the API client cannot be set up: {0}")]
-    Broker(#[from] broker::SetupError),
-    /// The session store.
-    #[error("the session store cannot be opened: {0}")]
-    Store(#[from] StoreError),
-    /// A thread or a socket that the system refuses.
-    #[error("the doors cannot be opened: {0}")]
-    Doors(#[source] io::Error),
 }
 
 /// Binds every door of a configuration.

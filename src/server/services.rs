@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
-use super::Error;
+use super::error::Error;
 use crate::broker::Broker;
 use crate::broker::pacing::Pacer;
 use crate::clock::SharedClock;

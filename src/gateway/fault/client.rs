@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{FaultRow, Links, words};
+use super::row::{FaultRow, Links, words};
 use crate::broker::pacing::RateLimited;
 use crate::listener::Refused;
 use crate::pages::texts::{self, Loop};

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{FaultRow, Links, words};
+use super::row::{FaultRow, Links, words};
 use crate::pages::texts::{self, Loop};
 
 /// Our side. Texts say what was seen, for the log.

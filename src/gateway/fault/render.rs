@@ -3,7 +3,8 @@
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
 
-use super::{ClientFault, Fault, FaultRow, Links, OurFault};
+use super::row::{FaultRow, Links};
+use super::{ClientFault, Fault, OurFault};
 use crate::body::Body;
 use crate::gateway::request::RequestInfo;
 use crate::gateway::response;

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{
-    AppFault, ClientFault, Fault, FaultRow, NeighbourFault, NoTokens, OurFault, TicketFault, TokenFault, UpworkFault,
-};
+use super::row::{FaultRow, Links};
+use super::{AppFault, ClientFault, Fault, NeighbourFault, NoTokens, OurFault, TicketFault, TokenFault, UpworkFault};
 use crate::broker::pacing::{RateLimited, Reason};
 use crate::listener::Refused;
 use crate::oauth::{Unavailable, UnavailableKind};
@@ -170,9 +169,9 @@ fn documented() -> BTreeMap<String, Documented> {
 fn of_row(row: &FaultRow) -> (u16, String, String, String) {
     let retry = if row.retry_after.is_some() { "yes" } else { "" };
     let page = match row.links {
-        super::Links::Reload => "reloads",
-        super::Links::Home => "",
-        super::Links::SignIn | super::Links::SignInAgain => "sign in",
+        Links::Reload => "reloads",
+        Links::Home => "",
+        Links::SignIn | Links::SignInAgain => "sign in",
     };
     (row.status.as_u16(), row.side.as_str().to_owned(), retry.to_owned(), page.to_owned())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{FaultRow, Links, words};
+use super::row::{FaultRow, Links, words};
 use crate::oauth::{Unavailable, UnavailableKind};
 use crate::pages::texts;
 

@@ -1,0 +1,78 @@
+//! One row of the table of faults.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::pages::texts::Text;
+use crate::telemetry::Side;
+
+/// What a fault comes to.
+#[derive(Debug)]
+pub(in crate::gateway) struct FaultRow {
+    pub(in crate::gateway) side: Side,
+    pub(in crate::gateway) status: StatusCode,
+    /// The last part of `urn:upwarden:…`, and the name in the log.
+    pub(in crate::gateway) name: &'static str,
+    pub(in crate::gateway) text: Text,
+    pub(in crate::gateway) level: tracing::Level,
+    /// Seconds, for `Retry-After`.
+    pub(in crate::gateway) retry_after: Option<u64>,
+    /// What was seen, for the log only.
+    pub(in crate::gateway) seen: Option<String>,
+    pub(in crate::gateway) links: Links,
+}
+
+/// The ways on that a fault's page offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) enum Links {
+    /// None: the page reloads by itself.
+    Reload,
+    /// The start page.
+    Home,
+    /// A first sign-in.
+    SignIn,
+    /// Another sign-in, or the start page.
+    SignInAgain,
+}
+
+impl FaultRow {
+    pub(super) fn new(status: StatusCode, name: &'static str, text: Text) -> Self {
+        Self {
+            side: Side::Client,
+            status,
+            name,
+            text,
+            level: tracing::Level::DEBUG,
+            retry_after: None,
+            seen: None,
+            links: Links::Home,
+        }
+    }
+
+    pub(super) fn retry(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    pub(super) fn seen(self, seen: &str) -> Self {
+        Self { seen: Some(seen.to_owned()), ..self }
+    }
+
+    pub(super) fn links(self, links: Links) -> Self {
+        Self { links, ..self }
+    }
+
+    /// The client did nothing wrong, so whoever runs the site should see it.
+    pub(super) fn notable(self) -> Self {
+        Self { level: tracing::Level::INFO, ..self }
+    }
+
+    pub(super) fn by(self, side: Side, level: tracing::Level) -> Self {
+        Self { side, level, ..self }
+    }
+}
+
+/// A text that stands in the table itself.
+pub(super) fn words(title: &'static str, cause: impl Into<Cow<'static, str>>, remedy: &'static str) -> Text {
+    Text { title, cause: cause.into(), remedy: Cow::Borrowed(remedy) }
+}

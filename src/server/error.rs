@@ -1,0 +1,38 @@
+//! Why a server does not start, or ends other than well.
+
+use std::io;
+
+use crate::store::StoreError;
+use crate::{broker, config, tls};
+
+/// Why the server could not start, or ended other than well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A socket could not be bound.
+    #[error("the {door} door cannot listen on {address}: {source}{remedy}")]
+    Bind {
+        /// Which door.
+        door: &'static str,
+        /// Where.
+        address: String,
+        /// Why.
+        source: io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A session key is missing or unusable.
+    #[error("the session keys cannot be used: {0}; `upwarden key` prints a new key")]
+    Keys(#[from] config::KeyError),
+    /// Certificates.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] tls::Error),
+    /// The way to the API.
+    #[error("the API client cannot be set up: {0}")]
+    Broker(#[from] broker::SetupError),
+    /// The session store.
+    #[error("the session store cannot be opened: {0}")]
+    Store(#[from] StoreError),
+    /// A thread or a socket that the system refuses.
+    #[error("the doors cannot be opened: {0}")]
+    Doors(#[source] io::Error),
+}
