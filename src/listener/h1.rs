@@ -41,7 +41,7 @@ where
 {
     let Terms { limits, metrics, permit, peer } = terms;
     let traffic = Traffic::new(peer.door, metrics);
-    let reset = io.reset.clone();
+    let reset_flag = io.reset.clone();
     let guard = Guard::new(io, limits.clone(), traffic.clone(), permit);
     let drain = peer.drain.clone();
     let service = {
@@ -50,8 +50,8 @@ where
             let (traffic, drain) = (traffic.clone(), peer.drain.clone());
             let (number, refused) = traffic.called();
             // What has neither length nor chunks ends with the connection (RFC 9112 section 6.3).
-            let unframed = (request.version() == Version::HTTP_10).then(|| reset.clone());
-            let (mut request, rest) = inbound(request, number, &limits, (&traffic, &reset));
+            let unframed = (request.version() == Version::HTTP_10).then(|| reset_flag.clone());
+            let (mut request, rest) = inbound(request, number, &limits, (&traffic, &reset_flag));
             if let Some(refused) = refused {
                 request.extensions_mut().insert(refused);
             }
@@ -141,11 +141,11 @@ fn inbound(
     request: Request<Incoming>,
     number: u64,
     limits: &Limits,
-    (traffic, reset): (&Arc<Traffic>, &ResetFlag),
+    (traffic, reset_flag): (&Arc<Traffic>, &ResetFlag),
 ) -> (Request<Body>, Option<Rest>) {
     let (mut parts, body) = request.into_parts();
     if parts.headers.contains_key(UPGRADE) {
-        parts.extensions.insert(reset.clone());
+        parts.extensions.insert(reset_flag.clone());
     }
     if let Some(authority) = parts.uri.authority() {
         // HTTP/1.0 may do without a Host; then the target names it (RFC 9112 section 3.2.2).

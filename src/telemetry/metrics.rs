@@ -63,7 +63,7 @@ fn unit(name: &str) -> Option<Unit> {
 #[derive(Debug)]
 struct Counters<L>(Vec<(L, Counter)>);
 
-impl<L: PartialEq> Counters<L> {
+impl<L: Copy + PartialEq> Counters<L> {
     /// A few values are searched faster than hashed.
     fn count(&self, value: L) {
         if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == value) {
