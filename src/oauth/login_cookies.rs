@@ -20,7 +20,7 @@ const MIN_SLOTS: usize = 2;
 /// A pending sign-in, and the slot of its cookie.
 #[derive(Clone, Debug)]
 pub struct PendingLogin {
-    /// For [`LoginJars::jar`].
+    /// For `LoginJars::jar`.
     pub slot: usize,
     /// The sign-in.
     pub login: Login,
