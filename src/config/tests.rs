@@ -280,7 +280,7 @@ fn unusable_certificates_are_reported_with_the_reason() {
     let table = [
         ("/nowhere/cert", key.as_str(), "No such file"),
         (&cert, "/nowhere/key", "No such file"),
-        (&text, &key, "holds no certificate"),
+        (&text, &key, "contains no certificate"),
         (&cert, &text, "no items found"),
         (&cert, &others, "does not belong to the certificate"),
     ];
