@@ -81,7 +81,7 @@ pub mod testing {
     pub mod broker {
         pub use crate::broker::{ApiTarget, Pace};
         pub mod pacing {
-            pub use crate::broker::pacing::{CallerId, Pacer, RateLimited, Reason};
+            pub use crate::broker::pacing::{CallerId, Pacer, Permit, RateLimited, Reason};
         }
     }
     pub mod clock {

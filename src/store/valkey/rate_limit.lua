@@ -24,12 +24,16 @@ if day > state.day or day < state.day - 1 then state.day, state.used = day, 0 en
 state.released = math.min(state.released, horizon)
 
 for _, call in ipairs(ask.counted) do redis.call('ZADD', CALLS, now - call[2], prefix .. call[1]) end
-for _, id in ipairs(ask.cancelled) do
-    state.used = math.max(0, state.used - redis.call('ZREM', CALLS, prefix .. id))
-end
-if ask.unreported and ask.unreported[1] >= state.day then state.used = state.used + ask.unreported[2] end
 redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', now - ask.minute)
 redis.call('ZREMRANGEBYSCORE', CALLS, horizon + ask.slack, '+inf')
+-- Whether the day counts every listed call. Soon after midnight some were counted by the day before; then a cancelled call
+-- stays counted, and one that is sent again counts again. The second minute is for replicas whose clocks are late.
+local same_day = now - 2 * ask.minute >= state.day * DAY
+for _, id in ipairs(ask.cancelled) do
+    local removed = redis.call('ZREM', CALLS, prefix .. id)
+    if same_day then state.used = math.max(0, state.used - removed) end
+end
+if ask.unreported and ask.unreported[1] >= state.day then state.used = state.used + ask.unreported[2] end
 
 local function from_last(place)
     return tonumber(redis.call('ZRANGE', CALLS, -place, -place, 'WITHSCORES')[2])
@@ -56,7 +60,8 @@ if ask.call then
     reply.reserved = at < midnight and at <= horizon and reply.wait <= ask.patience
     if reply.reserved then
         -- A request that is sent again, since its answer was lost, counts once.
-        state.used = state.used + redis.call('ZADD', CALLS, at + ask.slack, prefix .. ask.call)
+        local added = redis.call('ZADD', CALLS, at + ask.slack, prefix .. ask.call)
+        state.used = state.used + (same_day and added or 1)
         state.released = at
     end
 end
@@ -64,7 +69,7 @@ reply.day, reply.used = state.day, state.used
 
 redis.call('ZADD', REPLICAS, now, ask.replica)
 redis.call('ZREMRANGEBYSCORE', REPLICAS, '-inf', now - REPLICA_TIMEOUT)
-reply.replicas = #redis.call('ZRANGE', REPLICAS, 0, -1)
+reply.replicas = redis.call('ZCOUNT', REPLICAS, '-inf', '+inf')
 if ask.view then
     local found, calls = redis.call('ZRANGE', CALLS, 0, -1, 'WITHSCORES'), {}
     for place = 1, #found, 2 do

@@ -35,6 +35,7 @@ struct Shared {
     clock: Arc<ManualClock>,
     down: AtomicBool,
     round_trips: AtomicUsize,
+    reservation: Mutex<Option<RateRequest>>,
 }
 
 impl Shared {
@@ -44,7 +45,11 @@ impl Shared {
             return Err(StoreError::Down("it is turned off".to_owned()));
         }
         let mut run = self.script.key(&RATE_LIMIT_KEYS);
-        run.arg(serde_json::to_string(&request).unwrap()).arg(self.clock.now().millis());
+        let json = serde_json::to_string(&request).unwrap();
+        if json.contains("\"call\":") {
+            *self.reservation.lock().unwrap() = Some(request);
+        }
+        run.arg(json).arg(self.clock.now().millis());
         let reply: String = within(run.invoke_async(&mut self.connection.clone())).await.unwrap();
         Ok(serde_json::from_str(&reply).unwrap())
     }
@@ -76,6 +81,7 @@ impl Cluster {
             clock: ManualClock::at(START),
             down: AtomicBool::new(false),
             round_trips: AtomicUsize::new(0),
+            reservation: Mutex::default(),
         };
         let (shared, log) = (Arc::new(shared), Arc::default());
         let mut cluster = Self { pace, replicas: Vec::new(), shared, log, steps: 0, _server: server };
@@ -189,6 +195,12 @@ impl Cluster {
 
     pub(super) fn released_by(&self, replica: usize) -> usize {
         self.log.lock().unwrap().iter().filter(|(.., by)| *by == replica).count()
+    }
+
+    /// Sends the last request for a call again, as a connection does that broke before the answer came.
+    pub(super) async fn send_reservation_again(&self) {
+        let request = self.shared.reservation.lock().unwrap().clone().unwrap();
+        self.shared.ask(request).await.unwrap();
     }
 
     pub(super) fn set_down(&self, down: bool) {

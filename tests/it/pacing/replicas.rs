@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use upwarden::testing::broker::Pace;
-use upwarden::testing::broker::pacing::{CallerId, Pacer, Reason};
+use upwarden::testing::broker::pacing::{CallerId, Pacer, Permit, Reason};
 use upwarden::testing::clock::{SharedClock, SystemClock};
 use upwarden::testing::seal::{Keyring, SharedKeyring};
 use upwarden::testing::store::{Config, RATE_LIMIT_KEYS, Store, open_store};
@@ -146,6 +146,43 @@ async fn two_replicas_with_sixteen_calls_a_day_never_make_a_seventeenth() {
     assert_eq!(cluster.released(), 16);
     cluster.run_for(Duration::from_secs(30)).await;
     assert_eq!(cluster.released(), 32);
+}
+
+/// Two replicas with sixteen calls a day, just after a midnight before which one of them reserved a call.
+#[expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
+async fn reserved_before_midnight() -> Option<(Cluster, Permit)> {
+    let mut cluster = Cluster::new(Pace { per_day: 16, ..patient() }, &[0, 0]).await?;
+    let midnight = START.plus(Duration::from_hours(24)).minus(Duration::from_mins(10));
+    cluster.advance(midnight.minus(STEP * 2).since(cluster.time())).await;
+    let acquired = tokio::spawn({
+        let pacer = cluster.replicas[0].pacer.clone();
+        async move { pacer.acquire(CallerId::Service).await }
+    });
+    cluster.settle().await;
+    cluster.run_for(STEP * 4).await;
+    Some((cluster, acquired.await.unwrap().unwrap()))
+}
+
+#[tokio::test]
+async fn a_call_cancelled_after_midnight_is_not_taken_off_the_new_day() {
+    let Some((mut cluster, permit)) = reserved_before_midnight().await else { return };
+    cluster.call(1, 16, 1);
+    cluster.run_for(Duration::from_secs(5)).await;
+    permit.cancel();
+    cluster.run_for(Duration::from_secs(2)).await;
+    cluster.call(0, 1, 1);
+    cluster.run_for(Duration::from_secs(2)).await;
+    assert_eq!(cluster.released(), 16);
+}
+
+#[tokio::test]
+async fn a_call_reserved_again_after_midnight_counts_on_the_new_day() {
+    let Some((mut cluster, _permit)) = reserved_before_midnight().await else { return };
+    cluster.send_reservation_again().await;
+    cluster.run_for(Duration::from_secs(2)).await;
+    for replica in &cluster.replicas {
+        assert_eq!(replica.pacer.quota().remaining, 15);
+    }
 }
 
 #[tokio::test]
