@@ -1,4 +1,4 @@
-// What a page can do behind the gate, without knowing anything of OAuth.
+// What a page can do behind the sidecar without knowing anything about OAuth.
 const prefix = document.body.dataset.prefix;
 const at = (id) => document.getElementById(id);
 const show = (id, text, bad = false) => {
@@ -6,21 +6,21 @@ const show = (id, text, bad = false) => {
   at(id).classList.toggle("bad", bad);
 };
 
-// An answer of JSON, or the reason why there is none.
-async function ask(path, options) {
+// The JSON answer, or an error with the reason.
+async function call(path, options) {
   const answer = await fetch(path, options);
   const text = await answer.text();
   let json;
   try {
     json = JSON.parse(text);
   } catch {
-    throw new Error(`${answer.status}: the answer is no JSON`);
+    throw new Error(`${answer.status}: the answer is not JSON`);
   }
   if (!answer.ok) throw new Error(`${answer.status}: ${json.detail || json.title || json.error || json.message || text}`);
   return json;
 }
 
-const query = (text) => ask(`${prefix}/graphql`, {
+const query = (text) => call(`${prefix}/graphql`, {
   method: "POST",
   headers: { "content-type": "application/json" },
   body: JSON.stringify({ query: text }),
@@ -48,22 +48,22 @@ query("{ marketplaceJobPostings(first: 3) { totalCount edges { node { id title }
     at("jobs").replaceChildren(item);
   });
 
-// The browser connects again by itself after a cut, except where the gate said no.
+// The browser reconnects by itself, unless the sidecar refused the request.
 const events = new EventSource("/events");
 events.onmessage = (event) => show("events", event.data);
-events.onerror = () => show("events", events.readyState === EventSource.CLOSED ? "closed" : "connecting again …", true);
+events.onerror = () => show("events", events.readyState === EventSource.CLOSED ? "closed" : "reconnecting …", true);
 
 const socket = new WebSocket(`${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/echo`);
 socket.onopen = () => socket.send(`hello, ${at("user").textContent}`);
 socket.onmessage = (event) => show("echo", event.data);
 socket.onclose = () => show("echo", "closed", true);
 
-for (const button of document.querySelectorAll("button[data-ask]")) {
+for (const button of document.querySelectorAll("button[data-call]")) {
   button.addEventListener("click", async () => {
-    const id = button.dataset.ask;
-    show(id, "asking …");
+    const id = button.dataset.call;
+    show(id, "loading …");
     try {
-      show(id, pretty(await ask(`/${id}`)));
+      show(id, pretty(await call(`/${id}`)));
     } catch (error) {
       show(id, error.message, true);
     }

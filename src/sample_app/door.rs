@@ -1,7 +1,5 @@
-//! A call from the app's server to the API, as any app next door would make it: plain HTTP, no token, no OAuth.
-//!
-//! In: where the neighbour door is, and perhaps the user's ticket. Out: the API's answer, or why there is none. It never
-//! tells the ticket to anyone but that door.
+//! A call from the app's server to the API through the neighbour door: plain HTTP, no token, no OAuth. It sends the user's
+//! ticket to no other address.
 
 use std::time::Duration;
 
@@ -12,31 +10,33 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::answers::refusal;
 use crate::body::{Body, Error};
 
-/// Longer than the sidecar lets a call wait its turn.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The header with which the app calls the API as its user.
+pub(super) const TICKET: &str = "x-upwork-ticket";
+
+/// Longer than the sidecar holds a call back for its rate limit.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const QUERY: &str = r#"{"query":"{ user { id nid name } organization { id name } }"}"#;
 
-/// Who am I? With a ticket the user answers to it, without one the service identity.
-pub(super) async fn ask(base: &str, prefix: &str, ticket: Option<&HeaderValue>) -> Response<Body> {
-    match timeout(PATIENCE, send(base, prefix, ticket)).await {
+/// Who am I? With a ticket the call acts as the user, without one as the service identity.
+pub(super) async fn call(base: &str, prefix: &str, ticket: Option<&HeaderValue>) -> Response<Body> {
+    match timeout(TIMEOUT, send(base, prefix, ticket)).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
-            super::refusal(StatusCode::BAD_GATEWAY, &format!("The neighbour door did not answer: {error}"))
-        }
-        Err(_) => super::refusal(StatusCode::GATEWAY_TIMEOUT, "The neighbour door did not answer in 30 seconds."),
+        Ok(Err(error)) => refusal(StatusCode::BAD_GATEWAY, &format!("The neighbour door did not answer: {error}")),
+        Err(_) => refusal(StatusCode::GATEWAY_TIMEOUT, "The neighbour door did not answer in 30 seconds."),
     }
 }
 
 async fn send(base: &str, prefix: &str, ticket: Option<&HeaderValue>) -> Result<Response<Body>, Error> {
     let base: Uri = base.parse()?;
-    let authority = base.authority().ok_or("its address names no host")?;
+    let authority = base.authority().ok_or("its address has no host")?;
     let port = authority.port_u16().unwrap_or(80);
     let stream = TcpStream::connect(format!("{}:{port}", authority.host())).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the answer's last byte, or with an error that the answer's body tells too.
+    // It ends with the answer's last byte, or with an error that the answer's body reports too.
     tokio::spawn(connection);
 
     let mut request = Request::builder()
@@ -48,7 +48,7 @@ async fn send(base: &str, prefix: &str, ticket: Option<&HeaderValue>) -> Result<
     if let Some(ticket) = ticket {
         let mut ticket = ticket.clone();
         ticket.set_sensitive(true);
-        request.headers_mut().insert(super::TICKET, ticket);
+        request.headers_mut().insert(TICKET, ticket);
     }
     let (answer, body) = sender.send_request(request).await?.into_parts();
     let mut response = Response::new(Body::from(body));

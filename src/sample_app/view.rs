@@ -1,13 +1,12 @@
-//! The sample app's one page.
-//!
-//! In: the identity headers, the path asked for, the notes. Out: HTML, every text escaped by the template engine.
+//! The sample app's one page. The template engine escapes every text in it.
 
 use std::sync::LazyLock;
 
 use http::HeaderMap;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
+use percent_encoding::percent_decode;
 
-/// Who is signed in, as the sidecar's headers say.
+/// Who is signed in, according to the sidecar's headers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     name: Option<String>,
@@ -17,10 +16,10 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// From `X-Upwork-*`, names percent-decoded.
+    /// From `X-Upwork-*`; names are percent-encoded.
     pub(super) fn read(headers: &HeaderMap) -> Self {
         let read = |name: &str| {
-            let text = percent_decoded(headers.get(name)?.as_bytes());
+            let text = percent_decode(headers.get(name)?.as_bytes()).decode_utf8_lossy().into_owned();
             (!text.is_empty()).then_some(text)
         };
         Self {
@@ -31,18 +30,12 @@ impl Identity {
         }
     }
 
-    /// The best name there is.
+    /// The name, else the nid, else the id.
     pub(super) fn shown(&self) -> &str {
         self.name.as_deref().or(self.nid.as_deref()).or(self.id.as_deref()).unwrap_or("nobody")
     }
 }
 
-/// Broken escapes stay as they are.
-fn percent_decoded(text: &[u8]) -> String {
-    percent_encoding::percent_decode(text).decode_utf8_lossy().into_owned()
-}
-
-/// What the page shows.
 pub(super) struct Page<'a> {
     pub(super) prefix: &'a str,
     pub(super) neighbour: bool,
@@ -50,14 +43,14 @@ pub(super) struct Page<'a> {
     /// Path and query of the request.
     pub(super) asked: &'a str,
     pub(super) identity: &'a Identity,
-    /// Who and what, the newest first.
+    /// Author and text, newest first.
     pub(super) notes: Vec<(&'a str, &'a str)>,
 }
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    // One that does not parse is then missing, which every test of the page sees.
+    // If it does not parse it is missing, which every test of the page sees.
     let _ = environment.add_template("page.html", include_str!("page.html"));
     environment
 });
@@ -82,6 +75,8 @@ impl Page<'_> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -94,7 +89,9 @@ mod tests {
             ("%zz%41", "%zzA"),
             ("%ff", "\u{fffd}"),
         ] {
-            assert_eq!(percent_decoded(given.as_bytes()), read);
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static("x-upwork-user-name"), given.parse().unwrap())]);
+            assert_eq!(Identity::read(&headers).shown(), read);
         }
     }
 

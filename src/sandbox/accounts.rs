@@ -1,6 +1,5 @@
-//! The people and organizations of the sandbox. Their ids never change, so tests and examples may name them.
+//! The users and organizations of the sandbox. Their ids never change, so tests and examples may name them.
 
-/// Somebody who can sign in.
 #[derive(Debug)]
 pub(super) struct Account {
     /// `user.id`.
@@ -12,11 +11,11 @@ pub(super) struct Account {
     pub(super) first_name: &'static str,
     pub(super) last_name: &'static str,
     pub(super) email: &'static str,
-    /// What the consent page says they are.
+    /// As the consent page shows it.
     pub(super) role: &'static str,
-    /// Works for hire (legacy `provider`), else hires (legacy `buyer`).
+    /// Works for clients (`provider` in the older API); if not, they hire (`buyer`).
     pub(super) provider: bool,
-    /// The first is their own, which is the default tenant.
+    /// The first is their own, the default tenant.
     pub(super) organizations: &'static [&'static Organization],
 }
 
@@ -29,7 +28,7 @@ impl Account {
         format!("https://www.upwork.com/profile-portraits/{}", self.nid)
     }
 
-    /// The organization a call acts for: the tenant's, or their own; `None` where they are not a member.
+    /// The organization a call acts for: the tenant or their own; `None` if they are not a member of the tenant.
     pub(super) fn organization(&self, tenant: Option<&str>) -> Option<&'static Organization> {
         match tenant {
             None => self.organizations.first().copied(),
@@ -38,7 +37,6 @@ impl Account {
     }
 }
 
-/// A tenant.
 #[derive(Debug)]
 pub(super) struct Organization {
     pub(super) id: &'static str,
@@ -50,7 +48,7 @@ pub(super) struct Organization {
     /// `CLIENT` or `VENDOR`.
     pub(super) legacy_kind: &'static str,
     pub(super) enterprise_kind: &'static str,
-    /// What the company selector calls it.
+    /// As the company selector shows it.
     pub(super) kind_title: &'static str,
 }
 
@@ -98,7 +96,7 @@ static ENTERPRISE_ORGANIZATION: Organization = Organization {
     kind_title: "Client",
 };
 
-/// Who can be chosen on the consent page. The freelancer also works for the agency, so has a tenant to switch to.
+/// The accounts on the consent page. The freelancer also works for the agency, and so can switch tenants.
 pub(super) static ACCOUNTS: [Account; 3] = [
     Account {
         id: "1181921839933591552",
@@ -135,7 +133,7 @@ pub(super) static ACCOUNTS: [Account; 3] = [
     },
 ];
 
-/// Whom a `client_credentials` token acts as.
+/// The account that a `client_credentials` token acts for.
 pub(super) static SERVICE: Account = Account {
     id: "1484254172266924885",
     nid: "corgeservice",
@@ -148,7 +146,6 @@ pub(super) static SERVICE: Account = Account {
     organizations: &[&ENTERPRISE_ORGANIZATION],
 };
 
-/// The account of this id, the service account included.
 pub(super) fn find(id: &str) -> Option<&'static Account> {
     ACCOUNTS.iter().chain(std::iter::once(&SERVICE)).find(|account| account.id == id)
 }

@@ -1,4 +1,4 @@
-//! Answers in the forms that Upwork gives them. No state, no secrets.
+//! Answers in the forms that Upwork gives them.
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, PRAGMA};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -40,17 +40,17 @@ pub(super) fn html(status: StatusCode, page: impl Into<String>) -> Response<Body
     answer
 }
 
-/// Sends the browser on. 303, so that a posted form becomes a GET (RFC 9700 section 4.12).
+/// 303, so that a posted form becomes a GET (RFC 9700 section 4.12).
 pub(super) fn see_other(location: &str) -> Response<Body> {
     let Ok(location) = HeaderValue::from_str(location) else {
-        return text(StatusCode::BAD_REQUEST, "The address to go back to cannot be written into a header.\n");
+        return text(StatusCode::BAD_REQUEST, "The redirect address is not a valid header value.\n");
     };
     let mut answer = text(StatusCode::SEE_OTHER, "");
     answer.headers_mut().insert(LOCATION, location);
     no_store(answer)
 }
 
-/// Adds what RFC 6749 section 5.1 wants on token answers.
+/// Required on token answers by RFC 6749 section 5.1.
 pub(super) fn no_store(mut answer: Response<Body>) -> Response<Body> {
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
@@ -62,10 +62,10 @@ pub(super) fn oauth_error(status: StatusCode, error: &str, description: &str) ->
     no_store(json(status, &json!({"error": error, "error_description": description})))
 }
 
-/// What the API says to a token it does not accept.
+/// What the API answers to a token it does not accept.
 pub(super) fn authentication_failed() -> Response<Body> {
     let mut answer = json(StatusCode::UNAUTHORIZED, &json!({"message": "Authentication failed"}));
-    // Inferred: RFC 6750 section 3 wants it with every such 401.
+    // Inferred: RFC 6750 section 3 requires it with every such 401.
     answer
         .headers_mut()
         .insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
@@ -80,7 +80,7 @@ pub(super) fn too_many_requests(retry_after: Option<u64>) -> Response<Body> {
     answer
 }
 
-/// An error of the legacy REST API, told in the body and in two headers of its own.
+/// An error of the older REST API, in the body and in two headers of its own.
 pub(super) fn legacy_error(status: StatusCode, message: &str, now: Timestamp) -> Response<Body> {
     let code = status.as_u16();
     let body = json!({
@@ -95,7 +95,7 @@ pub(super) fn legacy_error(status: StatusCode, message: &str, now: Timestamp) ->
     answer
 }
 
-/// Adds what a CDN adds, all of which a proxy must leave behind.
+/// Adds the headers of a CDN, all of which a proxy must remove.
 pub(super) fn through_cdn(mut answer: Response<Body>) -> Response<Body> {
     let headers = answer.headers_mut();
     headers.append(

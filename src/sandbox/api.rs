@@ -1,6 +1,5 @@
-//! The API: GraphQL, two legacy REST calls, and a few calls that only the sandbox has.
-//!
-//! In: requests with a bearer. Out: what the token's holder may see. Every answer carries the headers of a CDN.
+//! The API: GraphQL, two calls of the older REST API, and a few that only the sandbox has. Every answer carries the headers
+//! of a CDN.
 
 use std::net::SocketAddr;
 
@@ -11,57 +10,61 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::accounts::Account;
-use super::counters::Seen;
+use super::counters::ReceivedRequest;
 use super::faults::Target;
 use super::grants::to_hex;
 use super::graphql::{self, Context};
 use super::params::Params;
-use super::state::Inner;
-use super::{GRAPHQL_PATH, Release, answers, bodies};
+use super::paths::GRAPHQL_PATH;
+use super::state::{Inner, ReleaseSignal};
+use super::{answers, bodies};
 use crate::body::Body;
 use crate::clock::Timestamp;
 
-/// The longest GraphQL request that is read.
-const LONGEST_QUERY: usize = 1024 * 1024;
-/// The most bytes `/api/sandbox/bytes` sends: 1 TiB.
-const MOST_BYTES: u64 = 1 << 40;
+const MAX_QUERY: usize = 1024 * 1024;
+/// 1 TiB, the limit of `/api/sandbox/bytes`.
+const MAX_BYTES: u64 = 1 << 40;
 
-/// Whether a path belongs to the API.
 pub(super) fn is_api(path: &str) -> bool {
     path == GRAPHQL_PATH || path.starts_with("/api/") || path.starts_with("/gds/")
 }
 
-pub(super) async fn call(inner: &Inner, request: Request<Body>, peer: SocketAddr, release: Release) -> Response<Body> {
+pub(super) async fn call(
+    inner: &Inner,
+    request: Request<Body>,
+    peer: SocketAddr,
+    release: ReleaseSignal,
+) -> Response<Body> {
     let now = inner.clock.now();
     let (fault, admitted) = {
         let mut state = inner.lock();
         let fault = state.faults.take(Target::Api, |_| true);
         let admitted = !inner.config.limits || state.limits.admit(peer.ip(), &inner.config.rates, now);
         state.counters.rate_limited += u64::from(!admitted);
-        // Counted last: whoever sees the count sees the request, too.
-        state.remember_request(Seen::of(&request));
+        // Counted last: a test that sees the count also finds the request.
+        state.remember_request(ReceivedRequest::of(&request));
         state.counters.count_api(request.uri().path());
         (fault, admitted)
     };
     let again = release.clone();
     let work = async {
         if !admitted {
-            // Inferred: whether Upwork sends Retry-After is not known, so clients must do without.
+            // Inferred: whether Upwork sends Retry-After is not known, so clients must not rely on it.
             return answers::too_many_requests(None);
         }
         match holder(inner, request.headers(), now) {
             None => {
-                // Read first, as a real server does: closing on an unread body would reset the answer, too.
+                // Read first, as a real server does: closing with an unread body would reset the connection.
                 let length = http_body::Body::size_hint(request.body()).exact();
-                if length.is_some_and(|length| length <= LONGEST_QUERY as u64) {
-                    let _ = request.into_body().collect(LONGEST_QUERY).await;
+                if length.is_some_and(|length| length <= MAX_QUERY as u64) {
+                    let _ = request.into_body().collect(MAX_QUERY).await;
                 }
                 answers::authentication_failed()
             }
             Some(account) => route(inner, request, account, again).await,
         }
     };
-    answers::through_cdn(bodies::strike(inner, fault, release, work).await)
+    answers::through_cdn(bodies::inject(inner, fault, release, work).await)
 }
 
 fn holder(inner: &Inner, headers: &HeaderMap, now: Timestamp) -> Option<&'static Account> {
@@ -71,7 +74,12 @@ fn holder(inner: &Inner, headers: &HeaderMap, now: Timestamp) -> Option<&'static
     scheme.eq_ignore_ascii_case("bearer").then(|| inner.lock().grants.holder(token.trim(), now))?
 }
 
-async fn route(inner: &Inner, request: Request<Body>, account: &'static Account, release: Release) -> Response<Body> {
+async fn route(
+    inner: &Inner,
+    request: Request<Body>,
+    account: &'static Account,
+    release: ReleaseSignal,
+) -> Response<Body> {
     let now = inner.clock.now();
     let path = request.uri().path().to_owned();
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
@@ -96,10 +104,10 @@ async fn route(inner: &Inner, request: Request<Body>, account: &'static Account,
 
 async fn graphql(inner: &Inner, request: Request<Body>, account: &'static Account) -> Response<Body> {
     let tenant = request.headers().get("x-upwork-api-tenantid");
-    // A tenant that is not text is nobody's.
+    // A tenant that is not text is not one of the account's.
     let tenant = tenant.map(|tenant| tenant.to_str().unwrap_or("?").to_owned());
     let organization = account.organization(tenant.as_deref());
-    let Ok(posted) = request.into_body().collect(LONGEST_QUERY).await else {
+    let Ok(posted) = request.into_body().collect(MAX_QUERY).await else {
         return answers::text(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large");
     };
     let mut context = Context { account, organization, state: &mut inner.lock() };
@@ -148,9 +156,9 @@ fn me(account: &Account, now: Timestamp) -> Value {
     })
 }
 
-/// Tells what arrived: the request as seen, and of its body the length and the SHA-256. The body is not kept.
+/// The request as it arrived, and of its body the length and the SHA-256.
 async fn echo(request: Request<Body>) -> Response<Body> {
-    let seen = Seen::of(&request);
+    let received = ReceivedRequest::of(&request);
     let mut body = request.into_body();
     let (mut length, mut sum) = (0_u64, digest::Context::new(&SHA256));
     let mut trailers = Vec::new();
@@ -168,17 +176,17 @@ async fn echo(request: Request<Body>) -> Response<Body> {
     answers::json(
         StatusCode::OK,
         &json!({
-            "method": seen.method, "target": seen.target, "headers": seen.headers, "trailers": trailers,
+            "method": received.method, "target": received.target, "headers": received.headers, "trailers": trailers,
             "body_length": length, "body_sha256": sum,
         }),
     )
 }
 
-/// As many bytes as asked for, in pieces, without a length.
+/// `n` bytes in pieces, without a length.
 fn bytes(request: &Request<Body>) -> Response<Body> {
     let query = Params::parse(request.uri().query().unwrap_or_default().as_bytes());
-    match query.get("n").and_then(|n| n.parse().ok()).filter(|n| *n <= MOST_BYTES) {
-        None => answers::text(StatusCode::BAD_REQUEST, "n is needed: how many bytes, at most 1099511627776"),
+    match query.get("n").and_then(|n| n.parse().ok()).filter(|n| *n <= MAX_BYTES) {
+        None => answers::text(StatusCode::BAD_REQUEST, "n is missing: the number of bytes, at most 1099511627776"),
         Some(length) => {
             let mut answer = Response::new(bodies::pattern(length));
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -187,12 +195,12 @@ fn bytes(request: &Request<Body>) -> Response<Body> {
     }
 }
 
-/// Two server-sent events; the second comes with the next `POST /release`, or at shutdown.
-fn stream(inner: &Inner, mut release: Release) -> Response<Body> {
+/// Two server-sent events; the second is sent after the next `POST /release`, or at shutdown.
+fn stream(inner: &Inner, mut release: ReleaseSignal) -> Response<Body> {
     let closing = inner.closing.clone();
     let wait = async move {
         tokio::select! {
-            // An error means the sandbox is gone, and then there is nothing to wait for.
+            // An error means that the sandbox is gone, and then there is nothing to wait for.
             _ = release.changed() => {}
             () = closing.cancelled() => {}
         }

@@ -1,5 +1,5 @@
-//! What the sandbox received, so that tests can assert on calls made. Nothing secret is kept: no query, and of an
-//! `Authorization` header only that it was there.
+//! What the sandbox received, so that tests can assert on calls made. No secret is kept: of an `Authorization` header only
+//! that it was there.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,11 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use serde::Serialize;
 
-/// Distinct API paths that are counted apart; more go under [`OTHER_PATHS`].
-const PATHS_KEPT: usize = 500;
-/// The key under which the paths beyond the first ones are counted.
+/// API paths that are counted separately; more are counted under [`OTHER_PATHS`].
+const MAX_PATHS: usize = 500;
 const OTHER_PATHS: &str = "(other)";
 
-/// Requests received, whatever the answer was.
+/// Counts of requests received, whatever the answer was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Browsers sent to the authorize page (GET; the posted form is not counted).
@@ -23,22 +22,22 @@ pub struct Counters {
     pub revoke: u64,
     /// API calls by path, without query.
     pub api: BTreeMap<String, u64>,
-    /// Mutations that were carried out.
+    /// Mutations carried out.
     pub graphql_mutations: u64,
     /// API calls answered 429 by the enforced limits (not by a fault).
     pub rate_limited: u64,
-    /// Answers held by a `slow` fault at this moment.
+    /// Answers held by a `slow` fault now.
     pub held: usize,
 }
 
 /// Calls of the token endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TokenCounters {
-    /// Codes redeemed, or tried.
+    /// Attempts to redeem a code.
     pub authorization_code: u64,
     /// Refreshes.
     pub refresh_token: u64,
-    /// Service tokens asked for.
+    /// Requests for a service token.
     pub client_credentials: u64,
     /// Anything else.
     pub other: u64,
@@ -46,7 +45,7 @@ pub struct TokenCounters {
 
 impl Counters {
     pub(super) fn count_api(&mut self, path: &str) {
-        let key = if self.api.len() < PATHS_KEPT || self.api.contains_key(path) { path } else { OTHER_PATHS };
+        let key = if self.api.len() < MAX_PATHS || self.api.contains_key(path) { path } else { OTHER_PATHS };
         *self.api.entry(key.to_owned()).or_default() += 1;
     }
 
@@ -61,21 +60,21 @@ impl Counters {
     }
 }
 
-/// An API request as it arrived.
+/// An API request as it arrived, without its credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Seen {
+pub struct ReceivedRequest {
     /// The method.
     pub method: String,
     /// Path and query, byte for byte.
     pub target: String,
-    /// Names (lower-case) and values; lines of one name in the order received; of credentials only `present`.
+    /// Names in lower case and values, in the order received; of credentials only `present`.
     pub headers: Vec<(String, String)>,
 }
 
-impl Seen {
+impl ReceivedRequest {
     pub(super) fn of<B>(request: &http::Request<B>) -> Self {
         let target = request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-        Self { method: request.method().to_string(), target, headers: shown(request.headers()) }
+        Self { method: request.method().to_string(), target, headers: without_credentials(request.headers()) }
     }
 
     /// The first value of a header, by its lower-case name.
@@ -84,7 +83,7 @@ impl Seen {
     }
 }
 
-fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
+fn without_credentials(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
         .map(|(name, value)| {
@@ -100,26 +99,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seen_request_shows_no_credential() {
+    fn a_received_request_shows_no_credential() {
         let request = http::Request::get("http://x/api/a.json?b=c")
             .header("authorization", "Bearer oauth2v2_0123")
             .header("x-upwork-api-tenantid", "7")
             .body(())
             .unwrap();
-        let seen = Seen::of(&request);
-        assert_eq!(seen.target, "/api/a.json?b=c");
-        assert_eq!(seen.header("authorization"), Some("present"));
-        assert_eq!(seen.header("x-upwork-api-tenantid"), Some("7"));
-        assert!(!format!("{seen:?}").contains("oauth2v2_"));
+        let received = ReceivedRequest::of(&request);
+        assert_eq!(received.target, "/api/a.json?b=c");
+        assert_eq!(received.header("authorization"), Some("present"));
+        assert_eq!(received.header("x-upwork-api-tenantid"), Some("7"));
+        assert!(!format!("{received:?}").contains("oauth2v2_"));
     }
 
     #[test]
     fn counted_paths_are_bounded() {
         let mut counters = Counters::default();
-        for number in 0..2 * PATHS_KEPT {
+        for number in 0..2 * MAX_PATHS {
             counters.count_api(&format!("/api/{number}"));
         }
-        assert_eq!(counters.api.len(), PATHS_KEPT + 1);
-        assert_eq!(counters.api[OTHER_PATHS], PATHS_KEPT as u64);
+        assert_eq!(counters.api.len(), MAX_PATHS + 1);
+        assert_eq!(counters.api[OTHER_PATHS], MAX_PATHS as u64);
     }
 }

@@ -1,13 +1,12 @@
-//! Faults on demand: what is to go wrong, where, and how often.
+//! Faults on demand: what goes wrong, where, and how often.
 //!
-//! In: the control door's JSON, or [`Fault`]s. Out: for each request, the fault that strikes it, if any. Faults of a
-//! target wait in a queue; a request takes the first that can strike it.
+//! The faults of each target wait in a queue; a request takes the first that applies to it.
 
 use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value;
 
-/// A place where faults strike.
+/// Where a fault is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// The authorize page.
@@ -29,12 +28,12 @@ impl Target {
     }
 }
 
-/// Something that goes wrong.
+/// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The work is done; the answer is held until a release, or for so many milliseconds.
+    /// The work is done; the answer is held until a release or for `millis`.
     Slow {
-        /// Milliseconds of the machine's time; `None`: until a release.
+        /// Milliseconds of the machine's time; `None` is until a release.
         millis: Option<u64>,
     },
     /// 500 with an HTML page; nothing is done.
@@ -43,59 +42,58 @@ pub enum Fault {
     BadGateway,
     /// 503 with an HTML page; nothing is done.
     Unavailable,
-    /// The CDN's bot wall: 403 with HTML; nothing is done.
+    /// 403 with the CDN's bot check in HTML; nothing is done.
     Html,
-    /// The work is done; the answer is a 200 whose JSON breaks off in the middle.
+    /// The work is done; the answer is a 200 whose JSON ends in the middle.
     Garbage,
-    /// The work is done; after half of the answer's body the connection is cut.
+    /// The work is done; the connection is cut after half of the answer's body.
     Cut,
     /// 429; nothing is done.
     TooMany {
-        /// Seconds of `Retry-After`; `None`: no such header.
+        /// Seconds of `Retry-After`; `None` sends no such header.
         retry_after: Option<u64>,
     },
-    /// Token endpoint, code and refresh grants: 400 `invalid_grant`; the grant itself stays as it is.
+    /// Token endpoint, code and refresh grants: 400 `invalid_grant`; the code or token stays valid.
     InvalidGrant,
-    /// Token endpoint, refresh grant: the refresh token shown is dead from now on, with its family.
+    /// Token endpoint, refresh grant: the refresh token is revoked, with its family.
     DeadRefreshToken,
     /// Token endpoint, code and refresh grants: the answer has no `refresh_token`.
     NoRefreshToken,
-    /// Authorize page: straight back with `access_denied`, as if the user had declined.
+    /// Authorize page: redirects with `access_denied`, as if the user had declined.
     Decline,
 }
 
-/// How long a fault stays.
+/// How often a fault is injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// For so many requests.
+    /// For this many requests.
     Only(u64),
     /// Until the reset.
     Always,
 }
 
-/// The names that are known, as the control door tells them.
 pub(super) const KNOWN: &str = "known faults: slow (with \"millis\", else until POST /release), 500, 502, 503, html, \
     garbage, cut, 429 (with \"retry_after\" seconds, or as {\"429\": seconds}), none (clears) at authorize, token, \
     revoke and api; decline at authorize; invalid_grant, dead_refresh_token, no_refresh_token at token; \
     \"times\": how many requests (1; 0 or \"always\": until POST /reset)";
 
-/// A fault order that was not understood; nothing of it was done.
+/// A fault order that was not understood; none of it took effect.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}; {KNOWN}")]
 pub struct UnknownFault(String);
 
-/// An order, understood.
+/// An order in the JSON form of the control address.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct FaultOrder {
     /// An empty list clears the target.
-    orders: Vec<(Target, Vec<Fault>)>,
+    faults: Vec<(Target, Vec<Fault>)>,
     times: Times,
 }
 
-impl Plan {
-    pub(super) fn parse(wanted: &Value) -> Result<Self, UnknownFault> {
-        let Some(fields) = wanted.as_object() else {
-            return Err(UnknownFault("a JSON object is needed, such as {\"token\":\"500\",\"times\":2}".to_owned()));
+impl FaultOrder {
+    pub(super) fn parse(order: &Value) -> Result<Self, UnknownFault> {
+        let Some(fields) = order.as_object() else {
+            return Err(UnknownFault("expected a JSON object such as {\"token\":\"500\",\"times\":2}".to_owned()));
         };
         let times = match fields.get("times") {
             None => Times::Only(1),
@@ -107,18 +105,18 @@ impl Plan {
             },
         };
         let options = Options { millis: whole(fields.get("millis"))?, retry_after: whole(fields.get("retry_after"))? };
-        let mut orders = Vec::new();
+        let mut faults = Vec::new();
         for (name, value) in fields {
             if matches!(name.as_str(), "times" | "millis" | "retry_after") {
                 continue;
             }
             let target = Target::named(name).ok_or_else(|| UnknownFault(format!("there is no target {name:?}")))?;
-            orders.push((target, options.faults(target, value)?));
+            faults.push((target, options.faults(target, value)?));
         }
-        if orders.is_empty() {
-            return Err(UnknownFault("no target is named: authorize, token, revoke or api".to_owned()));
+        if faults.is_empty() {
+            return Err(UnknownFault("name a target: authorize, token, revoke or api".to_owned()));
         }
-        Ok(Self { orders, times })
+        Ok(Self { faults, times })
     }
 }
 
@@ -164,14 +162,14 @@ impl Options {
             _ => return Err(unknown()),
         };
         match fault.only_at() {
-            Some(place) if place != target => Err(UnknownFault(format!("{name:?} cannot strike there"))),
+            Some(place) if place != target => Err(UnknownFault(format!("{name:?} is not a fault of this target"))),
             Some(_) | None => Ok(fault),
         }
     }
 }
 
 impl Fault {
-    /// The one target where it makes sense, for those that have one.
+    /// The only target it applies to, if there is one.
     fn only_at(self) -> Option<Target> {
         match self {
             Self::InvalidGrant | Self::DeadRefreshToken | Self::NoRefreshToken => Some(Target::Token),
@@ -195,7 +193,7 @@ fn whole(value: Option<&Value>) -> Result<Option<u64>, UnknownFault> {
     }
 }
 
-/// The faults that wait.
+/// The queued faults.
 #[derive(Default)]
 pub(super) struct Faults(HashMap<Target, VecDeque<(Fault, Times)>>);
 
@@ -204,21 +202,21 @@ impl Faults {
         self.0.entry(target).or_default().push_back((fault, times));
     }
 
-    pub(super) fn apply(&mut self, plan: Plan) {
-        for (target, faults) in plan.orders {
+    pub(super) fn queue(&mut self, order: FaultOrder) {
+        for (target, faults) in order.faults {
             if faults.is_empty() {
                 self.0.remove(&target);
             }
             for fault in faults {
-                self.add(target, fault, plan.times);
+                self.add(target, fault, order.times);
             }
         }
     }
 
-    /// The first waiting fault that `strikes` this request; counts it down.
-    pub(super) fn take(&mut self, target: Target, strikes: impl Fn(Fault) -> bool) -> Option<Fault> {
+    /// The first queued fault that `applies` to this request; counts it down.
+    pub(super) fn take(&mut self, target: Target, applies: impl Fn(Fault) -> bool) -> Option<Fault> {
         let queue = self.0.get_mut(&target)?;
-        let place = queue.iter().position(|(fault, _)| strikes(*fault))?;
+        let place = queue.iter().position(|(fault, _)| applies(*fault))?;
         let (fault, times) = queue.get_mut(place)?;
         let fault = *fault;
         match times {
@@ -239,7 +237,7 @@ mod tests {
 
     fn waiting(wanted: &Value) -> Faults {
         let mut faults = Faults::default();
-        faults.apply(Plan::parse(wanted).unwrap());
+        faults.queue(FaultOrder::parse(wanted).unwrap());
         faults
     }
 
@@ -262,19 +260,19 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(faults.take(Target::Api, |_| true), Some(Fault::Slow { millis: Some(5) }));
         }
-        faults.apply(Plan::parse(&json!({"api": "none"})).unwrap());
+        faults.queue(FaultOrder::parse(&json!({"api": "none"})).unwrap());
         assert_eq!(faults.take(Target::Api, |_| true), None);
     }
 
     #[test]
-    fn a_fault_waits_for_a_request_that_it_can_strike() {
+    fn a_fault_waits_for_a_request_that_it_applies_to() {
         let mut faults = waiting(&json!({"token": "dead_refresh_token"}));
         assert_eq!(faults.take(Target::Token, |fault| fault != Fault::DeadRefreshToken), None);
         assert_eq!(faults.take(Target::Token, |_| true), Some(Fault::DeadRefreshToken));
     }
 
     #[test]
-    fn an_unknown_order_is_refused_with_what_is_known() {
+    fn an_unknown_order_is_refused_with_the_known_faults() {
         let wrong = [
             json!("500"),
             json!({}),
@@ -288,7 +286,7 @@ mod tests {
             json!({"token": {"500": 1}}),
         ];
         for wanted in wrong {
-            let refused = Plan::parse(&wanted).unwrap_err().to_string();
+            let refused = FaultOrder::parse(&wanted).unwrap_err().to_string();
             assert!(refused.contains("known faults: slow"), "{wanted}: {refused}");
         }
     }

@@ -1,6 +1,4 @@
-//! Upwork's rate limits per client address, when they are enforced.
-//!
-//! In: an address and the time. Out: whether the call may be made. A refused call does not count.
+//! Upwork's rate limits per client address. A refused call does not count.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -8,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// How many API calls one address may make.
+/// The API calls that one address may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
     /// In any span of one second.
@@ -26,10 +24,10 @@ impl Default for Rates {
 }
 
 #[derive(Default)]
-pub(super) struct Limits(HashMap<IpAddr, Past>);
+pub(super) struct Limits(HashMap<IpAddr, CallHistory>);
 
 #[derive(Default)]
-struct Past {
+struct CallHistory {
     /// Calls of the last minute.
     recent: VecDeque<Timestamp>,
     day: i64,
@@ -38,20 +36,21 @@ struct Past {
 
 impl Limits {
     pub(super) fn admit(&mut self, address: IpAddr, rates: &Rates, now: Timestamp) -> bool {
-        let past = self.0.entry(address).or_default();
+        let calls = self.0.entry(address).or_default();
         let day = now.seconds().div_euclid(86_400);
-        if past.day != day {
-            (past.day, past.today) = (day, 0);
+        if calls.day != day {
+            (calls.day, calls.today) = (day, 0);
         }
         let minute = Duration::from_mins(1);
-        while past.recent.front().is_some_and(|call| now.since(*call) >= minute) {
-            past.recent.pop_front();
+        while calls.recent.front().is_some_and(|call| now.since(*call) >= minute) {
+            calls.recent.pop_front();
         }
-        let second = past.recent.iter().rev().take_while(|call| now.since(**call) < Duration::from_secs(1)).count();
-        let admitted = second < rates.per_second && past.recent.len() < rates.per_minute && past.today < rates.per_day;
+        let second = calls.recent.iter().rev().take_while(|call| now.since(**call) < Duration::from_secs(1)).count();
+        let admitted =
+            second < rates.per_second && calls.recent.len() < rates.per_minute && calls.today < rates.per_day;
         if admitted {
-            past.recent.push_back(now);
-            past.today += 1;
+            calls.recent.push_back(now);
+            calls.today += 1;
         }
         admitted
     }

@@ -1,14 +1,12 @@
-//! Form fields, as a query or a posted form carries them. They may hold secrets, so they have no `Debug`.
+//! The fields of a query or a posted form. They may hold secrets, so they have no `Debug`.
 
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
 
 use crate::body::Body;
 
-/// A form is no longer than this.
-const LONGEST: usize = 64 * 1024;
+const MAX_BODY: usize = 64 * 1024;
 
-/// Names and values, decoded.
 pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
@@ -16,20 +14,20 @@ impl Params {
         Self(url::form_urlencoded::parse(encoded).into_owned().collect())
     }
 
-    /// The posted form; the status to answer where it is none.
+    /// The posted form, or the status to answer if there is none.
     pub(super) async fn posted(request: Request<Body>) -> Result<Self, StatusCode> {
         let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
-        match request.into_body().collect(LONGEST).await {
+        match request.into_body().collect(MAX_BODY).await {
             Ok(form) => Ok(Self::parse(&form)),
             Err(_) => Err(StatusCode::PAYLOAD_TOO_LARGE),
         }
     }
 
-    /// The value; an empty one is as none (RFC 6749 section 3.1).
+    /// The value; an empty one counts as missing (RFC 6749 section 3.1).
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
@@ -38,7 +36,7 @@ impl Params {
             .filter(|value| !value.is_empty())
     }
 
-    /// Whether one of these comes twice, which RFC 6749 section 3.1 forbids.
+    /// Whether one of these is repeated, which RFC 6749 section 3.1 forbids.
     pub(super) fn repeats(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.0.iter().filter(|(known, _)| known == name).count() > 1)
     }

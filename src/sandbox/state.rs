@@ -1,4 +1,4 @@
-//! What the sandbox remembers, behind one lock that is never held over an await.
+//! The state of the sandbox, behind one lock that is never held over an await.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -8,28 +8,31 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::accounts::Account;
-use super::counters::{Counters, Seen};
+use super::config::Config;
+use super::counters::{Counters, ReceivedRequest};
 use super::faults::Faults;
 use super::grants::{Grants, random_hex};
 use super::limits::Limits;
-use super::{Config, Release};
 use crate::clock::SharedClock;
 use crate::recent::lock;
 
-/// How many API requests are kept for `GET /requests`.
-const REQUESTS_KEPT: usize = 200;
-/// How many browsers are remembered; the one more starts over.
-const BROWSERS_KEPT: usize = 10_000;
+/// API requests kept for `GET /requests`.
+const MAX_REQUESTS: usize = 200;
+/// With one more, all browsers are signed out.
+const MAX_BROWSERS: usize = 10_000;
+
+/// Tells a request that held answers were released.
+pub(super) type ReleaseSignal = watch::Receiver<u64>;
 
 pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) clock: SharedClock,
     state: Mutex<State>,
-    /// Counts the releases; a change lets go what is held.
+    /// Counts the releases.
     pub(super) release: watch::Sender<u64>,
-    /// How many answers are held now.
+    /// The number of answers held now.
     pub(super) held: watch::Sender<usize>,
-    /// Ends the holding for good, at shutdown.
+    /// Releases answers for good, at shutdown.
     pub(super) closing: CancellationToken,
 }
 
@@ -49,10 +52,9 @@ impl Inner {
         lock(&self.state)
     }
 
-    /// Waits for a release, or for `millis` of the machine's time (an answer is held like a slow network holds it, so a
-    /// turned clock does not free it).
-    pub(super) async fn hold(&self, mut release: Release, millis: Option<u64>) {
-        let _counted = Held::new(&self.held);
+    /// Waits for a release, or for `millis` of the machine's time: like on a slow network, turning the clock does not help.
+    pub(super) async fn hold(&self, mut release: ReleaseSignal, millis: Option<u64>) {
+        let _counted = HeldAnswer::new(&self.held);
         let limit = async {
             match millis {
                 Some(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
@@ -67,17 +69,17 @@ impl Inner {
     }
 }
 
-/// Counts a held answer for as long as it lives, also when its caller hangs up.
-struct Held<'a>(&'a watch::Sender<usize>);
+/// Counts a held answer while it lives, also if its client hangs up.
+struct HeldAnswer<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Held<'a> {
+impl<'a> HeldAnswer<'a> {
     fn new(held: &'a watch::Sender<usize>) -> Self {
         held.send_modify(|count| *count += 1);
         Self(held)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldAnswer<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
@@ -90,19 +92,19 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) counters: Counters,
     pub(super) limits: Limits,
-    /// `Type.field`s the key has no scope for.
+    /// The fields, as `Type.field`, that the key has no scope for.
     pub(super) missing_scopes: Vec<String>,
-    /// Texts of the notes made by the mutation; a note's id is its place, from 1.
+    /// The notes made by the mutation; a note's id is its place, from 1.
     pub(super) notes: Vec<String>,
-    pub(super) requests: VecDeque<Seen>,
+    pub(super) requests: VecDeque<ReceivedRequest>,
 }
 
 impl State {
-    pub(super) fn remember_request(&mut self, seen: Seen) {
-        if self.requests.len() >= REQUESTS_KEPT {
+    pub(super) fn remember_request(&mut self, request: ReceivedRequest) {
+        if self.requests.len() >= MAX_REQUESTS {
             self.requests.pop_front();
         }
-        self.requests.push_back(seen);
+        self.requests.push_back(request);
     }
 }
 
@@ -123,9 +125,9 @@ impl Browsers {
         self.consents.contains(&(account.id, client.to_owned()))
     }
 
-    /// Remembers a sign-in with consent; gives the browser's new cookie value.
+    /// Remembers a sign-in with consent; returns the browser's new cookie value.
     pub(super) fn accept(&mut self, account: &'static Account, client: &str) -> String {
-        if self.signed_in.len() >= BROWSERS_KEPT {
+        if self.signed_in.len() >= MAX_BROWSERS {
             self.signed_in.clear();
         }
         self.consents.insert((account.id, client.to_owned()));

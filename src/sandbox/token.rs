@@ -1,7 +1,5 @@
-//! The token endpoint and the revocation endpoint.
-//!
-//! In: a posted form with the client's credentials. Out: tokens, or an error in Upwork's words. Fields it does not know
-//! are ignored.
+//! The token endpoint and the revocation endpoint: a posted form with the client's credentials is answered with tokens,
+//! or with an error in Upwork's words. Unknown fields are ignored.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,15 +7,16 @@ use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::accounts::SERVICE;
 use super::faults::{Fault, Target};
-use super::grants::{Redemption, Refused};
+use super::grants::{GrantError, Redemption};
 use super::params::Params;
-use super::state::Inner;
-use super::{Release, answers, authorize, bodies};
+use super::state::{Inner, ReleaseSignal};
+use super::{answers, bodies};
 use crate::body::Body;
 use crate::secret::Secret;
 
-pub(super) async fn token(inner: &Inner, request: Request<Body>, release: Release) -> Response<Body> {
+pub(super) async fn token(inner: &Inner, request: Request<Body>, release: ReleaseSignal) -> Response<Body> {
     let (basic, form) = match read(request).await {
         Ok(read) => read,
         Err(answer) => {
@@ -29,25 +28,24 @@ pub(super) async fn token(inner: &Inner, request: Request<Body>, release: Releas
     let fault = {
         let mut state = inner.lock();
         state.counters.count_token(grant);
-        state.faults.take(Target::Token, |fault| strikes(fault, grant))
+        state.faults.take(Target::Token, |fault| applies(fault, grant))
     };
     let work = async {
         let answer = match fault {
-            Some(Fault::InvalidGrant) if grant == Some("refresh_token") => Err(refused(Refused::Refresh)),
-            Some(Fault::InvalidGrant) => Err(refused(Refused::Code)),
+            Some(Fault::InvalidGrant) if grant == Some("refresh_token") => Err(invalid_grant(GrantError::Refresh)),
+            Some(Fault::InvalidGrant) => Err(invalid_grant(GrantError::Code)),
             _ => answer(inner, &form, basic.as_ref(), fault),
         };
         answer.map_or_else(|error| *error, |tokens| answers::no_store(answers::json(StatusCode::OK, &tokens)))
     };
-    answers::through_cdn(bodies::strike(inner, fault, release, work).await)
+    answers::through_cdn(bodies::inject(inner, fault, release, work).await)
 }
 
-/// Whether a fault makes sense for this grant; one that does not, waits for the next.
-fn strikes(fault: Fault, grant: Option<&str>) -> bool {
-    let refreshes = grant == Some("refresh_token");
-    match fault {
-        Fault::DeadRefreshToken => refreshes,
-        Fault::InvalidGrant | Fault::NoRefreshToken => refreshes || grant == Some("authorization_code"),
+/// Whether a fault makes sense for this grant; if not, it waits for a later request.
+fn applies(fault: Fault, grant: Option<&str>) -> bool {
+    let grants: &[&str] = match fault {
+        Fault::DeadRefreshToken => &["refresh_token"],
+        Fault::InvalidGrant | Fault::NoRefreshToken => &["refresh_token", "authorization_code"],
         Fault::Slow { .. }
         | Fault::InternalError
         | Fault::BadGateway
@@ -56,12 +54,13 @@ fn strikes(fault: Fault, grant: Option<&str>) -> bool {
         | Fault::Garbage
         | Fault::Cut
         | Fault::TooMany { .. }
-        | Fault::Decline => true,
-    }
+        | Fault::Decline => return true,
+    };
+    grant.is_some_and(|grant| grants.contains(&grant))
 }
 
-/// RFC 7009: 200 for a client that is known, whether there is such a token or not. Inferred to hold for API keys.
-pub(super) async fn revoke(inner: &Inner, request: Request<Body>, release: Release) -> Response<Body> {
+/// RFC 7009: 200 for a known client, whether the token exists or not. Inferred to hold for API keys.
+pub(super) async fn revoke(inner: &Inner, request: Request<Body>, release: ReleaseSignal) -> Response<Body> {
     let fault = {
         let mut state = inner.lock();
         state.counters.revoke += 1;
@@ -79,19 +78,18 @@ pub(super) async fn revoke(inner: &Inner, request: Request<Body>, release: Relea
         inner.lock().grants.revoke(form.get("token").unwrap_or_default(), &client);
         answers::no_store(answers::json(StatusCode::OK, &json!({})))
     };
-    answers::through_cdn(bodies::strike(inner, fault, release, work).await)
+    answers::through_cdn(bodies::inject(inner, fault, release, work).await)
 }
 
-/// An answer instead of what was asked for; boxed, since it is large and rare.
-type Problem = Box<Response<Body>>;
+/// Boxed, because it is large and rare.
+type ErrorResponse = Box<Response<Body>>;
 
-/// Credentials from an `Authorization: Basic` header.
-struct Basic {
+struct BasicCredentials {
     id: String,
     secret: Secret,
 }
 
-async fn read(request: Request<Body>) -> Result<(Option<Basic>, Params), Problem> {
+async fn read(request: Request<Body>) -> Result<(Option<BasicCredentials>, Params), ErrorResponse> {
     let bad = |status, text| Box::new(answers::oauth_error(status, "invalid_request", text));
     if request.method() != Method::POST {
         let mut answer = bad(StatusCode::METHOD_NOT_ALLOWED, "Only POST is supported");
@@ -105,8 +103,8 @@ async fn read(request: Request<Body>) -> Result<(Option<Basic>, Params), Problem
     Ok((basic, form))
 }
 
-/// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
-fn basic(headers: &HeaderMap) -> Option<Basic> {
+/// From `Authorization: Basic`. Both halves are form-encoded before they are joined (RFC 6749 section 2.3.1).
+fn basic(headers: &HeaderMap) -> Option<BasicCredentials> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, value) = value.split_once(' ')?;
     let joined = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(value.trim()).ok())??;
@@ -117,22 +115,27 @@ fn basic(headers: &HeaderMap) -> Option<Basic> {
             .next()
             .map(|(_, value)| value.into_owned())
     };
-    Some(Basic { id: decode(id)?, secret: Secret::new(decode(secret)?) })
+    Some(BasicCredentials { id: decode(id)?, secret: Secret::new(decode(secret)?) })
 }
 
-fn answer(inner: &Inner, form: &Params, basic: Option<&Basic>, fault: Option<Fault>) -> Result<Value, Problem> {
+fn answer(
+    inner: &Inner,
+    form: &Params,
+    basic: Option<&BasicCredentials>,
+    fault: Option<Fault>,
+) -> Result<Value, ErrorResponse> {
     let (config, now) = (&inner.config, inner.clock.now());
     let seconds = config.token_lifetime.as_secs();
-    let issued = match form.get("grant_type") {
+    let tokens = match form.get("grant_type") {
         Some("authorization_code") => {
             let client = client(inner, form, basic, &["code", "redirect_uri"], true)?;
-            let shown = Redemption {
+            let redemption = Redemption {
                 code: form.get("code").unwrap_or_default(),
                 client: &client,
                 redirect_uri: form.get("redirect_uri").unwrap_or_default(),
                 verifier: form.get("code_verifier"),
             };
-            inner.lock().grants.redeem(&shown, config, now).map_err(refused)?
+            inner.lock().grants.redeem(&redemption, config, now).map_err(invalid_grant)?
         }
         Some("refresh_token") => {
             let client = client(inner, form, basic, &["refresh_token"], false)?;
@@ -141,11 +144,11 @@ fn answer(inner: &Inner, form: &Params, basic: Option<&Basic>, fault: Option<Fau
             if fault == Some(Fault::DeadRefreshToken) {
                 state.grants.kill(token);
             }
-            state.grants.refresh(token, &client, config, now).map_err(refused)?
+            state.grants.refresh(token, &client, config, now).map_err(invalid_grant)?
         }
         Some("client_credentials") => {
             let client = client(inner, form, basic, &[], true)?;
-            let token = inner.lock().grants.service(&client, config, now);
+            let token = inner.lock().grants.access_only(&SERVICE, &client, config, now);
             return Ok(json!({"access_token": token.expose(), "token_type": "Bearer", "expires_in": seconds}));
         }
         Some(_) => {
@@ -154,33 +157,34 @@ fn answer(inner: &Inner, form: &Params, basic: Option<&Basic>, fault: Option<Fau
         }
         None => return Err(missing(&["grant_type"])),
     };
-    let mut tokens = json!({"access_token": issued.access.expose(), "token_type": "Bearer", "expires_in": seconds});
-    if let (Some(refresh), Some(fields)) = (issued.refresh, tokens.as_object_mut())
-        && fault != Some(Fault::NoRefreshToken)
-    {
-        fields.insert("refresh_token".to_owned(), Value::from(refresh.expose()));
+    let access_token = tokens.access_token.expose();
+    if fault == Some(Fault::NoRefreshToken) {
+        return Ok(json!({"access_token": access_token, "token_type": "Bearer", "expires_in": seconds}));
     }
-    Ok(tokens)
+    let refresh_token = tokens.refresh_token.expose();
+    Ok(json!({
+        "access_token": access_token, "refresh_token": refresh_token, "token_type": "Bearer", "expires_in": seconds,
+    }))
 }
 
-fn refused(why: Refused) -> Problem {
-    Box::new(answers::oauth_error(StatusCode::BAD_REQUEST, "invalid_grant", why.description()))
+fn invalid_grant(error: GrantError) -> ErrorResponse {
+    Box::new(answers::oauth_error(StatusCode::BAD_REQUEST, "invalid_grant", error.description()))
 }
 
-fn missing(names: &[&str]) -> Problem {
+fn missing(names: &[&str]) -> ErrorResponse {
     let text = format!("Missing parameters: {}", names.join(", "));
     Box::new(answers::oauth_error(StatusCode::BAD_REQUEST, "invalid_request", &text))
 }
 
-/// The client, once its credentials are right and nothing of what it `needs` is missing. The id may come in a Basic header
-/// only where `basic_id` says so: Upwork wants it in the body of a refresh. (Inferred: the secret may come either way.)
+/// The client, if its credentials are right and no field of `needs` is missing. The id may come in a Basic header only with
+/// `basic_id`: Upwork wants it in the body of a refresh. (Inferred: the secret may come either way.)
 fn client(
     inner: &Inner,
     form: &Params,
-    basic: Option<&Basic>,
+    basic: Option<&BasicCredentials>,
     needs: &[&'static str],
     basic_id: bool,
-) -> Result<String, Problem> {
+) -> Result<String, ErrorResponse> {
     let id = form.get("client_id").or_else(|| basic.filter(|_| basic_id).map(|basic| basic.id.as_str()));
     let Some(id) = id else { return Err(missing(&["client_id"])) };
     let from_basic = || basic.filter(|basic| basic.id == id).map(|basic| basic.secret.expose());
@@ -192,20 +196,15 @@ fn client(
     if !lacking.is_empty() {
         return Err(missing(&lacking));
     }
-    let clients = &inner.config.clients;
-    let right = match clients.iter().find(|known| known.id == id) {
-        Some(known) => secret.is_some_and(|secret| known.secret.matches(secret.as_bytes())),
-        None => clients.is_empty() && authorize::is_hex(id, 32) && secret.is_some_and(|secret| !secret.is_empty()),
-    };
+    let right = secret.is_some_and(|secret| match inner.config.client(id) {
+        Some(known) => known.secret.matches(secret.as_bytes()),
+        None => inner.config.takes_any_client(id) && !secret.is_empty(),
+    });
     if right { Ok(id.to_owned()) } else { Err(invalid_client()) }
 }
 
-fn invalid_client() -> Problem {
+fn invalid_client() -> ErrorResponse {
     let mut answer = answers::oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "Client authentication failed");
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"upwork sandbox\""));
     Box::new(answer)
 }
-
-#[cfg(test)]
-#[path = "token_tests.rs"]
-mod tests;

@@ -24,7 +24,7 @@ async fn the_app_opens_after_consent_at_the_page_first_asked_for_and_no_token_is
     // The page's own script asked the API.
     let graphql = browser.text_where("#graphql", |text| text.contains("\"data\"")).await;
     assert!(graphql.contains(FREELANCER) && graphql.contains("Foo Bar"), "{graphql}");
-    browser.text_where("#jobs", |text| !text.contains("asking")).await;
+    browser.text_where("#jobs", |text| !text.contains("loading")).await;
     // What stays open works behind the gate.
     assert_eq!(browser.text_where("#echo", |text| text.starts_with("hello")).await, "hello, Foo Bar");
     let event = browser.text_where("#events", |text| text.ends_with('Z')).await;
@@ -33,7 +33,7 @@ async fn the_app_opens_after_consent_at_the_page_first_asked_for_and_no_token_is
     browser.write("#text", "milk & bread").await;
     browser.click("form[action='/notes'] button").await;
     browser.text_where("#notes", |text| text.contains("Foo Bar milk & bread")).await;
-    browser.click("button[data-ask=as-service]").await;
+    browser.click("button[data-call=as-service]").await;
     browser.text_where("#as-service", |text| text.contains("corgeservice")).await;
     browser.open(&world.url("/headers")).await;
     let headers = browser.source().await;
@@ -221,7 +221,7 @@ async fn the_picture_of_the_readme() {
     browser.click("form[action='/notes'] button").await;
     browser.text_where("#notes", |text| text.contains("weekly")).await;
     for id in ["#graphql", "#jobs", "#events", "#echo"] {
-        browser.text_where(id, |text| !text.contains("asking") && !text.contains("connecting")).await;
+        browser.text_where(id, |text| !text.contains("loading") && !text.contains("connecting")).await;
     }
     browser.run("window.scrollTo(0, 0); document.activeElement.blur()").await;
     let picture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.png");

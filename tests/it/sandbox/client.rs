@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use upwarden::sandbox::{self, Config, Granted, Sandbox, TOKEN_PATH};
+use upwarden::sandbox::{self, Config, Sandbox, TOKEN_PATH, TokenPair};
 use upwarden::testing::clock::{ManualClock, Timestamp};
 
 pub(super) const CLIENT: &str = "0123456789abcdef0123456789abcdef";
@@ -41,7 +41,7 @@ pub(super) struct World {
     pub(super) sandbox: Sandbox,
     pub(super) clock: Arc<ManualClock>,
     pub(super) shutdown: CancellationToken,
-    granted: Granted,
+    granted: TokenPair,
     upwork: SocketAddr,
     control: SocketAddr,
     running: JoinHandle<()>,

@@ -1,6 +1,8 @@
-//! The sandbox over real sockets: what a proxy, a browser and a test see of it.
+//! The sandbox over real sockets, as a proxy, a browser and a test see it.
 
+mod authorize;
 mod client;
+mod token;
 
 use client::{Doors, FORM, JSON, World, form};
 use http::{Method, StatusCode};
@@ -138,7 +140,7 @@ async fn a_cut_answer_breaks_off_in_its_body() {
 }
 
 #[tokio::test]
-async fn every_fault_strikes_the_api_as_ordered_and_then_is_over() {
+async fn every_fault_is_injected_as_ordered_and_then_is_over() {
     let world = World::start(Config::default()).await;
     for (order, status, retry_after) in [
         (r#"{"api":"500"}"#, 500, None),
@@ -164,7 +166,7 @@ async fn every_fault_strikes_the_api_as_ordered_and_then_is_over() {
 }
 
 #[tokio::test]
-async fn the_control_door_says_what_it_knows_and_is_not_for_pages() {
+async fn the_control_address_lists_its_requests_and_refuses_pages() {
     let world = World::start(Config::default()).await;
     assert!(world.control(Method::GET, "/", "").await.text().contains("POST /faults"));
     for order in ["", "[]", r#"{"api":"explode"}"#, r#"{"everything":"500"}"#] {
@@ -210,7 +212,7 @@ async fn enforced_limits_answer_429_until_the_clock_moves_on() {
 }
 
 #[tokio::test]
-async fn what_the_api_received_can_be_looked_at() {
+async fn what_the_api_received_can_be_read() {
     let world = World::start(Config::default()).await;
     let echo = world.api(Method::PUT, "/api/sandbox/echo?a=%2f", "body").await.json();
     assert_eq!((&echo["method"], &echo["target"]), (&json!("PUT"), &json!("/api/sandbox/echo?a=%2f")));
@@ -236,7 +238,7 @@ async fn long_answers_and_events_are_streamed() {
 }
 
 #[tokio::test]
-async fn shutting_down_lets_held_answers_go() {
+async fn shutting_down_releases_held_answers() {
     let world = World::start(Config::default()).await;
     let stop = async {
         world.sandbox.held(1).await;

@@ -2,16 +2,16 @@
 
 use http::Method;
 use serde_json::json;
-use upwarden::sandbox::Seen;
+use upwarden::sandbox::ReceivedRequest;
 
 use crate::harness::{AGENCY, FREELANCER, TOKEN, World};
 
 /// The last call that reached the API.
-fn last(world: &World) -> Seen {
+fn last(world: &World) -> ReceivedRequest {
     world.upwork.sandbox.requests().pop().expect("the API was asked")
 }
 
-fn field<'a>(seen: &'a Seen, name: &str) -> Vec<&'a str> {
+fn field<'a>(seen: &'a ReceivedRequest, name: &str) -> Vec<&'a str> {
     seen.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
 }
 

@@ -1,7 +1,6 @@
 //! Codes and tokens: issued, rotated, expired, revoked.
 //!
-//! In: who consented, what a client shows, and the time. Out: tokens, or why not. Only hashes of codes and tokens are kept.
-//! All tokens that come from one consent are a family.
+//! Only hashes of codes and tokens are kept. All tokens that come from one consent are a family.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,19 +9,18 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::Config;
-use super::accounts::{Account, SERVICE};
+use super::accounts::Account;
+use super::config::Config;
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
-/// A refresh token lives so long since its last use.
+/// Since its last use.
 const REFRESH_LIFETIME: Duration = Duration::from_hours(14 * 24);
-/// A replaced refresh token goes on working for so long.
+/// How long a replaced refresh token still works.
 const REFRESH_GRACE: Duration = Duration::from_hours(24);
-/// Between two sweeps of what has ended lie so many tokens or codes.
+/// Tokens and codes issued between two sweeps of the expired ones.
 const SWEEP_EVERY: u64 = 1024;
 
-/// This many random hex digits.
 pub(super) fn random_hex(digits: usize) -> String {
     let mut bytes = vec![0; digits.div_ceil(2)];
     aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
@@ -31,10 +29,8 @@ pub(super) fn random_hex(digits: usize) -> String {
     hex
 }
 
-/// Bytes as hex digits.
 pub(super) fn to_hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(digit).collect()
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 type Hash = [u8; 32];
@@ -70,7 +66,7 @@ pub(super) struct Consent {
     pub(super) challenge: Option<Challenge>,
 }
 
-/// What a client shows to have a code redeemed.
+/// What a client sends to redeem a code (RFC 6749 section 4.1.3).
 pub(super) struct Redemption<'a> {
     pub(super) code: &'a str,
     pub(super) client: &'a str,
@@ -79,23 +75,26 @@ pub(super) struct Redemption<'a> {
 }
 
 /// Fresh tokens.
-pub(super) struct Issued {
-    pub(super) access: Secret,
-    pub(super) refresh: Option<Secret>,
+#[derive(Clone, Debug)]
+pub struct TokenPair {
+    /// The access token.
+    pub access_token: Secret,
+    /// The refresh token.
+    pub refresh_token: Secret,
 }
 
-/// Why there are none: each an `invalid_grant` (RFC 6749 section 5.2).
+/// Why no tokens are issued: each an `invalid_grant` (RFC 6749 section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum GrantError {
     Code,
     Verifier,
     Refresh,
 }
 
-impl Refused {
+impl GrantError {
     pub(super) fn description(self) -> &'static str {
         match self {
-            // Inferred: Upwork's words for these two are not known.
+            // Inferred: Upwork's words for the first two are not known.
             Self::Code => "Authorization code is expired, used or not registered",
             Self::Verifier => "PKCE verification failed",
             Self::Refresh => "Refresh token is expired or revoked or not registered",
@@ -124,7 +123,7 @@ struct Refresh {
 struct Code {
     consent: Consent,
     ends: Timestamp,
-    /// The family that came of it; a code is redeemed once.
+    /// The family it was redeemed for.
     family: Option<u64>,
 }
 
@@ -134,11 +133,11 @@ pub(super) struct Grants {
     access: HashMap<Hash, Access>,
     refresh: HashMap<Hash, Refresh>,
     codes: HashMap<Hash, Code>,
-    made: u64,
+    /// Codes, families and access tokens issued so far.
+    issued: u64,
 }
 
 impl Grants {
-    /// A code for somebody who consented.
     pub(super) fn code(&mut self, consent: Consent, config: &Config, now: Timestamp) -> Secret {
         self.count(now);
         let code = random_hex(32);
@@ -146,42 +145,53 @@ impl Grants {
         Secret::new(code)
     }
 
-    /// Redeems a code, once. A code shown again ends what it gave before (RFC 6749 section 4.1.2).
-    pub(super) fn redeem(&mut self, shown: &Redemption, config: &Config, now: Timestamp) -> Result<Issued, Refused> {
-        let key = hash(shown.code);
-        let code = self.codes.get(&key).ok_or(Refused::Code)?;
-        let bound = code.consent.client == shown.client && code.consent.redirect_uri == shown.redirect_uri;
+    /// Redeems a code once. Redeeming it again ends the tokens it gave (RFC 6749 section 4.1.2).
+    pub(super) fn redeem(
+        &mut self,
+        redemption: &Redemption,
+        config: &Config,
+        now: Timestamp,
+    ) -> Result<TokenPair, GrantError> {
+        let key = hash(redemption.code);
+        let code = self.codes.get(&key).ok_or(GrantError::Code)?;
+        let bound = code.consent.client == redemption.client && code.consent.redirect_uri == redemption.redirect_uri;
         if !bound || code.ends <= now {
-            return Err(Refused::Code);
+            return Err(GrantError::Code);
         }
         if let Some(family) = code.family {
             self.end(family);
-            return Err(Refused::Code);
+            return Err(GrantError::Code);
         }
-        // A verifier for a code that was asked for without a challenge is a downgrade (RFC 9700 section 4.8.2).
-        let proven = match (&code.consent.challenge, shown.verifier) {
+        // A verifier for a code that was requested without a challenge is a downgrade (RFC 9700 section 4.8.2).
+        let proven = match (&code.consent.challenge, redemption.verifier) {
             (None, None) => true,
             (Some(challenge), Some(verifier)) => challenge.met_by(verifier),
             (Some(_), None) | (None, Some(_)) => false,
         };
         if !proven {
-            return Err(Refused::Verifier);
+            return Err(GrantError::Verifier);
         }
-        let family = self.family(code.consent.account, shown.client, now);
+        let family = self.family(code.consent.account, redemption.client, now);
         if let Some(code) = self.codes.get_mut(&key) {
             code.family = Some(family);
         }
         Ok(self.issue(family, config, now))
     }
 
-    /// Access and refresh token of a new family.
-    pub(super) fn open(&mut self, account: &'static Account, client: &str, config: &Config, now: Timestamp) -> Issued {
+    /// The tokens of a new family.
+    pub(super) fn open(
+        &mut self,
+        account: &'static Account,
+        client: &str,
+        config: &Config,
+        now: Timestamp,
+    ) -> TokenPair {
         let family = self.family(account, client, now);
         self.issue(family, config, now)
     }
 
-    /// An access token alone: the implicit grant's.
-    pub(super) fn implicit(
+    /// An access token without a refresh token, as of the implicit and the client credentials grant.
+    pub(super) fn access_only(
         &mut self,
         account: &'static Account,
         client: &str,
@@ -192,24 +202,19 @@ impl Grants {
         self.access_token(family, config, now)
     }
 
-    /// An access token alone, of the service account.
-    pub(super) fn service(&mut self, client: &str, config: &Config, now: Timestamp) -> Secret {
-        self.implicit(&SERVICE, client, config, now)
-    }
-
-    /// Rotates: a new pair; the old refresh token works for a day more, and the old access token to its own end.
+    /// Issues a new pair. The old refresh token works for another day, the old access token until it expires.
     pub(super) fn refresh(
         &mut self,
         token: &str,
         client: &str,
         config: &Config,
         now: Timestamp,
-    ) -> Result<Issued, Refused> {
-        let family = self.refreshable(token, client, now).ok_or(Refused::Refresh)?;
-        let refresh = self.refresh.get_mut(&hash(token)).ok_or(Refused::Refresh)?;
+    ) -> Result<TokenPair, GrantError> {
+        let family = self.refreshable(token, client, now).ok_or(GrantError::Refresh)?;
+        let refresh = self.refresh.get_mut(&hash(token)).ok_or(GrantError::Refresh)?;
         if refresh.replaced && config.strict {
             self.end(family);
-            return Err(Refused::Refresh);
+            return Err(GrantError::Refresh);
         }
         if !refresh.replaced {
             refresh.replaced = true;
@@ -225,8 +230,8 @@ impl Grants {
         }
     }
 
-    /// RFC 7009 section 2.1: a refresh token takes its family with it, an access token only itself. Another client's
-    /// token stays.
+    /// Revoking a refresh token ends its family, revoking an access token only itself (RFC 7009 section 2.1). A token of
+    /// another client is left alone.
     pub(super) fn revoke(&mut self, token: &str, client: &str) {
         let key = hash(token);
         if let Some(family) = self.refresh.get(&key).map(|refresh| refresh.family) {
@@ -240,7 +245,7 @@ impl Grants {
         }
     }
 
-    /// Whom an access token stands for.
+    /// The account that an access token was issued for.
     pub(super) fn holder(&self, token: &str, now: Timestamp) -> Option<&'static Account> {
         let access = self.access.get(&hash(token)).filter(|access| now < access.ends)?;
         self.live(access.family).map(|family| family.account)
@@ -276,16 +281,16 @@ impl Grants {
 
     fn family(&mut self, account: &'static Account, client: &str, now: Timestamp) -> u64 {
         self.count(now);
-        self.families.insert(self.made, Family { account, client: client.to_owned(), ended: false });
-        self.made
+        self.families.insert(self.issued, Family { account, client: client.to_owned(), ended: false });
+        self.issued
     }
 
-    fn issue(&mut self, family: u64, config: &Config, now: Timestamp) -> Issued {
-        let access = self.access_token(family, config, now);
+    fn issue(&mut self, family: u64, config: &Config, now: Timestamp) -> TokenPair {
+        let access_token = self.access_token(family, config, now);
         let refresh = token(config);
         let ends = now.plus(REFRESH_LIFETIME);
         self.refresh.insert(hash(&refresh), Refresh { family, ends, replaced: false });
-        Issued { access, refresh: Some(Secret::new(refresh)) }
+        TokenPair { access_token, refresh_token: Secret::new(refresh) }
     }
 
     fn access_token(&mut self, family: u64, config: &Config, now: Timestamp) -> Secret {
@@ -295,20 +300,20 @@ impl Grants {
         Secret::new(access)
     }
 
-    /// Numbers what is made, and now and then drops what has ended.
+    /// Counts what is issued, and sometimes drops what has expired.
     fn count(&mut self, now: Timestamp) {
-        self.made += 1;
-        if !self.made.is_multiple_of(SWEEP_EVERY) {
+        self.issued += 1;
+        if !self.issued.is_multiple_of(SWEEP_EVERY) {
             return;
         }
         self.codes.retain(|_, code| now < code.ends);
         self.access.retain(|_, access| now < access.ends);
         self.refresh.retain(|_, refresh| now < refresh.ends);
-        // A family whose tokens are all gone, but which a code still names, is not needed either: its end is their end.
+        // A family whose tokens are all gone is not needed, even if a code still names it.
         let used: std::collections::HashSet<u64> = (self.access.values().map(|access| access.family))
             .chain(self.refresh.values().map(|refresh| refresh.family))
             .collect();
-        let newest = self.made;
+        let newest = self.issued;
         self.families.retain(|number, _| used.contains(number) || *number + 2 > newest);
     }
 }
@@ -318,5 +323,4 @@ fn token(config: &Config) -> String {
 }
 
 #[cfg(test)]
-#[path = "grants_tests.rs"]
 mod tests;

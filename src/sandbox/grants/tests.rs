@@ -1,7 +1,7 @@
 //! What codes and tokens do over time.
 
 use super::*;
-use crate::sandbox::accounts::ACCOUNTS;
+use crate::sandbox::accounts::{ACCOUNTS, SERVICE};
 
 const CLIENT: &str = "0123456789abcdef0123456789abcdef";
 const REDIRECT: &str = "http://localhost:3000/callback";
@@ -19,8 +19,8 @@ fn shown<'a>(code: &'a Secret, verifier: Option<&'a str>) -> Redemption<'a> {
     Redemption { code: code.expose(), client: CLIENT, redirect_uri: REDIRECT, verifier }
 }
 
-fn refresh_token(issued: &Issued) -> &str {
-    issued.refresh.as_ref().unwrap().expose()
+fn refresh_token(tokens: &TokenPair) -> &str {
+    tokens.refresh_token.expose()
 }
 
 #[test]
@@ -28,8 +28,8 @@ fn tokens_have_the_length_that_was_set_and_differ() {
     for token_chars in [0, 1, 32, 4001] {
         let config = Config { token_chars, ..Config::default() };
         let issued = Grants::default().open(&ACCOUNTS[0], CLIENT, &config, start());
-        assert_eq!(issued.access.expose().len(), "oauth2v2_".len() + token_chars);
-        assert!(token_chars < 32 || issued.access.expose() != refresh_token(&issued));
+        assert_eq!(issued.access_token.expose().len(), "oauth2v2_".len() + token_chars);
+        assert!(token_chars < 32 || issued.access_token.expose() != refresh_token(&issued));
     }
 }
 
@@ -38,10 +38,10 @@ fn a_code_is_redeemed_once_and_a_replay_ends_what_it_gave() {
     let (mut grants, config, now) = (Grants::default(), Config::default(), start());
     let code = grants.code(consent(None), &config, now);
     let issued = grants.redeem(&shown(&code, None), &config, now).ok().unwrap();
-    assert_eq!(grants.holder(issued.access.expose(), now).unwrap().nid, "foofreelancer");
-    assert_eq!(grants.redeem(&shown(&code, None), &config, now).err(), Some(Refused::Code));
-    assert!(grants.holder(issued.access.expose(), now).is_none());
-    assert_eq!(grants.refresh(refresh_token(&issued), CLIENT, &config, now).err(), Some(Refused::Refresh));
+    assert_eq!(grants.holder(issued.access_token.expose(), now).unwrap().nid, "foofreelancer");
+    assert_eq!(grants.redeem(&shown(&code, None), &config, now).err(), Some(GrantError::Code));
+    assert!(grants.holder(issued.access_token.expose(), now).is_none());
+    assert_eq!(grants.refresh(refresh_token(&issued), CLIENT, &config, now).err(), Some(GrantError::Refresh));
 }
 
 #[test]
@@ -49,11 +49,11 @@ fn a_code_is_bound_to_its_client_its_redirect_and_its_time() {
     let (mut grants, config, now) = (Grants::default(), Config::default(), start());
     let code = grants.code(consent(None), &config, now);
     let other = Redemption { client: "other", ..shown(&code, None) };
-    assert_eq!(grants.redeem(&other, &config, now).err(), Some(Refused::Code));
+    assert_eq!(grants.redeem(&other, &config, now).err(), Some(GrantError::Code));
     let other = Redemption { redirect_uri: "http://localhost:3000/callback/", ..shown(&code, None) };
-    assert_eq!(grants.redeem(&other, &config, now).err(), Some(Refused::Code));
+    assert_eq!(grants.redeem(&other, &config, now).err(), Some(GrantError::Code));
     let late = now.plus(config.code_lifetime);
-    assert_eq!(grants.redeem(&shown(&code, None), &config, late).err(), Some(Refused::Code));
+    assert_eq!(grants.redeem(&shown(&code, None), &config, late).err(), Some(GrantError::Code));
     assert!(grants.redeem(&shown(&code, None), &config, now).is_ok());
 }
 
@@ -64,13 +64,13 @@ fn pkce_is_checked_when_it_was_sent() {
     let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     let hashed = Challenge::S256("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM".to_owned());
     let code = grants.code(consent(Some(hashed)), &config, now);
-    assert_eq!(grants.redeem(&shown(&code, None), &config, now).err(), Some(Refused::Verifier));
-    assert_eq!(grants.redeem(&shown(&code, Some("wrong")), &config, now).err(), Some(Refused::Verifier));
+    assert_eq!(grants.redeem(&shown(&code, None), &config, now).err(), Some(GrantError::Verifier));
+    assert_eq!(grants.redeem(&shown(&code, Some("wrong")), &config, now).err(), Some(GrantError::Verifier));
     assert!(grants.redeem(&shown(&code, Some(verifier)), &config, now).is_ok());
     let code = grants.code(consent(Some(Challenge::Plain("abc".to_owned()))), &config, now);
     assert!(grants.redeem(&shown(&code, Some("abc")), &config, now).is_ok());
     let code = grants.code(consent(None), &config, now);
-    assert_eq!(grants.redeem(&shown(&code, Some("abc")), &config, now).err(), Some(Refused::Verifier));
+    assert_eq!(grants.redeem(&shown(&code, Some("abc")), &config, now).err(), Some(GrantError::Verifier));
 }
 
 #[test]
@@ -80,10 +80,10 @@ fn a_replaced_refresh_token_works_for_a_day_more() {
     let second = grants.refresh(refresh_token(&first), CLIENT, &config, now).ok().unwrap();
     assert_ne!(refresh_token(&first), refresh_token(&second));
     let soon = now.plus(23 * HOUR);
-    assert!(grants.holder(first.access.expose(), soon).is_some(), "the old access token lives to its own end");
+    assert!(grants.holder(first.access_token.expose(), soon).is_some(), "the old access token lives to its own end");
     let third = grants.refresh(refresh_token(&first), CLIENT, &config, soon).ok().unwrap();
     let later = now.plus(24 * HOUR);
-    assert_eq!(grants.refresh(refresh_token(&first), CLIENT, &config, later).err(), Some(Refused::Refresh));
+    assert_eq!(grants.refresh(refresh_token(&first), CLIENT, &config, later).err(), Some(GrantError::Refresh));
     assert!(grants.refresh(refresh_token(&second), CLIENT, &config, later).is_ok());
     assert!(grants.refresh(refresh_token(&third), CLIENT, &config, later).is_ok());
 }
@@ -105,9 +105,9 @@ fn in_strict_mode_a_replayed_refresh_token_ends_the_family() {
     let (mut grants, now) = (Grants::default(), start());
     let first = grants.open(&ACCOUNTS[0], CLIENT, &config, now);
     let second = grants.refresh(refresh_token(&first), CLIENT, &config, now).ok().unwrap();
-    assert_eq!(grants.refresh(refresh_token(&first), CLIENT, &config, now).err(), Some(Refused::Refresh));
+    assert_eq!(grants.refresh(refresh_token(&first), CLIENT, &config, now).err(), Some(GrantError::Refresh));
     assert!(grants.refresh(refresh_token(&second), CLIENT, &config, now).is_err());
-    assert!(grants.holder(second.access.expose(), now).is_none());
+    assert!(grants.holder(second.access_token.expose(), now).is_none());
 }
 
 #[test]
@@ -115,12 +115,12 @@ fn revocation_ends_a_family_by_its_refresh_token_and_one_access_token_by_itself(
     let (mut grants, config, now) = (Grants::default(), Config::default(), start());
     let first = grants.open(&ACCOUNTS[0], CLIENT, &config, now);
     grants.revoke(refresh_token(&first), "another client");
-    assert!(grants.holder(first.access.expose(), now).is_some());
-    grants.revoke(first.access.expose(), CLIENT);
-    assert!(grants.holder(first.access.expose(), now).is_none());
+    assert!(grants.holder(first.access_token.expose(), now).is_some());
+    grants.revoke(first.access_token.expose(), CLIENT);
+    assert!(grants.holder(first.access_token.expose(), now).is_none());
     let second = grants.refresh(refresh_token(&first), CLIENT, &config, now).ok().unwrap();
     grants.revoke(refresh_token(&first), CLIENT);
-    assert!(grants.holder(second.access.expose(), now).is_none());
+    assert!(grants.holder(second.access_token.expose(), now).is_none());
     assert!(grants.refresh(refresh_token(&second), CLIENT, &config, now).is_err());
 }
 
@@ -129,11 +129,11 @@ fn expiring_all_leaves_refresh_tokens_and_revoking_all_leaves_nothing() {
     let (mut grants, config, now) = (Grants::default(), Config::default(), start());
     let first = grants.open(&ACCOUNTS[0], CLIENT, &config, now);
     grants.expire_all(now);
-    assert!(grants.holder(first.access.expose(), now).is_none());
+    assert!(grants.holder(first.access_token.expose(), now).is_none());
     let second = grants.refresh(refresh_token(&first), CLIENT, &config, now).ok().unwrap();
-    assert!(grants.holder(second.access.expose(), now).is_some());
+    assert!(grants.holder(second.access_token.expose(), now).is_some());
     grants.revoke_all();
-    assert!(grants.holder(second.access.expose(), now).is_none());
+    assert!(grants.holder(second.access_token.expose(), now).is_none());
     assert!(grants.refresh(refresh_token(&second), CLIENT, &config, now).is_err());
 }
 
@@ -142,11 +142,11 @@ fn what_has_ended_is_swept_and_what_lives_is_not() {
     let (mut grants, config, now) = (Grants::default(), Config::default(), start());
     let keeper = grants.open(&ACCOUNTS[0], CLIENT, &config, now);
     for _ in 0..5 * SWEEP_EVERY {
-        let _ = grants.service(CLIENT, &config, now);
+        let _ = grants.access_only(&SERVICE, CLIENT, &config, now);
     }
     let later = now.plus(25 * HOUR);
     for _ in 0..SWEEP_EVERY {
-        let token = grants.service(CLIENT, &config, later);
+        let token = grants.access_only(&SERVICE, CLIENT, &config, later);
         assert!(grants.holder(token.expose(), later).is_some());
     }
     assert!(grants.access.len() as u64 <= SWEEP_EVERY + 1 && grants.families.len() as u64 <= SWEEP_EVERY + 1);

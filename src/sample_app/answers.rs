@@ -1,0 +1,28 @@
+//! The app's answers.
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::Body;
+
+/// A reason as JSON, as the page's script expects it.
+pub(super) fn refusal(status: StatusCode, reason: &str) -> Response<Body> {
+    json(status, &serde_json::json!({ "error": reason }))
+}
+
+pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    answer(status, "application/json", format!("{value:#}\n"))
+}
+
+pub(super) fn plain_text(status: StatusCode, text: &'static str) -> Response<Body> {
+    answer(status, "text/plain; charset=utf-8", text)
+}
+
+/// Browsers store no answer, so after signing out, Back shows nothing of the session.
+pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
