@@ -1,7 +1,6 @@
-//! The admin door: alive, ready, metrics; and a drain that only loopback may ask for.
+//! The admin door: liveness, readiness and metrics, and a drain that only loopback can request.
 //!
-//! In: plain requests of the kubelet, of Prometheus, of `upwarden health` and `upwarden drain`. Out: short texts, nothing
-//! secret. It never asks the app or Upwork: the app's start may wait for ours.
+//! Its texts are short and contain nothing secret. It never calls the app or Upwork: the app's start may depend on ours.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,33 +13,31 @@ use tokio::sync::watch;
 use crate::body::Body;
 use crate::recent::lock;
 
-/// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Doors are open.
     Serving,
-    /// Readiness has dropped, doors still serve.
-    Leaving,
-    /// The delay is over; what is in flight is finished.
+    /// Not ready, but the doors still serve for the drain delay.
+    DrainDelay,
+    /// Only requests in flight are finished.
     Draining,
 }
 
-/// Readiness as a latch that only ever drops, and what else `/readyz` has to say.
+/// What `/readyz` reports. The phase only ever advances.
 #[derive(Clone, Debug)]
-pub(crate) struct Life {
+pub(crate) struct Readiness {
     phase: Arc<watch::Sender<Phase>>,
-    store_down: Arc<Mutex<Option<String>>>,
-    notes: Arc<Mutex<Vec<String>>>,
+    store_error: Arc<Mutex<Option<&'static str>>>,
+    note: Arc<Mutex<Option<String>>>,
 }
 
-impl Default for Life {
+impl Default for Readiness {
     fn default() -> Self {
-        Self { phase: Arc::new(watch::Sender::new(Phase::Serving)), store_down: Arc::default(), notes: Arc::default() }
+        Self { phase: Arc::new(watch::Sender::new(Phase::Serving)), store_error: Arc::default(), note: Arc::default() }
     }
 }
 
-impl Life {
-    /// Goes on to `phase`, never back.
+impl Readiness {
+    /// Advances to `phase`, never back.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.send_if_modified(|now| {
             let later = phase > *now;
@@ -51,59 +48,58 @@ impl Life {
         });
     }
 
-    /// Ends when `phase` has come.
+    /// Waits for `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
-        // The sender lives as long as this does, so there is no error to meet.
+        // The sender lives as long as this does, so there is no error.
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
-    /// The session store cannot be reached, or can again.
-    pub(crate) fn store(&self, down: Option<String>) {
-        *lock(&self.store_down) = down;
+    /// Why the session store cannot be used; `None` if it can.
+    pub(crate) fn set_store_error(&self, error: Option<&'static str>) {
+        *lock(&self.store_error) = error;
     }
 
-    /// What is worth knowing and makes nothing less ready; replaces what was said before.
-    pub(crate) fn note(&self, notes: Vec<String>) {
-        *lock(&self.notes) = notes;
+    /// A line that is worth knowing but does not affect readiness.
+    pub(crate) fn set_note(&self, note: Option<String>) {
+        *lock(&self.note) = note;
     }
 
-    fn readiness(&self) -> (StatusCode, String) {
-        let phase = *self.phase.borrow();
-        let down = lock(&self.store_down).clone();
-        let (status, first) = match (phase, down) {
-            (Phase::Leaving | Phase::Draining, _) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "not ready: draining".to_owned())
-            }
-            (Phase::Serving, Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}")),
-            (Phase::Serving, None) => (StatusCode::OK, "ready".to_owned()),
+    fn report(&self) -> (StatusCode, String) {
+        let error = match *self.phase.borrow() {
+            Phase::Serving => *lock(&self.store_error),
+            Phase::DrainDelay | Phase::Draining => Some("draining"),
         };
-        let notes = lock(&self.notes);
-        let lines: Vec<&str> = std::iter::once(first.as_str()).chain(notes.iter().map(String::as_str)).collect();
-        (status, lines.join("\n"))
+        let (status, mut text) = match error {
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}")),
+            None => (StatusCode::OK, "ready".to_owned()),
+        };
+        if let Some(note) = &*lock(&self.note) {
+            text = format!("{text}\n{note}");
+        }
+        (status, text)
     }
 }
 
-/// The admin door.
+/// The handler of the admin door.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
-    life: Life,
+    readiness: Readiness,
     metrics: Arc<PrometheusHandle>,
     drain: watch::Sender<bool>,
 }
 
 impl Admin {
-    /// `drain` is set when somebody on loopback asks for it.
-    pub(crate) fn new(life: Life, metrics: PrometheusHandle, drain: watch::Sender<bool>) -> Self {
-        Self { life, metrics: Arc::new(metrics), drain }
+    /// `drain` is set when a drain is requested.
+    pub(crate) fn new(readiness: Readiness, metrics: PrometheusHandle, drain: watch::Sender<bool>) -> Self {
+        Self { readiness, metrics: Arc::new(metrics), drain }
     }
 
-    /// Answers one request.
     pub(crate) async fn handle(self, request: Request<Body>, peer: SocketAddr) -> Response<Body> {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         match (request.uri().path(), request.method()) {
             ("/livez", _) if read => text(StatusCode::OK, "alive"),
             ("/readyz", _) if read => {
-                let (status, body) = self.life.readiness();
+                let (status, body) = self.readiness.report();
                 text(status, &body)
             }
             ("/metrics", _) if read => {
@@ -112,33 +108,36 @@ impl Admin {
                 response.headers_mut().insert(CONTENT_TYPE, kind);
                 response
             }
-            ("/drain", &Method::POST) if is_a_pages(request.headers()) => {
-                text(StatusCode::FORBIDDEN, "a page in a browser may not ask for the drain; `upwarden drain` may")
+            ("/drain", &Method::POST) if is_from_a_page(request.headers()) => {
+                text(StatusCode::FORBIDDEN, "a web page cannot request the drain; use `upwarden drain`")
             }
             ("/drain", &Method::POST) if peer.ip().to_canonical().is_loopback() => {
                 self.drain.send_replace(true);
-                self.life.reached(Phase::Draining).await;
-                text(StatusCode::OK, "drained: the delay is over, what is in flight is finished now")
+                self.readiness.reached(Phase::Draining).await;
+                text(StatusCode::OK, "the drain delay is over; requests in flight are being finished")
             }
             ("/drain", &Method::POST) => text(
                 StatusCode::FORBIDDEN,
-                "drain may be asked for from loopback only; run `upwarden drain` beside the process",
+                "drain is accepted from loopback only; run `upwarden drain` on this machine",
             ),
             ("/livez" | "/readyz" | "/metrics", _) => not_allowed("GET, HEAD"),
             ("/drain", _) => not_allowed("POST"),
-            _ => text(StatusCode::NOT_FOUND, "the admin door has /livez, /readyz, /metrics and, by POST, /drain"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "the admin door serves /livez, /readyz and /metrics, and accepts POST /drain",
+            ),
         }
     }
 }
 
-/// A browser says where a POST comes from (Fetch standard), and no page of ours asks here: whoever says so is another's page,
-/// on the same machine as the operator who reads it. `upwarden drain` and curl say nothing.
-fn is_a_pages(headers: &HeaderMap) -> bool {
+/// A browser sends the origin of a POST (Fetch standard), and no page of ours posts here: it would be a foreign page, open on
+/// the same machine. `upwarden drain` and curl send neither field.
+fn is_from_a_page(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
 }
 
 fn not_allowed(allow: &'static str) -> Response<Body> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("this address takes {allow}"));
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("this path accepts only {allow}"));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     response
 }
@@ -164,40 +163,40 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readiness_drops_and_never_comes_back() {
-        let (life, drain) = (Life::default(), watch::Sender::new(false));
-        let admin = Admin::new(life.clone(), Metrics::new().handle(), drain.clone());
+    async fn readiness_drops_and_never_returns() {
+        let (readiness, drain) = (Readiness::default(), watch::Sender::new(false));
+        let admin = Admin::new(readiness.clone(), Metrics::new().handle(), drain.clone());
         let local = "127.0.0.1:5";
         assert_eq!(ask(&admin, "GET", "/readyz", local).await, (200, "ready\n".to_owned()));
-        life.store(Some("the store is away".to_owned()));
+        readiness.set_store_error(Some("the store is away"));
         assert_eq!(ask(&admin, "GET", "/readyz", local).await.0, 503);
-        life.store(None);
-        life.note(vec!["service identity: dead".to_owned()]);
+        readiness.set_store_error(None);
+        readiness.set_note(Some("service identity: dead".to_owned()));
         assert_eq!(ask(&admin, "GET", "/readyz", local).await, (200, "ready\nservice identity: dead\n".to_owned()));
-        life.enter(Phase::Draining);
-        life.enter(Phase::Serving);
+        readiness.enter(Phase::Draining);
+        readiness.enter(Phase::Serving);
         assert_eq!(ask(&admin, "GET", "/readyz", local).await.0, 503);
         assert_eq!(ask(&admin, "GET", "/livez", local).await.0, 200);
     }
 
     #[tokio::test]
-    async fn only_loopback_may_ask_for_the_drain() {
-        let (life, drain) = (Life::default(), watch::Sender::new(false));
-        let admin = Admin::new(life.clone(), Metrics::new().handle(), drain.clone());
+    async fn only_loopback_can_request_the_drain() {
+        let (readiness, drain) = (Readiness::default(), watch::Sender::new(false));
+        let admin = Admin::new(readiness.clone(), Metrics::new().handle(), drain.clone());
         assert_eq!(ask(&admin, "POST", "/drain", "192.0.2.1:5").await.0, 403);
         assert!(!*drain.borrow());
         assert_eq!(ask(&admin, "GET", "/drain", "127.0.0.1:5").await.0, 405);
-        life.enter(Phase::Draining);
+        readiness.enter(Phase::Draining);
         assert_eq!(ask(&admin, "POST", "/drain", "127.0.0.1:5").await.0, 200);
         assert!(*drain.borrow());
         assert_eq!(ask(&admin, "GET", "/", "127.0.0.1:5").await.0, 404);
     }
 
     #[tokio::test]
-    async fn a_page_in_a_browser_may_not_ask_for_the_drain() {
-        let (life, drain) = (Life::default(), watch::Sender::new(false));
-        let admin = Admin::new(life.clone(), Metrics::new().handle(), drain.clone());
-        life.enter(Phase::Draining);
+    async fn a_web_page_cannot_request_the_drain() {
+        let (readiness, drain) = (Readiness::default(), watch::Sender::new(false));
+        let admin = Admin::new(readiness.clone(), Metrics::new().handle(), drain.clone());
+        readiness.enter(Phase::Draining);
         for (name, value) in [
             ("origin", "https://evil.example"),
             ("origin", "null"),

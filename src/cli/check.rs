@@ -1,28 +1,25 @@
-//! What `upwarden check` says of a configuration in which nothing is wrong.
-//!
-//! In: the checked configuration. Out: a few lines for a person. It shows names, addresses and counts, never a secret.
+//! The summary that `upwarden check` prints of a valid configuration: names, addresses and counts, never a secret.
 
 use std::fmt::Write;
 
 use crate::config::{Config, SessionKeys};
 use crate::listener::Address;
 use crate::oauth::{Grant, ServiceGrant};
-use crate::proxy::Upstream;
 use crate::store;
 
 /// The summary, without a final line break.
 pub(super) fn summary(config: &Config) -> String {
-    let mut text = String::from("configuration is fine\n");
+    let mut text = String::from("the configuration is valid\n");
     let lines = [
-        ("people open", config.gateway.public.url.clone()),
-        ("app", app(&config.app.upstream)),
+        ("public URL", config.gateway.public.url.clone()),
+        ("app", config.app.upstream.to_string()),
         ("public door", public(config)),
-        ("neighbour", neighbour(config)),
+        ("neighbour door", neighbour(config)),
         ("admin door", address(&config.server.admin)),
-        ("who may enter", who(config)),
-        ("grant", grant(config)),
-        ("callback", format!("{} (set exactly this on the key at Upwork)", config.oauth.redirect_uri)),
-        ("service", service(config)),
+        ("access", access(config)),
+        ("grant", grant(config).to_owned()),
+        ("callback", format!("{} (register exactly this for the API key at Upwork)", config.oauth.redirect_uri)),
+        ("service", service(config).to_owned()),
         ("store", store(config)),
         ("session keys", keys(config)),
     ];
@@ -34,25 +31,18 @@ pub(super) fn summary(config: &Config) -> String {
     text
 }
 
-fn address(address: &Address) -> String {
+/// An address, with the mode of a Unix socket.
+pub(super) fn address(address: &Address) -> String {
     match address {
         Address::Tcp(address) => address.to_string(),
-        Address::Unix { path, mode, .. } => format!("unix:{} (mode {mode:04o})", path.display()),
-    }
-}
-
-fn app(upstream: &Upstream) -> String {
-    match upstream {
-        Upstream::Tcp { host, port, tls } => format!("{}://{host}:{port}", if *tls { "https" } else { "http" }),
-        Upstream::Unix(path) => format!("unix:{}", path.display()),
+        Address::Unix { mode, .. } => format!("{address} (mode {mode:04o})"),
     }
 }
 
 fn public(config: &Config) -> String {
     let how = match config.server.certificates.len() {
-        0 => "plain HTTP",
-        1 => "TLS, 1 certificate",
-        _ => "TLS, several certificates",
+        0 => "plain HTTP".to_owned(),
+        count => format!("TLS, {count} certificate(s)"),
     };
     format!("{} ({how})", address(&config.server.public))
 }
@@ -60,37 +50,39 @@ fn public(config: &Config) -> String {
 fn neighbour(config: &Config) -> String {
     match &config.server.neighbour {
         None => "off".to_owned(),
-        Some(at) if config.gateway.neighbour.secret.is_some() => format!("{} (callers show a secret)", address(at)),
-        Some(at) => address(at),
+        Some(door) if config.gateway.neighbour.secret.is_some() => {
+            format!("{} (callers need the secret)", address(door))
+        }
+        Some(door) => address(door),
     }
 }
 
-fn who(config: &Config) -> String {
+fn access(config: &Config) -> String {
     if config.access.anyone {
-        return "anyone who has an Upwork account".to_owned();
+        return "anyone with an Upwork account".to_owned();
     }
-    format!("{} by user id, {} by organization", config.access.users.len(), config.access.organizations.len())
+    format!("{} user(s), {} organization(s)", config.access.users.len(), config.access.organizations.len())
 }
 
-fn grant(config: &Config) -> String {
+fn grant(config: &Config) -> &'static str {
     match (config.oauth.grant, config.oauth.implicit_identity) {
-        (Grant::Code, _) => "code, with PKCE".to_owned(),
-        (Grant::Implicit, true) => "implicit, its identity accepted although it proves little".to_owned(),
-        (Grant::Implicit, false) => "implicit, no identity is passed on".to_owned(),
+        (Grant::Code, _) => "code, with PKCE",
+        (Grant::Implicit, true) => "implicit, its identity accepted although it is not proven",
+        (Grant::Implicit, false) => "implicit, no identity is passed to the app",
     }
 }
 
-fn service(config: &Config) -> String {
+fn service(config: &Config) -> &'static str {
     match config.service.as_ref().map(|service| &service.grant) {
-        None => "none".to_owned(),
-        Some(ServiceGrant::ClientCredentials) => "client_credentials".to_owned(),
-        Some(ServiceGrant::RefreshToken { .. }) => "refresh_token".to_owned(),
+        None => "none",
+        Some(ServiceGrant::ClientCredentials) => "client_credentials",
+        Some(ServiceGrant::RefreshToken { .. }) => "refresh_token",
     }
 }
 
 fn store(config: &Config) -> String {
     match &config.store {
-        store::Config::Cookie => "cookie: sessions live in the browser, sealed".to_owned(),
+        store::Config::Cookie => "cookie: sessions are in the browser, sealed".to_owned(),
         store::Config::Embedded { path } => format!("embedded: {}", path.display()),
         store::Config::Valkey { .. } => "valkey".to_owned(),
     }
@@ -98,7 +90,7 @@ fn store(config: &Config) -> String {
 
 fn keys(config: &Config) -> String {
     match &config.keys {
-        SessionKeys::Inline(keys) => format!("{} given; the first seals", keys.len()),
+        SessionKeys::Inline(keys) => format!("{}; the first seals", keys.len()),
         SessionKeys::Files(files) => format!("from {} file(s); the first key seals", files.len()),
     }
 }

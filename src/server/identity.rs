@@ -6,17 +6,22 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Life;
+use crate::admin::Readiness;
 use crate::clock::SharedClock;
 use crate::oauth::service::ServiceIdentity;
 
 /// Runs until `ended`.
-pub(super) async fn watch(service: Arc<ServiceIdentity>, clock: SharedClock, life: Life, ended: CancellationToken) {
+pub(super) async fn watch(
+    service: Arc<ServiceIdentity>,
+    clock: SharedClock,
+    readiness: Readiness,
+    ended: CancellationToken,
+) {
     let mut problem = service.problem();
     let report = async {
         loop {
             let text = problem.borrow_and_update().clone();
-            life.note(text.map(|text| format!("service identity: dead: {text}")).into_iter().collect());
+            readiness.set_note(text.map(|text| format!("service identity: dead: {text}")));
             if problem.changed().await.is_err() {
                 return;
             }

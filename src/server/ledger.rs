@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Life;
+use crate::admin::Readiness;
 use crate::broker::pacing::Pacer;
 use crate::clock::Timestamp;
 use crate::store::Store;
@@ -17,7 +17,7 @@ const EACH: Duration = Duration::from_secs(1);
 const DAY: i64 = 86_400;
 
 /// Runs until `ended`.
-pub(super) async fn watch(store: Store, pacer: Arc<Pacer>, life: Life, ended: CancellationToken) {
+pub(super) async fn watch(store: Store, pacer: Arc<Pacer>, readiness: Readiness, ended: CancellationToken) {
     if let Store::Valkey(server) = &store {
         let (server, pacer) = (server.clone(), pacer.clone());
         let sharing = async move {
@@ -30,8 +30,7 @@ pub(super) async fn watch(store: Store, pacer: Arc<Pacer>, life: Life, ended: Ca
         tokio::spawn(ended.clone().run_until_cancelled_owned(sharing));
     }
     loop {
-        let down = (!store.healthy()).then(|| "the session store cannot be reached".to_owned());
-        life.store(down);
+        readiness.set_store_error((!store.healthy()).then_some("the session store cannot be reached"));
         let alone = matches!(store, Store::Embedded(_));
         if alone {
             save_count(&store, &pacer).await;

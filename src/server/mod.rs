@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Life, Phase};
+use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::SharedClock;
 pub use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Sources};
@@ -80,19 +80,19 @@ pub async fn run(
     let services = Services::build(&config, clock, &descriptors)?;
     let Doors { public, neighbour, admin } = doors;
     let (drain_asked, mut drain_wanted) = watch::channel(false);
-    let life = Life::default();
+    let readiness = Readiness::default();
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
     tokio::spawn(upkeep(services.metrics.clone(), ended.clone()));
     if services.store.keeps_records() {
         let refresher = services.refresher.clone();
         tokio::spawn(grants::watch(services.store.clone(), refresher, services.clock.clone(), ended.clone()));
-        tokio::spawn(ledger::watch(services.store.clone(), services.pacer.clone(), life.clone(), ended.clone()));
+        tokio::spawn(ledger::watch(services.store.clone(), services.pacer.clone(), readiness.clone(), ended.clone()));
     }
     if let Some(service) = services.service.clone() {
-        tokio::spawn(identity::watch(service, services.clock.clone(), life.clone(), ended.clone()));
+        tokio::spawn(identity::watch(service, services.clock.clone(), readiness.clone(), ended.clone()));
     }
-    let admin_handler = Admin::new(life.clone(), services.metrics.handle(), drain_asked);
+    let admin_handler = Admin::new(readiness.clone(), services.metrics.handle(), drain_asked);
     let admin = admin.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
     admin.set_nonblocking(true).map_err(Error::Doors)?;
     let admin = tokio::net::TcpListener::from_std(admin).map_err(Error::Doors)?;
@@ -120,10 +120,10 @@ pub async fn run(
             // The sender lives in the admin door, which outlives this.
             _ = drain_wanted.wait_for(|wanted| *wanted) => {}
         }
-        tracing::info!(delay = ?config.server.drain_delay, "leaving: readiness has dropped, the doors still serve");
-        life.enter(Phase::Leaving);
+        tracing::info!(delay = ?config.server.drain_delay, "readiness has dropped, the doors still serve for the drain delay");
+        readiness.enter(Phase::DrainDelay);
         tokio::time::sleep(config.server.drain_delay).await;
-        life.enter(Phase::Draining);
+        readiness.enter(Phase::Draining);
         tracing::info!(timeout = ?config.server.drain_timeout, "draining");
         drain.token.cancel();
     };

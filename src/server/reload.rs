@@ -13,7 +13,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::error::Error;
 use crate::config::{self, Config, Sources};
 use crate::policy::Access;
 use crate::seal::SharedKeyring;
@@ -31,7 +30,7 @@ pub(super) struct Watched {
 }
 
 /// The TLS configuration of the public door; `None` without certificates.
-pub(super) fn certificates(config: &Config) -> Result<Option<watch::Sender<Arc<ServerConfig>>>, Error> {
+pub(super) fn certificates(config: &Config) -> Result<Option<watch::Sender<Arc<ServerConfig>>>, tls::Error> {
     if config.server.certificates.is_empty() {
         return Ok(None);
     }

@@ -70,7 +70,7 @@ fn check_says_what_is_configured_and_shows_no_secret() {
     let folder = configured();
     let (code, stdout, stderr) = Run::of(&["check"]).at(folder.path()).ends();
     assert_eq!((code, stderr.as_str()), (0, ""));
-    assert!(stdout.starts_with("configuration is fine\n"), "{stdout}");
+    assert!(stdout.starts_with("the configuration is valid\n"), "{stdout}");
     assert!(stdout.contains("https://tools.example.com/upwork/auth/callback"), "{stdout}");
     assert!(!stdout.contains("73317331"), "{stdout}");
     // Nothing was written.

@@ -9,7 +9,7 @@ fn demo() -> Upwarden {
     let free = "127.0.0.1:0";
     let mut demo =
         Upwarden::start(&["demo", "--public", free, "--neighbour", free, "--admin", free, "--sandbox", free]);
-    demo.line_with("Ctrl-C ends it");
+    demo.line_with("Press Ctrl-C to stop");
     demo
 }
 
@@ -79,7 +79,7 @@ async fn the_demo_signs_in_and_asks_the_api() {
     assert_eq!(client.get("/health").await.text(), "ok\n");
     demo.signal("INT");
     let (status, log) = demo.ended();
-    assert_eq!(status.code(), Some(0), "Ctrl-C ends it well: {log}");
+    assert_eq!(status.code(), Some(0), "Ctrl-C is a graceful shutdown: {log}");
     for secret in [client.cookie("upwarden"), "oauth2v2_".to_owned()] {
         assert!(!log.contains(&secret), "{log}");
     }
@@ -92,7 +92,7 @@ fn a_taken_port_means_the_next_free_one_and_is_said() {
     let free = "127.0.0.1:0";
     let mut demo =
         Upwarden::start(&["demo", "--public", &wish, "--neighbour", free, "--admin", free, "--sandbox", free]);
-    demo.line_with("Ctrl-C ends it");
+    demo.line_with("Press Ctrl-C to stop");
     let moved = format!("{wish} is taken, so the sample app is at ");
     assert!(demo.said.contains(&moved), "{}", demo.said);
     assert_ne!(address(&demo, "sample app, behind"), format!("http://{wish}"));

@@ -131,22 +131,26 @@ async fn where_all_is_well_every_line_says_so_and_it_ends_with_0() {
     assert_eq!((told.code, told.failed()), (0, 0), "{}", told.text);
     for (what, part) in [
         ("app", "answers GET / with 200"),
-        ("token endpoint", "knows this client"),
+        ("token endpoint", "accepts this client"),
         ("authorize page", "answers"),
         ("GraphQL API", "401"),
         ("REST API", "401"),
-        ("clock", "the same as Upwork's"),
+        ("clock", "within a few seconds of Upwork's"),
         ("service", "gets a token"),
         ("session keys", "1;"),
         ("cookie", "upwarden, HttpOnly; SameSite=Lax; Path=/"),
         ("store", "cookie"),
-        ("public door", "nobody is believed"),
+        ("public door", "trusts no proxy"),
         ("admin door", "127.0.0.1:4182"),
         ("access", "1 user(s)"),
     ] {
         assert!(told.has("ok", what, part), "{what}: {part} is missing in\n{}", told.text);
     }
-    assert!(told.has("warn", "callback", "http://127.0.0.1:4180/upwork/auth/callback must"), "{}", told.text);
+    assert!(
+        told.has("warn", "callback", "register exactly http://127.0.0.1:4180/upwork/auth/callback for"),
+        "{}",
+        told.text
+    );
     let counters = world.sandbox.counters();
     assert_eq!(counters.rate_limited, 0);
 }
@@ -190,7 +194,7 @@ async fn a_wall_before_upwork_is_told_as_one() {
     let told = world.doctor(&[]).await;
     assert_eq!(told.code, 1);
     for what in ["token endpoint", "GraphQL API", "REST API"] {
-        assert!(told.has("fail", what, "takes this machine for a robot"), "{what}\n{}", told.text);
+        assert!(told.has("fail", what, "treats this machine as a bot"), "{what}\n{}", told.text);
     }
     let (gone, address) = bound().await;
     drop(gone);
@@ -217,14 +221,14 @@ async fn certificates_are_held_against_the_name_and_the_time() {
     };
     config(&[make("good", "tools.example.com", 2100)]);
     let told = world.doctor(&["public_url=https://tools.example.com"]).await;
-    assert!(told.has("ok", "TLS", "a certificate is for tools.example.com"), "{}", told.text);
-    assert!(told.has("ok", "TLS", "two weeks and more"), "{}", told.text);
+    assert!(told.has("ok", "TLS", "a certificate covers tools.example.com"), "{}", told.text);
+    assert!(told.has("ok", "TLS", "at least two more weeks"), "{}", told.text);
     assert!(told.has("ok", "cookie", "__Host-upwarden, HttpOnly; SameSite=Lax; Secure; Path=/"), "{}", told.text);
     config(&[make("old", "other.example.com", 2020)]);
     let told = world.doctor(&["public_url=https://tools.example.com"]).await;
     assert_eq!((told.code, told.failed()), (1, 2), "{}", told.text);
-    assert!(told.has("fail", "TLS", "no certificate is for tools.example.com"), "{}", told.text);
-    assert!(told.has("fail", "TLS", "old.pem has ended"), "{}", told.text);
+    assert!(told.has("fail", "TLS", "no certificate covers tools.example.com"), "{}", told.text);
+    assert!(told.has("fail", "TLS", "old.pem has expired"), "{}", told.text);
 }
 
 #[tokio::test]
@@ -257,10 +261,10 @@ async fn an_open_door_a_loose_key_and_a_store_that_is_not_there_are_told() {
 async fn a_store_is_opened_and_asked() {
     let world = World::new(None).await;
     let told = world.doctor(&["store.kind=embedded", "store.path=sessions.db"]).await;
-    assert!(told.has("ok", "store", "the first start makes it"), "{}", told.text);
+    assert!(told.has("ok", "store", "the first start creates it"), "{}", told.text);
     assert!(!world.folder.path().join("sessions.db").exists());
     let told = world.doctor(&["store.kind=embedded", "store.path=nowhere/sessions.db"]).await;
-    assert!(told.has("fail", "store", "make the folder"), "{}", told.text);
+    assert!(told.has("fail", "store", "create the folder"), "{}", told.text);
     let Some(server) = Server::start(Door::Tcp) else { return };
     let told = world.doctor(&["store.kind=valkey", &format!("store.url={}", server.url.expose())]).await;
     assert_eq!((told.code, told.failed()), (0, 0), "{}", told.text);

@@ -1,8 +1,7 @@
-//! Who can reach which door, and who is believed and let in.
-//!
-//! In: the configuration. Out: findings.
+//! Who can reach each door, which proxies are trusted, and who may sign in.
 
-use super::Finding;
+use super::finding::Finding;
+use crate::cli::check::address;
 use crate::config::Config;
 use crate::listener::Address;
 
@@ -21,72 +20,64 @@ fn is_loopback(address: &Address) -> bool {
     }
 }
 
-fn shown(address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix { path, mode, .. } => format!("unix:{} (mode {mode:04o})", path.display()),
-    }
-}
-
 fn public(config: &Config) -> Finding {
     const WHAT: &str = "public door";
     let (door, trusted) = (&config.server.public, &config.gateway.public.trusted_proxies);
     let plain = config.server.certificates.is_empty();
-    let list = trusted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let believed = if list.is_empty() { "nobody".to_owned() } else { list };
-    let text =
-        format!("{}, {}; {believed} is believed about X-Forwarded-*", shown(door), if plain { "plain" } else { "TLS" });
-    let remedy = if !trusted.is_empty() || !plain {
-        if trusted.iter().any(|network| network.prefix_len() == 0) {
-            "public.trusted_proxies names everybody: name the proxy's own addresses"
-        } else {
-            ""
-        }
-    } else if !is_loopback(door) {
-        "it is open to other machines without TLS: set public.tls.certificates, or public.trusted_proxies where a proxy is \
-         in front"
-    } else if config.session.secure {
-        "public_url is https, so a proxy is in front: name its address in public.trusted_proxies, or every client will \
-         seem to be that proxy"
-    } else {
-        ""
-    };
-    if remedy.is_empty() { Finding::ok(WHAT, text) } else { Finding::warn(WHAT, text, remedy) }
+    let proxies = trusted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let proxies = if proxies.is_empty() { "no proxy".to_owned() } else { format!("X-Forwarded-* from {proxies}") };
+    let text = format!("{}, {}; trusts {proxies}", address(door), if plain { "plain HTTP" } else { "TLS" });
+    if trusted.iter().any(|network| network.prefix_len() == 0) {
+        let remedy = "public.trusted_proxies contains every address: list only those of the proxy";
+        return Finding::warn(WHAT, text, remedy);
+    }
+    if !trusted.is_empty() || !plain {
+        return Finding::ok(WHAT, text);
+    }
+    if !is_loopback(door) {
+        let remedy = "other machines can reach it without TLS: set public.tls.certificates, or public.trusted_proxies if a \
+                      proxy is in front";
+        return Finding::warn(WHAT, text, remedy);
+    }
+    if config.session.secure {
+        let remedy = "public_url is https, so a proxy is in front: list its address in public.trusted_proxies, or every \
+                      client appears to be that proxy";
+        return Finding::warn(WHAT, text, remedy);
+    }
+    Finding::ok(WHAT, text)
 }
 
-fn neighbour(address: &Address, config: &Config) -> Finding {
+fn neighbour(door: &Address, config: &Config) -> Finding {
     const WHAT: &str = "neighbour door";
-    if is_loopback(address) {
-        let who = match config.service {
-            Some(_) => "whoever reaches it calls as the service identity",
-            None => "there is no service identity, so it needs a ticket",
+    if is_loopback(door) {
+        let callers = match config.service {
+            Some(_) => "everyone who reaches it calls as the service identity",
+            None => "without a service identity, callers need a ticket",
         };
-        return Finding::ok(WHAT, format!("{}; {who}", shown(address)));
+        return Finding::ok(WHAT, format!("{}; {callers}", address(door)));
     }
     Finding::warn(
         WHAT,
-        format!("{} can be reached from other machines, with the secret only", shown(address)),
-        "the secret goes over the wire in plain: let a network policy say who may connect",
+        format!("other machines can reach {}, but need the secret", address(door)),
+        "the secret is sent in plain text: restrict who can connect with a network policy",
     )
 }
 
-fn admin(address: &Address) -> Finding {
-    const WHAT: &str = "admin door";
-    if is_loopback(address) {
-        return Finding::ok(WHAT, format!("{}, on this machine only", shown(address)));
-    }
-    Finding::ok(
-        WHAT,
-        format!("{} can be reached from other machines: health and metrics, nothing secret", shown(address)),
-    )
+fn admin(door: &Address) -> Finding {
+    let reach = if is_loopback(door) {
+        "on this machine only"
+    } else {
+        "open to other machines: health and metrics, nothing secret"
+    };
+    Finding::ok("admin door", format!("{}, {reach}", address(door)))
 }
 
 fn access(config: &Config) -> Finding {
     const WHAT: &str = "access";
     if config.access.anyone {
-        let remedy = "set access.users or access.organizations, unless that is meant";
-        return Finding::warn(WHAT, "anyone who has an Upwork account may enter", remedy);
+        let remedy = "set access.users or access.organizations, unless this is intended";
+        return Finding::warn(WHAT, "anyone with an Upwork account may sign in", remedy);
     }
     let (users, organizations) = (config.access.users.len(), config.access.organizations.len());
-    Finding::ok(WHAT, format!("{users} user(s) and the people of {organizations} organization(s) may enter"))
+    Finding::ok(WHAT, format!("{users} user(s) and the members of {organizations} organization(s) may sign in"))
 }

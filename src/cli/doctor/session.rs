@@ -1,6 +1,4 @@
-//! What carries a session: the keys, the cookie, the store.
-//!
-//! In: the configuration. Out: findings. It seals a made-up session to know a cookie's size, and keeps nothing.
+//! What sessions need: the keys, the cookie and the store. It seals a made-up session to learn the cookie's size.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -8,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Config;
 use crate::cookies::{Jar, RequestCookies};
@@ -17,7 +15,7 @@ use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Grant, Organization, Session, Tokens, User};
 use crate::store;
 
-/// Bytes of `Cookie` that web servers commonly take in all, other cookies included.
+/// Bytes of `Cookie` that web servers commonly accept in total, other cookies included.
 const COMFORTABLE: usize = 4096;
 
 pub(super) async fn all(config: &Config, clock: &SharedClock, control: &Handle) -> Vec<Finding> {
@@ -52,36 +50,36 @@ fn cookie(config: &Config, ring: &Keyring, now: Timestamp) -> Finding {
     let jar = Jar::new(config.session.cookie.clone(), config.session.secure);
     let value = match &config.store {
         store::Config::Cookie => sample(now).map(|session| session.to_bytes()),
-        // The name of a record and its key, in JSON.
+        // The name and the key of a record, in JSON.
         store::Config::Embedded { .. } | store::Config::Valkey { .. } => Some(vec![b'x'; 100].into()),
     };
     let value = value.and_then(|bytes| ring.seal(Purpose::Session, &bytes).ok());
     let Some(value) = value else {
-        return Finding::fail(WHAT, "no session can be sealed", "this machine gives no random bytes");
+        return Finding::fail(WHAT, "a session cannot be sealed", "this machine provides no random bytes");
     };
     let Ok(lines) = jar.set(&value, config.session.lifetime, &RequestCookies::default()) else {
         return Finding::fail(
             WHAT,
-            "a session does not fit its cookies",
-            "set store.kind to \"embedded\" or \"valkey\"",
+            "a session does not fit into its cookies",
+            "set store.kind = \"embedded\" or \"valkey\"",
         );
     };
     let attributes = lines.first().and_then(|line| line.to_str().ok()).and_then(|line| line.split_once("; "));
     let attributes = attributes.map_or_else(String::new, |(_, attributes)| attributes.to_owned());
     let bytes = value.len() + jar.name().len();
     let text = format!(
-        "{}, {attributes}; about {bytes} of the 4096 bytes that a browser keeps, in {} piece(s)",
+        "{}, {attributes}; about {bytes} of the 4096 bytes that browsers allow, in {} cookie(s)",
         jar.name(),
         lines.len()
     );
     if bytes > COMFORTABLE {
-        Finding::warn(WHAT, text, "set store.kind to \"embedded\" or \"valkey\" for a short one")
+        Finding::warn(WHAT, text, "set store.kind = \"embedded\" or \"valkey\" for a short cookie")
     } else {
         Finding::ok(WHAT, text)
     }
 }
 
-/// A session such as people have, with tokens as long as Upwork's.
+/// A typical session, with tokens as long as Upwork's.
 fn sample(now: Timestamp) -> Option<Session> {
     let token = "oauth2v2_pub_0123456789abcdef0123456789abcdef".to_owned();
     let name = || Some("Somebody With-A-Rather-Long Name".to_owned());
@@ -104,15 +102,15 @@ fn sample(now: Timestamp) -> Option<Session> {
 async fn store(config: &Config, ring: SharedKeyring, clock: &SharedClock, control: &Handle) -> Finding {
     const WHAT: &str = "store";
     match &config.store {
-        store::Config::Cookie => return Finding::ok(WHAT, "cookie: the browser keeps the session, nothing to run"),
+        store::Config::Cookie => return Finding::ok(WHAT, "cookie: the browser has the session, nothing to run"),
         store::Config::Embedded { path } if !path.exists() => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             let found = folder.is_none_or(std::path::Path::is_dir);
-            let text = format!("embedded: {} is not there yet", path.display());
+            let text = format!("embedded: {} does not exist yet", path.display());
             return if found {
-                Finding::ok(WHAT, format!("{text}; the first start makes it"))
+                Finding::ok(WHAT, format!("{text}; the first start creates it"))
             } else {
-                Finding::fail(WHAT, format!("{text}, nor is its folder"), "make the folder, or correct store.path")
+                Finding::fail(WHAT, format!("{text}, nor does its folder"), "create the folder, or correct store.path")
             };
         }
         store::Config::Embedded { .. } | store::Config::Valkey { .. } => {}
@@ -120,7 +118,7 @@ async fn store(config: &Config, ring: SharedKeyring, clock: &SharedClock, contro
     let embedded = matches!(config.store, store::Config::Embedded { .. });
     let opened = store::open_store(&config.store, ring, clock.clone(), control.clone());
     let asked = match opened {
-        // It is a counter of nothing, and forgotten at once.
+        // An empty counter that expires at once.
         Ok(store) => store.add_to_counter("doctor", 0, clock.now().plus(Duration::from_secs(1))).await,
         Err(error) => Err(error),
     };
@@ -129,10 +127,10 @@ async fn store(config: &Config, ring: SharedKeyring, clock: &SharedClock, contro
         Err(error) if embedded => Finding::warn(
             WHAT,
             format!("embedded: {error}"),
-            "where upwarden is running this is as it should be, since one process has the file at a time",
+            "expected while upwarden is running: only one process can open the file at a time",
         ),
         Err(error) => {
-            Finding::fail(WHAT, format!("valkey: {error}"), "start it, or correct store.url and store.ca_file")
+            Finding::fail(WHAT, format!("valkey: {error}"), "start the server, or correct store.url and store.ca_file")
         }
     }
 }

@@ -1,52 +1,52 @@
-//! `upwarden login`: connects the service identity from a terminal.
+//! `upwarden login`: connects the service identity from a terminal, and writes a file with a refresh token, which a running
+//! `serve` imports.
 //!
-//! In: the configuration, a person with a browser, here or elsewhere. Out: a file with a refresh token, 0600, which a running
-//! `serve` imports. The browser comes back to `service.redirect_uri` on this machine; where it cannot, its final address is
-//! pasted. It waits for whichever comes first, and redeems a code only for the state it made (RFC 8252 section 7.3).
+//! The browser returns to `service.redirect_uri` on this machine; if it cannot, the user pastes its final address. A code is
+//! redeemed only for the state that was made here (RFC 8252 section 7.3).
 
 mod file;
-mod way_back;
+mod redirect;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
-use super::run::control;
-use super::{Failure, answer, complain, failed};
+use self::redirect::Redirects;
+use super::args::LoginArguments;
+use super::output::{Failure, print, print_error};
+use super::runtime::block_on;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, Sources};
-use crate::oauth::callback::{Authorization, Callback, CallbackError};
-use crate::oauth::login::{LIFETIME, Login};
+use crate::oauth::callback::{Authorization, Callback, CallbackError, VerifiedCode};
+use crate::oauth::login::{AuthorizationRequest, LIFETIME, Login};
 use crate::oauth::login_cookies::{BrowserLogins, PendingLogin};
 use crate::oauth::token::TokenGrant;
 use crate::oauth::upwork::Upwork;
 use crate::oauth::{self, Grant, ServiceGrant};
 use crate::router::ReturnTo;
 use crate::seal::Keyring;
-use way_back::{Arrival, WayBack};
 
-/// How the answer to the browser may take to leave.
-const GOODBYE: Duration = Duration::from_secs(2);
-
-/// What the command line says.
-pub(super) struct Wish {
-    /// Where the token goes; else `service.refresh_token_file`.
-    pub(super) out: Option<PathBuf>,
-    /// Over a file that is there.
-    pub(super) force: bool,
-    /// Not even where there is one.
-    pub(super) no_browser: bool,
+pub(super) fn login(arguments: LoginArguments) -> Result<(), Failure> {
+    let LoginArguments { out, force, no_browser, config } = arguments;
+    let sources = config.sources()?;
+    let config = config::load(&sources).map_err(Failure::Config)?;
+    let Some(out) = out.or_else(|| configured(&config)) else {
+        let text = "name a file for the refresh token with --out FILE, or in service.refresh_token_file";
+        return Err(Failure::Usage(text.to_owned()));
+    };
+    let login = client(&config).and_then(|client| {
+        file::check(&out, force)?;
+        Attempt::begin(client)
+    });
+    let login = login.map_err(|why| failure(&why))?;
+    block_on(login.run(!no_browser && has_screen(&sources), &out, force))
 }
 
-pub(super) fn login(sources: &Sources, wish: &Wish) -> Result<(), Failure> {
-    let config = config::load(sources).map_err(Failure::Config)?;
-    let out = file::place(wish.out.clone().or_else(|| configured(&config)), wish.force)?;
-    let client = client(&config)?;
-    let opens = !wish.no_browser && has_screen(sources);
-    control(async { connect(client, opens, &out, wish.force).await })
+fn failure(why: &str) -> Failure {
+    Failure::Other(format!("upwarden login: {why}"))
 }
 
 fn configured(config: &Config) -> Option<PathBuf> {
@@ -56,24 +56,20 @@ fn configured(config: &Config) -> Option<PathBuf> {
     }
 }
 
-/// The service identity's client at Upwork, as the sign-in knows clients.
-fn client(config: &Config) -> Result<oauth::Config, Failure> {
-    let missing = |what: &str| Failure::Other(format!("upwarden login: {what}"));
-    let service = config.service.clone().ok_or_else(|| {
-        missing(
-            "there is no service identity to connect; write service.grant = \"refresh_token\", and where it is kept",
-        )
-    })?;
+/// The service identity's client, as a client for sign-ins.
+fn client(config: &Config) -> Result<oauth::Config, String> {
+    let service = config
+        .service
+        .clone()
+        .ok_or("there is no service identity to connect; set service.grant = \"refresh_token\" and a store for it")?;
     if service.grant == ServiceGrant::ClientCredentials {
-        return Err(missing(
-            "service.grant = \"client_credentials\" needs no login; write \"refresh_token\" to act as a person",
-        ));
+        return Err(
+            "service.grant = \"client_credentials\" needs no login; set \"refresh_token\" to act as a user".to_owned()
+        );
     }
-    let redirect_uri = service.redirect_uri.ok_or_else(|| {
-        missing(
-            "service.redirect_uri is not set; register http://127.0.0.1:4189/callback for the key, and write it there",
-        )
-    })?;
+    let redirect_uri = service.redirect_uri.ok_or(
+        "service.redirect_uri is not set; register http://127.0.0.1:4189/callback for the API key, and set it to that",
+    )?;
     Ok(oauth::Config {
         client_id: service.client_id,
         client_secret: service.client_secret,
@@ -83,96 +79,114 @@ fn client(config: &Config) -> Result<oauth::Config, Failure> {
     })
 }
 
-/// A screen of this machine, and not of one that was reached over SSH.
+/// True on a machine with a screen, unless it is used over SSH.
 fn has_screen(sources: &Sources) -> bool {
     let set = |name: &str| sources.env.iter().any(|(variable, value)| variable == name && !value.is_empty());
     (set("DISPLAY") || set("WAYLAND_DISPLAY") || cfg!(target_os = "macos")) && !set("SSH_CONNECTION")
 }
 
-async fn connect(client: oauth::Config, opens: bool, out: &std::path::Path, force: bool) -> Result<(), Failure> {
-    let clock: SharedClock = Arc::new(SystemClock);
-    let ring = Keyring::generate().map_err(failed)?;
-    let request = Login::begin(&client, &ring, &ReturnTo::home(), 0, clock.now()).map_err(failed)?;
-    let upwork = Upwork::new(client.clone(), clock.clone(), Handle::current());
-    let mut way_back = WayBack::open(&client.redirect_uri).await?;
-    answer(&invitation(&request.url, &client.redirect_uri, way_back.listens()))?;
-    if opens {
-        open_browser(&request.url);
+/// One sign-in.
+struct Attempt {
+    client: oauth::Config,
+    ring: Keyring,
+    request: AuthorizationRequest,
+    clock: SharedClock,
+}
+
+impl Attempt {
+    fn begin(client: oauth::Config) -> Result<Self, String> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let ring = Keyring::generate().map_err(|error| error.to_string())?;
+        let request = Login::begin(&client, &ring, &ReturnTo::home(), 0, clock.now());
+        let request = request.map_err(|error| error.to_string())?;
+        Ok(Self { client, ring, request, clock })
     }
-    let deadline = tokio::time::Instant::now() + LIFETIME;
-    loop {
-        let arrived = tokio::time::timeout_at(deadline, way_back.next()).await;
-        let late = || Failure::Other("upwarden login: nobody came back within ten minutes; run it again".to_owned());
-        let arrival = arrived.map_err(|_| late())??;
-        let now = clock.now();
-        let login = Login::open(&ring, &request.cookie, now).map(|login| PendingLogin { slot: 0, login });
-        let browser = BrowserLogins { pending: login.into_iter().collect(), any_cookie: true };
-        let verified = Callback::parse(arrival.query()).and_then(|callback| {
-            let state = callback.state(&ring);
-            callback.verify(state.as_ref(), &browser, client.issuer.as_deref(), now).map(|verified| verified.outcome)
-        });
-        let code = match verified {
-            Ok(Ok(Authorization::Code(code))) => code,
-            Ok(Err(error @ (CallbackError::Denied(_) | CallbackError::WrongIssuer(_) | CallbackError::Invalid(_)))) => {
-                let why = format!("Upwork gave no permission ({error}); nothing was written");
-                return fail(&mut way_back, arrival, &why).await;
-            }
-            Ok(Ok(Authorization::Token(_))) => {
-                return fail(&mut way_back, arrival, "Upwork gave a token, and no code; nothing was written").await;
-            }
-            // Somebody else's, or cut off at the end: the right one may still come.
-            Ok(Err(_)) | Err(_) => {
-                arrival.say(400, "This is not the way back from the sign-in that upwarden waits for.");
-                complain("that address does not belong to this sign-in, or is not whole; paste all of it");
-                continue;
-            }
-        };
-        let tokens = match upwork.tokens(TokenGrant::Code(&code)).await {
-            Ok(tokens) => tokens,
-            Err(error) => return fail(&mut way_back, arrival, &error.to_string()).await,
-        };
-        let Some(refresh) = tokens.refresh.clone() else {
-            return fail(&mut way_back, arrival, "Upwork gave no refresh token; nothing was written").await;
-        };
-        let who = upwork.user_info(&tokens.access).await.ok().map(|info| info.user);
-        let written = file::write(out, refresh.expose(), force);
-        if let Err(Failure::Other(why)) = &written {
-            return fail(&mut way_back, arrival, why).await;
+
+    /// Waits for the redirect of this sign-in, and writes the refresh token to `out`.
+    async fn run(self, opens_browser: bool, out: &Path, force: bool) -> Result<(), Failure> {
+        let mut redirects = Redirects::listen(&self.client.redirect_uri).await.map_err(|why| failure(&why))?;
+        print(&invitation(&self.request.url, &self.client.redirect_uri, redirects.listens()))?;
+        if opens_browser {
+            open_browser(&self.request.url);
         }
-        arrival.say(200, "Connected. You can close this window and go back to the terminal.");
-        way_back.close().await;
-        let who =
-            who.map_or_else(|| "connected".to_owned(), |user| format!("connected as {} (id {})", user.nid, user.id));
-        return answer(&done(&who, out));
+        let deadline = Instant::now() + LIFETIME;
+        loop {
+            let redirect = tokio::time::timeout_at(deadline, redirects.next()).await;
+            let redirect = redirect.unwrap_or(Err("the browser did not return within ten minutes; run it again"));
+            let redirect = redirect.map_err(failure)?;
+            let Some(code) = self.verify(redirect.query()) else {
+                redirect.respond(400, "This address does not belong to the sign-in that upwarden waits for.");
+                print_error("that address does not belong to this sign-in, or is incomplete; paste all of it");
+                continue;
+            };
+            let outcome = match code {
+                Ok(code) => self.redeem(&code, out, force).await,
+                Err(why) => Err(why),
+            };
+            match &outcome {
+                Ok(_) => redirect.respond(200, "Connected. You can close this window and return to the terminal."),
+                Err(why) => redirect.respond(400, &format!("Not connected: {why}")),
+            }
+            redirects.close().await;
+            return print(&outcome.map_err(|why| failure(&why))?);
+        }
+    }
+
+    /// The code of this sign-in, or why there is none; `None` if the redirect belongs to another sign-in or was cut, so that
+    /// the right one may still come.
+    fn verify(&self, query: &str) -> Option<Result<VerifiedCode, String>> {
+        let now = self.clock.now();
+        let login = Login::open(&self.ring, &self.request.cookie, now).map(|login| PendingLogin { slot: 0, login });
+        let browser = BrowserLogins { pending: login.into_iter().collect(), any_cookie: true };
+        let callback = Callback::parse(query).ok()?;
+        let state = callback.state(&self.ring);
+        let verified = callback.verify(state.as_ref(), &browser, self.client.issuer.as_deref(), now).ok()?;
+        match verified.outcome {
+            Ok(Authorization::Code(code)) => Some(Ok(code)),
+            Ok(Authorization::Token(_)) => Some(Err("Upwork returned a token instead of a code".to_owned())),
+            Err(error @ (CallbackError::Denied(_) | CallbackError::WrongIssuer(_) | CallbackError::Invalid(_))) => {
+                Some(Err(format!("Upwork did not grant access: {error}")))
+            }
+            Err(
+                CallbackError::Malformed
+                | CallbackError::BadState(_)
+                | CallbackError::DeniedWithoutState(_)
+                | CallbackError::NoCode,
+            ) => None,
+        }
+    }
+
+    /// What to print at the end.
+    async fn redeem(&self, code: &VerifiedCode, out: &Path, force: bool) -> Result<String, String> {
+        let upwork = Upwork::new(self.client.clone(), self.clock.clone(), Handle::current());
+        let tokens = upwork.tokens(TokenGrant::Code(code)).await.map_err(|error| error.to_string())?;
+        let refresh = tokens.refresh.as_ref().ok_or("Upwork returned no refresh token")?;
+        let user = upwork.user_info(&tokens.access).await.ok().map(|info| info.user);
+        file::write(out, refresh.expose(), force)?;
+        let user = user.map(|user| format!(" as {} (id {})", user.nid, user.id)).unwrap_or_default();
+        let path = out.display();
+        Ok(format!(
+            "\nConnected{user}.\nThe refresh token is in {path}; only its owner can read it.\n\nNext: set \
+             service.refresh_token_file = \"{path}\". A running `upwarden serve` imports it within a minute, unless it\nhas a \
+             working token. From then on the store has the current token, and the file is no longer needed."
+        ))
     }
 }
 
-async fn fail(way_back: &mut WayBack, arrival: Arrival, why: &str) -> Result<(), Failure> {
-    arrival.say(400, &format!("Not connected: {why}"));
-    way_back.close().await;
-    Err(Failure::Other(format!("upwarden login: {why}")))
-}
-
-fn invitation(location: &str, redirect_uri: &str, listens: bool) -> String {
-    let way = if listens {
+fn invitation(url: &str, redirect_uri: &str, listens: bool) -> String {
+    let next = if listens {
         format!(
-            "It waits for the browser at {redirect_uri}.\nIs the browser on another machine? It then ends at a page that cannot be reached: paste that page's address here."
+            "Waiting for the browser at {redirect_uri}.\nIf the browser is on another machine, it ends at a page that cannot \
+             be reached: paste the address of that page here."
         )
     } else {
-        format!("Afterwards the browser ends at {redirect_uri}?…: paste that whole address here.")
+        format!("The browser then ends at {redirect_uri}?…: paste that whole address here.")
     };
-    format!("Open this address in a browser, as the person whom the service shall act as:\n\n{location}\n\n{way}")
+    format!("Open this address in a browser, and sign in as the user that the service will act as:\n\n{url}\n\n{next}")
 }
 
-fn done(who: &str, out: &std::path::Path) -> String {
-    let shown = out.display();
-    format!(
-        "\n{who}\nThe refresh token is in {shown}; only its owner can read it.\n\nNext: service.refresh_token_file = \"{shown}\". A running `upwarden serve` takes it within a minute, unless it has\none that works. From then on the store has the token, and the file is of no use to anybody."
-    )
-}
-
-/// Where it does not open, the address above does.
-fn open_browser(location: &str) {
+/// If no browser opens, the user has the printed address.
+fn open_browser(url: &str) {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    let _ = Command::new(opener).arg(location).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let _ = Command::new(opener).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
 }

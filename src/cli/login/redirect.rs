@@ -1,10 +1,10 @@
-//! How the code comes back: by the browser, to a socket on loopback, or by somebody who pastes the final address.
+//! Receives the redirect with the code: from the browser, at a socket on loopback, or as an address that the user pastes.
 //!
-//! In: the redirect URI. Out: queries, one after the other, each with somebody to answer. A redirect URI of another machine,
-//! or one whose port is taken, leaves the pasting.
+//! If the redirect URI is on another machine, or its port is taken, the address has to be pasted.
 
 use std::io::BufRead;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, REFERRER_POLICY};
 use http::{Method, Request, Response, StatusCode};
@@ -14,72 +14,73 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::{Host, Url};
 
-use super::{Failure, GOODBYE};
 use crate::body::Body;
-use crate::cli::complain;
+use crate::cli::output::print_error;
 use crate::listener::plain;
 
-/// Somebody came back.
-pub(super) struct Arrival {
+/// How long the last response may take to leave.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A redirect that has arrived.
+pub(super) struct Redirect {
     query: String,
+    /// For the browser's page; `None` if the address was pasted.
     page: Option<oneshot::Sender<(u16, String)>>,
 }
 
-impl Arrival {
+impl Redirect {
     pub(super) fn query(&self) -> &str {
         &self.query
     }
 
-    /// What the browser is told; whoever pasted reads the terminal.
-    pub(super) fn say(self, status: u16, text: &str) {
+    /// Answers the browser; a user who pasted reads the terminal.
+    pub(super) fn respond(self, status: u16, text: &str) {
         if let Some(page) = self.page {
-            // A browser that is gone reads nothing.
+            // The browser may be gone.
             let _ = page.send((status, text.to_owned()));
         }
     }
 }
 
-pub(super) struct WayBack {
-    arrivals: mpsc::Receiver<Arrival>,
-    door: Option<(JoinHandle<()>, CancellationToken)>,
+/// Waits for redirects.
+pub(super) struct Redirects {
+    received: mpsc::Receiver<Redirect>,
+    server: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
-impl WayBack {
-    /// Listens where the redirect URI says, if that is here.
-    pub(super) async fn open(redirect_uri: &str) -> Result<Self, Failure> {
-        let url = Url::parse(redirect_uri)
-            .map_err(|_| Failure::Other("upwarden login: service.redirect_uri is no address".to_owned()))?;
-        let (told, arrivals) = mpsc::channel(4);
-        read_pasted(told.clone());
-        let door = match loopback(&url) {
+impl Redirects {
+    /// Listens at the redirect URI, if that is on this machine, and for pasted addresses.
+    pub(super) async fn listen(redirect_uri: &str) -> Result<Self, String> {
+        let url = Url::parse(redirect_uri).map_err(|_| "service.redirect_uri is not a URL")?;
+        let (sender, received) = mpsc::channel(4);
+        read_pasted(sender.clone());
+        let server = match loopback(&url) {
             None => None,
             Some(address) => match TcpListener::bind(address).await {
-                Ok(listener) => Some(serve(listener, url.path().to_owned(), told)),
+                Ok(listener) => Some(serve(listener, url.path().to_owned(), sender)),
                 Err(error) => {
-                    complain(&format!("{address} cannot be listened on ({error}), so the address has to be pasted"));
+                    print_error(&format!("cannot listen on {address} ({error}), so the address has to be pasted"));
                     None
                 }
             },
         };
-        Ok(Self { arrivals, door })
+        Ok(Self { received, server })
     }
 
     pub(super) fn listens(&self) -> bool {
-        self.door.is_some()
+        self.server.is_some()
     }
 
-    /// The next one.
-    pub(super) async fn next(&mut self) -> Result<Arrival, Failure> {
-        let nobody = "upwarden login: there is nobody to paste the address, and nothing listens for it";
-        self.arrivals.recv().await.ok_or_else(|| Failure::Other(nobody.to_owned()))
+    pub(super) async fn next(&mut self) -> Result<Redirect, &'static str> {
+        self.received.recv().await.ok_or("stdin is closed, and nothing listens at service.redirect_uri")
     }
 
-    /// Lets the last answer leave.
+    /// Lets the last response leave.
     pub(super) async fn close(&mut self) {
-        if let Some((task, shutdown)) = self.door.take() {
+        if let Some((task, shutdown)) = self.server.take() {
             shutdown.cancel();
-            // A browser that keeps its connection does not keep us.
-            let _ = tokio::time::timeout(GOODBYE, task).await;
+            // Not held up by a browser that keeps its connection open.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, task).await;
         }
     }
 }
@@ -96,24 +97,20 @@ fn loopback(url: &Url) -> Option<SocketAddr> {
     (url.scheme() == "http" && address.ip().is_loopback()).then_some(address)
 }
 
-fn serve(listener: TcpListener, path: String, told: mpsc::Sender<Arrival>) -> (JoinHandle<()>, CancellationToken) {
+fn serve(listener: TcpListener, path: String, sender: mpsc::Sender<Redirect>) -> (JoinHandle<()>, CancellationToken) {
     let shutdown = CancellationToken::new();
     let handler = move |request: Request<Body>, _| {
-        let (told, path) = (told.clone(), path.clone());
+        let (sender, path) = (sender.clone(), path.clone());
         async move {
             let query = request.uri().query().unwrap_or_default().to_owned();
-            // HEAD redeems nothing, and browsers ask for icons.
+            // HEAD redeems nothing, and browsers request icons.
             if request.method() != Method::GET || request.uri().path() != path || query.is_empty() {
                 return page(404, "There is nothing here.");
             }
-            let (answer, answered) = oneshot::channel();
-            if told.send(Arrival { query, page: Some(answer) }).await.is_err() {
-                return page(503, "upwarden login has ended.");
-            }
-            match answered.await {
-                Ok((status, text)) => page(status, &text),
-                Err(_) => page(503, "upwarden login has ended."),
-            }
+            let (page_sender, answer) = oneshot::channel();
+            let redirect = Redirect { query, page: Some(page_sender) };
+            let answer = if sender.send(redirect).await.is_ok() { answer.await.ok() } else { None };
+            answer.map_or_else(|| page(503, "upwarden login has ended."), |(status, text)| page(status, &text))
         }
     };
     (tokio::spawn(plain::serve(listener, handler, shutdown.clone())), shutdown)
@@ -125,19 +122,19 @@ fn page(status: u16, text: &str) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // The address holds a code (RFC 9700 section 4.2.4).
+    // The address contains a code (RFC 9700 section 4.2.4).
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
-/// A thread of its own, since a read of the terminal cannot be given up; it ends with the process.
-fn read_pasted(told: mpsc::Sender<Arrival>) {
+/// On its own thread, because a read of the terminal cannot be cancelled. The thread ends with the process.
+fn read_pasted(sender: mpsc::Sender<Redirect>) {
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             let line = line.trim();
             let query = line.split_once('?').map_or(line, |(_, query)| query);
             let query = query.split('#').next().unwrap_or_default().to_owned();
-            if !query.is_empty() && told.blocking_send(Arrival { query, page: None }).is_err() {
+            if !query.is_empty() && sender.blocking_send(Redirect { query, page: None }).is_err() {
                 return;
             }
         }
@@ -149,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_http_on_loopback_is_listened_on() {
+    fn it_listens_only_for_plain_http_on_loopback() {
         let at = |text: &str| loopback(&Url::parse(text).unwrap());
         assert_eq!(at("http://127.0.0.1:4189/callback"), Some("127.0.0.1:4189".parse().unwrap()));
         assert_eq!(at("http://localhost:4189/callback"), Some("127.0.0.1:4189".parse().unwrap()));

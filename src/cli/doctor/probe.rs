@@ -1,0 +1,96 @@
+//! Sends a single request to the app or to Upwork, and returns the response or the chain of causes why there is none. It
+//! follows no redirect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response};
+use url::Url;
+
+use super::finding::Finding;
+use crate::body::Body;
+use crate::config::Config;
+use crate::descriptors::Descriptors;
+use crate::oauth::Outbound;
+use crate::proxy::client::Timeouts;
+use crate::proxy::connect::Connector;
+use crate::proxy::{Client, HostPolicy, Upstream};
+use crate::telemetry::causes;
+use crate::tls;
+
+/// A longer body reads as empty.
+const MAX_BODY: usize = 256 << 10;
+
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(5), first_byte: Duration::from_secs(15), idle: Duration::from_secs(5) };
+
+/// The response; its body is empty if it could not be read completely.
+pub(super) type Probe = Result<Response<Vec<u8>>, String>;
+
+async fn send(connector: Connector, request: Request<Body>) -> Probe {
+    let client = Client::new(connector, TIMEOUTS, Descriptors::new(None));
+    let response = client.send(request).await.map_err(|error| causes(&error))?;
+    let (head, body) = response.into_parts();
+    let body = body.collect(MAX_BODY).await.map(|bytes| bytes.to_vec()).unwrap_or_default();
+    Ok(Response::from_parts(head, body))
+}
+
+/// Calls one of Upwork's URLs in the same way as the broker.
+pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json: &str) -> Probe {
+    let host = url.host_str().ok_or("the URL has no host")?.to_owned();
+    let port = url.port_or_known_default().ok_or("the URL has no port")?;
+    let upstream = Upstream::Tcp { host, port, tls: url.scheme() == "https" };
+    let roots = Arc::new(tls::client(outbound.ca_file.as_deref()).map_err(|error| causes(&error))?);
+    let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(HOST, upstream.authority())
+        .header(USER_AGENT, &outbound.user_agent);
+    if !json.is_empty() {
+        request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let request = request.body(Body::full(json.to_owned())).map_err(|error| causes(&error))?;
+    send(Connector::new(&upstream, &roots, outbound.proxy.clone()), request).await
+}
+
+/// Whether the app answers.
+pub(super) async fn app(config: &Config) -> Finding {
+    const WHAT: &str = "app";
+    let app = &config.app;
+    let roots = match tls::client(app.ca_file.as_deref()) {
+        Ok(roots) => Arc::new(roots),
+        Err(error) => return Finding::fail(WHAT, causes(&error), "set app.ca_file to a PEM file with its CA"),
+    };
+    let path = config.router.public_paths.first().map_or("/", String::as_str);
+    let public_url = &config.gateway.public.url;
+    let host = match &app.host {
+        HostPolicy::App => app.upstream.authority(),
+        HostPolicy::Fixed(host) => host.clone(),
+        HostPolicy::Keep => public_url.split_once("://").map_or(public_url.as_str(), |(_, host)| host).to_owned(),
+    };
+    let Ok(request) = Request::get(path).header(HOST, host).body(Body::empty()) else {
+        return Finding::fail(
+            WHAT,
+            format!("GET {path} is not a valid request"),
+            "check app.public_paths and app.host",
+        );
+    };
+    match send(Connector::new(&app.upstream, &roots, None), request).await {
+        Ok(response) => {
+            let status = response.status();
+            let text = format!("{} answers GET {path} with {}", app.upstream, status.as_u16());
+            if status.is_server_error() {
+                Finding::warn(WHAT, text, "check the app's own log")
+            } else {
+                Finding::ok(WHAT, text)
+            }
+        }
+        Err(why) => Finding::fail(
+            WHAT,
+            format!("{} does not answer: {why}", app.upstream),
+            "start the app, or correct app.url; if it has its own certificate, set app.ca_file",
+        ),
+    }
+}

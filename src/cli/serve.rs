@@ -1,0 +1,36 @@
+//! `upwarden serve`.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::output::Failure;
+use super::runtime;
+use crate::clock::SystemClock;
+use crate::config::{self, Config, Sources};
+use crate::{server, telemetry};
+
+pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
+    let config = config::load(sources).map_err(Failure::Config)?;
+    telemetry::start(config.telemetry);
+    // Up to the hard limit; the soft limit exists for programs that call select(2).
+    let _ = rlimit::increase_nofile_limit(rlimit::INFINITY);
+    let doors = server::bind(&config).map_err(failure)?;
+    runtime::block_on(async {
+        runtime::until_signal(|shutdown| run_server(config, doors, Some(sources.clone()), shutdown)).await
+    })
+}
+
+pub(super) async fn run_server(
+    config: Config,
+    doors: server::Doors,
+    sources: Option<Sources>,
+    shutdown: CancellationToken,
+) -> Result<(), Failure> {
+    tracing::info!(public = doors.public.local(), admin = doors.admin.local(), "doors are bound");
+    server::run(config, doors, Arc::new(SystemClock), sources, shutdown.cancelled_owned()).await.map_err(failure)
+}
+
+fn failure(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(format!("upwarden: {error}"))
+}
