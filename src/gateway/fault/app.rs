@@ -6,7 +6,7 @@ use super::row::{FaultRow, Links, words};
 use crate::pages::texts;
 
 /// The app's side. Texts say what was seen, for the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum AppFault {
     /// It cannot be reached.
     Down(String),
@@ -33,7 +33,7 @@ impl AppFault {
                 let text = words(
                     "The app broke off",
                     "The app behind this site accepted your request and then closed the connection, or answered with something that is not HTTP.",
-                    "Before you send anything again, check whether it was done.\nIf it happens again, tell whoever runs the app.",
+                    "Before you send anything again, check whether it was done.\nIf this happens again, contact the app’s administrator.",
                 );
                 FaultRow::new(StatusCode::BAD_GATEWAY, "app-broken", text).seen(why)
             }

@@ -8,7 +8,7 @@ use crate::listener::Refused;
 use crate::pages::texts::{self, Loop};
 
 /// The client's side.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum ClientFault {
     /// No one is signed in. `sent` where the request changed something, which is lost to the app.
     SignInRequired {

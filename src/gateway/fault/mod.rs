@@ -25,7 +25,7 @@ use row::FaultRow;
 pub(super) use upwork::UpworkFault;
 
 /// What went wrong, by whose fault it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, strum::EnumCount)]
 pub(super) enum Fault {
     Client(ClientFault),
     App(AppFault),

@@ -6,7 +6,7 @@ use super::row::{FaultRow, Links, words};
 use crate::pages::texts::{self, Loop};
 
 /// Our side. Texts say what was seen, for the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum OurFault {
     /// The session store cannot be reached or written.
     StoreDown(String),
@@ -48,7 +48,7 @@ impl OurFault {
                 let text = words(
                     "Internal error",
                     "upwarden could not do its part.",
-                    "Try again.\nIf the error persists, tell whoever runs this site. The log has more under the request id.",
+                    "Try again.\nIf this keeps happening, contact the site’s administrator: the log has more under the request id.",
                 );
                 FaultRow::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text).seen(why)
             }

@@ -62,7 +62,7 @@ impl FaultRow {
         Self { links, ..self }
     }
 
-    /// The client did nothing wrong, so whoever runs the site should see it.
+    /// The client did nothing wrong, so the site's administrator should see it.
     pub(super) fn notable(self) -> Self {
         Self { level: tracing::Level::INFO, ..self }
     }

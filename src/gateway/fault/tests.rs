@@ -1,9 +1,10 @@
 //! Holds `docs/faults.md` against the table, field by field.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use http::StatusCode;
+use strum::EnumCount;
 
 use super::row::{FaultRow, Links};
 use super::{AppFault, ClientFault, Fault, NeighbourFault, NoTokens, OurFault, TicketFault, TokenFault, UpworkFault};
@@ -57,11 +58,13 @@ fn client_faults() -> Vec<ClientFault> {
     ]
 }
 
-/// One of each variant, and one of each row where a variant has several.
-fn all() -> Vec<Fault> {
+fn app_faults() -> Vec<AppFault> {
+    vec![AppFault::Down(why()), AppFault::Untrusted(why()), AppFault::Slow, AppFault::Broken(why())]
+}
+
+fn upwork_faults() -> Vec<UpworkFault> {
     let unavailable = |kind| UpworkFault::SignInUnavailable(Unavailable { reason: why(), kind, retry_after: None });
-    let app = [AppFault::Down(why()), AppFault::Untrusted(why()), AppFault::Slow, AppFault::Broken(why())];
-    let upwork = [
+    vec![
         UpworkFault::AuthorizationRefused(why()),
         UpworkFault::WrongIssuer(why()),
         unavailable(UnavailableKind::NoResponse),
@@ -72,8 +75,11 @@ fn all() -> Vec<Fault> {
         UpworkFault::RefreshUnavailable { why: why(), retry_after: None },
         UpworkFault::SendAgain,
         UpworkFault::ServiceUnavailable(why()),
-    ];
-    let ours = [
+    ]
+}
+
+fn our_faults() -> Vec<OurFault> {
+    vec![
         OurFault::StoreDown(why()),
         OurFault::Overloaded,
         OurFault::RequestLoop,
@@ -81,71 +87,29 @@ fn all() -> Vec<Fault> {
         OurFault::WrongHost { asked: why(), public_url: why() },
         OurFault::SessionTooLarge(30_000),
         OurFault::Internal(why()),
-    ];
-    let client = client_faults().into_iter().map(Fault::from).chain(app.into_iter().map(Fault::from));
-    client.chain(upwork.into_iter().map(Fault::from)).chain(ours.into_iter().map(Fault::from)).collect()
+    ]
 }
 
-/// The number of the fault's variant. A new variant does not compile before it has a number here and an example above.
-fn variant(fault: &Fault) -> usize {
-    match fault {
-        Fault::Client(fault) => match fault {
-            ClientFault::SignInRequired { .. } => 0,
-            ClientFault::NotAdmitted { .. } => 1,
-            ClientFault::CrossSite => 2,
-            ClientFault::AmbiguousPath => 3,
-            ClientFault::NotFound => 4,
-            ClientFault::MethodNotAllowed(_) => 5,
-            ClientFault::BadRequest(_) => 6,
-            ClientFault::Refused(_) => 7,
-            ClientFault::RequestCut => 8,
-            ClientFault::TooManyAtOnce => 9,
-            ClientFault::Declined(_) => 10,
-            ClientFault::LoginRequired(_) => 11,
-            ClientFault::BadState => 12,
-            ClientFault::CodeUsed(_) => 13,
-            ClientFault::Looped(_) => 14,
-            ClientFault::TooManySignIns => 15,
-            ClientFault::Paced(_) => 16,
-            ClientFault::ForbiddenTarget => 17,
-            ClientFault::Neighbour(_) => 18,
-            ClientFault::Ticket(_) => 19,
-            ClientFault::Token(_) => 20,
-            ClientFault::NoTokens(_) => 21,
-            ClientFault::ReadOnly { .. } => 22,
-        },
-        Fault::App(fault) => match fault {
-            AppFault::Down(_) => 23,
-            AppFault::Untrusted(_) => 24,
-            AppFault::Slow => 25,
-            AppFault::Broken(_) => 26,
-        },
-        Fault::Upwork(fault) => match fault {
-            UpworkFault::AuthorizationRefused(_) => 27,
-            UpworkFault::WrongIssuer(_) => 28,
-            UpworkFault::SignInUnavailable(_) => 29,
-            UpworkFault::ApiDown(_) => 30,
-            UpworkFault::ApiSlow => 31,
-            UpworkFault::RefreshUnavailable { .. } => 32,
-            UpworkFault::SendAgain => 33,
-            UpworkFault::ServiceUnavailable(_) => 34,
-        },
-        Fault::Ours(fault) => match fault {
-            OurFault::StoreDown(_) => 35,
-            OurFault::Overloaded => 36,
-            OurFault::RequestLoop => 37,
-            OurFault::KeyRefused(_) => 38,
-            OurFault::WrongHost { .. } => 39,
-            OurFault::SessionTooLarge(_) => 40,
-            OurFault::Internal(_) => 41,
-        },
-    }
+/// One of each variant, and one of each row where a variant has several.
+fn all() -> Vec<Fault> {
+    let client = client_faults().into_iter().map(Fault::from).chain(app_faults().into_iter().map(Fault::from));
+    client
+        .chain(upwork_faults().into_iter().map(Fault::from))
+        .chain(our_faults().into_iter().map(Fault::from))
+        .collect()
 }
 
 #[test]
 fn every_variant_has_an_example() {
-    let seen: BTreeSet<usize> = all().iter().map(variant).collect();
-    assert_eq!(seen, (0..42).collect());
+    fn check<F: EnumCount>(examples: &[F]) {
+        let variants: HashSet<_> = examples.iter().map(std::mem::discriminant).collect();
+        assert_eq!(variants.len(), F::COUNT);
+    }
+    check(&client_faults());
+    check(&app_faults());
+    check(&upwork_faults());
+    check(&our_faults());
+    check(&all());
 }
 
 /// What the document says of a name: its statuses, side, whether `Retry-After` comes with it, what its page offers.

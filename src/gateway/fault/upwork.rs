@@ -14,7 +14,7 @@ const BUSY_RETRY: Duration = Duration::from_secs(60);
 const TOKEN_RETRY: Duration = Duration::from_secs(5);
 
 /// Upwork's side. Texts say what was seen, for the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum UpworkFault {
     /// It answered the authorization request with an error that is about our client.
     AuthorizationRefused(String),
