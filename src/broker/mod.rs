@@ -1,7 +1,7 @@
 //! The API, called with a token its caller never sees.
 //!
-//! In: a caller's request for an [`ApiTarget`], and whose token to use. Out: Upwork's answer, and what became of the
-//! session. The bearer is added here and nowhere else; a call's own `Authorization` never goes on.
+//! Takes a caller's request for an [`ApiTarget`] and whose token to use; returns Upwork's answer and what it learned of the
+//! session. The bearer is added only here, and the caller's own `Authorization` is never sent to Upwork.
 
 mod keep;
 pub(crate) mod pacing;
@@ -32,7 +32,6 @@ use pacing::{CallerId, Pacer, Quota, RateLimited};
 pub use target::ApiTarget;
 pub(crate) use target::TargetError;
 
-/// Where the API is, and what callers may do: docs/configuration.md "upwork", "pace".
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// `https://www.upwork.com`: an origin; `/upwork/api/…` is `{api_url}/api/…`.
@@ -43,13 +42,10 @@ pub(crate) struct Config {
     pub organization: Option<String>,
     /// Bytes of a request body that are kept for one retry after a 401.
     pub retry_body: usize,
-    /// How Upwork is reached.
     pub outbound: Outbound,
-    /// Upwork's pace.
     pub pace: Pace,
 }
 
-/// How long Upwork may take.
 const TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(5), first_byte: Duration::from_secs(60), idle: Duration::from_secs(60) };
 
@@ -61,18 +57,17 @@ pub(crate) enum TokenSource {
 }
 
 impl TokenSource {
-    /// Between whom Upwork's limits are shared.
     fn id(&self) -> CallerId {
         match self {
-            Self::Session(held) => CallerId::user(&held.session.user.id),
+            Self::Session(stored) => CallerId::user(&stored.session.user.id),
             Self::Service(_) => CallerId::Service,
         }
     }
 
-    /// Whether a token that was refused can be followed by another.
+    /// Whether a refused token can be replaced.
     fn renews(&self) -> bool {
         match self {
-            Self::Session(held) => held.session.tokens.refresh.is_some(),
+            Self::Session(stored) => stored.session.tokens.refresh.is_some(),
             Self::Service(_) => true,
         }
     }
@@ -88,17 +83,15 @@ impl TokenSource {
 /// What a call learned of the session whose token it used.
 #[derive(Clone, Debug)]
 pub(crate) enum TokenUpdate {
-    /// It has fresh tokens.
     Renewed(StoredSession),
     /// Upwork has ended its grant.
     Revoked(StoredSession),
 }
 
-/// A call of the API.
 #[derive(Debug)]
 pub(crate) struct ApiRequest {
     pub method: Method,
-    /// The caller's own fields, of which a few go on.
+    /// The caller's own fields, of which few are passed on.
     pub headers: HeaderMap,
     pub body: Body,
     pub target: ApiTarget,
@@ -107,21 +100,17 @@ pub(crate) struct ApiRequest {
 /// Why a call has no answer of Upwork's.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// There is no fresh token.
     #[error(transparent)]
     Token(#[from] RefreshError),
-    /// The API could not be reached, or broke off.
     #[error(transparent)]
     Upstream(#[from] proxy::Error),
-    /// It would have to wait too long under Upwork's limits.
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
-    /// The API refused the token; it is fresh now, but the body of this call is gone.
+    /// The API refused the token; there is a fresh one now, but the body of this call is gone.
     #[error("the token was refreshed, and the call has to be sent again")]
     SendAgain,
 }
 
-/// What came of a call.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub response: Result<Response<Body>, CallError>,
@@ -148,13 +137,10 @@ struct Host {
     name: HeaderValue,
 }
 
-/// Why a broker could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// TLS.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// A URL without a host, or a text that no header can hold.
     #[error("{0} cannot be used")]
     Unusable(&'static str),
 }
@@ -176,7 +162,6 @@ impl Host {
 }
 
 impl Broker {
-    /// A broker with pools of its own.
     pub(crate) fn new(
         config: &Config,
         refresher: Arc<Refresher>,
@@ -197,7 +182,6 @@ impl Broker {
         })
     }
 
-    /// What is left of the day's calls.
     pub(crate) fn quota(&self) -> Quota {
         self.pacer.quota()
     }
@@ -209,19 +193,19 @@ impl Broker {
         Self { api: host(&self.api), graphql: host(&self.graphql), ..self.clone() }
     }
 
-    /// Drops idle connections that have lain too long.
+    /// Closes connections that have been idle too long.
     pub(crate) fn sweep(&self) {
         self.api.client.sweep();
         self.graphql.client.sweep();
     }
 
-    /// Where a call of ours goes. `path` is what follows our prefix.
+    /// `path` is what follows our prefix.
     pub(crate) fn target(&self, route: Route, path: &str, query: Option<&str>) -> Result<ApiTarget, TargetError> {
         ApiTarget::parse(route, path, query, &self.graphql_path)
     }
 
-    /// Calls the API. A 401 means one refresh and one retry, where the body could be kept; everything else passes as it
-    /// came and never touches the session (docs/design.md "Classifying answers").
+    /// Calls the API. A 401 leads to one refresh and one retry, if the body could be kept; every other answer passes
+    /// unchanged and never touches the session (docs/design.md "Classifying answers").
     pub(crate) async fn call(&self, request: ApiRequest, source: TokenSource) -> Outcome {
         let ApiRequest { method, headers, body, target } = request;
         let headers = ApiHeaders::from_caller(&headers, &self.user_agent, self.organization.as_ref());
@@ -241,7 +225,7 @@ impl Broker {
         };
         let (second, later) = match self.token(&source, Some(&first)).await {
             Ok(token) => token,
-            // With nothing to refresh with, the API's own answer is the best there is.
+            // Without a refresh token, the API's own answer is the best there is.
             Err(RefreshError::Revoked) if !source.renews() => {
                 return Outcome { response: Ok(response), update: source.revoked() };
             }
@@ -290,7 +274,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// One call, when it may go under Upwork's limits.
+    /// Sends one call as soon as Upwork's limits allow it.
     async fn send(&self, token: &AccessToken, body: Body) -> Result<Response<Body>, CallError> {
         let host = if self.target.graphql { &self.broker.graphql } else { &self.broker.api };
         let mut headers = self.headers.clone();

@@ -110,8 +110,11 @@ fn inline(text: &str, value: &toml_edit::Value) -> Value {
         toml_edit::Value::String(string) => Value::Text(string.value().clone()),
         toml_edit::Value::Array(items) => Value::List(items.iter().map(|item| inline(text, item)).collect()),
         toml_edit::Value::InlineTable(table) => map(text, table),
-        scalar => {
-            let written = scalar.span().and_then(|span| text.get(span)).unwrap_or_default();
+        toml_edit::Value::Integer(_)
+        | toml_edit::Value::Float(_)
+        | toml_edit::Value::Boolean(_)
+        | toml_edit::Value::Datetime(_) => {
+            let written = value.span().and_then(|span| text.get(span)).unwrap_or_default();
             Value::Text(written.trim().to_owned())
         }
     }

@@ -1,21 +1,19 @@
-//! Why a server does not start, or ends other than well.
-
 use std::io;
 
 use crate::store::StoreError;
 use crate::{broker, config, tls};
 
-/// Why the server could not start, or ended other than well.
+/// Why the server could not start, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A socket could not be bound.
     #[error("the {door} door cannot listen on {address}: {source}{remedy}")]
     Bind {
-        /// Which door.
+        /// The door.
         door: &'static str,
-        /// Where.
+        /// Its address.
         address: String,
-        /// Why.
+        /// The system's error.
         source: io::Error,
         /// What to do.
         remedy: &'static str,
@@ -23,16 +21,16 @@ pub enum Error {
     /// A session key is missing or unusable.
     #[error("the session keys cannot be used: {0}; `upwarden key` prints a new key")]
     Keys(#[from] config::KeyError),
-    /// Certificates.
+    /// The certificates, or the TLS configuration.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] tls::Error),
-    /// The way to the API.
+    /// The client of the API.
     #[error("the API client cannot be set up: {0}")]
     Broker(#[from] broker::SetupError),
     /// The session store.
     #[error("the session store cannot be opened: {0}")]
     Store(#[from] StoreError),
-    /// A thread or a socket that the system refuses.
+    /// The system refuses a thread or a socket.
     #[error("the doors cannot be opened: {0}")]
     Doors(#[source] io::Error),
 }

@@ -1,7 +1,7 @@
-//! Keeps the grants alive that personal access tokens use, whether their owners call or not.
+//! Keeps the grants of personal access tokens alive while their owners do not call.
 //!
-//! In: the store's tokens, the clock. Out: a refresh for each grant that was not used for days: Upwork forgets a refresh
-//! token that nobody used for two weeks, and a token may be made for a year. What Upwork ended stays ended.
+//! Refreshes each grant that was not refreshed for days: Upwork's refresh tokens expire two weeks after their last use, and
+//! a personal access token may be valid for a year. It never revives a grant that Upwork has ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,35 +12,31 @@ use crate::clock::SharedClock;
 use crate::oauth::refresh::Refresher;
 use crate::store::{Store, StoreError};
 
-/// How often is looked.
-const EACH: Duration = Duration::from_secs(3600);
-/// A grant that was not refreshed for so long is; more than a week is left for an outage.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
+/// A grant is refreshed this long after its last refresh, which leaves more than a week for an outage.
 const IDLE: Duration = Duration::from_secs(5 * 86_400);
 
-/// Until `ended`.
+/// Runs until `ended`.
 pub(super) async fn watch(store: Store, refresher: Arc<Refresher>, clock: SharedClock, ended: CancellationToken) {
-    let keeping = async {
+    let refreshing = async {
         loop {
-            // From the beginning of a look, so that a clock that leaps meanwhile puts none off.
-            let next = clock.now().plus(EACH);
-            if let Err(error) = keep(&store, &refresher, &clock).await {
-                tracing::debug!(%error, "the grants of personal access tokens could not be looked at");
+            // Taken first, so that a clock that leaps during the check does not delay the next one.
+            let next = clock.now().plus(CHECK_INTERVAL);
+            if let Err(error) = refresh_idle(&store, &refresher, &clock).await {
+                tracing::debug!(%error, "the grants of personal access tokens could not be checked");
             }
             clock.sleep_until(next).await;
         }
     };
-    tokio::select! {
-        () = ended.cancelled() => {}
-        () = keeping => {}
-    }
+    ended.run_until_cancelled(refreshing).await;
 }
 
-async fn keep(store: &Store, refresher: &Arc<Refresher>, clock: &SharedClock) -> Result<(), StoreError> {
+async fn refresh_idle(store: &Store, refresher: &Arc<Refresher>, clock: &SharedClock) -> Result<(), StoreError> {
     for user in store.token_owners().await? {
-        let Some(held) = store.open_shared(&user).await? else { continue };
-        if clock.now() >= held.session.tokens.issued_at.plus(IDLE) {
-            // Tried again at the next look; whoever calls meanwhile is told what is the matter.
-            let _ = refresher.fresh(held, None).await;
+        let Some(stored) = store.open_shared(&user).await? else { continue };
+        if clock.now() >= stored.session.tokens.issued_at.plus(IDLE) {
+            // The next check tries again; until then a call reports why.
+            let _ = refresher.fresh(stored, None).await;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::broker::pacing::Pacer;
 use crate::clock::Timestamp;
 use crate::store::Store;
 
-const EACH: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 const DAY: i64 = 86_400;
 
 /// Runs until `ended`.
@@ -35,9 +35,9 @@ pub(super) async fn watch(store: Store, pacer: Arc<Pacer>, readiness: Readiness,
         if alone {
             save_count(&store, &pacer).await;
         }
-        if tokio::time::timeout(EACH, ended.cancelled()).await.is_ok() {
+        if tokio::time::timeout(INTERVAL, ended.cancelled()).await.is_ok() {
             if alone {
-                // The last calls, too.
+                // With the last calls.
                 save_count(&store, &pacer).await;
             }
             return;

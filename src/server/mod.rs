@@ -1,7 +1,7 @@
-//! The composition root: builds every room, opens the doors, drains.
+//! The composition root: builds every module, serves at the doors, drains.
 //!
-//! In: a checked configuration, bound listeners, a clock, a shutdown future. Out: a server that has run its course. Nothing
-//! below knows how it is put together, and nothing here decides about a request.
+//! [`run`] takes a checked configuration, bound listeners, a clock and a shutdown future, and returns when everything in
+//! flight is done. No other module knows how they are put together, and nothing here decides about a request.
 
 mod error;
 mod grants;
@@ -30,10 +30,10 @@ use crate::telemetry::metrics::Metrics;
 pub use error::Error;
 use services::Services;
 
-/// Idle upstream connections are looked through, and metrics kept up, this often.
+/// How often idle upstream connections are swept, and the metrics maintained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What the admin door allows: a few who ask often enough to take no time over it.
+/// The admin door's clients are few, and send their requests at once.
 const ADMIN: plain::Few = plain::Few { connections: 32, head: Duration::from_secs(10) };
 
 /// The sockets of the doors, bound.
@@ -52,10 +52,12 @@ pub fn bind(config: &Config) -> Result<Doors, Error> {
     let server = &config.server;
     let one = |door: &'static str, address: &Address| {
         listener::bind(address).map_err(|source| {
-            let remedy = match source.kind() {
-                io::ErrorKind::AddrInUse => "; another process has it: end that one, or choose another address",
-                io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
-                _ => "",
+            let remedy = if source.kind() == io::ErrorKind::AddrInUse {
+                "; another process uses it: stop that process, or choose another address"
+            } else if source.kind() == io::ErrorKind::PermissionDenied {
+                "; ports below 1024 need a privilege: choose a higher one"
+            } else {
+                ""
             };
             Error::Bind { door, address: address.to_string(), source, remedy }
         })
@@ -67,8 +69,8 @@ pub fn bind(config: &Config) -> Result<Doors, Error> {
     })
 }
 
-/// Runs until `shutdown` ends, or a drain is asked for, and everything in flight is done. The caller's runtime is the
-/// control runtime; `sources` is where a reload reads the configuration again.
+/// Runs until `shutdown` ends or the admin door receives a drain, and then until everything in flight is done. The caller's
+/// runtime is the control runtime; `sources` is where a reload reads the configuration again.
 pub async fn run(
     config: Config,
     doors: Doors,
@@ -79,7 +81,7 @@ pub async fn run(
     let descriptors = descriptors(config.server.limits.connections);
     let services = Services::build(&config, clock, &descriptors)?;
     let Doors { public, neighbour, admin } = doors;
-    let (drain_asked, mut drain_wanted) = watch::channel(false);
+    let (request_drain, mut drain_requested) = watch::channel(false);
     let readiness = Readiness::default();
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
@@ -92,7 +94,7 @@ pub async fn run(
     if let Some(service) = services.service.clone() {
         tokio::spawn(identity::watch(service, services.clock.clone(), readiness.clone(), ended.clone()));
     }
-    let admin_handler = Admin::new(readiness.clone(), services.metrics.handle(), drain_asked);
+    let admin_handler = Admin::new(readiness.clone(), services.metrics.handle(), request_drain);
     let admin = admin.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
     admin.set_nonblocking(true).map_err(Error::Doors)?;
     let admin = tokio::net::TcpListener::from_std(admin).map_err(Error::Doors)?;
@@ -118,9 +120,9 @@ pub async fn run(
         tokio::select! {
             () = shutdown => {}
             // The sender lives in the admin door, which outlives this.
-            _ = drain_wanted.wait_for(|wanted| *wanted) => {}
+            _ = drain_requested.wait_for(|requested| *requested) => {}
         }
-        tracing::info!(delay = ?config.server.drain_delay, "readiness has dropped, the doors still serve for the drain delay");
+        tracing::info!(delay = ?config.server.drain_delay, "readiness has dropped; the doors serve for the drain delay");
         readiness.enter(Phase::DrainDelay);
         tokio::time::sleep(config.server.drain_delay).await;
         readiness.enter(Phase::Draining);
@@ -129,13 +131,13 @@ pub async fn run(
     };
     let (served, ()) = tokio::join!(serving, leaving);
     ended.cancel();
-    // The admin door's end is awaited so that whoever asked for the drain has its answer.
+    // `upwarden drain` still waits for the admin door's answer.
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
     tracing::info!("ended");
     served.map_err(Error::Doors)
 }
 
-/// A handler for the worker that this runs on, with upstream connections of its own.
+/// The handler of one worker, with upstream connections of its own.
 fn worker(
     gateway: &Gateway,
 ) -> impl Fn(http::Request<crate::body::Body>, Arc<listener::Peer>) -> HandlerFuture + Clone + Send + use<> {
@@ -156,7 +158,7 @@ fn worker(
     }
 }
 
-/// What the system grants this process.
+/// The file descriptors that the system grants this process.
 fn descriptors(configured: usize) -> Arc<Descriptors> {
     let soft = rlimit::Resource::NOFILE.get().ok().map(|(soft, _)| soft);
     let descriptors = Descriptors::new(soft.filter(|soft| *soft != rlimit::INFINITY));
@@ -165,7 +167,7 @@ fn descriptors(configured: usize) -> Arc<Descriptors> {
         tracing::warn!(
             descriptors = soft,
             connections = most,
-            "public.limits.connections is {configured}, and the system allows fewer open files: raise `ulimit -n` (systemd: LimitNOFILE)"
+            "public.limits.connections is {configured}, but the system allows fewer open files: raise `ulimit -n` (systemd: LimitNOFILE)"
         );
     }
     descriptors

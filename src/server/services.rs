@@ -26,9 +26,9 @@ use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
 
-/// What the workers share, and what the tasks in the background look after.
+/// What the workers and the background tasks use.
 pub(super) struct Services {
-    /// Without connections: each worker has its own copy.
+    /// Each worker makes a copy, with connections of its own.
     pub(super) gateway: Gateway,
     pub(super) ring: SharedKeyring,
     pub(super) access: Arc<ArcSwap<Access>>,
@@ -77,7 +77,7 @@ fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> Arc<AppSettings> {
         config: config.app.clone(),
         implicit_identity: config.oauth.implicit_identity,
         upgrade_idle: config.server.limits.upgrade_idle_timeout,
-        // Without randomness a loop through another upwarden may be seen too early; nothing else rests on it.
+        // Without random bytes a chain of several upwardens may look like a loop; nothing else depends on it.
         via: Via::new(seal::random().map_or(0, u64::from_ne_bytes)),
         metrics: metrics.clone(),
     })

@@ -8,13 +8,11 @@ use super::quota::whole_seconds;
 /// docs/configuration.md "pace".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Calls a second.
     pub per_second: u32,
-    /// Calls a minute.
     pub per_minute: u32,
-    /// Calls a UTC day.
+    /// Per UTC day.
     pub per_day: u32,
-    /// How long a call waits for its turn at the most.
+    /// The longest time that a call waits for its turn.
     pub wait: Duration,
 }
 
@@ -34,7 +32,6 @@ pub enum CallerId {
 }
 
 impl CallerId {
-    /// The person with this `user.id`.
     pub fn user(id: &str) -> Self {
         Self::User(id.into())
     }
@@ -43,11 +40,8 @@ impl CallerId {
 /// Why a call did not get a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Too many other calls go first.
     Busy,
-    /// Upwork answered 429 lately.
     Paused,
-    /// The day's budget is used up.
     Day,
 }
 
@@ -55,14 +49,12 @@ pub enum Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}; try again in {} s", reason.text(), self.retry_after_seconds())]
 pub struct RateLimited {
-    /// Why.
     pub reason: Reason,
     /// After this time a call of this caller would get a permit, as things stand.
     pub retry_after: Duration,
 }
 
 impl Reason {
-    /// For people.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Busy => "too many calls are waiting for their turn under Upwork's limits",

@@ -46,7 +46,6 @@ use schedule::{Admission, Release, STORE_WAIT, Schedule};
 /// A queued call that was forgotten gives up this long after its time.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Hands out permits.
 #[derive(Debug)]
 pub struct Pacer {
     state: Mutex<State>,
@@ -140,7 +139,7 @@ impl Pacer {
         }
     }
 
-    /// Hands out what is due; the moment of the next look, or `None` when no call waits.
+    /// Hands out what is due. Returns when to look again, or `None` if no call waits.
     fn step(self: &Arc<Self>) -> Option<Timestamp> {
         let mut state = self.lock();
         let step = state.schedule.step(self.clock.now());
@@ -167,7 +166,6 @@ impl Pacer {
         step.again
     }
 
-    /// What is left of the day.
     pub fn quota(&self) -> Quota {
         self.lock().schedule.days.quota(self.clock.now())
     }
@@ -177,7 +175,7 @@ impl Pacer {
         quota::day_of(self.clock.now())
     }
 
-    /// A day and its calls that were not reported to a store yet, each once. `None` where there is nothing to report.
+    /// A day and its calls that were not reported to a store yet, each once. `None` if there is nothing to report.
     pub fn take_unreported(&self) -> Option<(i64, u64)> {
         self.lock().schedule.days.take_unreported()
     }
@@ -215,7 +213,7 @@ impl Pacer {
         self.lock().schedule.share();
     }
 
-    /// Asks the store what is to be asked now; returns when to look again, unless a call comes before.
+    /// Sends the store what is due now. Returns when to look again, unless a call comes before.
     pub async fn sync<F, R>(&self, ask: &F) -> Timestamp
     where
         F: Fn(RateRequest) -> R,

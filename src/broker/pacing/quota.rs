@@ -16,9 +16,7 @@ const DAY: i64 = 86_400_000;
 /// A day's budget, for the page, the metrics and the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Calls a day.
     pub limit: u64,
-    /// Calls left today.
     pub remaining: u64,
     /// Until the next UTC midnight.
     pub resets_in: Duration,

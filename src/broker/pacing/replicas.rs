@@ -115,7 +115,7 @@ impl SharedBudget {
         self.counted.push((id, at));
     }
 
-    /// A call was not made; false where the store counts it.
+    /// A call was not made; false if the store counts it.
     pub(super) fn forget(&mut self, id: u64) -> bool {
         let before = self.counted.len();
         self.counted.retain(|(other, _)| *other != id);

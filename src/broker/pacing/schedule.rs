@@ -18,7 +18,7 @@ use crate::store::{RateReply, RateRequest};
 const MAX_QUEUED_OF_CALLER: usize = 2_000;
 /// Waiting calls, at most.
 const MAX_QUEUED: usize = 20_000;
-/// With replicas a call waits this long for the store, even where `pace.wait` is shorter.
+/// With replicas a call waits this long for the store, even if `pace.wait` is shorter.
 pub(super) const STORE_WAIT: Duration = Duration::from_secs(4);
 
 /// A call that may go.
@@ -47,7 +47,7 @@ pub(super) struct Step {
     /// By the id with which the call was queued.
     pub(super) released: Vec<(u64, Release)>,
     pub(super) refused: Vec<(u64, RateLimited)>,
-    /// When to look again; `None` where no call waits.
+    /// When to look again; `None` if no call waits.
     pub(super) again: Option<Timestamp>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Step {
 pub(super) struct Schedule {
     /// This replica's calls; those of all replicas while they share the limits.
     windows: SlidingWindows,
-    /// Where other replicas share the limits.
+    /// Set if other replicas share the limits.
     shared: Option<SharedBudget>,
     pace: Pace,
     queue: FairQueue,
@@ -172,7 +172,7 @@ impl Schedule {
         }
     }
 
-    /// A new call. It is refused at once where it would have to wait too long.
+    /// A new call. It is refused at once if it would have to wait too long.
     pub(super) fn admit(&mut self, caller: &CallerId, wall: Timestamp) -> Result<Admission, RateLimited> {
         let moment = self.read(wall);
         let ahead = self.queue.ahead_of(caller);
@@ -243,7 +243,7 @@ impl Schedule {
         Ok(request)
     }
 
-    /// What the store replied; `None` where it is down.
+    /// What the store replied; `None` if it is down.
     pub(super) fn replied(
         &mut self,
         request: RateRequest,
