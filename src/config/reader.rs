@@ -90,18 +90,25 @@ impl Reader {
         parse(&text).map_err(|error| self.invalid(key, Some(&text), error)).ok()
     }
 
-    pub(super) fn switch(&mut self, key: &str) -> Option<bool> {
-        self.parsed(key, parse::switch)
+    /// A key that has a default, read by `parse`. If the value is wrong, a placeholder takes its place: a configuration with
+    /// a problem is never used.
+    pub(super) fn defaulted<T: Default>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, ValueError>) -> T {
+        debug_assert!(schema::find(key).is_some_and(|key| key.default().is_some()), "{key} has no default");
+        self.parsed(key, parse).unwrap_or_default()
+    }
+
+    pub(super) fn switch(&mut self, key: &str) -> bool {
+        self.defaulted(key, parse::switch)
     }
 
     /// A duration above zero.
-    pub(super) fn duration(&mut self, key: &str) -> Option<Duration> {
-        self.parsed(key, parse::positive_duration)
+    pub(super) fn duration(&mut self, key: &str) -> Duration {
+        self.defaulted(key, parse::positive_duration)
     }
 
     /// A whole number from 1.
-    pub(super) fn count<T: TryFrom<u64>>(&mut self, key: &str, most: u64) -> Option<T> {
-        self.parsed(key, |text| parse::count(text, 1, most))
+    pub(super) fn count<T: TryFrom<u64> + Default>(&mut self, key: &str, most: u64) -> T {
+        self.defaulted(key, |text| parse::count(text, 1, most))
     }
 
     /// A path; it need not exist.

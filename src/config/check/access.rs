@@ -15,7 +15,7 @@ use crate::session;
 pub(super) fn access(reader: &mut Reader) -> Option<Access> {
     let users = reader.parsed_list("access.users", id);
     let organizations = reader.parsed_list("access.organizations", id);
-    let anyone = reader.switch("access.anyone");
+    let anyone = reader.parsed("access.anyone", parse::switch);
     let not_before = not_before(reader);
     let (users, organizations, anyone) = (users?, organizations?, anyone?);
     let listed = !users.is_empty() || !organizations.is_empty();
@@ -111,12 +111,7 @@ pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<sessio
         reader.problem("session.cookie", why, "use a name without __Host- or __Secure-, or an https public_url");
     }
     let default = if secure { "__Host-upwarden" } else { "upwarden" };
-    Some(session::Config {
-        cookie: named.unwrap_or_else(|| default.to_owned()),
-        secure,
-        lifetime: lifetime?,
-        recheck: recheck?,
-    })
+    Some(session::Config { cookie: named.unwrap_or_else(|| default.to_owned()), secure, lifetime: lifetime?, recheck })
 }
 
 /// RFC 6265bis section 4.1.1: a cookie name is a token (RFC 9110 section 5.6.2).

@@ -90,10 +90,10 @@ pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
         upstream: upstream?,
         ca_file,
         host: host?,
-        drop_authorization: drop_authorization?,
-        connect_timeout: connect_timeout?,
-        first_byte_timeout: first_byte_timeout?,
-        idle_timeout: idle_timeout?,
+        drop_authorization,
+        connect_timeout,
+        first_byte_timeout,
+        idle_timeout,
     })
 }
 

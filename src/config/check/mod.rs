@@ -4,23 +4,19 @@
 
 mod access;
 mod app;
-mod doors;
 mod gateway;
+mod server;
 mod store;
 mod upwork;
 
-use std::num::NonZero;
-use std::time::Duration;
-
 use tracing_subscriber::filter::LevelFilter;
 
-pub(super) use self::doors::admin;
-use super::parse::{self, ValueError};
+use self::server::Server;
+pub(super) use self::server::admin;
+use super::parse;
 use super::reader::Reader;
 use super::session_keys::SessionKeys;
 use super::sources::Sources;
-use crate::listener::{Address, Limits};
-use crate::tls::CertificateFiles;
 use crate::{broker, oauth, policy, proxy, router, session, telemetry};
 
 /// The checked configuration.
@@ -41,32 +37,13 @@ pub struct Config {
     pub(crate) telemetry: telemetry::Config,
 }
 
-/// The server's own part.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) public: Address,
-    /// Certificates of the public door; empty for plain HTTP.
-    pub(crate) certificates: Vec<CertificateFiles>,
-    /// HTTP/2 with prior knowledge on the plain public door.
-    pub(crate) h2c: bool,
-    pub(crate) neighbour: Option<Address>,
-    pub(crate) admin: Address,
-    pub(crate) workers: usize,
-    /// Limits and timeouts of the public door.
-    pub(crate) limits: Limits,
-    /// After SIGTERM the doors serve this much longer.
-    pub(crate) drain_delay: Duration,
-    /// Then requests in flight have this long to finish.
-    pub(crate) drain_timeout: Duration,
-}
-
 /// Checks everything.
 pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let site = app::site(reader);
     let app = app::app(reader);
     let router = app::router(reader, site.as_ref());
-    let doors = doors::doors(reader, site.as_ref());
-    let gateway = gateway::gateway(reader, site.as_ref(), doors.as_ref());
+    let server = server::server(reader, site.as_ref());
+    let gateway = gateway::gateway(reader, site.as_ref(), server.as_ref());
     let access = access::access(reader);
     let oauth = upwork::oauth(reader, site.as_ref(), access.as_ref(), &sources.env);
     let broker = upwork::broker(reader, oauth.as_ref());
@@ -75,26 +52,12 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let store = store::store(reader);
     let service = upwork::service(reader, oauth.as_ref(), store.as_ref());
     let telemetry = telemetry(reader, sources.terminal);
-    let workers = workers(reader);
-    let drain_delay = reader.parsed("drain.delay", drain_delay);
-    let drain_timeout = reader.parsed("drain.timeout", parse::duration);
 
-    if let (Some(app), Some(doors)) = (&app, &doors) {
-        doors::apart_from_app(reader, &app.upstream, doors);
+    if let (Some(app), Some(server)) = (&app, &server) {
+        server::apart_from_app(reader, &app.upstream, server);
     }
-    let doors = doors?;
     Some(Config {
-        server: Server {
-            public: doors.public,
-            certificates: doors.certificates,
-            h2c: doors.h2c,
-            neighbour: doors.neighbour.address,
-            admin: doors.admin,
-            workers: workers?,
-            limits: doors.limits,
-            drain_delay: drain_delay?,
-            drain_timeout: drain_timeout?,
-        },
+        server: server?,
         keys: keys?,
         router: router?,
         session: session?,
@@ -107,14 +70,6 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         gateway: gateway?,
         telemetry: telemetry?,
     })
-}
-
-fn workers(reader: &mut Reader) -> Option<usize> {
-    if reader.given("workers") {
-        return reader.count("workers", 256);
-    }
-    // What the cgroup's quota and the CPU mask leave us.
-    Some(std::thread::available_parallelism().map_or(1, NonZero::get).min(4))
 }
 
 fn telemetry(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
@@ -132,13 +87,4 @@ fn telemetry(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
     });
     let default = if terminal { Text } else { Json };
     Some(telemetry::Config { format: format.unwrap_or(default), level: level? })
-}
-
-/// `upwarden drain` waits for the end of the delay, at most an hour.
-fn drain_delay(text: &str) -> Result<Duration, ValueError> {
-    let delay = parse::duration(text)?;
-    if delay > Duration::from_hours(1) {
-        return Err(ValueError::new("is longer than an hour", "write 1h or less; a few seconds are usual"));
-    }
-    Ok(delay)
 }

@@ -146,26 +146,27 @@ pub(super) fn broker(reader: &mut Reader, oauth: Option<&oauth::Config>) -> Opti
     let api_url = reader.parsed("upwork.api_url", |text| parse::origin(text).and_then(parse::confidential));
     let organization = reader.parsed("upwork.organization", parse::field_value);
     // Kept in memory for each call in flight.
-    let retry_body = reader.parsed("upwork.retry_body", |text| parse::bytes(text, 0, 16 << 20));
+    let retry_body = reader.defaulted("upwork.retry_body", |text| parse::bytes(text, 0, 16 << 20));
     let pace = pace(reader);
     let oauth = oauth?;
     Some(broker::Config {
         api_url: api_url?,
         graphql_url: oauth.graphql_url.clone(),
         organization,
-        retry_body: retry_body?,
+        retry_body,
         outbound: oauth.outbound.clone(),
-        pace: pace?,
+        pace,
     })
 }
 
-fn pace(reader: &mut Reader) -> Option<Pace> {
+fn pace(reader: &mut Reader) -> Pace {
     let most = u64::from(u32::MAX);
-    let per_second = reader.count("pace.per_second", most);
-    let per_minute = reader.count("pace.per_minute", most);
-    let per_day = reader.count("pace.per_day", most);
-    let wait = reader.parsed("pace.wait", parse::duration);
-    Some(Pace { per_second: per_second?, per_minute: per_minute?, per_day: per_day?, wait: wait? })
+    Pace {
+        per_second: reader.count("pace.per_second", most),
+        per_minute: reader.count("pace.per_minute", most),
+        per_day: reader.count("pace.per_day", most),
+        wait: reader.defaulted("pace.wait", parse::duration),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]

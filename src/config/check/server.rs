@@ -1,53 +1,57 @@
-//! The public, neighbour and admin doors.
+//! The public, neighbour and admin doors, the workers behind them, and the drain.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
+use std::time::Duration;
 
 use super::app::Site;
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
 use crate::listener::{Address, Limits};
 use crate::proxy::Upstream;
-use crate::secret::Secret;
 use crate::telemetry::causes;
 use crate::tls::{self, CertificateFiles};
 
-pub(super) struct Doors {
-    pub(super) public: Address,
-    pub(super) certificates: Vec<CertificateFiles>,
-    pub(super) h2c: bool,
-    pub(super) neighbour: Neighbour,
-    pub(super) admin: Address,
-    pub(super) limits: Limits,
+const MAX_CONNECTIONS: u64 = 10_000_000;
+
+/// The doors, the workers and the drain.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) public: Address,
+    /// Certificates of the public door; empty for plain HTTP.
+    pub(crate) certificates: Vec<CertificateFiles>,
+    /// HTTP/2 with prior knowledge on the plain public door.
+    pub(crate) h2c: bool,
+    pub(crate) neighbour: Option<Address>,
+    pub(crate) admin: Address,
+    pub(crate) workers: usize,
+    /// Limits and timeouts of the public door.
+    pub(crate) limits: Limits,
+    /// After SIGTERM the doors serve this much longer.
+    pub(crate) drain_delay: Duration,
+    /// Then requests in flight have this long to finish.
+    pub(crate) drain_timeout: Duration,
 }
 
-pub(super) struct Neighbour {
-    pub(super) address: Option<Address>,
-    pub(super) hosts: Vec<String>,
-    pub(super) secret: Option<Secret>,
-}
-
-pub(super) fn doors(reader: &mut Reader, site: Option<&Site>) -> Option<Doors> {
+pub(super) fn server(reader: &mut Reader, site: Option<&Site>) -> Option<Server> {
     let public = reader.parsed("public.listen", tcp_only);
     let certificates = certificates(reader, site);
     let h2c = reader.switch("public.h2c");
-    if h2c == Some(true) && certificates.as_ref().is_some_and(|pairs| !pairs.is_empty()) {
+    if h2c && certificates.as_ref().is_some_and(|pairs| !pairs.is_empty()) {
         let remedy = "remove public.h2c: with certificates, TLS negotiates HTTP/2";
         reader.problem("public.h2c", "it applies to a plain door, and this one has certificates", remedy);
     }
-    let limits = limits(reader);
     let neighbour = neighbour(reader);
     let admin = admin(reader);
+    let (limits, workers) = (limits(reader), workers(reader));
+    let drain_delay = reader.defaulted("drain.delay", drain_delay);
+    let drain_timeout = reader.defaulted("drain.timeout", parse::duration);
 
-    let (public, neighbour, admin) = (public?, neighbour?, admin?);
-    apart(reader, public, neighbour.address.as_ref(), admin);
-    Some(Doors {
-        public: Address::Tcp(public),
-        certificates: certificates?,
-        h2c: h2c?,
-        neighbour,
-        admin: Address::Tcp(admin),
-        limits: limits?,
-    })
+    let (public, admin) = (public?, admin?);
+    apart(reader, public, neighbour.as_ref(), admin);
+    let (public, admin) = (Address::Tcp(public), Address::Tcp(admin));
+    let certificates = certificates?;
+    Some(Server { public, certificates, h2c, neighbour, admin, workers, limits, drain_delay, drain_timeout })
 }
 
 /// The admin door's address, also for commands that need nothing else.
@@ -87,12 +91,9 @@ fn apart(reader: &mut Reader, public: SocketAddr, neighbour: Option<&Address>, a
 
 /// If the app were one of our own doors, requests would loop. A loop through a DNS name or another proxy is detected at run
 /// time (`gateway`).
-pub(super) fn apart_from_app(reader: &mut Reader, app: &Upstream, doors: &Doors) {
-    let all = [
-        ("public", Some(&doors.public)),
-        ("neighbour", doors.neighbour.address.as_ref()),
-        ("admin", Some(&doors.admin)),
-    ];
+pub(super) fn apart_from_app(reader: &mut Reader, app: &Upstream, server: &Server) {
+    let all =
+        [("public", Some(&server.public)), ("neighbour", server.neighbour.as_ref()), ("admin", Some(&server.admin))];
     for (name, door) in all {
         if door.is_some_and(|door| is_door(app, door)) {
             let why = format!("this is upwarden's own {name} door, so every request would loop");
@@ -151,55 +152,52 @@ fn certificates(reader: &mut Reader, site: Option<&Site>) -> Option<Vec<Certific
     Some(pairs)
 }
 
-fn limits(reader: &mut Reader) -> Option<Limits> {
-    // hyper accepts no smaller buffer, and no legitimate head is larger.
-    let head_bytes = reader.parsed("public.limits.head_bytes", |text| parse::bytes(text, 8 << 10, 1 << 20));
-    let head_fields = reader.count("public.limits.head_fields", 10_000);
-    let body_bytes = reader.parsed("public.limits.body_bytes", parse::size);
-    let connections = reader.count("public.limits.connections", 10_000_000);
-    let connections_per_address = reader.count("public.limits.connections_per_address", 10_000_000);
-    let head_timeout = reader.duration("public.timeouts.head");
-    let idle_timeout = reader.duration("public.timeouts.idle");
-    let body_idle_timeout = reader.duration("public.timeouts.body_idle");
-    let upgrade_idle_timeout = reader.duration("public.timeouts.upgrade_idle");
-    Some(Limits {
-        head_bytes: head_bytes?,
-        head_fields: head_fields?,
-        body_bytes,
-        connections: connections?,
-        connections_per_address,
-        head_timeout: head_timeout?,
-        idle_timeout: idle_timeout?,
-        body_idle_timeout: body_idle_timeout?,
-        upgrade_idle_timeout: upgrade_idle_timeout?,
-    })
+fn limits(reader: &mut Reader) -> Limits {
+    Limits {
+        // hyper accepts no smaller buffer, and no legitimate head is larger.
+        head_bytes: reader.defaulted("public.limits.head_bytes", |text| parse::bytes(text, 8 << 10, 1 << 20)),
+        head_fields: reader.count("public.limits.head_fields", 10_000),
+        body_bytes: reader.parsed("public.limits.body_bytes", parse::size),
+        connections: reader.count("public.limits.connections", MAX_CONNECTIONS),
+        connections_per_address: reader
+            .parsed("public.limits.connections_per_address", |text| parse::count(text, 1, MAX_CONNECTIONS)),
+        head_timeout: reader.duration("public.timeouts.head"),
+        idle_timeout: reader.duration("public.timeouts.idle"),
+        body_idle_timeout: reader.duration("public.timeouts.body_idle"),
+        upgrade_idle_timeout: reader.duration("public.timeouts.upgrade_idle"),
+    }
 }
 
-fn neighbour(reader: &mut Reader) -> Option<Neighbour> {
-    let mode = reader.parsed("neighbour.mode", mode);
-    let owner = reader.parsed("neighbour.owner", owner);
-    let hosts = reader.parsed_list("neighbour.hosts", host);
-    let secret = reader.secret("neighbour.secret");
-    let secret_key = reader.given_secret("neighbour.secret");
-    if let (Some(key), Some(secret)) = (&secret_key, &secret)
-        && parse::field_value(secret.expose()).is_err()
-    {
-        let why = "callers send it in a header, which cannot contain line breaks, outer blanks or non-ASCII characters";
-        reader.problem(key, why, "use one line of ASCII letters, digits and punctuation");
+fn workers(reader: &mut Reader) -> usize {
+    // What the cgroup's quota and the CPU mask leave us.
+    let cpus = || std::thread::available_parallelism().map_or(1, NonZero::get).min(4);
+    reader.parsed("workers", |text| parse::count(text, 1, 256)).unwrap_or_else(cpus)
+}
+
+/// `upwarden drain` waits for the end of the delay, at most an hour.
+fn drain_delay(text: &str) -> Result<Duration, ValueError> {
+    let delay = parse::duration(text)?;
+    if delay > Duration::from_hours(1) {
+        return Err(ValueError::new("is longer than an hour", "write 1h or less; a few seconds are usual"));
     }
-    let mode = mode?;
+    Ok(delay)
+}
+
+fn neighbour(reader: &mut Reader) -> Option<Address> {
+    let mode = reader.defaulted("neighbour.mode", mode);
+    let owner = reader.parsed("neighbour.owner", owner);
     let address = reader.parsed("neighbour.listen", |text| match parse::unix(text) {
         Some(path) => Ok(Address::Unix { path: path?, mode, owner }),
         None => parse::socket(text).map(Address::Tcp),
-    });
-    if let Some(Address::Tcp(tcp)) = &address
+    })?;
+    if let Address::Tcp(tcp) = &address
         && !tcp.ip().is_loopback()
-        && secret_key.is_none()
+        && reader.given_secret("neighbour.secret").is_none()
     {
         let why = "everyone who can reach this address could call the API as you, so beyond loopback callers must send a secret";
         reader.problem("neighbour.listen", why, "listen on 127.0.0.1:4181, or set neighbour.secret_file");
     }
-    Some(Neighbour { address, hosts: hosts?, secret })
+    Some(address)
 }
 
 fn mode(text: &str) -> Result<u32, ValueError> {
@@ -220,31 +218,15 @@ fn owner(text: &str) -> Result<(u32, Option<u32>), ValueError> {
     })
 }
 
-/// A host name or address without a port, in lower case, IPv6 in brackets.
-fn host(text: &str) -> Result<String, ValueError> {
-    let bare = text.parse::<std::net::Ipv6Addr>().map(|address| format!("[{address}]"));
-    let text = bare.unwrap_or_else(|_| text.to_ascii_lowercase());
-    if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))
-        && let Ok(address) = address.parse::<std::net::Ipv6Addr>()
-    {
-        return Ok(format!("[{address}]"));
-    }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    parse::only(&text, plain, "is not a host name", "write a name or an address without scheme, port and path")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn modes_owners_and_hosts_have_one_form_each() {
+    fn modes_and_owners_have_one_form_each() {
         assert_eq!((mode("0660"), mode("0o600"), mode("777")), (Ok(0o660), Ok(0o600), Ok(0o777)));
         assert!(mode("0880").is_err() && mode("1777").is_err() && mode("rw-").is_err() && mode("").is_err());
         assert_eq!((owner("10"), owner("10:20")), (Ok((10, None)), Ok((10, Some(20)))));
         assert!(owner("root").is_err() && owner(":1").is_err() && owner("1:").is_err());
-        assert_eq!(host("LocalHost"), Ok("localhost".to_owned()));
-        assert_eq!((host("::1"), host("[0:0::1]")), (Ok("[::1]".to_owned()), Ok("[::1]".to_owned())));
-        assert!(host("a:80").is_err() && host("http://a").is_err());
     }
 }
