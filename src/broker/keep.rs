@@ -14,7 +14,7 @@ use crate::recent::lock;
 
 #[derive(Debug)]
 enum Recording {
-    Partial(Vec<Bytes>, usize),
+    Partial(BytesMut),
     Complete(Bytes),
     /// The body is too long, or has trailers.
     Abandoned,
@@ -28,7 +28,7 @@ impl Record {
     pub(super) fn again(&self) -> Option<Body> {
         match &*lock(&self.0) {
             Recording::Complete(bytes) => Some(Body::full(bytes.clone())),
-            Recording::Partial(..) | Recording::Abandoned => None,
+            Recording::Partial(_) | Recording::Abandoned => None,
         }
     }
 }
@@ -41,44 +41,33 @@ struct RecordedBody {
 
 /// Records up to `limit` bytes of `body`.
 pub(super) fn record_body(body: Body, limit: usize) -> (Body, Record) {
+    let record = |start| Record(Arc::new(Mutex::new(start)));
     if http_body::Body::is_end_stream(&body) {
-        return (body, Record(Arc::new(Mutex::new(Recording::Complete(Bytes::new())))));
+        return (body, record(Recording::Complete(Bytes::new())));
     }
-    let too_long = http_body::Body::size_hint(&body).lower() > limit as u64;
-    let start = if too_long { Recording::Abandoned } else { Recording::Partial(Vec::new(), 0) };
-    let record = Record(Arc::new(Mutex::new(start)));
-    if too_long {
-        return (body, record);
+    if http_body::Body::size_hint(&body).lower() > limit as u64 {
+        return (body, record(Recording::Abandoned));
     }
+    let record = record(Recording::Partial(BytesMut::new()));
     (Body::wrap(RecordedBody { body, record: record.clone(), limit }), record)
 }
 
 impl RecordedBody {
     fn note(&self, frame: Option<&Frame<Bytes>>) {
         let mut recording = lock(&self.record.0);
-        let Recording::Partial(pieces, length) = &mut *recording else { return };
+        let Recording::Partial(recorded) = &mut *recording else { return };
         match frame.map(Frame::data_ref) {
-            Some(Some(data)) => {
-                *length += data.len();
-                if *length > self.limit {
-                    *recording = Recording::Abandoned;
-                    return;
-                }
-                pieces.push(data.clone());
-            }
-            // The second request would lose its trailers.
-            Some(None) => {
+            Some(Some(data)) if recorded.len() + data.len() <= self.limit => recorded.extend_from_slice(data),
+            // It is too long; or it has trailers, which the second request would lose.
+            Some(_) => {
                 *recording = Recording::Abandoned;
                 return;
             }
             None => {}
         }
         if frame.is_none() || http_body::Body::is_end_stream(&self.body) {
-            let mut whole = BytesMut::new();
-            for piece in pieces.iter() {
-                whole.extend_from_slice(piece);
-            }
-            *recording = Recording::Complete(whole.freeze());
+            let whole = std::mem::take(recorded).freeze();
+            *recording = Recording::Complete(whole);
         }
     }
 }

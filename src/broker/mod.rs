@@ -152,9 +152,7 @@ impl Host {
         roots: &Arc<rustls::ClientConfig>,
         descriptors: &Arc<Descriptors>,
     ) -> Result<Self, SetupError> {
-        let host = url.host_str().ok_or(SetupError::Unusable("a URL without a host"))?.to_owned();
-        let port = url.port_or_known_default().ok_or(SetupError::Unusable("a URL without a port"))?;
-        let upstream = Upstream::Tcp { host, port, tls: url.scheme() == "https" };
+        let upstream = Upstream::of(url).ok_or(SetupError::Unusable("a URL without a host or port"))?;
         let name = HeaderValue::from_str(&upstream.authority()).map_err(|_| SetupError::Unusable("a host name"))?;
         let connector = Connector::new(&upstream, roots, outbound.proxy.clone());
         Ok(Self { client: Client::new(connector, TIMEOUTS, descriptors.clone()), name })

@@ -35,6 +35,12 @@ pub(crate) enum Upstream {
 }
 
 impl Upstream {
+    /// The host of an http or https URL; `None` if it has no host or port.
+    pub(crate) fn of(url: &Url) -> Option<Self> {
+        let (host, port) = (url.host_str()?.to_owned(), url.port_or_known_default()?);
+        Some(Self::Tcp { host, port, tls: url.scheme() == "https" })
+    }
+
     /// `Host` for a request to it (RFC 9110 section 7.2): the port only if it is not the scheme's own.
     pub(crate) fn authority(&self) -> String {
         match self {

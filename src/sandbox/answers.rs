@@ -1,40 +1,36 @@
 //! Answers in the forms that Upwork gives them.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, PRAGMA};
+use http::header::{
+    ALT_SVC, CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, PRAGMA, REFERRER_POLICY, RETRY_AFTER, SERVER,
+    SET_COOKIE, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::body::Body;
+use crate::body::{Body, response};
 use crate::clock::Timestamp;
 
-fn typed(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut answer = Response::new(Body::full(body));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
-}
-
 pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    typed(status, "application/json", value.to_string())
+    response(status, "application/json", value.to_string())
 }
 
 pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
-    typed(status, "text/plain; charset=utf-8", text.into())
+    response(status, "text/plain; charset=utf-8", text.into())
 }
 
 pub(super) fn css(sheet: &'static str) -> Response<Body> {
-    typed(StatusCode::OK, "text/css; charset=utf-8", sheet)
+    response(StatusCode::OK, "text/css; charset=utf-8", sheet)
 }
 
 pub(super) fn html(status: StatusCode, page: impl Into<String>) -> Response<Body> {
-    let mut answer = typed(status, "text/html; charset=utf-8", page.into());
+    let mut answer = response(status, "text/html; charset=utf-8", page.into());
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(http::header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // No form-action: Chromium would apply it to the redirect after the form, which leads to another origin.
     headers.insert(
-        http::header::CONTENT_SECURITY_POLICY,
+        CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"),
     );
     answer
@@ -66,16 +62,14 @@ pub(super) fn oauth_error(status: StatusCode, error: &str, description: &str) ->
 pub(super) fn authentication_failed() -> Response<Body> {
     let mut answer = json(StatusCode::UNAUTHORIZED, &json!({"message": "Authentication failed"}));
     // Inferred: RFC 6750 section 3 requires it with every such 401.
-    answer
-        .headers_mut()
-        .insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
     answer
 }
 
 pub(super) fn too_many_requests(retry_after: Option<u64>) -> Response<Body> {
     let mut answer = text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests");
     if let Some(seconds) = retry_after {
-        answer.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     answer
 }
@@ -98,16 +92,10 @@ pub(super) fn legacy_error(status: StatusCode, message: &str, now: Timestamp) ->
 /// Adds the headers of a CDN, all of which a proxy must remove.
 pub(super) fn through_cdn(mut answer: Response<Body>) -> Response<Body> {
     let headers = answer.headers_mut();
-    headers.append(
-        http::header::SET_COOKIE,
-        HeaderValue::from_static("__cf_bm=sandbox; Path=/; HttpOnly; SameSite=None; Secure"),
-    );
-    headers.append(http::header::SET_COOKIE, HeaderValue::from_static("visitor_id=sandbox; Path=/"));
-    headers.insert(
-        http::header::STRICT_TRANSPORT_SECURITY,
-        HeaderValue::from_static("max-age=15552000; includeSubDomains; preload"),
-    );
-    headers.insert(http::header::ALT_SVC, HeaderValue::from_static("h3=\":443\"; ma=86400"));
-    headers.insert(http::header::SERVER, HeaderValue::from_static("sandbox-cdn"));
+    headers.append(SET_COOKIE, HeaderValue::from_static("__cf_bm=sandbox; Path=/; HttpOnly; SameSite=None; Secure"));
+    headers.append(SET_COOKIE, HeaderValue::from_static("visitor_id=sandbox; Path=/"));
+    headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=15552000; includeSubDomains; preload"));
+    headers.insert(ALT_SVC, HeaderValue::from_static("h3=\":443\"; ma=86400"));
+    headers.insert(SERVER, HeaderValue::from_static("sandbox-cdn"));
     answer
 }

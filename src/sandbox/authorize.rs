@@ -84,53 +84,48 @@ pub(super) async fn authorize(inner: &Inner, request: Request<Body>, release: Re
     };
     let work = async {
         let decline = fault == Some(Fault::Decline);
-        match method {
+        let answer = match method {
             Method::GET | Method::HEAD => ask(inner, &request, decline),
             Method::POST => decide(inner, request, decline).await,
             _ => {
                 let mut answer = message(StatusCode::METHOD_NOT_ALLOWED, "This page does not support that method.");
                 answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-                answer
+                Ok(answer)
             }
-        }
+        };
+        answer.unwrap_or_else(AuthorizationError::answer)
     };
     bodies::inject(inner, fault, release, work).await
 }
 
-fn ask(inner: &Inner, request: &Request<Body>, decline: bool) -> Response<Body> {
+fn ask(inner: &Inner, request: &Request<Body>, decline: bool) -> Result<Response<Body>, AuthorizationError> {
     let query = request.uri().query().unwrap_or_default();
-    let asked = match read(inner, &[&Params::parse(query.as_bytes())]) {
-        Ok(asked) => asked,
-        Err(error) => return error.answer(),
-    };
+    let asked = read(inner, &[&Params::parse(query.as_bytes())])?;
     if decline {
-        return declined(&asked);
+        return Ok(declined(&asked));
     }
     let known = browser(request).and_then(|browser| inner.lock().browsers.account(&browser));
-    match known {
+    Ok(match known {
         Some(account) if inner.lock().browsers.consented(account, &asked.client) => accepted(inner, account, &asked),
         known => consent_form(&asked, known, query),
-    }
+    })
 }
 
-async fn decide(inner: &Inner, request: Request<Body>, decline: bool) -> Response<Body> {
+async fn decide(inner: &Inner, request: Request<Body>, decline: bool) -> Result<Response<Body>, AuthorizationError> {
     let query = Params::parse(request.uri().query().unwrap_or_default().as_bytes());
     let form = match Params::posted(request).await {
         Ok(form) => form,
-        Err(status) => return message(status, "The form could not be read. Go back and try again."),
+        Err(status) => return Ok(message(status, "The form could not be read. Go back and try again.")),
     };
-    let asked = match read(inner, &[&form, &query]) {
-        Ok(asked) => asked,
-        Err(error) => return error.answer(),
-    };
-    match form.get("decision") {
+    let asked = read(inner, &[&form, &query])?;
+    Ok(match form.get("decision") {
         Some("decline") => declined(&asked),
         Some("accept") if decline => declined(&asked),
         Some("accept") => {
             let account = form.get("account");
             let account = account.and_then(|id| ACCOUNTS.iter().find(|known| [known.id, known.nid].contains(&id)));
             let Some(account) = account else {
-                return message(StatusCode::BAD_REQUEST, "There is no such account. Go back and choose one.");
+                return Err(AuthorizationError::Page("There is no such account. Go back and choose one."));
             };
             let browser = inner.lock().browsers.accept(account, &asked.client);
             set_cookie(accepted(inner, account, &asked), &format!("{COOKIE_NAME}={browser}; {COOKIE_ATTRIBUTES}"))
@@ -138,7 +133,7 @@ async fn decide(inner: &Inner, request: Request<Body>, decline: bool) -> Respons
         Some(_) | None => {
             message(StatusCode::BAD_REQUEST, "The form says neither accept nor decline. Go back and choose.")
         }
-    }
+    })
 }
 
 /// Takes each parameter from the first of `sources` that has it: the form's hidden fields, then the query.

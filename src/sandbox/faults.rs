@@ -7,7 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use serde_json::Value;
 
 /// Where a fault is injected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum Target {
     /// The authorize page.
     Authorize,
@@ -17,15 +18,6 @@ pub enum Target {
     Revoke,
     /// GraphQL and REST.
     Api,
-}
-
-impl Target {
-    const ALL: [(&'static str, Self); 4] =
-        [("authorize", Self::Authorize), ("token", Self::Token), ("revoke", Self::Revoke), ("api", Self::Api)];
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
-    }
 }
 
 /// What goes wrong.
@@ -110,7 +102,7 @@ impl FaultOrder {
             if matches!(name.as_str(), "times" | "millis" | "retry_after") {
                 continue;
             }
-            let target = Target::named(name).ok_or_else(|| UnknownFault(format!("there is no target {name:?}")))?;
+            let target = name.parse().map_err(|_| UnknownFault(format!("there is no target {name:?}")))?;
             faults.push((target, options.faults(target, value)?));
         }
         if faults.is_empty() {

@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::FutureExt;
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -67,17 +68,12 @@ pub(super) async fn revoke(inner: &Inner, request: Request<Body>, release: Relea
         state.faults.take(Target::Revoke, |_| true)
     };
     let work = async {
-        let (basic, form) = match read(request).await {
-            Ok(read) => read,
-            Err(answer) => return *answer,
-        };
-        let client = match client(inner, &form, basic.as_ref(), &["token"], true) {
-            Ok(client) => client,
-            Err(answer) => return *answer,
-        };
+        let (basic, form) = read(request).await?;
+        let client = client(inner, &form, basic.as_ref(), &["token"], true)?;
         inner.lock().grants.revoke(form.get("token").unwrap_or_default(), &client);
-        answers::no_store(answers::json(StatusCode::OK, &json!({})))
+        Ok(answers::no_store(answers::json(StatusCode::OK, &json!({}))))
     };
+    let work = work.map(|done: Result<_, ErrorResponse>| done.unwrap_or_else(|error| *error));
     answers::through_cdn(bodies::inject(inner, fault, release, work).await)
 }
 

@@ -38,9 +38,7 @@ async fn send(connector: Connector, request: Request<Body>) -> Probe {
 
 /// Calls one of Upwork's URLs in the same way as the broker.
 pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json: &str) -> Probe {
-    let host = url.host_str().ok_or("the URL has no host")?.to_owned();
-    let port = url.port_or_known_default().ok_or("the URL has no port")?;
-    let upstream = Upstream::Tcp { host, port, tls: url.scheme() == "https" };
+    let upstream = Upstream::of(url).ok_or("the URL has no host or port")?;
     let roots = Arc::new(tls::client(outbound.ca_file.as_deref()).map_err(|error| causes(&error))?);
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let mut request = Request::builder()

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -115,7 +116,8 @@ impl Attempt {
             let redirect = redirect.unwrap_or(Err("the browser did not return within ten minutes; run it again"));
             let redirect = redirect.map_err(failure)?;
             let Some(code) = self.verify(redirect.query()) else {
-                redirect.respond(400, "This address does not belong to the sign-in that upwarden waits for.");
+                let text = "This address does not belong to the sign-in that upwarden waits for.";
+                redirect.respond(StatusCode::BAD_REQUEST, text);
                 print_error("that address does not belong to this sign-in, or is incomplete; paste all of it");
                 continue;
             };
@@ -124,8 +126,8 @@ impl Attempt {
                 Err(why) => Err(why),
             };
             match &outcome {
-                Ok(_) => redirect.respond(200, "Connected. You can close this window and return to the terminal."),
-                Err(why) => redirect.respond(400, &format!("Not connected: {why}")),
+                Ok(_) => redirect.respond(StatusCode::OK, "Connected. Close this window and return to the terminal."),
+                Err(why) => redirect.respond(StatusCode::BAD_REQUEST, &format!("Not connected: {why}")),
             }
             redirects.close().await;
             return print(&outcome.map_err(|why| failure(&why))?);

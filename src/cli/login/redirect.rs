@@ -6,7 +6,7 @@ use std::io::BufRead;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, REFERRER_POLICY};
+use http::header::{CACHE_CONTROL, HeaderValue, REFERRER_POLICY};
 use http::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::{Host, Url};
 
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::cli::output::print_error;
 use crate::listener::plain;
 
@@ -25,7 +25,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Redirect {
     query: String,
     /// For the browser's page; `None` if the address was pasted.
-    page: Option<oneshot::Sender<(u16, String)>>,
+    page: Option<oneshot::Sender<(StatusCode, String)>>,
 }
 
 impl Redirect {
@@ -34,7 +34,7 @@ impl Redirect {
     }
 
     /// Answers the browser; a user who pasted reads the terminal.
-    pub(super) fn respond(self, status: u16, text: &str) {
+    pub(super) fn respond(self, status: StatusCode, text: &str) {
         if let Some(page) = self.page {
             // The browser may be gone.
             let _ = page.send((status, text.to_owned()));
@@ -105,22 +105,23 @@ fn serve(listener: TcpListener, path: String, sender: mpsc::Sender<Redirect>) ->
             let query = request.uri().query().unwrap_or_default().to_owned();
             // HEAD redeems nothing, and browsers request icons.
             if request.method() != Method::GET || request.uri().path() != path || query.is_empty() {
-                return page(404, "There is nothing here.");
+                return page(StatusCode::NOT_FOUND, "There is nothing here.");
             }
             let (page_sender, answer) = oneshot::channel();
             let redirect = Redirect { query, page: Some(page_sender) };
             let answer = if sender.send(redirect).await.is_ok() { answer.await.ok() } else { None };
-            answer.map_or_else(|| page(503, "upwarden login has ended."), |(status, text)| page(status, &text))
+            answer.map_or_else(
+                || page(StatusCode::SERVICE_UNAVAILABLE, "upwarden login has ended."),
+                |(status, text)| page(status, &text),
+            )
         }
     };
     (tokio::spawn(plain::serve(listener, handler, shutdown.clone())), shutdown)
 }
 
-fn page(status: u16, text: &str) -> Response<Body> {
-    let mut response = Response::new(Body::full(format!("{text}\n")));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+fn page(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = body::response(status, "text/plain; charset=utf-8", format!("{text}\n"));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // The address contains a code (RFC 9700 section 4.2.4).
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

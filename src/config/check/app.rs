@@ -102,10 +102,8 @@ fn upstream(text: &str) -> Result<Upstream, ValueError> {
         return path.map(Upstream::Unix);
     }
     let url = parse::origin(text)?;
-    let error = || ValueError::new("has no host or port", "write http://127.0.0.1:3000");
-    let host = url.host_str().ok_or_else(error)?.to_owned();
-    let port = url.port_or_known_default().filter(|port| *port > 0).ok_or_else(error)?;
-    Ok(Upstream::Tcp { host, port, tls: url.scheme() == "https" })
+    let upstream = Upstream::of(&url).filter(|_| url.port() != Some(0));
+    upstream.ok_or_else(|| ValueError::new("has no host or port", "write http://127.0.0.1:3000"))
 }
 
 fn host(text: &str) -> Result<HostPolicy, ValueError> {
