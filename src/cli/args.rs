@@ -71,7 +71,7 @@ Examples:
   upwarden sandbox --token-seconds 60
   curl -X POST http://127.0.0.1:4184/faults -d '{\"token\":\"500\",\"times\":2}'")]
     Sandbox(SandboxArguments),
-    /// Report every problem in the configuration; touch nothing else
+    /// Report every problem in the configuration; do nothing else
     #[command(
         after_help = "It prints a short summary and exits with 0, or prints every problem on stderr, each with its key,
 source, cause and remedy, and exits with 78. No secret is printed.
@@ -83,8 +83,8 @@ Example:
     /// Check the app, Upwork, the clock, the callback address, cookie, TLS, keys, store and doors
     #[command(
         after_help = "It prints one line per check, `ok`, `warn` or `fail`, with a remedy, and exits with 1 if one failed.
-It signs no one in and changes nothing. It calls Upwork a few times: the token endpoint with a made-up refresh token,
-and for a token of the service identity if service.grant is client_credentials. No secret is printed.
+It signs no one in, changes nothing and prints no secret. It calls Upwork a few times, among others the token
+endpoint: with a made-up refresh token, and as the service identity if service.grant is client_credentials.
 
 Examples:
   upwarden doctor --config upwarden.toml

@@ -1,7 +1,7 @@
 //! `upwarden doctor`: checks that everything the configuration refers to exists and answers as it should.
 //!
-//! It signs no one in, changes nothing, and prints no secret. It calls the app once, and Upwork a few times: the token endpoint
-//! with a refresh token that cannot exist, and for a token of the service identity if there is one.
+//! It signs no one in, changes nothing, and prints no secret. It calls the app once and Upwork a few times, among others the
+//! token endpoint: with a refresh token that cannot exist, and as the service identity.
 
 mod certificates;
 mod doors;

@@ -65,7 +65,7 @@ pub(in crate::gateway) enum ClientFault {
     },
 }
 
-/// Why the neighbour listener refuses a request.
+/// Why the neighbour door refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum NeighbourFault {
     /// A web page made it.
@@ -88,7 +88,7 @@ pub(in crate::gateway) enum TicketFault {
     Expired,
     /// The session is over, or the access token in it.
     SessionOver,
-    /// It was shown at the public listener.
+    /// It was shown at the public door.
     WrongDoor,
 }
 
@@ -99,7 +99,7 @@ pub(in crate::gateway) enum TokenFault {
     Bad,
     /// Upwork ended the grant behind it.
     GrantOver,
-    /// It was shown at the neighbour listener.
+    /// It was shown at the neighbour door.
     WrongDoor,
 }
 
@@ -214,9 +214,9 @@ fn neighbour(fault: NeighbourFault) -> FaultRow {
             StatusCode::FORBIDDEN,
             "neighbour-browser",
             words(
-                "This listener does not serve browsers",
-                "The request carries `Origin` or `Sec-Fetch-Site`, so a web page made it. The neighbour listener is for local programs.",
-                "From a browser, use the public listener.",
+                "This door does not serve browsers",
+                "The request carries `Origin` or `Sec-Fetch-Site`, so a web page made it. The neighbour door is for local programs.",
+                "From a browser, use the public door.",
             ),
         ),
         NeighbourFault::Host => (
@@ -233,7 +233,7 @@ fn neighbour(fault: NeighbourFault) -> FaultRow {
             "neighbour-secret",
             words(
                 "The shared secret is missing or wrong",
-                "This listener requires the `X-Upwarden-Secret` field.",
+                "This door requires the `X-Upwarden-Secret` field.",
                 "Send the secret from `neighbour.secret_file` in `X-Upwarden-Secret`.",
             ),
         ),
@@ -242,7 +242,7 @@ fn neighbour(fault: NeighbourFault) -> FaultRow {
             "not-found",
             words(
                 "Not found",
-                "The neighbour listener serves only Upwork’s API.",
+                "The neighbour door serves only Upwork’s API.",
                 "Call a path under /upwork/api/, or /upwork/graphql (or your own prefix).",
             ),
         ),
@@ -288,9 +288,9 @@ fn ticket(fault: TicketFault) -> FaultRow {
         TicketFault::WrongDoor => (
             "bad-ticket",
             words(
-                "Tickets are for the neighbour listener",
-                "The public listener does not accept tickets.",
-                "Call the neighbour listener with it.",
+                "Tickets are for the neighbour door",
+                "The public door does not accept tickets.",
+                "Call the neighbour door with it.",
             ),
         ),
     };
@@ -318,9 +318,9 @@ fn token(fault: TokenFault) -> FaultRow {
         TokenFault::WrongDoor => (
             "bad-token",
             words(
-                "Personal access tokens are for the public listener",
-                "The neighbour listener does not accept personal access tokens.",
-                "Call the public listener with it, or leave out `Authorization`.",
+                "Personal access tokens are for the public door",
+                "The neighbour door does not accept personal access tokens.",
+                "Call the public door with it, or leave out `Authorization`.",
             ),
         ),
     };
@@ -363,7 +363,7 @@ fn read_only(why: &str, too_long: bool) -> FaultRow {
     let text = words(
         "This caller may only read",
         format!("{capital}."),
-        "The operator of the site sets `read_only` for a listener. For a token it was chosen when the token was made.",
+        "The site’s administrator sets `read_only` for a door. For a token, its owner chose it.",
     );
     let status = if too_long { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::FORBIDDEN };
     FaultRow::new(status, "read-only", text)
