@@ -14,33 +14,43 @@ use crate::body::{self, Body};
 use crate::clock::Timestamp;
 use crate::recent::{Recent, lock};
 
-/// Addresses whose sign-ins are counted. Beyond that, the one that began a sign-in longest ago is forgotten.
-const MAX_ADDRESSES: usize = 10_000;
+/// Addresses whose sign-ins are counted, for each step. Beyond that, the one that was seen longest ago is forgotten.
+const MAX_ADDRESSES: usize = 20_000;
 /// A burst that was used up is whole again after this.
 const REFILL: Duration = Duration::from_secs(60);
 
-/// Lets each address begin a burst of sign-ins, refilled over a minute: a token bucket.
+/// The requests that a sign-in consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    Begin,
+    Callback,
+}
+
+/// Lets each address make a burst of sign-ins, refilled over a minute: a token bucket for each step.
 #[derive(Debug)]
 pub(super) struct SignInLimit {
     burst: f64,
-    used: Mutex<Recent<IpAddr, (f64, Timestamp), Timestamp>>,
+    used: Mutex<Recent<(Step, IpAddr), Bucket, Timestamp>>,
 }
+
+/// How full it is, and when it was.
+type Bucket = (f64, Timestamp);
 
 impl SignInLimit {
     pub(super) fn new(burst: u32) -> Self {
         Self { burst: f64::from(burst), used: Mutex::new(Recent::new(MAX_ADDRESSES)) }
     }
 
-    /// Whether `address` may begin one more.
-    pub(super) fn allow(&self, address: IpAddr, now: Timestamp) -> bool {
-        let address = network(address);
+    /// Whether `address` may make one more.
+    pub(super) fn allow(&self, step: Step, address: IpAddr, now: Timestamp) -> bool {
+        let key = (step, network(address));
         let mut used = lock(&self.used);
-        let (level, last) = used.get(&address, now).copied().unwrap_or((0.0, now));
+        let (level, last) = used.get(&key, now).copied().unwrap_or((0.0, now));
         let refilled = now.since(last).as_secs_f64() / REFILL.as_secs_f64() * self.burst;
         let level = (level - refilled).max(0.0);
         let allowed = level + 1.0 <= self.burst;
         let level = if allowed { level + 1.0 } else { level };
-        used.insert(address, (level, now), now, now.plus(REFILL));
+        used.insert(key, (level, now), now, now.plus(REFILL));
         allowed
     }
 }
@@ -135,17 +145,17 @@ mod tests {
         let limit = SignInLimit::new(3);
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let start = Timestamp::from_seconds(1000);
-        assert_eq!([(); 4].map(|()| limit.allow(one, start)), [true, true, true, false]);
-        assert!(limit.allow(other, start));
-        assert!(limit.allow(one, start.plus(Duration::from_secs(20))));
-        assert!(!limit.allow(one, start.plus(Duration::from_secs(20))));
+        assert_eq!([(); 4].map(|()| limit.allow(Step::Begin, one, start)), [true, true, true, false]);
+        assert!(limit.allow(Step::Begin, other, start) && limit.allow(Step::Callback, one, start));
+        assert!(limit.allow(Step::Begin, one, start.plus(Duration::from_secs(20))));
+        assert!(!limit.allow(Step::Begin, one, start.plus(Duration::from_secs(20))));
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_are_one_client() {
         let limit = SignInLimit::new(2);
         let start = Timestamp::from_seconds(1000);
-        let allowed = |address: &str| limit.allow(address.parse().unwrap(), start);
+        let allowed = |address: &str| limit.allow(Step::Begin, address.parse().unwrap(), start);
         assert!(allowed("2001:db8::1") && allowed("2001:db8::ffff:1") && !allowed("2001:db8::2"));
         assert!(allowed("2001:db8:0:1::1"));
     }

@@ -26,10 +26,11 @@ const TOO_LONG: &str = "What came back from Upwork was cut off, or is longer tha
 pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
     let implicit = gateway.sign_in.upwork.config().grant == Grant::Implicit;
     let posted = request.method == Method::POST;
+    if !posted && implicit && Callback::parse(request.query()).is_ok_and(|callback| callback.is_empty()) {
+        return Ok(fragment_page(gateway, request));
+    }
+    gateway.sign_in.admit_callback(request)?;
     let text = if !posted {
-        if implicit && Callback::parse(request.query()).is_ok_and(|callback| callback.is_empty()) {
-            return Ok(fragment_page(gateway, request));
-        }
         request.query().to_owned()
     } else if request.fetch.site == Site::Foreign {
         return Err(ClientFault::CrossSite.into());

@@ -1,25 +1,32 @@
-//! A callback that comes twice: a double click, a browser's retry, a reload while Upwork is slow.
+//! Callbacks that come more than once: a double click, a browser's retry, a reload while Upwork is slow, or an attack on the
+//! token endpoint.
 //!
-//! A code is redeemed once: an authorization server may take a second attempt for theft, and revoke the tokens of the first
-//! (RFC 6749 section 4.1.2). So the work goes on in a task of its own when its client leaves, everyone who asks meanwhile
-//! gets the same outcome, and who comes later learns that the code was used, without a question to Upwork. A failure is
-//! not remembered: trying again may help.
+//! A sign-in is redeemed once: an authorization server may take a second attempt for theft, and revoke the tokens of the
+//! first (RFC 6749 section 4.1.2). So the work goes on in a task of its own when its client leaves, everyone who asks
+//! meanwhile gets the same outcome, and who comes later learns that the code was used, without a question to Upwork. Only
+//! where Upwork gave no answer, or was busy, may the same sign-in be tried again: a few times, with growing pauses.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::header::HeaderValue;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
-use crate::gateway::fault::{ClientFault, Fault, OurFault};
+use crate::gateway::fault::{ClientFault, Fault, OurFault, UpworkFault};
 use crate::oauth::login::LIFETIME;
+use crate::oauth::{Unavailable, UnavailableKind};
 use crate::recent::{Recent, lock};
 use crate::store::StoredSession;
 
 /// For the log, in place of Upwork's words.
-const REPEATED: &str = "its callback came before, and made a session";
+const REPEATED: &str = "its callback came before";
 /// Sign-ins remembered. Each takes a state that we sealed.
 const MAX_SIGN_INS: usize = 20_000;
+/// Attempts after the first.
+const MAX_RETRIES: u32 = 3;
+/// From the first attempt to the second; it doubles. Meanwhile the outcome stands.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// A session that a sign-in made.
 #[derive(Clone, Debug)]
@@ -31,12 +38,47 @@ pub(in crate::gateway) struct Completed {
     pub(in crate::gateway) loop_cookies: Vec<HeaderValue>,
 }
 
-type Outcome = Result<Completed, Fault>;
-type Pending = watch::Receiver<Option<Outcome>>;
-/// By sign-in: the outcome to wait for; none where it made a session.
-type Known = Recent<String, Option<Pending>, Timestamp>;
+/// Why a sign-in made no session.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) fault: Fault,
+    /// Nothing was redeemed, as far as is known, and another attempt may help.
+    retry: bool,
+}
 
-/// The callbacks that are being answered, and those that made a session lately. Clones are the same.
+impl Failure {
+    /// After which the sign-in is over.
+    pub(super) fn last(fault: Fault) -> Self {
+        Self { fault, retry: false }
+    }
+
+    /// Of a question to Upwork, which may be asked again where it gave no answer or was busy.
+    pub(super) fn of(fault: Fault) -> Self {
+        let retry = match &fault {
+            Fault::Upwork(UpworkFault::SignInUnavailable(Unavailable { kind, .. })) => match kind {
+                UnavailableKind::NoResponse | UnavailableKind::Busy => true,
+                UnavailableKind::Invalid => false,
+            },
+            Fault::Client(_) | Fault::App(_) | Fault::Upwork(_) | Fault::Ours(_) => false,
+        };
+        Self { fault, retry }
+    }
+}
+
+type Outcome = Result<Completed, Failure>;
+type Pending = watch::Receiver<Option<Outcome>>;
+type Known = Recent<String, Redemption, Timestamp>;
+
+/// What is known of a sign-in's redemption.
+#[derive(Clone, Debug)]
+enum Redemption {
+    /// The attempt of this number runs, or failed and its outcome stands until then.
+    Attempt { number: u32, outcome: Pending, until: Option<Timestamp> },
+    /// It is not tried again.
+    Over,
+}
+
+/// The callbacks that are being answered, and those that were answered lately. Clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct CallbackDedup(Arc<Mutex<Known>>);
 
@@ -46,7 +88,7 @@ impl CallbackDedup {
     }
 
     /// The outcome of sign-in `id`: by `work`, unless another callback started it already.
-    pub(super) async fn once<W>(&self, id: &str, now: Timestamp, work: W) -> Outcome
+    pub(super) async fn once<W>(&self, id: &str, now: Timestamp, work: W) -> Result<Completed, Fault>
     where
         W: Future<Output = Outcome> + Send + 'static,
     {
@@ -54,7 +96,8 @@ impl CallbackDedup {
             return Err(ClientFault::CodeUsed(REPEATED.to_owned()).into());
         };
         let outcome = pending.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| Err(OurFault::Internal("the sign-in's task was dropped".to_owned()).into()))
+        let dropped = || Err(Failure::last(OurFault::Internal("the sign-in's task was dropped".to_owned()).into()));
+        outcome.unwrap_or_else(dropped).map_err(|failure| failure.fault)
     }
 
     fn join<W>(&self, id: &str, now: Timestamp, work: W) -> Option<Pending>
@@ -62,39 +105,43 @@ impl CallbackDedup {
         W: Future<Output = Outcome> + Send + 'static,
     {
         let mut known = lock(&self.0);
-        if let Some(pending) = known.get(id, now) {
-            return pending.clone();
-        }
-        let (sender, pending) = watch::channel(None);
+        let number = match known.get(id, now) {
+            None => 1,
+            Some(Redemption::Over) => return None,
+            Some(Redemption::Attempt { number, until: Some(until), .. }) if *until <= now => number + 1,
+            Some(Redemption::Attempt { outcome, .. }) => return Some(outcome.clone()),
+        };
+        let (sender, outcome) = watch::channel(None);
+        let attempt = Redemption::Attempt { number, outcome: outcome.clone(), until: None };
         // An older sign-in is refused by its own age.
-        known.insert(id.to_owned(), Some(pending.clone()), now, now.plus(LIFETIME));
+        known.insert(id.to_owned(), attempt, now, now.plus(LIFETIME));
         drop(known);
-        let mut entry = Entry { dedup: self.clone(), id: id.to_owned(), began: now, used: false };
+        let pause = PAUSE * 2_u32.pow(number - 1);
+        let failed = Redemption::Attempt { number, outcome: outcome.clone(), until: Some(now.plus(pause)) };
+        let mut entry = Entry { dedup: self.clone(), id: id.to_owned(), began: now, next: Redemption::Over };
         tokio::spawn(async move {
             let outcome = work.await;
-            entry.used = outcome.is_ok();
+            if number <= MAX_RETRIES && matches!(outcome, Err(Failure { retry: true, .. })) {
+                entry.next = failed;
+            }
             drop(entry);
             sender.send_replace(Some(outcome));
         });
-        Some(pending)
+        Some(outcome)
     }
 }
 
-/// Forgets the sign-in when dropped unless a session came of it, also where the work was dropped or panicked.
+/// Notes when dropped how the attempt ended: for good, also where the work was dropped or panicked.
 struct Entry {
     dedup: CallbackDedup,
     id: String,
     began: Timestamp,
-    used: bool,
+    next: Redemption,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut known = lock(&self.dedup.0);
-        if self.used {
-            known.insert(std::mem::take(&mut self.id), None, self.began, self.began.plus(LIFETIME));
-        } else {
-            known.remove(&self.id);
-        }
+        let next = std::mem::replace(&mut self.next, Redemption::Over);
+        lock(&self.dedup.0).insert(std::mem::take(&mut self.id), next, self.began, self.began.plus(LIFETIME));
     }
 }

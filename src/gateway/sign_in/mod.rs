@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::config::PublicConfig;
 use super::fault::{ClientFault, Fault, OurFault};
-use super::limits::SignInLimit;
+use super::limits::{SignInLimit, Step};
 use super::public_url::{PublicUrl, without_marker};
 use super::request::RequestInfo;
 use super::response;
@@ -30,12 +30,12 @@ use crate::pages::Revocation;
 use crate::pages::texts::Loop;
 use crate::router::ReturnTo;
 use crate::seal::SharedKeyring;
-use crate::session::{self, Session, Tokens, User};
+use crate::session::{self, Organization, Session, Tokens, User};
 use crate::store::StoredSession;
 use crate::telemetry::RequestId;
 use crate::telemetry::metrics::SignIn as Outcome;
-use callback_dedup::CallbackDedup;
 pub(super) use callback_dedup::Completed;
+use callback_dedup::{CallbackDedup, Failure};
 use http::HeaderValue;
 use login_cookies::LoginCookies;
 pub(super) use loops::{ClientKey, Held, LoopCounter};
@@ -129,7 +129,7 @@ impl SignIn {
         // No one is sent to Upwork for a session that could not be stored.
         self.sessions.store.may_sign_in()?;
         let now = self.context().now();
-        if request.limited_address.is_some_and(|client| !self.limit.allow(client, now)) {
+        if request.limited_address.is_some_and(|client| !self.limit.allow(Step::Begin, client, now)) {
             return Err(ClientFault::TooManySignIns.into());
         }
         let ring = self.cookies.ring();
@@ -205,6 +205,15 @@ impl SignIn {
         Some((answer, cookies))
     }
 
+    /// Counts a callback against its address, whatever it brings.
+    pub(super) fn admit_callback(&self, request: &RequestInfo) -> Result<(), Fault> {
+        let now = self.context().now();
+        if request.limited_address.is_some_and(|client| !self.limit.allow(Step::Callback, client, now)) {
+            return Err(ClientFault::TooManySignIns.into());
+        }
+        Ok(())
+    }
+
     /// The session of a callback whose state was checked: redeems, asks who it is, checks the access rules, stores. In a task
     /// of its own, once for each sign-in.
     pub(super) async fn complete(
@@ -216,40 +225,60 @@ impl SignIn {
     ) -> Result<Completed, Fault> {
         let (this, cookies, id) = (self.clone(), request.cookies.clone(), request.id);
         let work = async move {
-            let session = this.redeem(brought).await.inspect_err(|fault| this.count_failed(fault))?;
-            this.store(session, &cookies, client, id).await
+            let session = this.redeem(brought).await.inspect_err(|failure| this.count_failed(&failure.fault))?;
+            this.store(session, &cookies, client, id).await.map_err(Failure::last)
         };
         self.callbacks.once(login.id(), self.context().now(), work).await
     }
 
-    async fn redeem(&self, brought: CallbackResult) -> Result<Session, Fault> {
-        let implicit = self.upwork.config().grant == Grant::Implicit;
+    async fn redeem(&self, brought: CallbackResult) -> Result<Session, Failure> {
+        let (tokens, grant) = self.tokens(brought).await.map_err(Failure::of)?;
+        match (self.identify(&tokens).await, grant) {
+            (Ok((user, organization)), _) => {
+                let id = crate::seal::random_id().map_err(|error| Failure::last(error.into()))?;
+                let began_at = self.context().now();
+                Ok(Session { id, user, organization, grant, tokens, began_at, refreshed: None })
+            }
+            // The token was not issued by this callback, so nothing is lost.
+            (Err(fault), Grant::Implicit) => Err(Failure::of(fault)),
+            (Err(fault), Grant::Code) => {
+                // No one will use this grant. That it could not be revoked is no reason to tell the user anything else.
+                if let Err(error) = self.upwork.revoke(&tokens).await {
+                    tracing::warn!(%error, "Upwork did not revoke the grant of a sign-in that made no session");
+                }
+                Err(Failure::last(fault))
+            }
+        }
+    }
+
+    async fn tokens(&self, brought: CallbackResult) -> Result<(Tokens, Grant), Fault> {
         let now = self.context().now();
-        let (tokens, grant) = match brought? {
-            Authorization::Code(code) if !implicit => (self.upwork.tokens(TokenGrant::Code(&code)).await?, Grant::Code),
-            Authorization::Token(token) if implicit => {
+        let (tokens, grant) = match (brought?, self.upwork.config().grant) {
+            (Authorization::Code(code), Grant::Code) => {
+                (self.upwork.tokens(TokenGrant::Code(&code)).await?, Grant::Code)
+            }
+            (Authorization::Token(token), Grant::Implicit) => {
                 let expires_at = now.plus(token.lifetime);
                 (Tokens { access: token.token, refresh: None, issued_at: now, expires_at }, Grant::Implicit)
             }
-            Authorization::Code(_) | Authorization::Token(_) => return Err(ClientFault::BadState.into()),
+            (Authorization::Code(_) | Authorization::Token(_), _) => return Err(ClientFault::BadState.into()),
         };
         // Such a session would be over as it begins, and the next request would begin a sign-in.
         if tokens.refresh.is_none() && tokens.expires_at <= now {
             let why = "a token that had expired when it came, and none to refresh it with".to_owned();
             return Err(Unavailable::invalid(why).into());
         }
+        Ok((tokens, grant))
+    }
+
+    /// Whose tokens they are, where the access rules admit them.
+    async fn identify(&self, tokens: &Tokens) -> Result<(User, Option<Organization>), Fault> {
         let UserInfo { user, organization } = self.upwork.user_info(&tokens.access).await?;
         let organization_id = organization.as_ref().map(|organization| organization.id.as_str());
         if !self.sessions.rules.load().admits(&user.id, organization_id) {
-            // No one will use this grant. That it could not be revoked is no reason to tell the user anything else.
-            if let Err(error) = self.upwork.revoke(&tokens).await {
-                tracing::warn!(%error, "Upwork did not revoke the grant of a user who is not admitted");
-            }
             return Err(not_admitted(&user));
         }
-        let id = crate::seal::random_id()?;
-        let began_at = self.context().now();
-        Ok(Session { id, user, organization, grant, tokens, began_at, refreshed: None })
+        Ok((user, organization))
     }
 
     /// A good state always makes a new session; the one before is forgotten.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
+use serde_json::json;
 
 use crate::harness::{AGENCY, Client, FREELANCER, World};
 
@@ -110,10 +111,11 @@ async fn a_code_works_once_and_only_for_its_own_sign_in() {
     let world = World::new().start();
     let client = world.client();
     let one = world.callback(&client, "/one").await;
+    let mixed = world.callback(&client, "/mixed").await;
     let other = world.callback(&client, "/other").await;
-    let (code, other_state) = (part(&one, "code"), part(&other, "state"));
+    let (code, mixed_state) = (part(&one, "code"), part(&mixed, "state"));
     // Injected into another sign-in of the same browser: PKCE fails.
-    let mixed = client.twin().navigate(&format!("/upwork/auth/callback?code={code}&state={other_state}")).await;
+    let mixed = client.twin().navigate(&format!("/upwork/auth/callback?code={code}&state={mixed_state}")).await;
     assert_eq!((mixed.status.as_u16(), mixed.page().as_str()), (400, "This sign-in was already used"));
     assert_eq!(world.counters().token.authorization_code, 1);
 
@@ -127,6 +129,69 @@ async fn a_code_works_once_and_only_for_its_own_sign_in() {
     let reloaded = client.navigate(&other).await;
     assert_eq!((reloaded.status.as_u16(), reloaded.location().as_str()), (303, "/"));
     assert_eq!(client.get("/upwork/auth/session").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_login_is_redeemed_once_whatever_its_callbacks_bring() {
+    let world = World::new().start();
+    let client = world.client();
+    let state = part(&world.callback(&client, "/x").await, "state");
+    // The stranger keeps the login cookie.
+    for number in 0..20 {
+        let target = format!("/upwork/auth/callback?code=made-up-{number}&state={state}");
+        assert_eq!(client.twin().get(&target).await.problem(), "code-used", "{number}");
+    }
+    assert_eq!(world.counters().token.authorization_code, 1);
+}
+
+#[tokio::test]
+async fn a_login_that_upwork_was_too_busy_for_is_tried_again_three_times_with_pauses() {
+    for (fault, name) in [("503", "upwork-busy"), ("cut", "upwork-unreachable")] {
+        let world = World::new().start();
+        let client = world.client();
+        let back = world.callback(&client, "/x").await;
+        world.fault(&json!({ "token": fault, "times": 100 }));
+        let attempts = async || {
+            for _ in 0..5 {
+                client.twin().get(&back).await;
+            }
+            world.counters().token.authorization_code
+        };
+        assert_eq!(attempts().await, 1, "its outcome stands");
+        assert_eq!(client.twin().get(&back).await.problem(), name);
+        for (pause, total) in [(5, 2), (10, 3), (20, 4), (100, 4)] {
+            world.turn(Duration::from_secs(pause));
+            assert_eq!(attempts().await, total, "{fault} after {pause} s");
+        }
+        assert_eq!(client.twin().get(&back).await.problem(), "code-used", "it is over");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_whose_user_cannot_be_told_is_revoked_and_its_login_is_over() {
+    let world = World::new().start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    world.fault(&json!({ "api": "503", "times": 1 }));
+    assert_eq!(client.twin().get(&back).await.problem(), "upwork-busy");
+    assert_eq!(world.counters().revoke, 1);
+    world.turn(Duration::from_secs(60));
+    assert_eq!(client.twin().get(&back).await.problem(), "code-used");
+    assert_eq!(world.counters().token.authorization_code, 1);
+}
+
+#[tokio::test]
+async fn callbacks_of_one_address_are_limited_like_its_sign_ins() {
+    let world = World::new().set("public.limits.sign_ins_per_address", 5).start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(client.twin().get(&format!("{back}&a=b")).await.status.as_u16());
+    }
+    assert_eq!((statuses.pop(), statuses.len()), (Some(429), 5), "{statuses:?}");
+    assert!(!statuses.contains(&429), "{statuses:?}");
+    assert_eq!(world.client().navigate("/x").await.status, 303, "they leave room for sign-ins");
 }
 
 #[tokio::test]

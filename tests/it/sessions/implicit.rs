@@ -55,6 +55,21 @@ async fn the_fragment_is_posted_with_its_state_and_the_server_sets_the_cookie() 
 }
 
 #[tokio::test]
+async fn a_login_asks_once_whose_its_token_is_whatever_its_callbacks_bring() {
+    let world = World::new().set("upwork.grant", "implicit").start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    let (_, state) = back.split_once("state=").unwrap();
+    let state = state.split('&').next().unwrap();
+    for number in 0..10 {
+        let made_up = format!("{}#access_token=made-up-{number}&token_type=Bearer&state={state}", world.url("/"));
+        let answer = post_fragment(&world, &client.twin(), &made_up).await;
+        assert!(answer.status.is_client_error() || answer.status.is_server_error(), "{answer:?}");
+    }
+    assert_eq!(world.counters().api.values().sum::<u64>(), 1);
+}
+
+#[tokio::test]
 async fn a_token_in_the_query_signs_no_one_in() {
     let world = World::new().set("upwork.grant", "implicit").start();
     let client = world.client();
