@@ -6,7 +6,7 @@
 mod keep;
 pub(crate) mod pacing;
 pub(crate) mod read_only;
-pub(crate) mod target;
+mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::tls;
 pub use pacing::Pace;
 use pacing::{CallerId, Pacer, Quota, RateLimited};
 pub use target::ApiTarget;
-pub(crate) use target::TargetError;
+pub(crate) use target::{TargetError, names_graphql};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub graphql_url: Url,
     /// `X-Upwork-API-TenantId` where the caller sends none.
     pub organization: Option<String>,
+    /// The paths of Upwork's OAuth endpoints, which no caller may call.
+    pub oauth_paths: Vec<String>,
     /// Bytes of a request body that are kept for one retry after a 401.
     pub retry_body: usize,
     pub outbound: Outbound,
@@ -126,6 +128,7 @@ pub(crate) struct Broker {
     organization: Option<HeaderValue>,
     /// The path of `upwork.graphql_url`.
     graphql_path: Arc<str>,
+    oauth_paths: Arc<[String]>,
     retry_body: usize,
     refresher: Arc<Refresher>,
     pacer: Arc<Pacer>,
@@ -174,6 +177,7 @@ impl Broker {
             user_agent: value(&config.outbound.user_agent, "upwork.user_agent")?,
             organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
             graphql_path: config.graphql_url.path().into(),
+            oauth_paths: config.oauth_paths.as_slice().into(),
             retry_body: config.retry_body,
             refresher,
             pacer,
@@ -199,7 +203,7 @@ impl Broker {
 
     /// `path` is what follows our prefix.
     pub(crate) fn target(&self, route: Route, path: &str, query: Option<&str>) -> Result<ApiTarget, TargetError> {
-        ApiTarget::parse(route, path, query, &self.graphql_path)
+        ApiTarget::parse(route, path, query, &self.graphql_path, &self.oauth_paths)
     }
 
     /// Calls the API. A 401 leads to one refresh and one retry, if the body could be kept; every other answer passes

@@ -34,11 +34,18 @@ impl ApiTarget {
         &self.path
     }
 
-    /// `path` is what follows our prefix; `graphql_path` is the path of `upwork.graphql_url`.
-    pub fn parse(route: Route, path: &str, query: Option<&str>, graphql_path: &str) -> Result<Self, TargetError> {
+    /// `path` is what follows our prefix; `graphql_path` is the path of `upwork.graphql_url`, and `oauth` are those of the
+    /// configured OAuth endpoints.
+    pub fn parse(
+        route: Route,
+        path: &str,
+        query: Option<&str>,
+        graphql_path: &str,
+        oauth: &[String],
+    ) -> Result<Self, TargetError> {
         let (graphql, path) = match route {
             Route::Graphql => (true, graphql_path),
-            Route::Api if is_oauth(path) => return Err(TargetError::Forbidden),
+            Route::Api if is_oauth(path, oauth) => return Err(TargetError::Forbidden),
             Route::Api => (false, path),
             Route::Auth(_) | Route::Unknown | Route::Ambiguous | Route::App { .. } => return Err(TargetError::NotApi),
         };
@@ -48,19 +55,34 @@ impl ApiTarget {
     }
 }
 
-/// `/api/v3/oauth2/…` and `/api/auth/v1/oauth/…`, in any encoding or case, with or without parameters.
-fn is_oauth(path: &str) -> bool {
-    let readings = readings(path.as_bytes(), ROUNDS);
-    readings.unfinished || readings.all.iter().any(|reading| names_oauth(reading))
+/// `/api/v3/oauth2/…`, `/api/auth/v1/oauth/…` and the configured endpoints, in any encoding or case, with or without
+/// parameters.
+fn is_oauth(path: &str, endpoints: &[String]) -> bool {
+    let version = |rest: &[u8]| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    any_reading(path, |path| {
+        path.iter().any(|segment| segment.strip_prefix(b"oauth").is_some_and(version))
+            || endpoints.iter().any(|endpoint| segments(endpoint.as_bytes()) == path)
+    })
 }
 
-fn names_oauth(path: &[u8]) -> bool {
-    let mut segments = path
-        .split(|byte| matches!(byte, b'/' | b'\\'))
+/// Whether a segment of the path names GraphQL, wherever it stands.
+pub(crate) fn names_graphql(path: &str) -> bool {
+    any_reading(path, |path| path.iter().any(|segment| segment.split(|byte| *byte == b'.').next() == Some(b"graphql")))
+}
+
+/// Whether it holds for the path in any encoding; also where the path is encoded too many times to tell.
+fn any_reading(path: &str, holds: impl Fn(&[Vec<u8>]) -> bool) -> bool {
+    let readings = readings(path.as_bytes(), ROUNDS);
+    readings.unfinished || readings.all.iter().any(|reading| holds(&segments(reading)))
+}
+
+/// The segments of a path in lower case, without parameters.
+fn segments(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|byte| matches!(byte, b'/' | b'\\'))
         .map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default())
         .map(|segment| segment.trim_ascii().to_ascii_lowercase())
-        .filter(|segment| !segment.is_empty() && segment != b".");
-    segments.any(|segment| segment.starts_with(b"oauth"))
+        .filter(|segment| !segment.is_empty() && segment != b".")
+        .collect()
 }
 
 #[cfg(test)]
@@ -68,13 +90,14 @@ mod tests {
     use super::*;
 
     fn parse(path: &str) -> Result<ApiTarget, TargetError> {
-        ApiTarget::parse(Route::Api, path, Some("a=%2F&b"), "/graphql")
+        let endpoints = ["/api/v3/issue/", "/ab/authorize"].map(str::to_owned);
+        ApiTarget::parse(Route::Api, path, Some("a=%2F&b"), "/graphql", &endpoints)
     }
 
     #[test]
     fn a_call_keeps_its_path_and_query_byte_for_byte() {
         assert_eq!(parse("/api/hr/v2/users/me.json").unwrap().path, "/api/hr/v2/users/me.json?a=%2F&b");
-        assert_eq!(ApiTarget::parse(Route::Graphql, "/api/graphql", None, "/graphql").unwrap().path, "/graphql");
+        assert_eq!(ApiTarget::parse(Route::Graphql, "/api/graphql", None, "/graphql", &[]).unwrap().path, "/graphql");
         assert!(parse("/api/auth/v1/info.json").is_ok());
     }
 
@@ -95,15 +118,36 @@ mod tests {
             "/api//v3//oauth2//token",
             "/api/v3%2foauth2%2ftoken",
             "/api/%2525252525252541",
+            "/api/v3/oauth",
+            "/api/v3/oauth2.0/token",
+            "/api/v3/issue",
+            "/api/v3/Issue/;x=y",
+            "/api/v3/%69ssue",
         ] {
             assert_eq!(parse(path), Err(TargetError::Forbidden), "{path}");
         }
     }
 
     #[test]
+    fn a_path_that_only_begins_like_an_oauth_endpoint_is_called() {
+        for path in ["/api/v3/oauth2things", "/api/v3/oauthors/1", "/api/v3/issues", "/api/v3/issue/1", "/api/v3"] {
+            assert!(parse(path).is_ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_graphql_segment_is_found_in_any_spelling() {
+        for path in ["/api/graphql/", "/api/graphql/v1", "/api/v3/GraphQL", "/api/%67raphql;a=b/", "/api/graphql.json"]
+        {
+            assert!(names_graphql(path), "{path}");
+        }
+        assert!(!names_graphql("/api/graphqls") && !names_graphql("/api/hr/v2/graph/ql"));
+    }
+
+    #[test]
     fn only_the_api_is_a_target() {
         for route in [Route::Unknown, Route::Ambiguous, Route::App { public: true }] {
-            assert_eq!(ApiTarget::parse(route, "/x", None, "/graphql"), Err(TargetError::NotApi));
+            assert_eq!(ApiTarget::parse(route, "/x", None, "/graphql", &[]), Err(TargetError::NotApi));
         }
     }
 }

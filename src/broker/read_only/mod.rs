@@ -21,7 +21,14 @@ pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// Rounds of percent-decoding that are checked.
 const ROUNDS: usize = 3;
 
-/// REST: GET and HEAD without an `http_method` parameter in any spelling, by which the SDKs send other methods.
+/// Whether the query may turn the method into another one: by a parameter `http_method` in any spelling, as the SDKs send
+/// other methods than GET.
+pub(crate) fn overrides_method(query: Option<&str>) -> bool {
+    let readings = readings(query.unwrap_or_default().as_bytes(), ROUNDS);
+    readings.unfinished || readings.all.iter().any(|reading| names_method(reading))
+}
+
+/// REST: GET and HEAD without an `http_method` parameter.
 pub(crate) fn check_rest(method: &Method, query: Option<&str>) -> Result<(), Refusal> {
     if method != Method::GET && method != Method::HEAD {
         return Err(Refusal::Method);
@@ -36,13 +43,14 @@ pub(crate) fn check_rest(method: &Method, query: Option<&str>) -> Result<(), Ref
     Ok(())
 }
 
-/// Whether a parameter's name, reduced to letters and digits, contains `httpmethod`.
+/// Whether a parameter's name, reduced to letters and digits, is `httpmethod`; or a part of it, as PHP reads `a[b][c]`.
 fn names_method(query: &[u8]) -> bool {
+    let is_method = |name: &[u8]| {
+        name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).eq(*b"httpmethod")
+    };
     query.split(|byte| matches!(byte, b'&' | b';' | b'?' | b'#')).any(|parameter| {
         let name = parameter.split(|byte| *byte == b'=').next().unwrap_or_default();
-        let plain: Vec<u8> =
-            name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
-        memchr::memmem::find(&plain, b"httpmethod").is_some()
+        is_method(name) || name.split(|byte| matches!(byte, b'[' | b']')).any(is_method)
     })
 }
 

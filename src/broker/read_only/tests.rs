@@ -62,6 +62,8 @@ fn no_spelling_of_http_method_passes() {
         "http_method%00=x",
         "a=b%26http_method=x",
         "?http_method=x",
+        "http[method=x",
+        "http_method[a][b]=x",
     ] {
         assert_eq!(check_rest(&Method::GET, Some(query)), Err(Refusal::MethodParameter), "{query}");
     }
@@ -70,7 +72,14 @@ fn no_spelling_of_http_method_passes() {
 
 #[test]
 fn honest_parameters_pass() {
-    for query in [None, Some(""), Some("q=http_method&b=100%25&c=%zz&d=%"), Some("method=a&http=b&tq=select%20a")] {
+    for query in [
+        None,
+        Some(""),
+        Some("q=http_method&b=100%25&c=%zz&d=%"),
+        Some("method=a&http=b&tq=select%20a"),
+        Some("xhttp_method=1"),
+        Some("http_methods=a&http_method_of=b"),
+    ] {
         assert_eq!(check_rest(&Method::GET, query), Ok(()), "{query:?}");
     }
 }

@@ -152,6 +152,9 @@ pub(super) fn broker(reader: &mut Reader, oauth: Option<&oauth::Config>) -> Opti
     Some(broker::Config {
         api_url: api_url?,
         graphql_url: oauth.graphql_url.clone(),
+        oauth_paths: [&oauth.authorize_url, &oauth.token_url, &oauth.revoke_url]
+            .map(|url| url.path().to_owned())
+            .to_vec(),
         organization,
         retry_body,
         outbound: oauth.outbound.clone(),

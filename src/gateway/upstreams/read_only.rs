@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::EXPECT;
 
 use crate::body::Body;
+use crate::broker::names_graphql;
 use crate::broker::read_only::{MAX_BODY, Refusal, check_graphql, check_rest};
 use crate::gateway::fault::Fault;
 use crate::gateway::request::RequestInfo;
@@ -18,7 +19,7 @@ pub(super) async fn check(
     route: Route,
 ) -> Result<Body, Fault> {
     let query = request.uri.query();
-    if route != Route::Graphql {
+    if route != Route::Graphql && !names_graphql(request.path()) {
         check_rest(&request.method, query)?;
         if !http_body::Body::is_end_stream(&body) {
             return Err(Refusal::Unclear("a GET has a body").into());

@@ -136,11 +136,36 @@ async fn a_read_only_door_serves_queries_only() {
     ] {
         assert_eq!(call.await.problem(), "read-only");
     }
+    // Whatever the path is called otherwise, GraphQL is looked at as GraphQL.
+    for path in ["/upwork/api/graphql/", "/upwork/api/graphql/v1", "/upwork/api/v3/GraphQL;a=b"] {
+        let query: String = url::form_urlencoded::byte_serialize(MUTATION.as_bytes()).collect();
+        let answer = neighbour.get(&format!("{path}?query={query}")).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "read-only"), "{path}");
+    }
     let long = serde_json::json!({ "query": format!("{WHO}{}", " ".repeat(1 << 20)) }).to_string();
     let long = neighbour.post("/upwork/graphql", long).header("content-type", "application/json").await;
     assert_eq!((long.status.as_u16(), long.problem().as_str()), (413, "read-only"));
     assert_eq!(world.counters().api.values().sum::<u64>(), 2, "what was refused was not forwarded");
     assert_eq!(world.counters().graphql_mutations, 0);
+}
+
+#[tokio::test]
+async fn a_parameter_that_only_resembles_http_method_passes() {
+    let world = World::new().set("neighbour.read_only", "true").start();
+    assert_eq!(world.neighbour().get("/upwork/api/auth/v1/info.json?xhttp_method=1").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_configured_oauth_endpoints_cannot_be_called() {
+    let world = World::new();
+    let token_url = "http://127.0.0.1:9/api/v3/issue";
+    let world =
+        world.set("upwork.token_url", token_url).set("upwork.revoke_url", "http://127.0.0.1:9/api/v3/drop/").start();
+    let neighbour = world.neighbour();
+    for path in ["/api/v3/issue", "/api/v3/Issue/", "/api/v3/drop", "/api/v3/drop;a=b", "/api/v3/oauth2/token"] {
+        let answer = neighbour.post(&format!("/upwork{path}"), "grant_type=client_credentials").await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (403, "forbidden-target"), "{path}");
+    }
 }
 
 #[tokio::test]
