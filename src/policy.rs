@@ -53,8 +53,10 @@ pub(crate) enum Target {
 /// The site of the page that made a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Site {
-    /// `Sec-Fetch-Site: same-origin` or `none`; or no such field, and an `Origin` that is ours.
+    /// `Sec-Fetch-Site: same-origin`; or no such field, and an `Origin` that is ours.
     Ours,
+    /// `Sec-Fetch-Site: none`: the address bar, a bookmark.
+    Direct,
     /// Neither `Sec-Fetch-Site` nor `Origin`: not a current browser.
     Unknown,
     /// Anything else.
@@ -72,8 +74,8 @@ pub(crate) struct Facts {
     pub safe: bool,
     /// A top-level navigation, whose answer the address bar follows.
     pub navigation: bool,
-    /// `Sec-Fetch-Mode: navigate` and `Sec-Fetch-Dest: document`, explicitly.
-    pub document: bool,
+    /// A parameter of the address may turn the method into another one, at the API.
+    pub overrides_method: bool,
     /// A CORS preflight that the configuration passes to the app.
     pub preflight: bool,
     /// Whose page made it.
@@ -114,8 +116,8 @@ pub(crate) enum Decision {
 /// 1. a public path, or a preflight that is passed on, needs no session, and uses one where there is one;
 /// 2. without a session, or with one that is over, a safe navigation is sent to sign in, and everything else is a 401;
 /// 3. a signed-in user must be admitted, on every request;
-/// 4. another site cannot call the API with a cookie: a document navigation passes, else the site must be ours or unknown
-///    (docs/design.md "Other sites").
+/// 4. another site cannot call the API with a cookie, not even by a navigation, and only our own pages may turn a method into
+///    another one (docs/design.md "Other sites").
 pub(crate) fn decide(facts: Facts, credential: Credential<'_>, access: &Access) -> Decision {
     let open = matches!(facts.target, Target::App { public: true }) || facts.preflight;
     let (session, by_cookie) = match credential {
@@ -142,7 +144,11 @@ fn without_session(facts: Facts) -> Decision {
 
 /// Rule 4, for requests with a cookie.
 fn may_call(facts: Facts) -> bool {
-    (facts.safe && facts.document) || facts.site != Site::Foreign
+    match facts.site {
+        Site::Ours => true,
+        Site::Direct | Site::Unknown => !facts.overrides_method,
+        Site::Foreign => false,
+    }
 }
 
 #[cfg(test)]
@@ -156,7 +162,7 @@ mod tests {
             target,
             safe: true,
             navigation: false,
-            document: false,
+            overrides_method: false,
             preflight: false,
             site: Site::Unknown,
         }
@@ -232,9 +238,12 @@ mod tests {
         let foreign = Facts { site: Site::Foreign, ..facts(Target::Api) };
         let table = [
             (foreign, Decision::CrossSite),
-            (Facts { navigation: true, document: true, ..foreign }, Decision::Allow),
-            (Facts { navigation: true, document: true, safe: false, ..foreign }, Decision::CrossSite),
-            (Facts { site: Site::Ours, ..foreign }, Decision::Allow),
+            (Facts { navigation: true, ..foreign }, Decision::CrossSite),
+            (Facts { navigation: true, safe: false, ..foreign }, Decision::CrossSite),
+            (Facts { site: Site::Ours, overrides_method: true, ..foreign }, Decision::Allow),
+            (Facts { site: Site::Direct, navigation: true, ..foreign }, Decision::Allow),
+            (Facts { site: Site::Direct, navigation: true, overrides_method: true, ..foreign }, Decision::CrossSite),
+            (Facts { site: Site::Unknown, overrides_method: true, ..foreign }, Decision::CrossSite),
             (Facts { site: Site::Unknown, safe: false, ..foreign }, Decision::Allow),
         ];
         for (facts, expected) in table {

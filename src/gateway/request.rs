@@ -13,6 +13,7 @@ use http::{Extensions, Method, Request, Uri, Version};
 use super::config::PublicConfig;
 use super::public_url::without_marker;
 use crate::body::Body;
+use crate::broker::read_only::overrides_method;
 use crate::cookies::RequestCookies;
 use crate::listener::{Peer, Refused};
 use crate::policy::{Facts, Site, Target};
@@ -25,6 +26,8 @@ const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+/// Destinations of what loads inside another page.
+const FRAMES: [&str; 5] = ["iframe", "frame", "embed", "object", "fencedframe"];
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// A request, apart from what goes on with it.
@@ -57,8 +60,6 @@ pub(super) struct Message {
 pub(super) struct FetchMetadata {
     /// An address bar follows the answer.
     pub(super) navigation: bool,
-    /// The browser said so outright: mode `navigate`, destination `document`.
-    pub(super) document: bool,
     /// A person will see the answer as a page.
     pub(super) person: bool,
     pub(super) site: Site,
@@ -127,7 +128,7 @@ impl RequestInfo {
             target,
             safe: self.safe(),
             navigation: self.fetch.navigation,
-            document: self.fetch.document,
+            overrides_method: target == Target::Api && overrides_method(self.uri.query()),
             preflight,
             site: self.fetch.site,
         }
@@ -138,10 +139,10 @@ fn is(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
     headers.get(name).is_some_and(|found| found.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
-/// By Fetch Metadata, else by `Accept` (docs/design.md "Navigations": `Sec-Fetch-Mode: navigate` with
-/// `Sec-Fetch-Dest: document`).
+/// By Fetch Metadata, else by `Accept` (docs/design.md "Navigations"). No script can make a request of mode `navigate`; a
+/// service worker passes one on with the destination `empty`. What loads into a frame has no address bar.
 fn fetch_metadata(headers: &HeaderMap, site: Site, door: Door) -> FetchMetadata {
-    let program = FetchMetadata { navigation: false, document: false, person: false, site };
+    let program = FetchMetadata { navigation: false, person: false, site };
     if door == Door::Neighbour {
         // A caller there is a program, whatever it accepts.
         return program;
@@ -154,9 +155,18 @@ fn fetch_metadata(headers: &HeaderMap, site: Site, door: Door) -> FetchMetadata 
         return FetchMetadata { navigation: html && !ahead, person: html, ..program };
     }
     let navigate = is(headers, &MODE, "navigate");
-    let document = navigate && is(headers, &DEST, "document");
-    let navigation = document || (navigate && !headers.contains_key(DEST));
-    FetchMetadata { navigation: navigation && !ahead && !silent, document, person: navigate || html, site }
+    let framed = FRAMES.iter().any(|frame| is(headers, &DEST, frame));
+    FetchMetadata { navigation: navigate && !framed && !ahead && !silent, person: navigate || html, site }
+}
+
+/// Whether a request is plainly none for the address bar. A service worker may pass a navigation on with the mode
+/// `same-origin` and the destination `empty`, which a script's own request can have too.
+pub(super) fn is_subresource(headers: &HeaderMap) -> bool {
+    let mode = ["cors", "no-cors", "websocket"].iter().any(|mode| is(headers, &MODE, mode));
+    let page = |dest: &&str| is(headers, &DEST, dest);
+    let dest = headers.contains_key(DEST) && !["document", "empty"].iter().chain(&FRAMES).any(page);
+    let ahead = headers.get(PURPOSE).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"));
+    mode || dest || (ahead && headers.contains_key(MODE))
 }
 
 /// `Accept` names `text/html` (or XHTML) with a weight no less than any other type it names (RFC 9110 section 12.5.1).
@@ -182,7 +192,8 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 /// Where the request was made (docs/design.md "Other sites"): `Sec-Fetch-Site`, else `Origin` against our own.
 fn site(headers: &HeaderMap, public_url: &str) -> Site {
     match (headers.get(SITE).map(HeaderValue::as_bytes), headers.get(ORIGIN).map(HeaderValue::as_bytes)) {
-        (Some(b"same-origin" | b"none"), _) => Site::Ours,
+        (Some(b"same-origin"), _) => Site::Ours,
+        (Some(b"none"), _) => Site::Direct,
         (None, Some(origin)) if origin.eq_ignore_ascii_case(public_url.as_bytes()) => Site::Ours,
         (None, None) => Site::Unknown,
         (Some(_), _) | (None, Some(_)) => Site::Foreign,
@@ -218,6 +229,10 @@ mod tests {
         let table: &[Row<'_>] = &[
             (&[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"), ("accept", html)], true, true),
             (&[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe"), ("accept", html)], false, true),
+            (&[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "object"), ("accept", html)], false, true),
+            (&[("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "empty"), ("accept", html)], true, true),
+            (&[("sec-fetch-mode", "navigate"), ("accept", html)], true, true),
+            (&[("sec-fetch-mode", "same-origin"), ("sec-fetch-dest", "empty"), ("accept", html)], false, true),
             (&[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "*/*")], false, false),
             (&[("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("accept", "text/html")], false, true),
             (
@@ -254,7 +269,7 @@ mod tests {
         let ours = "https://tools.example.com";
         let table: &[(&[(&'static str, &'static str)], Site)] = &[
             (&[("sec-fetch-site", "same-origin")], Site::Ours),
-            (&[("sec-fetch-site", "none")], Site::Ours),
+            (&[("sec-fetch-site", "none")], Site::Direct),
             (&[("sec-fetch-site", "same-site"), ("origin", "https://tools.example.com")], Site::Foreign),
             (&[("sec-fetch-site", "cross-site")], Site::Foreign),
             (&[("origin", "https://tools.example.com")], Site::Ours),

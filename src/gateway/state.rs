@@ -13,6 +13,7 @@ use super::request::RequestInfo;
 use super::sessions::{Context, SessionChange, Sessions};
 use super::sign_in::{Held, SignIn, not_admitted};
 use super::upstreams::Upstreams;
+use crate::broker::read_only::overrides_method;
 use crate::policy::Decision;
 use crate::router;
 use crate::session::Session;
@@ -130,6 +131,13 @@ impl Gateway {
 /// The fault where the policy did not allow a request, and no sign-in begins.
 pub(super) fn refusal(request: &RequestInfo, decision: Decision, session: Option<&Session>) -> Fault {
     match (decision, session) {
+        // A page of ours asks for a click, which makes the next request same-origin.
+        (Decision::CrossSite, _)
+            if request.fetch.navigation && request.safe() && !overrides_method(request.uri.query()) =>
+        {
+            let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+            ClientFault::CrossSiteLink { target: target.to_owned() }.into()
+        }
         (Decision::CrossSite, _) => ClientFault::CrossSite.into(),
         (Decision::NotAdmitted, Some(session)) => not_admitted(&session.user),
         (

@@ -195,6 +195,13 @@ pub(crate) const CROSS_SITE: Text = text(
     "Go to the app itself and try again from there.",
 );
 
+pub(crate) const CROSS_SITE_LINK: Text = text(
+    "Another site sent you here",
+    "A page on another site led your browser to this address of Upwork’s API. It was not opened, because such a link \
+     could act in your name.",
+    "If you expected this, open it from here. Otherwise go to the start page.",
+);
+
 /// Signed in at Upwork, but not allowed here. `shown` is the name or nid, `id` is `user.id`.
 pub(crate) fn refused(shown: &str, id: &str) -> Text {
     Text {
@@ -316,6 +323,7 @@ mod tests {
             AMBIGUOUS_PATH,
             NOT_FOUND,
             CROSS_SITE,
+            CROSS_SITE_LINK,
         ];
         let loops = [
             Loop::CookieLost,

@@ -23,6 +23,10 @@ pub(in crate::gateway) enum ClientFault {
     },
     /// Another site's page made the request.
     CrossSite,
+    /// Another site's link leads to the API, at this target of ours.
+    CrossSiteLink {
+        target: String,
+    },
     /// A path under the prefix with two readings.
     AmbiguousPath,
     NotFound,
@@ -126,6 +130,9 @@ impl ClientFault {
                     .links(Links::SignInAgain)
             }
             Self::CrossSite => FaultRow::new(StatusCode::FORBIDDEN, "cross-site", texts::CROSS_SITE),
+            Self::CrossSiteLink { .. } => {
+                FaultRow::new(StatusCode::FORBIDDEN, "cross-site-link", texts::CROSS_SITE_LINK).links(Links::Open)
+            }
             Self::AmbiguousPath => FaultRow::new(StatusCode::BAD_REQUEST, "ambiguous-path", texts::AMBIGUOUS_PATH),
             Self::NotFound => FaultRow::new(StatusCode::NOT_FOUND, "not-found", texts::NOT_FOUND),
             Self::MethodNotAllowed(_) => method_not_allowed(),

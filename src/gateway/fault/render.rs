@@ -103,6 +103,10 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
     let actions = match row.links {
         Links::Reload => vec![],
         Links::Home => vec![start],
+        Links::Open => {
+            let target = if let Fault::Client(ClientFault::CrossSiteLink { target }) = fault { target } else { home };
+            vec![start, Action { label: "Open it", href: target, new_tab: false }]
+        }
         Links::SignIn => {
             // What was typed into the page before is not lost.
             let new_tab = matches!(fault, Fault::Client(ClientFault::SignInRequired { sent: true }));

@@ -30,6 +30,8 @@ pub(in crate::gateway) enum Links {
     Reload,
     /// The start page.
     Home,
+    /// What was asked for, by a click on our own page.
+    Open,
     /// A first sign-in.
     SignIn,
     /// Another sign-in, or the start page.

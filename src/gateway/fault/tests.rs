@@ -23,6 +23,7 @@ fn client_faults() -> Vec<ClientFault> {
         ClientFault::SignInRequired { sent: true },
         ClientFault::NotAdmitted { shown: why(), id: why() },
         ClientFault::CrossSite,
+        ClientFault::CrossSiteLink { target: why() },
         ClientFault::AmbiguousPath,
         ClientFault::NotFound,
         ClientFault::MethodNotAllowed("GET"),
@@ -135,6 +136,7 @@ fn of_row(row: &FaultRow) -> (u16, String, String, String) {
     let page = match row.links {
         Links::Reload => "reloads",
         Links::Home => "",
+        Links::Open => "open",
         Links::SignIn | Links::SignInAgain => "sign in",
     };
     (row.status.as_u16(), row.side.as_str().to_owned(), retry.to_owned(), page.to_owned())

@@ -156,7 +156,7 @@ async fn an_answer_of_the_api_cannot_act_as_a_page_of_the_app() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.fault(&serde_json::json!({ "api": "html", "times": 1 }));
-    let answer = client.navigate("/upwork/api/hr/v2/users/me.json").header("sec-fetch-site", "cross-site").await;
+    let answer = client.navigate("/upwork/api/hr/v2/users/me.json").header("sec-fetch-site", "same-origin").await;
     assert!(answer.text().contains('<'), "{}", answer.text());
     assert_eq!(answer.header("content-security-policy"), "default-src 'none'; sandbox");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");

@@ -4,7 +4,9 @@ use http::Method;
 use serde_json::json;
 use upwarden::sandbox::ReceivedRequest;
 
-use crate::harness::{AGENCY, FREELANCER, TOKEN, World};
+use upwarden::testing::body::Body;
+
+use crate::harness::{AGENCY, App, FREELANCER, TOKEN, World};
 
 /// The last call that reached the API.
 fn last(world: &World) -> ReceivedRequest {
@@ -129,7 +131,7 @@ async fn a_page_of_another_site_cannot_use_the_api_with_the_cookie() {
         ("another site that posts", Method::POST, fetch("cross-site"), false),
         ("a sibling of the site", Method::POST, fetch("same-site"), false),
         ("an unknown word", Method::POST, fetch("sideways"), false),
-        ("back from Upwork", Method::GET, navigate.to_vec(), true),
+        ("a link of another site", Method::GET, navigate.to_vec(), false),
         ("a form of another site", Method::POST, navigate.to_vec(), false),
         ("a frame of another site", Method::GET, embed.to_vec(), false),
         ("an old browser, our page", Method::POST, vec![("origin", ours.as_str())], true),
@@ -150,6 +152,74 @@ async fn a_page_of_another_site_cannot_use_the_api_with_the_cookie() {
     }
     let answer = client.post("/upwork/graphql", "{}").header("origin", "https://evil.example").await;
     assert_eq!(answer.problem(), "cross-site");
+}
+
+#[tokio::test]
+async fn a_link_of_another_site_to_the_api_needs_a_click_on_a_page_of_ours() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let target = "/upwork/api/hr/v2/users/me.json?a=1";
+    let asked = || world.counters().api.contains_key("/api/hr/v2/users/me.json");
+    let page = client.navigate(target).header("sec-fetch-site", "cross-site").await;
+    assert_eq!((page.status.as_u16(), page.page().as_str()), (403, "Another site sent you here"));
+    assert!(page.html().contains(&format!("href=\"{target}\"")) && !asked(), "{}", page.html());
+    assert_eq!(client.fetch(target).header("sec-fetch-site", "cross-site").await.problem(), "cross-site");
+    assert_eq!(client.navigate(target).header("sec-fetch-site", "same-origin").await.status, 200);
+    assert!(asked());
+}
+
+#[tokio::test]
+async fn only_a_page_of_ours_can_turn_a_get_into_another_method() {
+    let world = World::new().start();
+    let client = world.sign_in(FREELANCER).await;
+    let sum = || world.counters().api.values().sum::<u64>();
+    let before = sum();
+    for query in ["http_method=delete", "%68ttp-Method=put", "a=1;http_method[]=x"] {
+        let target = format!("/upwork/api/hr/v2/users/me.json?{query}");
+        for site in ["cross-site", "same-site", "none"] {
+            let page = client.navigate(&target).header("sec-fetch-site", site).await;
+            assert_eq!((page.status.as_u16(), page.page().as_str()), (403, "This request came from another site"));
+            assert!(!page.html().contains(&target), "no link to it: {}", page.html());
+        }
+        assert_eq!(client.get(&target).await.problem(), "cross-site", "a cookie without Fetch Metadata");
+    }
+    assert_eq!(sum(), before, "nothing went on");
+    for passes in [
+        client.fetch("/upwork/api/hr/v2/users/me.json?http_method=get").header("sec-fetch-site", "same-origin"),
+        client.navigate("/upwork/api/hr/v2/users/me.json?xhttp_method=1").header("sec-fetch-site", "none"),
+    ] {
+        assert_eq!(passes.await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn no_shared_cache_keeps_an_answer_of_the_api_or_of_the_gated_app() {
+    let app = App::new(|request: http::Request<Body>| async move {
+        let said = request.uri().query().map(str::to_owned);
+        let builder =
+            said.iter().fold(http::Response::builder(), |builder, said| builder.header("cache-control", said));
+        builder.body(Body::full("app")).expect("a response")
+    });
+    let world = World::new().app(app).set("app.public_paths", "/open").start();
+    let client = world.sign_in(FREELANCER).await;
+    for target in ["/upwork/api/hr/v2/users/me.json", "/upwork/api/sandbox/cached"] {
+        let answer = client.get(target).await;
+        let shared = ["s-maxage", "public"].iter().any(|word| answer.header("cache-control").contains(word));
+        assert!(!shared && !answer.headers.contains_key("surrogate-control"), "{target}: {answer:?}");
+        assert_eq!(answer.header("vary"), "Cookie, Authorization", "{target}");
+    }
+    assert_eq!(client.get("/upwork/api/hr/v2/users/me.json").await.header("cache-control"), "no-store");
+    let cached = client.get("/upwork/api/sandbox/cached").await;
+    assert_eq!(cached.header("cache-control"), "private, max-age=600");
+    for (target, expected) in [
+        ("/x", "private"),
+        ("/x?max-age=9", "max-age=9"),
+        ("/x?public", "public"),
+        ("/x?no-store", "no-store"),
+        ("/open", ""),
+    ] {
+        assert_eq!(client.get(target).await.header("cache-control"), expected, "{target}");
+    }
 }
 
 #[tokio::test]
