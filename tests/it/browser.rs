@@ -211,6 +211,54 @@ async fn a_page_of_another_site_cannot_use_the_api_with_the_browsers_cookie() {
     within(browser.quit()).await;
 }
 
+/// An app whose service worker passes every request on by `pass`.
+fn with_worker(pass: &'static str) -> App {
+    App::new(move |request| async move {
+        let script = "addEventListener('install', () => skipWaiting());
+            addEventListener('activate', event => event.waitUntil(clients.claim()));
+            addEventListener('fetch', event => event.respondWith(PASS));";
+        let page = "<!doctype html><title>app</title><p id=worker>none</p><script>
+            navigator.serviceWorker.register('/sw.js');
+            const show = () => document.getElementById('worker').textContent = 'passes ' + location.pathname;
+            if (navigator.serviceWorker.controller) show();
+            navigator.serviceWorker.addEventListener('controllerchange', show);
+            </script>";
+        let (kind, text) = match request.uri().path() {
+            "/sw.js" => ("text/javascript", script.replace("PASS", pass)),
+            _ => ("text/html", page.to_owned()),
+        };
+        let response = http::Response::builder().header("content-type", kind);
+        response.body(upwarden::testing::body::Body::full(text)).expect("a response")
+    })
+}
+
+#[tokio::test]
+async fn an_apps_service_worker_locks_no_one_out() {
+    let Some(browser) = Browser::start().await else { return };
+    for (pass, shows_page) in [("fetch(event.request)", false), ("fetch(event.request, {cache: 'no-cache'})", true)] {
+        let world = World::new().app(with_worker(pass)).start();
+        // The first visit, before there is a worker; and one that it passes on.
+        browser.open(&world.url("/first")).await;
+        browser.consent(FREELANCER, "accept").await;
+        browser.text_where("#worker", |text| text == "passes /first").await;
+        browser.open(&world.url("/second")).await;
+        browser.text_where("#worker", |text| text == "passes /second").await;
+        // The session has ended, and the worker is still there.
+        browser.forget_cookies().await;
+        world.upwork.sandbox.revoke_all();
+        browser.open(&world.url("/third")).await;
+        if shows_page {
+            assert_eq!(browser.text("h1").await, "Sign in to continue", "{pass}");
+            browser.click("a.button").await;
+        }
+        browser.consent(FREELANCER, "accept").await;
+        browser.text_where("#worker", |text| text == "passes /third").await;
+        assert_eq!(browser.url().await, world.url("/third"), "{pass}");
+        browser.forget_cookies().await;
+    }
+    within(browser.quit()).await;
+}
+
 #[tokio::test]
 #[ignore = "draws docs/demo.png anew: cargo test --test it the_picture -- --ignored"]
 async fn the_picture_of_the_readme() {

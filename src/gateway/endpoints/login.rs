@@ -1,14 +1,15 @@
-//! `auth/login`: begins a sign-in. Only a script's request is told to open it in the address bar instead.
+//! `auth/login`: begins a sign-in for any GET that is not plainly a subresource, because the remedy must work where a
+//! navigation was not recognized as one. A script's request is told to open it in the address bar instead.
 
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::public_url::without_marker;
-use crate::gateway::request::{Message, RequestInfo};
+use crate::gateway::request::{Message, RequestInfo, is_subresource};
 use crate::gateway::state::Gateway;
 use crate::router::ReturnTo;
 
 pub(super) fn answer(gateway: &Gateway, request: &RequestInfo, message: &Message) -> Result<Answer, Fault> {
-    if message.headers.contains_key("sec-fetch-mode") && !request.fetch.navigation {
+    if is_subresource(&message.headers) {
         return Err(ClientFault::SignInRequired { sent: false }.into());
     }
     let query = without_marker(request.query());

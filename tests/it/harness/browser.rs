@@ -149,6 +149,11 @@ impl Browser {
         self.driver.get_all_cookies().await.unwrap()
     }
 
+    /// Deletes the cookies of the page in front, `HttpOnly` ones included.
+    pub(crate) async fn forget_cookies(&self) {
+        self.driver.delete_all_cookies().await.unwrap();
+    }
+
     /// A screenshot of the whole page, for which the window is made high enough.
     pub(crate) async fn picture(&self) -> Vec<u8> {
         let frame = self.run("return outerHeight - innerHeight").await.as_u64().unwrap();

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::harness::{App, FREELANCER, World};
+use crate::harness::{App, FREELANCER, World, between};
 
 #[tokio::test]
 async fn a_sign_in_returns_to_its_address_and_the_app_gets_the_identity() {
@@ -133,6 +133,34 @@ async fn only_a_navigation_is_sent_to_upwork() {
         }
     }
     assert!(world.app.seen().is_empty() && world.counters().api.is_empty(), "nothing went on");
+}
+
+#[tokio::test]
+async fn a_navigation_that_a_service_worker_passes_on_ends_at_a_sign_in() {
+    let world = World::new().start();
+    let html = ("accept", "text/html,application/xhtml+xml");
+    let passed_on = [("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "empty"), html];
+    for target in ["/x", "/upwork/auth/", "/upwork/auth/login"] {
+        let answer = world.client().get(target).headers(&passed_on).await;
+        assert!(answer.status == 303 && answer.location().contains("/oauth2/authorize"), "{target}: {answer:?}");
+    }
+    // With an init object a navigation looks like a request of the worker's own: the page's link is the way out.
+    let with_init = [("sec-fetch-mode", "same-origin"), ("sec-fetch-dest", "empty"), html];
+    let page = world.client().get("/x").headers(&with_init).await;
+    assert_eq!(page.page(), "Sign in to continue");
+    let link = between(&page.html(), "href=\"/upwork/auth/login", "\"").map(|rest| format!("/upwork/auth/login{rest}"));
+    let answer = world.client().get(&link.expect("a link")).headers(&with_init).await;
+    assert!(answer.status == 303 && answer.location().contains("/oauth2/authorize"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_subresource_begins_no_sign_in() {
+    let world = World::new().start();
+    for (mode, dest) in [("cors", "empty"), ("no-cors", "image"), ("no-cors", "script"), ("same-origin", "worker")] {
+        let fields = [("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
+        let answer = world.client().get("/upwork/auth/login").headers(&fields).await;
+        assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (401, 0), "{mode} {dest}");
+    }
 }
 
 #[tokio::test]
