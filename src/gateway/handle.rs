@@ -20,6 +20,7 @@ use crate::broker::{TokenSource, TokenUpdate};
 use crate::listener::Peer;
 use crate::policy::{Credential, Decision, Facts, Target};
 use crate::proxy::headers::REQUEST_ID;
+use crate::proxy::private_unless_said;
 use crate::router::{self, Route};
 use crate::store::StoredSession;
 use crate::telemetry::{Door, RouteKind, Side};
@@ -120,7 +121,10 @@ impl Gateway {
             ticket: stored.as_ref().and_then(|stored| self.callers.ticket(stored)),
             session_end: upgrades.map(|stored| self.sessions.watch(stored)),
         };
-        let answer = self.upstreams.app.forward(request, message, told, |name| self.owns_cookie(name)).await;
+        let mut answer = self.upstreams.app.forward(request, message, told, |name| self.owns_cookie(name)).await;
+        if let Some(response) = answer.as_mut().ok().filter(|_| !public()) {
+            private_unless_said(response);
+        }
         let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from).change(change);
         Ok(match &stored {
             Some(stored) => answer.user(&stored.session),

@@ -3,6 +3,7 @@
 //! Takes a request's fields only as [`AppHeaders`] or [`ApiHeaders`]; returns the upstream's response without its hop-by-hop
 //! fields. It knows no tokens and no sessions, only an `Authorization` value.
 
+mod caching;
 pub(crate) mod client;
 pub(crate) mod connect;
 pub(crate) mod forwarded;
@@ -22,6 +23,7 @@ use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use crate::body::Body;
 use crate::listener::ResetFlag;
+pub(crate) use caching::private_unless_said;
 pub(crate) use client::{Client, Error};
 pub(crate) use connect::Upstream;
 pub(crate) use headers::{ApiHeaders, AppHeaders};
@@ -123,6 +125,7 @@ pub(crate) async fn to_api(
     *request.headers_mut() = headers.into_inner();
     let mut response = api.send(request).await?;
     headers::clean_api_response(response.headers_mut());
+    caching::keep_private(response.headers_mut());
     Ok(response)
 }
 

@@ -98,6 +98,7 @@ async fn route(
         "/api/sandbox/echo" => echo(request).await,
         "/api/sandbox/bytes" if get => bytes(&request),
         "/api/sandbox/stream" if get => stream(inner, release),
+        "/api/sandbox/cached" if get => cached(),
         _ => answers::legacy_error(StatusCode::NOT_FOUND, "Not Found", now),
     }
 }
@@ -193,6 +194,19 @@ fn bytes(request: &Request<Body>) -> Response<Body> {
             answer
         }
     }
+}
+
+/// An answer that shared caches may keep, by every field that says so.
+fn cached() -> Response<Body> {
+    let mut answer = answers::text(StatusCode::OK, "cached");
+    for (name, value) in [
+        ("cache-control", "public, max-age=600, s-maxage=900"),
+        ("surrogate-control", "max-age=900"),
+        ("cdn-cache-control", "max-age=900"),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
 
 /// Two server-sent events; the second is sent after the next `POST /release`, or at shutdown.

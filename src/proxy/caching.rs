@@ -1,0 +1,92 @@
+//! What caches may keep of an answer: one that was made for a user is never shared with another (RFC 9111 section 5.2.2.7).
+
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, VARY};
+use http::{Response, StatusCode};
+
+use super::headers::strip_where;
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private");
+
+/// An answer of the API is its caller's alone: no directive lets a shared cache keep it, and where Upwork says nothing, no
+/// cache does.
+pub(super) fn keep_private(headers: &mut HeaderMap) {
+    let said: Vec<&[u8]> = headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
+    let value = restricted(&said.join(&b','));
+    headers.insert(CACHE_CONTROL, value);
+    let shared =
+        |name: &str| name.ends_with("cdn-cache-control") || matches!(name, "surrogate-control" | "x-accel-expires");
+    strip_where(headers, shared);
+    let varies = headers.get_all(VARY).iter().filter_map(|line| line.to_str().ok()).collect::<Vec<_>>().join(", ");
+    let join = if varies.is_empty() { "" } else { ", " };
+    let value = HeaderValue::try_from(format!("{varies}{join}Cookie, Authorization"));
+    headers.insert(VARY, value.unwrap_or_else(|_| HeaderValue::from_static("*")));
+}
+
+/// Directives without those that let a shared cache keep the answer. What is not plainly understood allows nothing.
+fn restricted(said: &[u8]) -> HeaderValue {
+    let Ok(said) = std::str::from_utf8(said) else { return NO_STORE };
+    let directives = || said.split(',').map(str::trim).filter(|directive| !directive.is_empty());
+    if directives().next().is_none() || said.contains('"') {
+        return NO_STORE;
+    }
+    let shares = |directive: &str| {
+        let name = directive.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+        matches!(name.as_str(), "public" | "private" | "s-maxage")
+    };
+    let kept = directives().filter(|directive| !shares(directive));
+    HeaderValue::try_from(["private"].into_iter().chain(kept).collect::<Vec<_>>().join(", ")).unwrap_or(NO_STORE)
+}
+
+/// An answer of the app to its user, where the app says nothing about caches. A 304 changes what is stored (RFC 9111 section
+/// 3.2), so it stays as it is.
+pub(crate) fn private_unless_said<B>(response: &mut Response<B>) {
+    let updates = matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
+    if !updates && !response.headers().contains_key(CACHE_CONTROL) {
+        response.headers_mut().insert(CACHE_CONTROL, PRIVATE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn no_directive_lets_a_shared_cache_keep_an_answer_of_the_api() {
+        for (said, expected) in [
+            (vec![], "no-store"),
+            (vec![""], "no-store"),
+            (vec!["public, max-age=600"], "private, max-age=600"),
+            (vec!["Public", "S-MaxAge=9 , max-age=3"], "private, max-age=3"),
+            (vec!["s-maxage = 9"], "private"),
+            (vec!["no-store"], "private, no-store"),
+            (vec!["private, no-cache"], "private, no-cache"),
+            (vec!["private=\"x, public\""], "no-store"),
+        ] {
+            let mut headers: HeaderMap =
+                said.iter().map(|line| (CACHE_CONTROL, HeaderValue::from_str(line).unwrap())).collect();
+            keep_private(&mut headers);
+            assert_eq!(headers.get_all(CACHE_CONTROL).iter().collect::<Vec<_>>(), [expected], "{said:?}");
+            assert_eq!(headers[VARY], "Cookie, Authorization");
+        }
+    }
+
+    #[test]
+    fn fields_for_shared_caches_are_gone_and_vary_grows() {
+        let fields = ["surrogate-control", "cdn-cache-control", "cloudflare-cdn-cache-control", "x-accel-expires"];
+        let mut headers: HeaderMap = fields
+            .into_iter()
+            .chain(["vary"])
+            .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("Accept-Encoding")))
+            .collect();
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        keep_private(&mut headers);
+        assert!(fields.iter().all(|name| !headers.contains_key(*name)));
+        assert_eq!(
+            headers.get_all(VARY).iter().collect::<Vec<_>>(),
+            ["Accept-Encoding, Origin, Cookie, Authorization"]
+        );
+    }
+}
