@@ -46,7 +46,7 @@ pub(super) async fn answer(
         AuthPath::Logout => sign_out::answer(gateway, request, message).await,
         AuthPath::Tokens => tokens::answer(gateway, request, message).await,
         AuthPath::Token => tokens::revoke(gateway, request, endpoint).await,
-        AuthPath::Verify => verify::answer(gateway, request).await,
+        AuthPath::Verify => verify::answer(gateway, request, message).await,
         AuthPath::Stylesheet => Ok(response::stylesheet().into()),
     }
 }

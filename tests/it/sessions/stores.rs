@@ -63,7 +63,7 @@ async fn a_store_that_is_down_is_a_503_and_never_a_sign_in_and_afterwards_all_go
     }
     assert_eq!(client.graphql(ME).await.problem(), "store-down");
     assert_eq!(client.post("/upwork/auth/logout", "").await.problem(), "store-down");
-    assert_eq!(client.get("/upwork/auth/verify").await.status, 401, "verify has two answers");
+    assert_eq!(client.get("/upwork/auth/verify").await.problem(), "store-down", "a 401 would begin a sign-in");
     let stranger = world.client();
     // For two seconds it might be back by the time that they are.
     let page = until("nobody is sent to sign in", async || {

@@ -217,6 +217,19 @@ async fn a_session_that_is_used_ends_the_count() {
 }
 
 #[tokio::test]
+async fn sign_ins_that_held_behind_forward_auth_are_not_a_loop() {
+    let world = World::new().start();
+    let client = world.client();
+    for round in 0..5 {
+        assert_eq!(world.sign_in_with(&client, FREELANCER, "/x").await.location(), "/x", "{round}");
+        // The front asks for each page with the browser's own fields, and forwards by itself.
+        let verified = client.navigate("/upwork/auth/verify").await;
+        assert_eq!((verified.status.as_u16(), verified.set_cookies().len()), (204, 0));
+        forget(&client, &["upwarden"]);
+    }
+}
+
+#[tokio::test]
 async fn users_with_the_same_address_and_browser_are_counted_by_their_own_sessions() {
     let world = World::new().start();
     let sign_in = async |client: &Client| {
