@@ -1,12 +1,13 @@
-//! A plain HTTP/1.1 server, for doors that only loopback or an operator reaches: the admin door, which allows few
-//! connections at a time, and without limits the sandbox and the sample app.
+//! A plain HTTP/1.1 server for doors that only loopback or an operator reaches: the admin door, whose connections are
+//! limited, the sandbox and the sample app.
 //!
-//! In: a bound socket, a handler, a shutdown token. Out: answers, until the token is cancelled and the last is sent.
+//! It takes a bound socket, a handler and a shutdown token, and returns when the token is cancelled and the last response
+//! has been sent.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -20,45 +21,49 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 
-/// How long a client may take for a head, and lie idle.
-const HEAD: Duration = Duration::from_secs(90);
+/// For a request head, and between two requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// What a plain server allows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Few {
-    /// Connections at a time. One more ends the oldest that has nothing in hand, of the address that has the most.
+pub(crate) struct ConnectionLimit {
+    /// Open connections. A new one beyond it closes the oldest idle one, of the address that has the most.
     pub connections: usize,
-    /// For a head, and between two requests.
-    pub head: Duration,
+    /// For a request head, and between two requests.
+    pub head_timeout: Duration,
 }
 
-/// Serves until `shutdown`, then lets every connection finish what it is at.
+/// Serves until `shutdown`, and then until every connection has finished its request.
 pub async fn serve<H, F>(listener: TcpListener, handler: H, shutdown: CancellationToken)
 where
     H: Fn(Request<Body>, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    serve_few(Few { connections: usize::MAX, head: HEAD }, listener, handler, shutdown).await;
+    let limit = ConnectionLimit { connections: usize::MAX, head_timeout: HEAD_TIMEOUT };
+    serve_limited(limit, listener, handler, shutdown).await;
 }
 
-/// The same, for so few at a time that whoever asks is answered, however many others do nothing.
-pub(crate) async fn serve_few<H, F>(few: Few, listener: TcpListener, handler: H, shutdown: CancellationToken)
-where
+/// Like [`serve`], but idle connections cannot keep new ones out.
+pub(crate) async fn serve_limited<H, F>(
+    limit: ConnectionLimit,
+    listener: TcpListener,
+    handler: H,
+    shutdown: CancellationToken,
+) where
     H: Fn(Request<Body>, SocketAddr) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let tasks = TaskTracker::new();
-    let mut seats = VecDeque::new();
+    let mut slots = VecDeque::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    // With all at work there is none for this one.
-                    let Some(seat) = take_seat(&mut seats, few.connections, peer.ip()) else { continue };
-                    tasks.spawn(connection(stream, peer, (few.head, seat), handler.clone(), shutdown.clone()));
+                    // If all are busy, this one is closed.
+                    let Some(slot) = take_slot(&mut slots, limit.connections, peer) else { continue };
+                    tasks.spawn(connection(stream, slot, limit.head_timeout, handler.clone(), shutdown.clone()));
                 }
-                // Out of descriptors, mostly: what is open goes on, and the next try may find one free.
+                // Most likely no descriptor is free. Open connections go on, and a later try may succeed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
         }
@@ -67,63 +72,63 @@ where
     tasks.wait().await;
 }
 
-/// A connection as the others see it.
-struct Seat {
-    address: IpAddr,
-    /// Requests whose answers are not there yet.
-    at_work: AtomicUsize,
-    gone: CancellationToken,
+/// What other connections need to know of one.
+struct Slot {
+    peer: SocketAddr,
+    /// Requests that have no response yet.
+    pending: AtomicUsize,
+    evicted: CancellationToken,
 }
 
-fn take_seat(seats: &mut VecDeque<Arc<Seat>>, most: usize, address: IpAddr) -> Option<Arc<Seat>> {
-    // Those of connections that have ended are held here only.
-    seats.retain(|seat| most == usize::MAX || Arc::strong_count(seat) > 1);
-    if seats.len() >= most {
-        let share = |of: &Seat| seats.iter().filter(|seat| seat.address == of.address).count();
-        let idle = seats.iter().enumerate().filter(|(_, seat)| seat.at_work.load(Relaxed) == 0);
-        // The oldest is in front, and the last of equals is taken.
-        let (place, _) = idle.rev().max_by_key(|(_, seat)| share(seat))?;
-        seats.remove(place)?.gone.cancel();
+fn take_slot(slots: &mut VecDeque<Arc<Slot>>, limit: usize, peer: SocketAddr) -> Option<Arc<Slot>> {
+    // The slots of connections that have ended are held only here.
+    slots.retain(|slot| Arc::strong_count(slot) > 1);
+    if slots.len() >= limit {
+        let share = |of: &Slot| slots.iter().filter(|slot| slot.peer.ip() == of.peer.ip()).count();
+        let idle = slots.iter().enumerate().filter(|(_, slot)| slot.pending.load(Relaxed) == 0);
+        // The oldest is in front, and of equals the last one is taken.
+        let (place, _) = idle.rev().max_by_key(|(_, slot)| share(slot))?;
+        slots.remove(place)?.evicted.cancel();
     }
-    let seat = Arc::new(Seat { address, at_work: AtomicUsize::new(0), gone: CancellationToken::new() });
-    if most < usize::MAX {
-        seats.push_back(seat.clone());
+    let slot = Arc::new(Slot { peer, pending: AtomicUsize::new(0), evicted: CancellationToken::new() });
+    if limit < usize::MAX {
+        slots.push_back(slot.clone());
     }
-    Some(seat)
+    Some(slot)
 }
 
 async fn connection<H, F>(
     stream: TcpStream,
-    peer: SocketAddr,
-    (head, seat): (Duration, Arc<Seat>),
+    slot: Arc<Slot>,
+    head_timeout: Duration,
     handler: H,
     shutdown: CancellationToken,
 ) where
     H: Fn(Request<Body>, SocketAddr) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    // Answers are small and should leave at once; a socket that refuses the option works all the same.
+    // Responses are small and should leave at once. A socket that refuses the option works all the same.
     let _ = stream.set_nodelay(true);
-    let gone = seat.gone.clone();
+    let evicted = slot.evicted.clone();
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let (answer, seat) = (handler(request.map(Body::from), peer), seat.clone());
-        seat.at_work.fetch_add(1, Relaxed);
+        let (response, slot) = (handler(request.map(Body::from), slot.peer), slot.clone());
+        slot.pending.fetch_add(1, Relaxed);
         async move {
-            let answer = answer.await;
-            seat.at_work.fetch_sub(1, Relaxed);
-            Ok::<_, Infallible>(answer)
+            let response = response.await;
+            slot.pending.fetch_sub(1, Relaxed);
+            Ok::<_, Infallible>(response)
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head)
+        .header_read_timeout(head_timeout)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
-        // How a client's connection ends is its own affair.
+        // How a client's connection ends does not matter here.
         _ = connection.as_mut() => {}
-        () = gone.cancelled() => {}
+        () = evicted.cancelled() => {}
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
@@ -136,19 +141,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seat_is_taken_from_the_oldest_idle_one_of_the_address_that_has_the_most() {
-        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
-        let mut seats = VecDeque::new();
-        let [kubelet, first, second, third] = [1, 2, 2, 2].map(|last| take_seat(&mut seats, 4, address(last)).unwrap());
-        first.at_work.store(1, Relaxed);
-        let fifth = take_seat(&mut seats, 4, address(3)).unwrap();
-        let gone = |seats: [&Arc<Seat>; 5]| seats.map(|seat| seat.gone.is_cancelled());
-        assert_eq!(gone([&kubelet, &first, &second, &third, &fifth]), [false, false, true, false, false]);
-        for seat in [&kubelet, &third, &fifth] {
-            seat.at_work.store(1, Relaxed);
+    fn a_new_connection_replaces_the_oldest_idle_one_of_the_address_that_has_the_most() {
+        let peer = |last: u8| SocketAddr::from(([192, 0, 2, last], 1));
+        let mut slots = VecDeque::new();
+        let [kubelet, first, second, third] = [1, 2, 2, 2].map(|last| take_slot(&mut slots, 4, peer(last)).unwrap());
+        first.pending.store(1, Relaxed);
+        let fifth = take_slot(&mut slots, 4, peer(3)).unwrap();
+        let evicted = |slots: [&Arc<Slot>; 5]| slots.map(|slot| slot.evicted.is_cancelled());
+        assert_eq!(evicted([&kubelet, &first, &second, &third, &fifth]), [false, false, true, false, false]);
+        for slot in [&kubelet, &third, &fifth] {
+            slot.pending.store(1, Relaxed);
         }
-        assert!(take_seat(&mut seats, 4, address(4)).is_none(), "all are at work");
+        assert!(take_slot(&mut slots, 4, peer(4)).is_none(), "all are busy");
         drop(third);
-        assert!(take_seat(&mut seats, 4, address(4)).is_some(), "one has ended");
+        assert!(take_slot(&mut slots, 4, peer(4)).is_some(), "one has ended");
     }
 }

@@ -15,7 +15,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Phase, Readiness};
@@ -34,7 +36,7 @@ use services::Services;
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The admin door's clients are few, and send their requests at once.
-const ADMIN: plain::Few = plain::Few { connections: 32, head: Duration::from_secs(10) };
+const ADMIN: plain::ConnectionLimit = plain::ConnectionLimit { connections: 32, head_timeout: Duration::from_secs(10) };
 
 /// The sockets of the doors, bound.
 #[derive(Debug)]
@@ -85,25 +87,9 @@ pub async fn run(
     let readiness = Readiness::default();
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
-    tokio::spawn(upkeep(services.metrics.clone(), ended.clone()));
-    if services.store.keeps_records() {
-        let refresher = services.refresher.clone();
-        tokio::spawn(grants::watch(services.store.clone(), refresher, services.clock.clone(), ended.clone()));
-        tokio::spawn(ledger::watch(services.store.clone(), services.pacer.clone(), readiness.clone(), ended.clone()));
-    }
-    if let Some(service) = services.service.clone() {
-        tokio::spawn(identity::watch(service, services.clock.clone(), readiness.clone(), ended.clone()));
-    }
-    let admin_handler = Admin::new(readiness.clone(), services.metrics.handle(), request_drain);
-    let admin = admin.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
-    admin.set_nonblocking(true).map_err(Error::Doors)?;
-    let admin = tokio::net::TcpListener::from_std(admin).map_err(Error::Doors)?;
-    let admin = tokio::spawn(plain::serve_few(
-        ADMIN,
-        admin,
-        move |request, peer| admin_handler.clone().handle(request, peer),
-        ended.clone(),
-    ));
+    spawn_background(&services, &readiness, &ended);
+    let handler = Admin::new(readiness.clone(), services.metrics.handle(), request_drain);
+    let admin = spawn_admin(admin, handler, ended.clone())?;
 
     let certificates = reload::certificates(&config)?;
     let specs =
@@ -135,6 +121,27 @@ pub async fn run(
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
     tracing::info!("ended");
     served.map_err(Error::Doors)
+}
+
+fn spawn_background(services: &Services, readiness: &Readiness, ended: &CancellationToken) {
+    tokio::spawn(upkeep(services.metrics.clone(), ended.clone()));
+    let clock = || services.clock.clone();
+    if services.store.keeps_records() {
+        let store = || services.store.clone();
+        tokio::spawn(grants::watch(store(), services.refresher.clone(), clock(), ended.clone()));
+        tokio::spawn(ledger::watch(store(), services.pacer.clone(), readiness.clone(), ended.clone()));
+    }
+    if let Some(service) = services.service.clone() {
+        tokio::spawn(identity::watch(service, clock(), readiness.clone(), ended.clone()));
+    }
+}
+
+fn spawn_admin(bound: Bound, admin: Admin, ended: CancellationToken) -> Result<JoinHandle<()>, Error> {
+    let listener = bound.into_tcp().ok_or_else(|| Error::Doors(io::Error::other("the admin door is TCP only")))?;
+    listener.set_nonblocking(true).map_err(Error::Doors)?;
+    let listener = TcpListener::from_std(listener).map_err(Error::Doors)?;
+    let handler = move |request, peer| admin.clone().handle(request, peer);
+    Ok(tokio::spawn(plain::serve_limited(ADMIN, listener, handler, ended)))
 }
 
 /// The handler of one worker, with upstream connections of its own.
