@@ -1,11 +1,11 @@
-//! The commands that need no server, by the real binary: what they print, where, and how they end.
+//! The commands that need no server, run by the real binary: what they print, where, and their exit codes.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A run of the binary that sees only the environment that is given.
+/// A run of the binary in which only the given variables are set.
 struct Run(Command);
 
 impl Run {
@@ -39,7 +39,7 @@ fn fresh_key() -> String {
     stdout.trim_end().to_owned()
 }
 
-/// A folder with a configuration in which nothing is wrong.
+/// A folder with a valid configuration.
 fn configured() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("session-key"), fresh_key() + "\n").unwrap();
@@ -66,7 +66,7 @@ fn a_key_is_43_characters_and_never_the_same() {
 }
 
 #[test]
-fn check_says_what_is_configured_and_shows_no_secret() {
+fn check_summarizes_the_configuration_and_shows_no_secret() {
     let folder = configured();
     let (code, stdout, stderr) = Run::of(&["check"]).at(folder.path()).ends();
     assert_eq!((code, stderr.as_str()), (0, ""));
@@ -78,7 +78,7 @@ fn check_says_what_is_configured_and_shows_no_secret() {
 }
 
 #[test]
-fn check_tells_every_problem_with_its_source_and_ends_with_78() {
+fn check_reports_every_problem_with_its_source_and_exits_with_78() {
     let folder = configured();
     let (code, stdout, stderr) = Run::of(&["check", "--config", "upwarden.toml", "--set", "log.level=loud"])
         .at(folder.path())
@@ -88,13 +88,13 @@ fn check_tells_every_problem_with_its_source_and_ends_with_78() {
         .with("UPWARDEN_PORT_4180_TCP", "tcp://10.0.0.1:4180")
         .ends();
     assert_eq!((code, stdout.as_str()), (78, ""));
-    for told in [
+    for part in [
         "environment variable UPWARDEN_PUBLIC_URL",
         "did you mean UPWARDEN_APP__URL?",
         "--set log.level",
         "3 problems in the configuration",
     ] {
-        assert!(stderr.contains(told), "{told} is missing in:\n{stderr}");
+        assert!(stderr.contains(part), "{part} is missing in:\n{stderr}");
     }
 }
 
@@ -125,7 +125,7 @@ fn without_a_session_key_serve_says_how_to_make_one() {
 }
 
 #[test]
-fn wrong_usage_ends_with_64_and_repeats_no_secret() {
+fn wrong_usage_exits_with_64_and_repeats_no_secret() {
     for arguments in [
         &["nonsense"][..],
         &["key", "--count", "0"],
@@ -142,7 +142,7 @@ fn wrong_usage_ends_with_64_and_repeats_no_secret() {
 }
 
 #[test]
-fn help_and_version_are_answers() {
+fn help_and_version_go_to_stdout() {
     for command in ["serve", "demo", "sandbox", "check", "key", "health", "completions"] {
         let (code, stdout, stderr) = Run::of(&[command, "--help"]).ends();
         assert_eq!((code, stderr.as_str()), (0, ""), "{command}");
@@ -161,7 +161,7 @@ fn completions_name_the_commands() {
 }
 
 #[test]
-fn health_asks_the_admin_door_and_ends_with_its_answer() {
+fn health_prints_the_admin_doors_answer_and_exits_by_it() {
     for (status, wanted) in [("200 OK", 0), ("503 Service Unavailable", 1)] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -180,7 +180,7 @@ fn health_asks_the_admin_door_and_ends_with_its_answer() {
         assert_eq!((code, stdout.as_str()), (wanted, "state\n"));
         assert!(door.join().unwrap().starts_with("GET /readyz HTTP/1.1\r\n"));
     }
-    // Somebody listens there and says nothing.
+    // A server that closes the connection without an answer.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let door = std::thread::spawn(move || drop(listener.accept().unwrap()));

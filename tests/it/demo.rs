@@ -1,10 +1,10 @@
-//! The real binary: `demo` as a newcomer runs it, and how it ends.
+//! `upwarden demo` by the real binary, as a newcomer runs it, and how it ends.
 
 use std::process::Command;
 
 use super::harness::{Client, FREELANCER, Upwarden, command, has, program};
 
-/// `upwarden demo` on free ports, its greeting read.
+/// `upwarden demo` on free ports, once its greeting is printed.
 fn demo() -> Upwarden {
     let free = "127.0.0.1:0";
     let mut demo =
@@ -13,14 +13,14 @@ fn demo() -> Upwarden {
     demo
 }
 
-/// The first address on the line that says `part`.
+/// The first address on the line that contains `part`.
 fn address(demo: &Upwarden, part: &str) -> String {
     let line = demo.said.lines().find(|line| line.contains(part)).expect("the greeting says it");
     let address = line.split_whitespace().find(|word| word.starts_with("http://")).expect("an address");
     address.trim_end_matches(['/', '…', ',']).trim_end_matches("/upwork").trim_end_matches("/readyz").to_owned()
 }
 
-/// The curl lines of the greeting, continued lines and all.
+/// The curl commands of the greeting, with their continuation lines.
 fn curl_lines(demo: &Upwarden) -> Vec<String> {
     demo.said.split("\n\n").filter(|part| part.starts_with("curl ")).map(str::to_owned).collect()
 }
@@ -41,7 +41,7 @@ async fn sign_in(demo: &Upwarden) -> Client {
 }
 
 #[test]
-fn the_demos_curl_lines_answer_when_pasted_and_sigterm_ends_it_well() {
+fn the_demos_curl_commands_work_when_pasted_and_sigterm_ends_it() {
     if !has(program("curl").is_some(), "curl") {
         return;
     }
@@ -64,11 +64,11 @@ fn the_demos_curl_lines_answer_when_pasted_and_sigterm_ends_it_well() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(!log.contains("oauth2v2_"), "{log}");
     let health = command(&["health", "--admin", admin]).output().expect("it starts");
-    assert_eq!(health.status.code(), Some(1), "nobody is there any more: {health:?}");
+    assert_eq!(health.status.code(), Some(1), "nothing listens any more: {health:?}");
 }
 
 #[tokio::test]
-async fn the_demo_signs_in_and_asks_the_api() {
+async fn a_user_signs_in_to_the_demo_and_calls_the_api() {
     let demo = demo();
     let client = sign_in(&demo).await;
     let page = client.navigate("/deep?x=1").await.text();
@@ -86,16 +86,16 @@ async fn the_demo_signs_in_and_asks_the_api() {
 }
 
 #[test]
-fn a_taken_port_means_the_next_free_one_and_is_said() {
+fn a_taken_port_is_reported_and_the_next_free_one_is_used() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let wish = taken.local_addr().expect("it is bound").to_string();
+    let wanted = taken.local_addr().expect("it is bound").to_string();
     let free = "127.0.0.1:0";
     let mut demo =
-        Upwarden::start(&["demo", "--public", &wish, "--neighbour", free, "--admin", free, "--sandbox", free]);
+        Upwarden::start(&["demo", "--public", &wanted, "--neighbour", free, "--admin", free, "--sandbox", free]);
     demo.line_with("Press Ctrl-C to stop");
-    let moved = format!("{wish} is taken, so the sample app is at ");
+    let moved = format!("{wanted} is taken, so the sample app is at ");
     assert!(demo.said.contains(&moved), "{}", demo.said);
-    assert_ne!(address(&demo, "sample app, behind"), format!("http://{wish}"));
+    assert_ne!(address(&demo, "sample app, behind"), format!("http://{wanted}"));
     demo.signal("TERM");
     assert_eq!(demo.ended().0.code(), Some(0));
 }
@@ -104,12 +104,12 @@ fn a_taken_port_means_the_next_free_one_and_is_said() {
 async fn a_second_signal_ends_it_at_once() {
     let demo = demo();
     let browser = sign_in(&demo).await;
-    // Something is in flight that holds the drain: a form that does not go on.
+    // A request in flight holds up the drain: a form whose body stalls.
     let (pieces, body) = super::harness::feed();
     let call = browser.call(http::Method::POST, "/notes").body(body);
     let held = tokio::spawn(async move { call.attempt().await.map(drop) });
     for _ in 0..2 {
-        // The second is taken when the first has gone on its way.
+        // The second piece is accepted once the first has been sent.
         pieces.send(bytes::Bytes::from_static(b"text=")).await.expect("it is taken");
     }
     let admin = client(&demo, "health and metrics");

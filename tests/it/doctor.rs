@@ -31,13 +31,13 @@ struct World {
     _ended: DropGuard,
 }
 
-/// What was printed, and how it ended.
-struct Told {
+/// What doctor printed, and its exit code.
+struct Report {
     code: i32,
     text: String,
 }
 
-impl Told {
+impl Report {
     fn has(&self, level: &str, what: &str, part: &str) -> bool {
         self.text.lines().any(|line| {
             line.split_once(" — ").is_some_and(|(head, rest)| {
@@ -59,7 +59,7 @@ async fn bound() -> (TcpListener, SocketAddr) {
 }
 
 impl World {
-    /// Upwork's answers say this date; none: the true one.
+    /// Upwork's responses have this `Date`, or the real one.
     async fn new(date: Option<&'static str>) -> Self {
         let ended = CancellationToken::new();
         let (app, app_address) = bound().await;
@@ -102,8 +102,8 @@ impl World {
         Self { folder, sandbox, upwork, settings, _ended: ended.drop_guard() }
     }
 
-    /// These settings win over the others.
-    async fn doctor(&self, more: &[&str]) -> Told {
+    /// Runs doctor. These settings override the others.
+    async fn doctor(&self, more: &[&str]) -> Report {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_upwarden"));
         command.arg("doctor").env_clear().current_dir(self.folder.path());
         let overridden = |set: &str| more.iter().any(|other| other.split('=').next() == set.split('=').next());
@@ -115,7 +115,7 @@ impl World {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text).unwrap();
         assert!(!text.contains(SECRET) && !text.contains("oauth2v2_"), "{text}");
-        Told { code: output.status.code().unwrap(), text }
+        Report { code: output.status.code().unwrap(), text }
     }
 }
 
@@ -125,10 +125,10 @@ fn private(path: &Path) {
 }
 
 #[tokio::test]
-async fn where_all_is_well_every_line_says_so_and_it_ends_with_0() {
+async fn a_valid_setup_passes_every_check_and_exits_with_0() {
     let world = World::new(None).await;
-    let told = world.doctor(&[]).await;
-    assert_eq!((told.code, told.failed()), (0, 0), "{}", told.text);
+    let report = world.doctor(&[]).await;
+    assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
     for (what, part) in [
         ("app", "answers GET / with 200"),
         ("token endpoint", "accepts this client"),
@@ -144,67 +144,67 @@ async fn where_all_is_well_every_line_says_so_and_it_ends_with_0() {
         ("admin door", "127.0.0.1:4182"),
         ("access", "1 user(s)"),
     ] {
-        assert!(told.has("ok", what, part), "{what}: {part} is missing in\n{}", told.text);
+        assert!(report.has("ok", what, part), "{what}: {part} is missing in\n{}", report.text);
     }
     assert!(
-        told.has("warn", "callback", "register exactly http://127.0.0.1:4180/upwork/auth/callback for"),
+        report.has("warn", "callback", "register exactly http://127.0.0.1:4180/upwork/auth/callback for"),
         "{}",
-        told.text
+        report.text
     );
     let counters = world.sandbox.counters();
     assert_eq!(counters.rate_limited, 0);
 }
 
 #[tokio::test]
-async fn an_app_that_is_down_is_told_and_so_is_a_wrong_configuration() {
+async fn an_app_that_is_down_fails_and_a_wrong_configuration_exits_with_78() {
     let world = World::new(None).await;
     let (gone, address) = bound().await;
     drop(gone);
-    let told = world.doctor(&[&format!("app.url=http://{address}")]).await;
-    assert_eq!((told.code, told.failed()), (1, 1), "{}", told.text);
-    assert!(told.has("fail", "app", "start the app"), "{}", told.text);
-    let told = world.doctor(&["log.level=loud", "app.url=nowhere"]).await;
-    assert_eq!(told.code, 78, "{}", told.text);
-    assert!(told.text.contains("2 problems in the configuration"), "{}", told.text);
+    let report = world.doctor(&[&format!("app.url=http://{address}")]).await;
+    assert_eq!((report.code, report.failed()), (1, 1), "{}", report.text);
+    assert!(report.has("fail", "app", "start the app"), "{}", report.text);
+    let report = world.doctor(&["log.level=loud", "app.url=nowhere"]).await;
+    assert_eq!(report.code, 78, "{}", report.text);
+    assert!(report.text.contains("2 problems in the configuration"), "{}", report.text);
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_told_by_its_name_and_not_shown() {
+async fn a_wrong_secret_fails_and_is_not_shown() {
     let world = World::new(None).await;
-    let told = world.doctor(&["upwork.client_secret=wr0ngwr0ng"]).await;
-    assert_eq!(told.code, 1);
-    assert!(told.has("fail", "token endpoint", "invalid_client"), "{}", told.text);
-    assert!(told.has("fail", "service", "invalid_client"), "{}", told.text);
-    assert!(!told.text.contains("wr0ng"), "{}", told.text);
+    let report = world.doctor(&["upwork.client_secret=wr0ngwr0ng"]).await;
+    assert_eq!(report.code, 1);
+    assert!(report.has("fail", "token endpoint", "invalid_client"), "{}", report.text);
+    assert!(report.has("fail", "service", "invalid_client"), "{}", report.text);
+    assert!(!report.text.contains("wr0ng"), "{}", report.text);
 }
 
 #[tokio::test]
-async fn a_clock_that_is_off_is_told() {
+async fn a_clock_that_is_off_fails() {
     let world = World::new(Some("Sun, 06 Nov 1994 08:49:37 GMT")).await;
-    let told = world.doctor(&[]).await;
-    assert_eq!((told.code, told.failed()), (1, 1), "{}", told.text);
-    assert!(told.has("fail", "clock", "s ahead of Upwork's; synchronize"), "{}", told.text);
+    let report = world.doctor(&[]).await;
+    assert_eq!((report.code, report.failed()), (1, 1), "{}", report.text);
+    assert!(report.has("fail", "clock", "s ahead of Upwork's; synchronize"), "{}", report.text);
 }
 
 #[tokio::test]
-async fn a_wall_before_upwork_is_told_as_one() {
+async fn a_bot_check_in_front_of_upwork_is_recognized() {
     let world = World::new(None).await;
     world.sandbox.fault(Target::Token, Fault::Html, Times::Always);
     world.sandbox.fault(Target::Api, Fault::Html, Times::Always);
-    let told = world.doctor(&[]).await;
-    assert_eq!(told.code, 1);
+    let report = world.doctor(&[]).await;
+    assert_eq!(report.code, 1);
     for what in ["token endpoint", "GraphQL API", "REST API"] {
-        assert!(told.has("fail", what, "treats this machine as a bot"), "{what}\n{}", told.text);
+        assert!(report.has("fail", what, "treats this machine as a bot"), "{what}\n{}", report.text);
     }
     let (gone, address) = bound().await;
     drop(gone);
-    let told = world.doctor(&[&format!("upwork.graphql_url=http://{address}/graphql")]).await;
-    assert!(told.has("fail", "GraphQL API", "upwork.proxy"), "{}", told.text);
+    let report = world.doctor(&[&format!("upwork.graphql_url=http://{address}/graphql")]).await;
+    assert!(report.has("fail", "GraphQL API", "upwork.proxy"), "{}", report.text);
     assert_ne!(world.upwork, address);
 }
 
 #[tokio::test]
-async fn certificates_are_held_against_the_name_and_the_time() {
+async fn certificates_are_checked_against_the_name_and_the_time() {
     let world = World::new(None).await;
     let make = |name: &str, host: &str, until: i32| {
         let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
@@ -220,26 +220,26 @@ async fn certificates_are_held_against_the_name_and_the_time() {
         std::fs::write(world.folder.path().join("upwarden.toml"), text).unwrap();
     };
     config(&[make("good", "tools.example.com", 2100)]);
-    let told = world.doctor(&["public_url=https://tools.example.com"]).await;
-    assert!(told.has("ok", "TLS", "a certificate covers tools.example.com"), "{}", told.text);
-    assert!(told.has("ok", "TLS", "at least two more weeks"), "{}", told.text);
-    assert!(told.has("ok", "cookie", "__Host-upwarden, HttpOnly; SameSite=Lax; Secure; Path=/"), "{}", told.text);
+    let report = world.doctor(&["public_url=https://tools.example.com"]).await;
+    assert!(report.has("ok", "TLS", "a certificate covers tools.example.com"), "{}", report.text);
+    assert!(report.has("ok", "TLS", "at least two more weeks"), "{}", report.text);
+    assert!(report.has("ok", "cookie", "__Host-upwarden, HttpOnly; SameSite=Lax; Secure; Path=/"), "{}", report.text);
     config(&[make("old", "other.example.com", 2020)]);
-    let told = world.doctor(&["public_url=https://tools.example.com"]).await;
-    assert_eq!((told.code, told.failed()), (1, 2), "{}", told.text);
-    assert!(told.has("fail", "TLS", "no certificate covers tools.example.com"), "{}", told.text);
-    assert!(told.has("fail", "TLS", "old.pem has expired"), "{}", told.text);
+    let report = world.doctor(&["public_url=https://tools.example.com"]).await;
+    assert_eq!((report.code, report.failed()), (1, 2), "{}", report.text);
+    assert!(report.has("fail", "TLS", "no certificate covers tools.example.com"), "{}", report.text);
+    assert!(report.has("fail", "TLS", "old.pem has expired"), "{}", report.text);
 }
 
 #[tokio::test]
-async fn an_open_door_a_loose_key_and_a_store_that_is_not_there_are_told() {
+async fn an_open_door_a_readable_key_and_an_unreachable_store_are_reported() {
     use std::os::unix::fs::PermissionsExt;
     let world = World::new(None).await;
     let key = world.folder.path().join("session-key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let (gone, address) = bound().await;
     drop(gone);
-    let told = world
+    let report = world
         .doctor(&[
             "public_url=https://tools.example.com",
             "public.listen=0.0.0.0:4180",
@@ -249,25 +249,25 @@ async fn an_open_door_a_loose_key_and_a_store_that_is_not_there_are_told() {
             &format!("store.url=redis://user:s3cr3t@{address}"),
         ])
         .await;
-    assert_eq!(told.code, 1, "{}", told.text);
-    assert!(told.has("warn", "public door", "without TLS"), "{}", told.text);
-    assert!(told.has("warn", "session keys", "chmod 600"), "{}", told.text);
-    assert!(told.has("warn", "access", "anyone"), "{}", told.text);
-    assert!(told.has("fail", "store", "valkey"), "{}", told.text);
-    assert!(!told.text.contains("s3cr3t"), "{}", told.text);
+    assert_eq!(report.code, 1, "{}", report.text);
+    assert!(report.has("warn", "public door", "without TLS"), "{}", report.text);
+    assert!(report.has("warn", "session keys", "chmod 600"), "{}", report.text);
+    assert!(report.has("warn", "access", "anyone"), "{}", report.text);
+    assert!(report.has("fail", "store", "valkey"), "{}", report.text);
+    assert!(!report.text.contains("s3cr3t"), "{}", report.text);
 }
 
 #[tokio::test]
-async fn a_store_is_opened_and_asked() {
+async fn a_store_is_opened_and_called() {
     let world = World::new(None).await;
-    let told = world.doctor(&["store.kind=embedded", "store.path=sessions.db"]).await;
-    assert!(told.has("ok", "store", "the first start creates it"), "{}", told.text);
+    let report = world.doctor(&["store.kind=embedded", "store.path=sessions.db"]).await;
+    assert!(report.has("ok", "store", "the first start creates it"), "{}", report.text);
     assert!(!world.folder.path().join("sessions.db").exists());
-    let told = world.doctor(&["store.kind=embedded", "store.path=nowhere/sessions.db"]).await;
-    assert!(told.has("fail", "store", "create the folder"), "{}", told.text);
+    let report = world.doctor(&["store.kind=embedded", "store.path=nowhere/sessions.db"]).await;
+    assert!(report.has("fail", "store", "create the folder"), "{}", report.text);
     let Some(server) = Server::start(Door::Tcp) else { return };
-    let told = world.doctor(&["store.kind=valkey", &format!("store.url={}", server.url.expose())]).await;
-    assert_eq!((told.code, told.failed()), (0, 0), "{}", told.text);
-    assert!(told.has("ok", "store", "it answers"), "{}", told.text);
-    assert!(!told.text.contains("s3cr3t"), "{}", told.text);
+    let report = world.doctor(&["store.kind=valkey", &format!("store.url={}", server.url.expose())]).await;
+    assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
+    assert!(report.has("ok", "store", "it answers"), "{}", report.text);
+    assert!(!report.text.contains("s3cr3t"), "{}", report.text);
 }

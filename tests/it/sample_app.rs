@@ -92,7 +92,7 @@ async fn it_shows_who_is_signed_in_and_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn it_says_so_when_nobody_is_signed_in() {
+async fn it_says_so_when_no_one_is_signed_in() {
     let app = App::start(None).await;
     let (_, page) = app.get("/", &[]).await;
     assert!(page.contains("<span id=\"user\">nobody</span>") && page.contains("No identity headers"));
@@ -117,7 +117,7 @@ async fn its_pages_run_no_script_but_its_own() {
 }
 
 #[tokio::test]
-async fn it_tells_the_headers_it_received_but_not_the_ticket() {
+async fn it_lists_the_headers_it_received_but_not_the_ticket() {
     let app = App::start(None).await;
     let headers = [("cookie", "theme=dark"), ("x-upwork-ticket", "upwt_secret"), ("accept", "a"), ("accept", "b")];
     let (_, body) = app.get("/headers", &headers).await;
@@ -203,7 +203,7 @@ async fn neighbour(shutdown: CancellationToken) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn its_server_asks_next_door_as_the_user_or_as_the_service() {
+async fn its_server_calls_the_neighbour_door_as_the_user_or_as_the_service() {
     let shutdown = CancellationToken::new();
     let door = neighbour(shutdown.clone()).await;
     let app = App::start(Some(format!("http://{door}"))).await;
@@ -224,7 +224,7 @@ async fn its_server_asks_next_door_as_the_user_or_as_the_service() {
 }
 
 #[tokio::test]
-async fn it_says_why_there_is_no_answer_from_next_door() {
+async fn it_says_why_the_neighbour_door_does_not_answer() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let app = App::start(Some(format!("http://{free}"))).await;
     let (status, body) = app.get("/as-service", &[]).await;
