@@ -1,91 +1,84 @@
 //! The cookie store: the browser holds the sealed session, and nothing is kept here.
 //!
-//! In: a session. Out: its sealed text, and the session again. It cannot forget: what ends a session early is the browser's
-//! cookie, Upwork's word at the next refresh, and `access.not_before`.
+//! It cannot delete a session. One ends early when the browser deletes its cookie, when Upwork refuses the next refresh, or
+//! by `access.not_before`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::StoredSession;
-use crate::recent::lock;
+use crate::recent::{Recent, lock};
 use crate::seal::{Keyring, NoRandomness, Purpose, SharedKeyring};
 use crate::session::Session;
 
-/// Opened sessions that are remembered at the most.
-const MOST_OPENED: usize = 1024;
-/// For how long: a burst of requests of one page opens its cookie once.
+/// Opened sessions to remember, at most.
+const MAX_OPENED: usize = 1024;
+/// The requests of one page come in a burst, and their cookie is opened once.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// Sealed sessions in the browser.
 #[derive(Clone, Debug)]
 pub struct CookieStore {
     ring: SharedKeyring,
-    opened: Arc<Mutex<Opened>>,
+    cache: Arc<Mutex<Cache>>,
 }
 
-/// What was opened lately, by the whole sealed value; forgotten with the ring that opened it.
-#[derive(Debug, Default)]
-struct Opened {
-    ring: Option<Arc<Keyring>>,
-    held: HashMap<String, (StoredSession, Instant)>,
+/// Recently opened sessions, by their sealed value.
+#[derive(Debug)]
+struct Cache {
+    /// The ring that opened them.
+    ring: Arc<Keyring>,
+    sessions: Recent<String, StoredSession, Instant>,
 }
 
-impl Opened {
-    fn find(&self, ring: &Arc<Keyring>, value: &str, now: Instant) -> Option<StoredSession> {
-        let same = self.ring.as_ref().is_some_and(|opener| Arc::ptr_eq(opener, ring));
-        let (held, until) = self.held.get(value).filter(|_| same)?;
-        (now < *until).then(|| held.clone())
-    }
-
-    fn remember(&mut self, ring: &Arc<Keyring>, value: &str, held: &StoredSession, now: Instant) {
-        if !self.ring.as_ref().is_some_and(|opener| Arc::ptr_eq(opener, ring)) {
-            self.held.clear();
-            self.ring = Some(ring.clone());
-        }
-        if self.held.len() >= MOST_OPENED {
-            self.held.retain(|_, (_, until)| now < *until);
-        }
-        if self.held.len() >= MOST_OPENED {
-            self.held.clear();
-        }
-        self.held.insert(value.to_owned(), (held.clone(), now + REMEMBERED));
+impl Cache {
+    fn new(ring: Arc<Keyring>) -> Self {
+        Self { ring, sessions: Recent::new(MAX_OPENED) }
     }
 }
 
 impl CookieStore {
-    /// Seals and opens with `ring`.
     pub fn new(ring: SharedKeyring) -> Self {
-        Self { ring, opened: Arc::default() }
+        let cache = Arc::new(Mutex::new(Cache::new(ring.load())));
+        Self { ring, cache }
     }
 
     pub(super) fn ring(&self) -> &SharedKeyring {
         &self.ring
     }
 
+    /// What this ring opened; another ring's sessions are forgotten.
+    fn cache(&self, ring: &Arc<Keyring>) -> MutexGuard<'_, Cache> {
+        let mut cache = lock(&self.cache);
+        if !Arc::ptr_eq(&cache.ring, ring) {
+            *cache = Cache::new(ring.clone());
+        }
+        cache
+    }
+
     pub(super) fn open(&self, value: &str) -> Option<StoredSession> {
         let (ring, now) = (self.ring.load(), Instant::now());
-        if let Some(held) = lock(&self.opened).find(&ring, value, now) {
-            return Some(held);
+        if let Some(stored) = self.cache(&ring).sessions.get(value, now) {
+            return Some(stored.clone());
         }
         let opened = ring.open(Purpose::Session, value)?;
         let session = Session::from_bytes(&opened.bytes)?;
-        let held = StoredSession { session: Arc::new(session), reseal: opened.reseal, place: None };
-        lock(&self.opened).remember(&ring, value, &held, now);
-        Some(held)
+        let stored = StoredSession { reseal: opened.reseal, ..StoredSession::new(session) };
+        self.cache(&ring).sessions.insert(value.to_owned(), stored.clone(), now, now + REMEMBERED);
+        Some(stored)
     }
 
-    pub(super) fn save(&self, held: &StoredSession) -> Result<String, NoRandomness> {
-        self.ring.load().seal(Purpose::Session, &held.session.to_bytes())
+    pub(super) fn save(&self, stored: &StoredSession) -> Result<String, NoRandomness> {
+        self.ring.load().seal(Purpose::Session, &stored.session.to_bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::{Key, Keyring};
+    use crate::seal::Key;
     use crate::session::tests::session;
 
     #[test]
@@ -98,8 +91,9 @@ mod tests {
         assert!(store.open(&login).is_none(), "a value of another purpose is no session");
         assert!(store.open("").is_none());
     }
+
     #[test]
-    fn what_was_opened_is_remembered_no_longer_than_its_ring() {
+    fn an_opened_session_is_remembered_no_longer_than_its_ring() {
         let key = || Key::parse(&Key::generate().unwrap()).unwrap();
         let ring = SharedKeyring::new(Keyring::new(vec![key()]).unwrap());
         let store = CookieStore::new(ring.clone());
@@ -107,17 +101,20 @@ mod tests {
         let (first, second) = (store.open(&value).unwrap(), store.open(&value).unwrap());
         assert!(Arc::ptr_eq(&first.session, &second.session), "opened once");
         ring.replace(Keyring::new(vec![key()]).unwrap());
-        assert!(store.open(&value).is_none(), "a key that is gone opens nothing");
+        assert!(store.open(&value).is_none(), "a removed key opens nothing");
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let ring = SharedKeyring::new(Keyring::generate().unwrap());
-        let store = CookieStore::new(ring);
-        for _ in 0..=MOST_OPENED {
+    fn a_bounded_number_of_sessions_is_remembered() {
+        let store = CookieStore::new(SharedKeyring::new(Keyring::generate().unwrap()));
+        let open = || {
             let value = store.save(&StoredSession::new(session(true))).unwrap();
-            assert!(store.open(&value).is_some());
+            (store.open(&value).unwrap().session, value)
+        };
+        let (oldest, value) = open();
+        for _ in 0..MAX_OPENED {
+            open();
         }
-        assert!(store.opened.lock().unwrap().held.len() <= MOST_OPENED);
+        assert!(!Arc::ptr_eq(&oldest, &store.open(&value).unwrap().session), "it was opened again");
     }
 }

@@ -149,7 +149,7 @@ impl Callers {
         let token = PersonalToken::parse(text).ok_or_else(bad)?;
         let record = match self.sessions.store.find_token(&token).await {
             Ok(record) => record.filter(|record| now < record.expires_at).ok_or_else(bad)?,
-            Err(StoreError::KeepsNothing) => return Err(bad().into()),
+            Err(StoreError::NoRecords) => return Err(bad().into()),
             Err(error) => return Err(error.into()),
         };
         let stored = self.sessions.store.open_shared(&record.user).await?;
@@ -170,9 +170,9 @@ impl Callers {
     async fn ticket_holder(&self, ticket: &str) -> Result<StoredSession, Fault> {
         let text = ticket.strip_prefix(TICKET_PREFIX).unwrap_or_default();
         let fault = match self.sessions.store.open_ticket(text, self.sessions.context.now()).await? {
-            OpenedTicket::Good(stored) if self.sessions.is_live(&stored.session) => return Ok(stored),
-            OpenedTicket::Good(_) | OpenedTicket::Over => TicketFault::SessionOver,
-            OpenedTicket::Bad => TicketFault::Bad,
+            OpenedTicket::Valid(stored) if self.sessions.is_live(&stored.session) => return Ok(stored),
+            OpenedTicket::Valid(_) | OpenedTicket::SessionEnded => TicketFault::SessionOver,
+            OpenedTicket::Invalid => TicketFault::Bad,
             OpenedTicket::Expired => TicketFault::Expired,
         };
         Err(ClientFault::Ticket(fault).into())

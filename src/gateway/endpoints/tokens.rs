@@ -109,7 +109,7 @@ async fn revoke_token(gateway: &Gateway, stored: &StoredSession, id: &str) -> Re
             tracing::info!(user, token = id, "a personal access token was revoked");
             Ok(())
         }
-        Ok(false) | Err(StoreError::KeepsNothing) => Err(ClientFault::NotFound.into()),
+        Ok(false) | Err(StoreError::NoRecords) => Err(ClientFault::NotFound.into()),
         Err(error) => Err(error.into()),
     }
 }

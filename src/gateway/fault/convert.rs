@@ -46,7 +46,7 @@ impl From<StoreError> for Fault {
         match error {
             // The session ended while this request was on its way, so whatever it was to change was not changed.
             StoreError::Ended => ClientFault::SignInRequired { sent: true }.into(),
-            StoreError::Down(_) | StoreError::Setup(_) | StoreError::KeepsNothing | StoreError::Sealing(_) => {
+            StoreError::Down(_) | StoreError::Setup(_) | StoreError::NoRecords | StoreError::Sealing(_) => {
                 OurFault::StoreDown(error.to_string()).into()
             }
         }

@@ -20,7 +20,7 @@ impl Sessions {
         if !used {
             return Ok((stored, false));
         }
-        Ok((self.store.keep(&stored, self.expires_at(&stored.session)).await?, true))
+        Ok((self.store.save_record(&stored, self.expires_at(&stored.session)).await?, true))
     }
 
     /// Whether personal access tokens still use the session's grant, which then outlives a sign-out. Where none does, the

@@ -31,7 +31,7 @@ impl From<StoreError> for RefreshError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Ended => Self::Revoked,
-            StoreError::Down(_) | StoreError::Setup(_) | StoreError::KeepsNothing | StoreError::Sealing(_) => {
+            StoreError::Down(_) | StoreError::Setup(_) | StoreError::NoRecords | StoreError::Sealing(_) => {
                 Self::Store(error)
             }
         }

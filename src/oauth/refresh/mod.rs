@@ -244,7 +244,7 @@ impl Refresher {
         let ends_at = successor.session.ends_at(self.lifetime);
         let mut result = Err(RefreshError::unavailable("the session could not be written"));
         for pause in WRITE_PAUSES {
-            result = self.deps.store.keep(successor, ends_at).await.map_err(RefreshError::from);
+            result = self.deps.store.save_record(successor, ends_at).await.map_err(RefreshError::from);
             if !matches!(result, Err(RefreshError::Store(_))) {
                 self.unsaved.remove(&replaced.digest());
                 break;

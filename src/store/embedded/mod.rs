@@ -1,53 +1,39 @@
-//! One file of this process as a store: an embedded database, crash-safe.
+//! The embedded store: one file of this process, which survives crashes. `keys` has its layout.
 //!
-//! In: sealed records. Out: the same, as the file has them. What was acknowledged is on the disk: a write is answered after
-//! its commit, which concurrent writes share. The file is this process' alone while it runs; a second one is told so. What
-//! has ended is swept out by the clock, once a minute.
-//!
-//! One table of text to bytes; each value begins with when it ends (milliseconds, big-endian):
-//! ```text
-//! s/ID               a session: sealed text
-//! u/OWNER/ID         a user's sessions: nothing more
-//! r/NAMESPACE/NAME   a record: version ‖ sealed text; / and % of the names are %-escaped
-//! c/NAME             a counter: a big-endian u64
-//! ```
+//! A write is answered after its commit, when it is on the disk; concurrent writes share a commit. While the file is open no
+//! other process can open it. Expired values are deleted once a minute.
 
-#[cfg(test)]
-mod cuts;
 mod file;
-#[cfg(test)]
-mod full;
+mod keys;
 mod overlay;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::StoreError;
-use super::kept::{Sealed, SessionRecord, SessionStore, Writing};
-use super::records::Version;
+use super::backend::{Backend, NewSealedRecord, SealedRecord, SessionRecord};
 use crate::clock::{SharedClock, Timestamp};
-use file::{Items, Opened};
+use crate::recent::lock;
+use file::{DatabaseFile, Snapshot};
+use keys::{NEVER, namespace_prefix, owner_prefix, record_key, session_key, unescape};
 use writer::{Change, Writer};
 
-use crate::recent::lock;
-
-/// Time between two sweeps.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
-/// What never ends.
-const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// The file. Clones are the same file, which is closed with the last of them.
 #[derive(Clone)]
-pub(super) struct File {
-    opened: Arc<Opened>,
+pub struct File {
+    database: Arc<DatabaseFile>,
     writer: Arc<Writer>,
-    /// One process: its locks need no file. The owner of a session's lock, and until when.
+    /// The owner of each lock, and until when. One process has the file, so they need not be in it.
     locks: Arc<Mutex<HashMap<String, (String, Instant)>>>,
     clock: SharedClock,
     control: Handle,
@@ -55,95 +41,63 @@ pub(super) struct File {
 
 impl std::fmt::Debug for File {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("File").field("path", &self.opened.path()).finish_non_exhaustive()
+        f.debug_struct("File").field("path", &self.database.path()).finish_non_exhaustive()
     }
 }
 
 impl File {
-    /// Opens the file, or makes it; repairs it after a crash; sweeps it.
+    /// Opens the file or creates it, and repairs it after a crash.
     pub(super) fn open(path: &Path, clock: SharedClock, control: Handle) -> Result<Self, StoreError> {
-        let opened = Arc::new(Opened::open(path)?);
-        let writer = Arc::new(Writer::start(opened.clone())?);
+        let database = Arc::new(DatabaseFile::open(path)?);
+        let writer = Arc::new(Writer::start(database.clone())?);
         control.spawn(sweep(Arc::downgrade(&writer), clock.clone()));
-        Ok(Self { opened, writer, locks: Arc::default(), clock, control })
+        Ok(Self { database, writer, locks: Arc::default(), clock, control })
     }
 
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
-        F: Fn(&Items) -> Result<T, redb::Error> + Send + 'static,
+        F: Fn(&Snapshot, Timestamp) -> Result<T, redb::Error> + Send + 'static,
         T: Send + 'static,
     {
-        let opened = self.opened.clone();
-        let task = self.control.spawn_blocking(move || opened.read(read));
+        let (database, now) = (self.database.clone(), self.clock.now());
+        let task = self.control.spawn_blocking(move || database.read(|snapshot| read(snapshot, now)));
         task.await.unwrap_or_else(|_| Err(StoreError::stopping()))
     }
 
-    /// What has not ended of a value.
-    async fn value(&self, key: String) -> Result<Option<Vec<u8>>, StoreError> {
-        let now = self.clock.now();
-        self.read(move |items| items.value(&key, now)).await
-    }
-
-    fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<String, (String, Instant)>> {
-        lock(&self.locks)
+    async fn text(&self, key: String) -> Result<Option<String>, StoreError> {
+        let found = self.read(move |snapshot, now| snapshot.value(&key, now)).await?;
+        Ok(found.and_then(|bytes| String::from_utf8(bytes).ok()))
     }
 }
 
-/// Sweeps until the store is gone.
-async fn sweep(writer: std::sync::Weak<Writer>, clock: SharedClock) {
+/// Deletes expired values until the store is gone.
+async fn sweep(writer: Weak<Writer>, clock: SharedClock) {
     loop {
         let now = clock.now();
         match writer.upgrade() {
             None => return,
-            // A fault is the next write's to tell.
+            // The next write reports a failure.
             Some(writer) => drop(writer.send(Change::Sweep { now })),
         }
         clock.sleep_until(now.plus(SWEEP_EVERY)).await;
     }
 }
 
-fn session_key(id: &str) -> String {
-    format!("s/{id}")
-}
-
-fn owner_prefix(owner: &str) -> String {
-    format!("u/{owner}/")
-}
-
-fn namespace_prefix(namespace: &str) -> String {
-    format!("r/{}/", escape(namespace))
-}
-
-fn escape(name: &str) -> String {
-    name.replace('%', "%25").replace('/', "%2F")
-}
-
-fn unescape(name: &str) -> String {
-    name.replace("%2F", "/").replace("%25", "%")
-}
-
-impl SessionStore for File {
+impl Backend for File {
     async fn load(&self, id: &str) -> Result<Option<String>, StoreError> {
-        let found = self.value(session_key(id)).await?;
-        Ok(found.and_then(|bytes| String::from_utf8(bytes).ok()))
+        self.text(session_key(id)).await
     }
 
     async fn save(&self, record: SessionRecord) -> Result<bool, StoreError> {
         let SessionRecord { id, owner, text, ends_at, new } = record;
         let (session, listed) = (session_key(&id), owner_prefix(&owner) + &id);
-        self.writer
-            .change(Change::Session { session, listed, text, ends_at, new, now: self.clock.now() })
-            .await
-            .map(|done| done > 0)
-    }
-
-    async fn exists(&self, id: &str) -> Result<bool, StoreError> {
-        Ok(self.value(session_key(id)).await?.is_some())
+        let change = Change::Session { session, listed, text, ends_at, new, now: self.clock.now() };
+        self.writer.change(change).await.map(|done| done > 0)
     }
 
     async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError> {
         let keys = vec![session_key(id), owner_prefix(owner) + id];
-        self.writer.change(Change::Remove { keys }).await.map(|_| ())
+        self.writer.change(Change::Remove { keys }).await.map(drop)
     }
 
     async fn end_owned(&self, owner: &str, _own: Option<&str>) -> Result<u64, StoreError> {
@@ -153,7 +107,7 @@ impl SessionStore for File {
 
     async fn try_lock(&self, id: &str, owner: &str, lease: Duration) -> Result<bool, StoreError> {
         let now = Instant::now();
-        let mut locks = self.locks();
+        let mut locks = lock(&self.locks);
         locks.retain(|_, (_, until)| *until > now);
         let (holder, until) = locks.entry(id.to_owned()).or_insert_with(|| (owner.to_owned(), now));
         let ours = holder == owner;
@@ -164,37 +118,29 @@ impl SessionStore for File {
     }
 
     async fn unlock(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        let mut locks = self.locks();
-        if locks.get(id).is_some_and(|(holder, _)| holder == owner) {
-            locks.remove(id);
-        }
+        lock(&self.locks).retain(|locked, (holder, _)| locked != id || holder != owner);
         Ok(())
     }
 
-    async fn get(&self, namespace: &str, name: &str) -> Result<Option<Sealed>, StoreError> {
-        let found = self.value(namespace_prefix(namespace) + &escape(name)).await?;
-        Ok(found.and_then(sealed))
+    async fn get(&self, namespace: &str, name: &str) -> Result<Option<SealedRecord>, StoreError> {
+        Ok(self.text(record_key(namespace, name)).await?.and_then(|value| SealedRecord::parse(&value)))
     }
 
     async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError> {
         let prefix = namespace_prefix(namespace);
-        let now = self.clock.now();
-        let found = self.read(move |items| items.below(&prefix, now)).await?;
-        Ok(found.into_iter().map(|(name, _)| unescape(&name)).collect())
+        let found = self.read(move |snapshot, now| snapshot.names(&prefix, now)).await?;
+        Ok(found.iter().map(|name| unescape(name)).collect())
     }
 
-    async fn put(&self, namespace: &str, name: &str, writing: Writing<'_>) -> Result<bool, StoreError> {
-        let key = namespace_prefix(namespace) + &escape(name);
-        let value = format!("{}{}", writing.sealed.version.0, writing.sealed.text).into_bytes();
-        let (expect, ends_at) = (writing.expect.clone(), writing.ends_at.unwrap_or(NEVER));
-        self.writer
-            .change(Change::Put { key, value, ends_at, expect, now: self.clock.now() })
-            .await
-            .map(|done| done > 0)
+    async fn put(&self, namespace: &str, name: &str, new: NewSealedRecord<'_>) -> Result<bool, StoreError> {
+        let (key, value) = (record_key(namespace, name), new.record.to_text().into_bytes());
+        let (expect, expires_at) = (new.expect.clone(), new.expires_at.unwrap_or(NEVER));
+        let change = Change::Put { key, value, expires_at, expect, now: self.clock.now() };
+        self.writer.change(change).await.map(|done| done > 0)
     }
 
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
-        let keys = vec![namespace_prefix(namespace) + &escape(name)];
+        let keys = vec![record_key(namespace, name)];
         self.writer.change(Change::Remove { keys }).await.map(|done| done > 0)
     }
 
@@ -203,34 +149,14 @@ impl SessionStore for File {
     }
 
     fn healthy(&self) -> bool {
-        self.opened.is_good()
+        self.database.is_writable()
     }
 
-    fn trouble(&self) -> Option<String> {
-        self.opened.trouble()
+    fn outage(&self) -> Option<String> {
+        self.database.outage()
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.opened.trouble().map_or(Ok(()), |why| Err(StoreError::Down(why)))
-    }
-}
-
-/// `version ‖ text`.
-fn sealed(value: Vec<u8>) -> Option<Sealed> {
-    let value = String::from_utf8(value).ok()?;
-    let (version, text) = value.split_at_checked(Version::LENGTH)?;
-    Some(Sealed { version: Version(version.to_owned()), text: text.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_stays_within_its_namespace() {
-        assert_eq!(namespace_prefix("a/b"), "r/a%2Fb/");
-        for name in ["a/b", "%2F", "%", "100%25/", ""] {
-            assert_eq!(unescape(&escape(name)), name);
-        }
+        self.outage().map_or(Ok(()), |why| Err(StoreError::Down(why)))
     }
 }

@@ -1,7 +1,7 @@
-//! A file that is read, and never written: what is written goes into memory and is forgotten.
+//! A file that is read and never written: writes are kept in memory.
 //!
-//! In: a path. Out: a disk for the database. Opening a database repairs it, which writes; here the file stays as it is, so
-//! that one that cannot be written is read all the same, and one that is damaged is refused as it was found.
+//! Opening a database repairs it, which writes. Over this, a file that cannot be written can still be read, and a damaged one
+//! is refused unchanged.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind};
@@ -13,43 +13,42 @@ use redb::StorageBackend;
 
 use crate::recent::lock;
 
-/// The file, and what was written over it.
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: File,
-    /// Bytes that the file has.
+    /// The length of the file.
     base: u64,
-    over: Mutex<Over>,
+    written: Mutex<Written>,
 }
 
 #[derive(Debug)]
-struct Over {
+struct Written {
     length: u64,
-    /// In the order in which it was written.
-    written: Vec<(u64, Vec<u8>)>,
+    /// Offsets and data, oldest first.
+    writes: Vec<(u64, Vec<u8>)>,
 }
 
 impl Overlay {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path)?;
         let base = file.metadata()?.len();
-        Ok(Self { file, base, over: Mutex::new(Over { length: base, written: Vec::new() }) })
+        Ok(Self { file, base, written: Mutex::new(Written { length: base, writes: Vec::new() }) })
     }
 
-    fn over(&self) -> MutexGuard<'_, Over> {
-        lock(&self.over)
+    fn written(&self) -> MutexGuard<'_, Written> {
+        lock(&self.written)
     }
 }
 
 impl StorageBackend for Overlay {
     fn len(&self) -> Result<u64, Error> {
-        Ok(self.over().length)
+        Ok(self.written().length)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
-        let over = self.over();
+        let written = self.written();
         let end = offset.saturating_add(out.len() as u64);
-        if end > over.length {
+        if end > written.length {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         out.fill(0);
@@ -57,14 +56,14 @@ impl StorageBackend for Overlay {
         if let Some(part) = out.get_mut(..there) {
             self.file.read_exact_at(part, offset)?;
         }
-        for (start, data) in &over.written {
-            lay(*start, data, offset, out);
+        for (start, data) in &written.writes {
+            copy_overlap(*start, data, offset, out);
         }
         Ok(())
     }
 
     fn set_len(&self, length: u64) -> Result<(), Error> {
-        self.over().length = length;
+        self.written().length = length;
         Ok(())
     }
 
@@ -73,13 +72,13 @@ impl StorageBackend for Overlay {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        self.over().written.push((offset, data.to_vec()));
+        self.written().writes.push((offset, data.to_vec()));
         Ok(())
     }
 }
 
-/// Lays data that begins at `start` over what begins at `offset`, as far as they meet.
-fn lay(start: u64, data: &[u8], offset: u64, out: &mut [u8]) {
+/// Copies the part of `data`, which begins at `start`, that falls into `out`, which begins at `offset`.
+fn copy_overlap(start: u64, data: &[u8], offset: u64, out: &mut [u8]) {
     let skip = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
     let (data, out) = (data.get(skip(start, offset)..), out.get_mut(skip(offset, start)..));
     if let (Some(data), Some(out)) = (data, out) {
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_the_file_stays() {
+    fn writes_are_read_back_and_leave_the_file_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, b"0123456789").unwrap();

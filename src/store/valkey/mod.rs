@@ -1,18 +1,17 @@
 //! Valkey or Redis as a store: one address, or a managed endpoint.
 //!
-//! In: sealed records. Out: the same, as the server has them. Names are laid out for a cluster: what one script touches
-//! shares a hash tag.
+//! Names are laid out for a cluster: what one script touches shares a hash tag. The server's ACL must allow what
+//! docs/sessions.md lists; `probe` tries all of it.
 //!
 //! ```text
-//! upwarden:{ID}:s      a session's sealed record; the server forgets it at its end
-//! upwarden:{ID}:l      who refreshes it now; forgotten after its lease
+//! upwarden:{ID}:s      a session's sealed record; expires when the session ends
+//! upwarden:{ID}:l      the owner of its lock; expires with the lease
 //! upwarden:{u:OWNER}   a user's sessions by their end: a sorted set
-//! upwarden:{r:NAMESPACE}:r:NAME   a record: version ‖ sealed text; forgotten at its end
-//! upwarden:{r:NAMESPACE}:n   the names of its records by their end: a sorted set
-//! upwarden:{c:NAME}    a counter; forgotten at its end
+//! upwarden:{r:NAMESPACE}:r:NAME   a record: version ‖ sealed text
+//! upwarden:{r:NAMESPACE}:n   the names of its records by their expiry: a sorted set
+//! upwarden:{c:NAME}    a counter
 //! upwarden:{pace}:…     calls to Upwork of all replicas: see `rate_limit`
 //! ```
-//! The server's ACL must allow what docs/sessions.md says (and `+select` with a database number). `probe` asks for all of it.
 
 mod address;
 mod link;
@@ -23,32 +22,31 @@ mod scripts;
 use std::path::Path;
 use std::time::Duration;
 
-use redis::cmd;
+use redis::{Cmd, cmd};
 use tokio::runtime::Handle;
 
 use super::StoreError;
-use super::kept::{Sealed, SessionRecord, SessionStore, Writing};
-use super::records::{Expect, Version};
+use super::backend::{Backend, Expect, NewSealedRecord, SealedRecord, SessionRecord, Version};
 use crate::clock::{SharedClock, Timestamp};
 use crate::secret::Secret;
 use link::Link;
 pub(crate) use rate_limit::RateLimits;
 pub use rate_limit::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest};
 
-/// Says what is wrong with `store.url`, without showing it.
+/// What is wrong with `store.url`, without quoting it.
 pub fn check_url(url: &Secret) -> Result<(), String> {
-    address::Address::parse(url).map(|_| ())
+    address::Address::parse(url).map(drop)
 }
 
 /// A Valkey or Redis server.
 #[derive(Clone, Debug)]
-pub(super) struct Server {
+pub struct Server {
     link: Link,
     clock: SharedClock,
 }
 
 impl Server {
-    /// Begins to connect, and goes on trying for as long as it lives.
+    /// Starts to connect, and keeps trying for as long as it lives.
     pub(super) fn connect(
         url: &Secret,
         ca_file: Option<&Path>,
@@ -59,16 +57,23 @@ impl Server {
         Ok(Self { link: Link::new(address, ca_file, control)?, clock })
     }
 
-    /// Lists a session under its owner until its end.
+    /// Lists a session under its owner.
     async fn index(&self, record: &SessionRecord) -> Result<(), StoreError> {
         let mut index = scripts::INDEX.key(owner_key(&record.owner));
         index.arg(&record.id).arg(record.ends_at.millis()).arg(self.clock.now().millis());
-        index.arg(self.left(record.ends_at));
-        self.link.run(index).await
+        index.arg(self.until(record.ends_at));
+        self.link.send(index).await
     }
 
-    /// What is left until `moment`, in milliseconds; at least one, since the server knows no life of zero.
-    fn left(&self, moment: Timestamp) -> u64 {
+    /// The members of a sorted set.
+    async fn members(&self, key: String) -> Result<Vec<String>, StoreError> {
+        let mut range = on("ZRANGE", key);
+        range.arg(0).arg(-1);
+        self.link.send(range).await
+    }
+
+    /// The milliseconds until `moment`; at least one, since the server accepts no time to live of zero.
+    fn until(&self, moment: Timestamp) -> u64 {
         u64::try_from(moment.since(self.clock.now()).as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
     }
 }
@@ -97,60 +102,53 @@ fn counter_key(name: &str) -> String {
     format!("upwarden:{{c:{name}}}")
 }
 
-impl SessionStore for Server {
+/// `name key`, the beginning of a command.
+fn on(name: &str, key: String) -> Cmd {
+    let mut command = cmd(name);
+    command.arg(key);
+    command
+}
+
+impl Backend for Server {
     async fn load(&self, id: &str) -> Result<Option<String>, StoreError> {
-        let mut get = cmd("GET");
-        get.arg(session_key(id));
-        self.link.ask(get).await
+        self.link.send(on("GET", session_key(id))).await
     }
 
     async fn save(&self, record: SessionRecord) -> Result<bool, StoreError> {
-        // A session that its owner's list lacks could not be signed out everywhere. A new one is written first: if its
-        // owner signs out everywhere meanwhile, it is listed all the same; if we die, nobody has its cookie. An old one is
-        // listed for longer first: a listing without a session does no harm.
+        // A session that is not listed would survive a sign-out everywhere. A new session is written first: if its owner
+        // signs out everywhere in the meantime, it is listed all the same; if we die, no one has its cookie. The listing
+        // of an old session is extended first: a listing without its session does no harm.
         if !record.new {
             self.index(&record).await?;
         }
-        let mut set = cmd("SET");
-        set.arg(session_key(&record.id)).arg(&record.text).arg("PX").arg(self.left(record.ends_at));
+        let mut set = on("SET", session_key(&record.id));
+        set.arg(&record.text).arg("PX").arg(self.until(record.ends_at));
         if !record.new {
             set.arg("XX");
         }
-        let done: Option<String> = self.link.ask(set).await?;
+        let done: Option<String> = self.link.send(set).await?;
         if record.new {
             self.index(&record).await?;
         }
         Ok(done.is_some())
     }
 
-    async fn exists(&self, id: &str) -> Result<bool, StoreError> {
-        let mut exists = cmd("EXISTS");
-        exists.arg(session_key(id));
-        self.link.ask(exists).await
-    }
-
     async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        let mut delete = cmd("DEL");
-        delete.arg(session_key(id));
-        self.link.ask::<()>(delete).await?;
-        let mut remove = cmd("ZREM");
-        remove.arg(owner_key(owner)).arg(id);
-        self.link.ask(remove).await
+        self.link.send::<()>(on("DEL", session_key(id))).await?;
+        let mut remove = on("ZREM", owner_key(owner));
+        remove.arg(id);
+        self.link.send(remove).await
     }
 
     async fn end_owned(&self, owner: &str, own: Option<&str>) -> Result<u64, StoreError> {
-        let mut list = cmd("ZRANGE");
-        list.arg(owner_key(owner)).arg(0).arg(-1);
-        let mut ids: Vec<String> = self.link.ask(list).await?;
+        let mut ids = self.members(owner_key(owner)).await?;
         ids.sort_by_key(|id| Some(id.as_str()) == own);
         let mut ended = 0;
         for id in ids {
-            let mut delete = cmd("DEL");
-            delete.arg(session_key(&id));
-            ended += self.link.ask::<u64>(delete).await?;
-            let mut remove = cmd("ZREM");
-            remove.arg(owner_key(owner)).arg(&id);
-            self.link.ask::<()>(remove).await?;
+            ended += self.link.send::<u64>(on("DEL", session_key(&id))).await?;
+            let mut remove = on("ZREM", owner_key(owner));
+            remove.arg(&id);
+            self.link.send::<()>(remove).await?;
         }
         Ok(ended)
     }
@@ -158,71 +156,61 @@ impl SessionStore for Server {
     async fn try_lock(&self, id: &str, owner: &str, lease: Duration) -> Result<bool, StoreError> {
         let mut take = scripts::LOCK.key(lock_key(id));
         take.arg(owner).arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
-        self.link.run(take).await
+        self.link.send(take).await
     }
 
     async fn unlock(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        let mut give_back = scripts::UNLOCK.key(lock_key(id));
-        give_back.arg(owner);
-        self.link.run(give_back).await
+        let mut free = scripts::UNLOCK.key(lock_key(id));
+        free.arg(owner);
+        self.link.send(free).await
     }
 
-    async fn get(&self, namespace: &str, name: &str) -> Result<Option<Sealed>, StoreError> {
-        let mut get = cmd("GET");
-        get.arg(record_key(namespace, name));
-        let found: Option<String> = self.link.ask(get).await?;
-        Ok(found.as_deref().and_then(sealed))
+    async fn get(&self, namespace: &str, name: &str) -> Result<Option<SealedRecord>, StoreError> {
+        let found: Option<String> = self.link.send(on("GET", record_key(namespace, name))).await?;
+        Ok(found.and_then(|value| SealedRecord::parse(&value)))
     }
 
     async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError> {
-        let mut all = cmd("ZRANGE");
-        all.arg(names_key(namespace)).arg(0).arg(-1);
-        self.link.ask(all).await
+        self.members(names_key(namespace)).await
     }
 
-    async fn put(&self, namespace: &str, name: &str, writing: Writing<'_>) -> Result<bool, StoreError> {
-        let Writing { sealed, ends_at, expect } = writing;
+    async fn put(&self, namespace: &str, name: &str, new: NewSealedRecord<'_>) -> Result<bool, StoreError> {
+        let NewSealedRecord { record, expires_at, expect } = new;
         let expected = match expect {
             Expect::Anything => "*",
             Expect::Absent => "",
             Expect::Version(version) => &version.0,
         };
         let now = self.clock.now();
-        let end = ends_at.map(|end| now.plus(Duration::from_millis(self.left(end))).millis().to_string());
+        let end = expires_at.map(|end| now.plus(Duration::from_millis(self.until(end))).millis().to_string());
         let mut put = scripts::PUT.key(record_key(namespace, name));
         put.key(names_key(namespace));
-        put.arg(name).arg(format!("{}{}", sealed.version.0, sealed.text)).arg(expected).arg(Version::LENGTH);
+        put.arg(name).arg(record.to_text()).arg(expected).arg(Version::LENGTH);
         put.arg(now.millis()).arg(end.as_deref().unwrap_or("inf"));
-        self.link.run(put).await
+        self.link.send(put).await
     }
 
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
         let mut delete = scripts::DELETE.key(record_key(namespace, name));
         delete.key(names_key(namespace)).arg(name);
-        self.link.run(delete).await
+        self.link.send(delete).await
     }
 
     async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError> {
         let mut add = scripts::ADD.key(counter_key(name));
-        add.arg(by).arg(self.left(expires_at));
-        self.link.run(add).await
+        add.arg(by).arg(self.until(expires_at));
+        self.link.send(add).await
     }
 
     fn healthy(&self) -> bool {
         self.link.is_up()
     }
 
-    fn trouble(&self) -> Option<String> {
-        self.link.trouble()
+    fn outage(&self) -> Option<String> {
+        self.link.outage()
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.link.ready().await
     }
-}
-
-/// `version ‖ text`.
-fn sealed(value: &str) -> Option<Sealed> {
-    let (version, text) = value.split_at_checked(Version::LENGTH)?;
-    Some(Sealed { version: Version(version.to_owned()), text: text.to_owned() })
 }

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Server;
 use crate::store::StoreError;
+use crate::store::sealed_store::SealedStore;
 
-/// See its head for what it does.
 pub const RATE_LIMIT_SCRIPT: &str = include_str!("rate_limit.lua");
-/// What the script works on, under one hash tag.
+/// The script's keys, which share a hash tag.
 pub const RATE_LIMIT_KEYS: [&str; 3] = ["upwarden:{pace}:calls", "upwarden:{pace}:state", "upwarden:{pace}:replicas"];
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(RATE_LIMIT_SCRIPT));
@@ -68,15 +68,16 @@ pub struct RateReply {
     pub(crate) calls: Vec<(i64, u64)>,
 }
 
-impl Server {
-    pub(in crate::store) async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
-        let unreadable = |_| StoreError::Down("its answer about the rate limits cannot be read".to_owned());
+impl SealedStore<Server> {
+    /// Reserves a call under the limits that all replicas share.
+    pub async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
+        let unreadable = |_| StoreError::Down("the reply of the rate limit script cannot be read".to_owned());
         let mut run = SCRIPT.prepare_invoke();
         for key in RATE_LIMIT_KEYS {
             run.key(key);
         }
         run.arg(serde_json::to_string(request).map_err(unreadable)?);
-        let reply: String = self.link.run(run).await?;
+        let reply: String = self.backend.link.send(run).await?;
         serde_json::from_str(&reply).map_err(unreadable)
     }
 }

@@ -1,10 +1,10 @@
-//! The few things that must happen on the server as one, each on keys of one hash tag, so that a cluster can run them.
+//! What the server must do as one step. The keys of a script share a hash tag, so that a cluster can run it.
 
 use std::sync::LazyLock;
 
 use redis::Script;
 
-/// Takes a lock, or keeps one's own for longer. `KEYS[1]` the lock; `ARGV` owner, lease in milliseconds.
+/// Takes a lock, or extends one's own. `KEYS[1]` the lock; `ARGV` owner, lease in milliseconds.
 pub(super) static LOCK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -15,7 +15,7 @@ return 1",
     )
 });
 
-/// Gives one's own lock back. `KEYS[1]` the lock; `ARGV` owner.
+/// Frees one's own lock. `KEYS[1]` the lock; `ARGV` owner.
 pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -24,8 +24,8 @@ return 0",
     )
 });
 
-/// Lists a session under its owner, drops those that have ended, and lets the list live as long as its longest session.
-/// `KEYS[1]` the list; `ARGV` session, its end, now, what is left until its end; all in milliseconds.
+/// Lists a session under its owner, drops sessions that have ended, and keeps the list as long as its longest session.
+/// `KEYS[1]` the list; `ARGV` session, its end, now, the time between; all in milliseconds.
 pub(super) static INDEX: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -36,10 +36,10 @@ return 1",
     )
 });
 
-/// Compares a record's version and sets, lists its name, drops the names of those that have ended, and lets the list live as
-/// long as its longest record. `KEYS[1]` the record, `KEYS[2]` the list; `ARGV` name, value, the version expected (`*` any,
-/// empty for none yet), a version's length, now, its end (`inf` for none), both in milliseconds. Asked again, since its answer
-/// was lost, it finds its own version there and says yes.
+/// Writes a record if its version is as expected, lists its name, drops names that have expired, and keeps the list as long as
+/// its longest record. `KEYS[1]` the record, `KEYS[2]` the list; `ARGV` name, value, the expected version (`*` for any, empty
+/// for none yet), the length of a version, now, expiry (`inf` for none), both in milliseconds. If it is sent again because
+/// the answer was lost, it finds its own version and succeeds.
 pub(super) static PUT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -61,7 +61,7 @@ return 1",
     )
 });
 
-/// Forgets a record and its name. `KEYS[1]` the record, `KEYS[2]` the list; `ARGV` name.
+/// Deletes a record and its name. `KEYS[1]` the record, `KEYS[2]` the list; `ARGV` name.
 pub(super) static DELETE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -70,7 +70,7 @@ return redis.call('DEL', KEYS[1])",
     )
 });
 
-/// Adds to a counter; its life is set once. `KEYS[1]` the counter; `ARGV` by how much, its life in milliseconds.
+/// Adds to a counter, whose expiry is set once. `KEYS[1]` the counter; `ARGV` by how much, its time to live in milliseconds.
 pub(super) static ADD: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"

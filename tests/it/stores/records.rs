@@ -27,7 +27,7 @@ async fn a_grant_is_rotated_by_one_who_has_read_it() {
         assert!(within(store.put_grant("service", b"anew", &Expect::Anything)).await.unwrap().is_some());
     }
     let refused = World::cookie().store.get_grant("service").await;
-    assert!(matches!(refused, Err(StoreError::KeepsNothing)));
+    assert!(matches!(refused, Err(StoreError::NoRecords)));
 }
 
 #[tokio::test]

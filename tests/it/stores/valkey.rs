@@ -51,7 +51,7 @@ async fn a_server_that_is_killed_is_down_and_its_sessions_are_there_when_it_is_b
     let held = world.open(&value).await.unwrap();
     world.server.as_mut().unwrap().kill();
     assert!(matches!(within(world.store.open(&value)).await, Err(StoreError::Down(_))));
-    assert!(matches!(within(world.store.alive(&held)).await, Err(StoreError::Down(_))));
+    assert!(matches!(within(world.store.reload(&held)).await, Err(StoreError::Down(_))));
     assert!(!world.store.healthy());
     world.server.as_mut().unwrap().restart();
     let back = until(async || world.store.open(&value).await.ok()).await;

@@ -21,7 +21,7 @@ use upwarden::testing::store::{Config, Store, StoreError, StoredSession, open_st
 /// No wait of a test is longer than this.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the documentation says the server must allow.
-const ACL: &str = "~upwarden:* +ping +get +set +del +exists +incrby +persist +pexpire +pttl +time +zadd +zcount +zrem +zrange \
+const ACL: &str = "~upwarden:* +ping +get +set +del +incrby +persist +pexpire +pttl +time +zadd +zcount +zrem +zrange \
                    +zremrangebyscore +eval +evalsha +script|load";
 
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_485_600);

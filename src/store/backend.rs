@@ -1,0 +1,103 @@
+//! What a place for records must do. It sees sealed text under names that reveal nothing, and never a key.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::error::StoreError;
+use crate::clock::Timestamp;
+use crate::seal::{NoRandomness, random};
+
+/// Identifies one write of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(pub(super) String);
+
+impl Version {
+    /// In hex digits.
+    pub(super) const LENGTH: usize = 16;
+
+    pub(super) fn fresh() -> Result<Self, NoRandomness> {
+        Ok(Self(format!("{:016x}", u64::from_be_bytes(random()?))))
+    }
+}
+
+/// What must be true for a record to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Replaces whatever is there.
+    Anything,
+    /// There is no such record yet.
+    Absent,
+    /// It has not been written since it was read.
+    Version(Version),
+}
+
+/// A session's sealed record, to be written.
+#[derive(Debug)]
+pub struct SessionRecord {
+    pub(super) id: String,
+    /// A digest of the user's id.
+    pub(super) owner: String,
+    pub(super) text: String,
+    pub(super) ends_at: Timestamp,
+    /// The store has not seen it. Otherwise it is written only if it is still there.
+    pub(super) new: bool,
+}
+
+/// Any other sealed record.
+#[derive(Clone, Debug)]
+pub struct SealedRecord {
+    pub(super) version: Version,
+    pub(super) text: String,
+}
+
+impl SealedRecord {
+    /// Reads `version ‖ text`.
+    pub(super) fn parse(value: &str) -> Option<Self> {
+        let (version, text) = value.split_at_checked(Version::LENGTH)?;
+        Some(Self { version: Version(version.to_owned()), text: text.to_owned() })
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        format!("{}{}", self.version.0, self.text)
+    }
+}
+
+/// A sealed record, to be written.
+#[derive(Debug)]
+pub struct NewSealedRecord<'a> {
+    pub(super) record: SealedRecord,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) expect: &'a Expect,
+}
+
+/// Stores records and deletes them when they expire. All calls may come from any thread.
+#[expect(async_fn_in_trait, reason = "no other crate sees it")]
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// A session's sealed text.
+    async fn load(&self, id: &str) -> Result<Option<String>, StoreError>;
+    /// Writes a session and lists it under its owner; false where it should have been there and was not.
+    async fn save(&self, record: SessionRecord) -> Result<bool, StoreError>;
+    async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError>;
+    /// Deletes all sessions of an owner, `own` last; returns how many there were.
+    async fn end_owned(&self, owner: &str, own: Option<&str>) -> Result<u64, StoreError>;
+    /// Takes a lock for a time, or extends it; false where another owner has it.
+    fn try_lock(&self, id: &str, owner: &str, lease: Duration)
+    -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Frees a lock if it is still this owner's.
+    fn unlock(&self, id: &str, owner: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+    async fn get(&self, namespace: &str, name: &str) -> Result<Option<SealedRecord>, StoreError>;
+    /// The names of a namespace's records; some may have expired just now.
+    async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError>;
+    /// Writes a record and lists its name; false where it is not as expected.
+    async fn put(&self, namespace: &str, name: &str, new: NewSealedRecord<'_>) -> Result<bool, StoreError>;
+    /// Deletes a record and its name; false where there was none.
+    async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError>;
+    /// Adds to a counter; returns the sum.
+    async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError>;
+    /// Whether it answered when it was last asked, and could be written.
+    fn healthy(&self) -> bool;
+    /// Why it cannot be written, once that is no longer a matter of moments.
+    fn outage(&self) -> Option<String>;
+    /// Waits a moment until it can be written.
+    async fn ready(&self) -> Result<(), StoreError>;
+}
