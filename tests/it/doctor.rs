@@ -17,7 +17,7 @@ use upwarden::testing::listener::plain;
 use upwarden::testing::seal::Key;
 use upwarden::testing::secret::Secret;
 
-use crate::stores::world::{Door, Server};
+use crate::stores::world::{Server, Transport};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 const SECRET: &str = "73317331beefbeef";
@@ -265,7 +265,7 @@ async fn a_store_is_opened_and_called() {
     assert!(!world.folder.path().join("sessions.db").exists());
     let report = world.doctor(&["store.kind=embedded", "store.path=nowhere/sessions.db"]).await;
     assert!(report.has("fail", "store", "create the folder"), "{}", report.text);
-    let Some(server) = Server::start(Door::Tcp) else { return };
+    let Some(server) = Server::start(Transport::Tcp) else { return };
     let report = world.doctor(&["store.kind=valkey", &format!("store.url={}", server.url.expose())]).await;
     assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
     assert!(report.has("ok", "store", "it answers"), "{}", report.text);

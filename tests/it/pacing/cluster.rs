@@ -16,7 +16,7 @@ use upwarden::testing::store::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, Ra
 use upwarden::testing::telemetry::metrics::Metrics;
 
 use super::START;
-use crate::stores::world::{Door, Server, within};
+use crate::stores::world::{Server, Transport, within};
 
 pub(super) const STEP: Duration = Duration::from_millis(50);
 /// The script asks for the time; here it gets the test's.
@@ -74,7 +74,7 @@ pub(super) struct Cluster {
 impl Cluster {
     /// One replica for each number, by which its clock is off in milliseconds.
     pub(super) async fn new(pace: Pace, skews: &[i64]) -> Option<Self> {
-        let server = Server::start(Door::Socket)?;
+        let server = Server::start(Transport::Socket)?;
         let shared = Shared {
             connection: server.admin().await,
             script: redis::Script::new(&format!("{TURNED_CLOCK}{RATE_LIMIT_SCRIPT}")),

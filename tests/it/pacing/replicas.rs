@@ -14,7 +14,7 @@ use upwarden::testing::telemetry::metrics::Metrics;
 
 use super::cluster::{Cluster, STEP};
 use super::{BEST, START};
-use crate::stores::world::{Door, Server, until, within};
+use crate::stores::world::{Server, Transport, until, within};
 
 /// The default limits, under which every call waits for as long as it takes.
 fn patient() -> Pace {
@@ -338,7 +338,7 @@ async fn count_calls(server: &Server) -> usize {
 
 #[tokio::test]
 async fn a_store_that_dies_holds_no_call_up_and_counts_them_when_it_is_back() {
-    let Some(mut server) = Server::start(Door::Socket) else { return };
+    let Some(mut server) = Server::start(Transport::Socket) else { return };
     let replicas = [Real::start(&server), Real::start(&server)];
     for replica in &replicas {
         replica.call().await;

@@ -21,7 +21,7 @@ use super::DAY;
 use super::crowd::{COOKIE, Crowd};
 use super::stores::{plan, serve_at};
 use crate::harness::{Client, FREELANCER, Plan, Upwarden, World, full, listener, until, within};
-use crate::stores::world::{Door, Server};
+use crate::stores::world::{Server, Transport};
 
 /// With limits that this crowd at one address does not reach.
 fn roomy(plan: Plan) -> Plan {
@@ -131,7 +131,7 @@ async fn kill_redis(crowd: &Crowd, mut redis: Server) -> Server {
 
 #[tokio::test]
 async fn kill_9_of_a_replica_and_of_redis_loses_none_of_ten_thousand_sessions() {
-    let Some(redis) = Server::start(Door::Tcp) else { return };
+    let Some(redis) = Server::start(Transport::Tcp) else { return };
     let (count, sign_ins) = if full() { (10_000, 100) } else { (1_000, 20) };
     let world = roomy(plan(&redis)).start();
     let store = Config::Valkey { url: redis.url.clone(), ca_file: None };

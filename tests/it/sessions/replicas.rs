@@ -6,7 +6,7 @@ use upwarden::sandbox::Config;
 
 use super::{DAY, ME};
 use crate::harness::{Client, FREELANCER, World};
-use crate::stores::world::{Door, Server};
+use crate::stores::world::{Server, Transport};
 
 /// Two hundred calls at once, spread over three replicas, all of which succeed.
 async fn crowd(world: &World, client: &Client) {
@@ -35,7 +35,7 @@ async fn three_replicas_with_cookies_make_at_most_three_token_calls_and_sign_no_
 
 #[tokio::test]
 async fn three_replicas_with_valkey_make_one_token_call_even_where_a_replay_would_revoke() {
-    let Some(server) = Server::start(Door::Tcp) else { return };
+    let Some(server) = Server::start(Transport::Tcp) else { return };
     for strict in [false, true] {
         let upwork = Config { strict, ..Config::default() };
         let plan = World::new().set("store.kind", "valkey").set("store.url", server.url.expose());

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::DAY;
 use crate::harness::{App, FREELANCER, World, within};
-use crate::stores::world::{Door, Server};
+use crate::stores::world::{Server, Transport};
 
 fn ended(message: Option<Result<Message, Error>>) -> bool {
     message.is_none_or(|message| message.map_or(true, |message| message.is_close()))
@@ -43,7 +43,7 @@ async fn every_cookie_is_cleared_with_the_attributes_it_was_set_with() {
 
 #[tokio::test]
 async fn a_websocket_at_another_replica_ends_at_its_next_check() {
-    let Some(server) = Server::start(Door::Tcp) else { return };
+    let Some(server) = Server::start(Transport::Tcp) else { return };
     let plan = World::new().set("store.kind", "valkey").set("store.url", server.url.expose());
     let world = plan.app(App::sample()).replicas(2).start();
     let client = world.sign_in(FREELANCER).await;

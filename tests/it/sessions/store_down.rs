@@ -6,7 +6,7 @@ use redis::cmd;
 use super::stores::{plan, readiness};
 use super::{DAY, ME, SECOND};
 use crate::harness::{AGENCY, FREELANCER, until, within};
-use crate::stores::world::{Door, Server};
+use crate::stores::world::{Server, Transport};
 
 /// Does what an operator would do on the server.
 async fn operate(admin: &mut MultiplexedConnection, words: &[&str]) {
@@ -16,7 +16,7 @@ async fn operate(admin: &mut MultiplexedConnection, words: &[&str]) {
 
 #[tokio::test]
 async fn a_sign_out_everywhere_that_failed_on_the_way_can_be_asked_again() {
-    let Some(server) = Server::start(Door::Tcp) else { return };
+    let Some(server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let (here, there) = (world.sign_in(FREELANCER).await, world.sign_in(FREELANCER).await);
     let mut admin = server.admin().await;
@@ -35,7 +35,7 @@ async fn a_sign_out_everywhere_that_failed_on_the_way_can_be_asked_again() {
 
 #[tokio::test]
 async fn a_store_that_cannot_write_is_down_for_what_must_be_written_and_serves_the_rest() {
-    let Some(server) = Server::start(Door::Tcp) else { return };
+    let Some(server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let client = world.sign_in(FREELANCER).await;
     until("readiness", async || (readiness(&world).await == 200).then_some(())).await;
@@ -63,7 +63,7 @@ async fn a_store_that_cannot_write_is_down_for_what_must_be_written_and_serves_t
 
 #[tokio::test]
 async fn a_code_that_comes_while_the_store_is_down_is_kept_for_afterwards() {
-    let Some(mut server) = Server::start(Door::Tcp) else { return };
+    let Some(mut server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let client = world.client();
     let back = world.callback(&client, "/x").await;
@@ -79,7 +79,7 @@ async fn a_code_that_comes_while_the_store_is_down_is_kept_for_afterwards() {
 
 #[tokio::test]
 async fn a_grant_whose_session_cannot_be_kept_is_revoked() {
-    let Some(server) = Server::start(Door::Tcp) else { return };
+    let Some(server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let mut admin = server.admin().await;
     drop(world.sign_in(FREELANCER).await);
@@ -95,7 +95,7 @@ async fn a_grant_whose_session_cannot_be_kept_is_revoked() {
 
 #[tokio::test]
 async fn what_is_for_anybody_is_served_without_a_store_and_without_identity() {
-    let Some(mut server) = Server::start(Door::Tcp) else { return };
+    let Some(mut server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).set("app.public_paths", "/health").start();
     let client = world.sign_in(FREELANCER).await;
     assert_eq!(client.get("/health").await.status, 200);

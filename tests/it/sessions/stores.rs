@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::ME;
 use crate::harness::{AGENCY, App, Client, FREELANCER, Plan, Upwarden, World, listener, until, within};
-use crate::stores::world::{Door, Server};
+use crate::stores::world::{Server, Transport};
 
 /// The real binary as one more replica of `world`, with some settings of its own, listening.
 pub(super) async fn serve(world: &World, own: &[(&str, &str)]) -> (Upwarden, SocketAddr) {
@@ -50,7 +50,7 @@ pub(super) async fn readiness(world: &World) -> u16 {
 
 #[tokio::test]
 async fn a_store_that_is_down_is_a_503_and_never_a_sign_in_and_afterwards_all_go_on() {
-    let Some(mut server) = Server::start(Door::Tcp) else { return };
+    let Some(mut server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let client = world.sign_in(FREELANCER).await;
     until("readiness", async || (readiness(&world).await == 200).then_some(())).await;
@@ -80,7 +80,7 @@ async fn a_store_that_is_down_is_a_503_and_never_a_sign_in_and_afterwards_all_go
 
 #[tokio::test]
 async fn signing_out_everywhere_ends_every_session_of_the_user_at_once_on_all_replicas() {
-    let Some(server) = Server::start(Door::Tcp) else { return };
+    let Some(server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).replicas(2).start();
     let (here, there, other) =
         (world.sign_in(FREELANCER).await, world.sign_in(FREELANCER).await, world.sign_in(AGENCY).await);
@@ -156,7 +156,7 @@ async fn no_session_that_was_acknowledged_is_lost_when_the_process_with_the_file
 
 #[tokio::test]
 async fn no_session_that_was_acknowledged_is_lost_when_a_replica_is_killed() {
-    let Some(redis) = Server::start(Door::Tcp) else { return };
+    let Some(redis) = Server::start(Transport::Tcp) else { return };
     let world = plan(&redis).start();
     let (server, door) = serve(&world, &[]).await;
     let (world, clients) = killed_amid_sign_ins(world, server, door).await;
@@ -169,7 +169,7 @@ async fn no_session_that_was_acknowledged_is_lost_when_a_replica_is_killed() {
 /// `kills`.
 #[tokio::test]
 async fn a_restart_of_the_server_amid_traffic_loses_no_session() {
-    let Some(mut server) = Server::start(Door::Tcp) else { return };
+    let Some(mut server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).set("public.limits.sign_ins_per_address", 1000).start();
     let clients: Vec<Client> =
         stream::iter(0..100).map(|_| world.sign_in(FREELANCER)).buffer_unordered(8).collect().await;

@@ -1,4 +1,4 @@
-//! The embedded file: one process at a time, and whole after every death.
+//! The embedded file: one process at a time, and complete after every crash.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -14,22 +14,22 @@ use upwarden::testing::store::{Config, Expect, NewRecord, Store, StoreError, Sto
 use super::world::{LIFETIME, START, World, session, within};
 
 const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("upwarden");
-/// Names the file to the child, and the ring's key.
+/// The child's file, and the key of its ring.
 const FILE: &str = "UPWARDEN_TEST_CRASH_FILE";
 const KEY: &str = "UPWARDEN_TEST_CRASH_KEY";
 
 #[tokio::test]
-async fn a_file_in_use_is_told_with_who_has_it_and_what_to_do() {
+async fn the_error_for_a_file_in_use_names_its_process_and_the_remedy() {
     let world = World::embedded();
-    let told = world.open_again().unwrap_err();
-    let StoreError::Setup(told) = told else { panic!("{told:?}") };
+    let refused = world.open_again().unwrap_err();
+    let StoreError::Setup(why) = refused else { panic!("{refused:?}") };
     for word in [world.path().to_str().unwrap(), &format!("process {}", std::process::id()), "one process", "valkey"] {
-        assert!(told.contains(word), "{word} is missing: {told}");
+        assert!(why.contains(word), "{word} is missing: {why}");
     }
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_store_is_told() {
+async fn a_file_that_is_no_database_is_refused() {
     let world = World::embedded();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");
@@ -37,13 +37,13 @@ async fn a_file_that_is_no_store_is_told() {
     for path in [path, folder.path().join("missing/sessions.db")] {
         let config = Config::Embedded { path };
         let clock = world.clock.clone();
-        let told = open_store(&config, world.ring.clone(), clock, Handle::current()).unwrap_err();
-        assert!(matches!(&told, StoreError::Setup(text) if text.contains("store.path")), "{told:?}");
+        let refused = open_store(&config, world.ring.clone(), clock, Handle::current()).unwrap_err();
+        assert!(matches!(&refused, StoreError::Setup(why) if why.contains("store.path")), "{refused:?}");
     }
 }
 
 #[tokio::test]
-async fn a_file_survives_a_restart_and_is_swept_of_what_has_ended() {
+async fn a_file_survives_a_restart_and_loses_what_has_expired() {
     let mut world = World::embedded();
     let value = world.save(session("aa", "1")).await;
     let record = NewRecord { bytes: b"x", expires_at: Some(START.plus(LIFETIME)) };
@@ -84,7 +84,7 @@ async fn a_record_exchanged_in_the_file_is_no_session() {
 }
 
 #[tokio::test]
-async fn a_crowd_of_saves_is_kept_whole() {
+async fn many_saves_at_once_are_all_kept() {
     let world = World::embedded();
     let ids: Vec<String> = (0..400).map(|number| format!("{number:032x}")).collect();
     let values = futures_util::future::join_all(ids.iter().map(|id| world.save(session(id, "1")))).await;
@@ -94,7 +94,7 @@ async fn a_crowd_of_saves_is_kept_whole() {
     assert_eq!(within(world.store.end_user("1", None)).await.unwrap(), 400);
 }
 
-/// A process of this same binary that saves sessions and says each one's cookie once it is acknowledged.
+/// A process of this binary that saves sessions and prints the cookie of each acknowledged one.
 struct Saver {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -136,7 +136,7 @@ async fn saves_until_it_is_killed() {
             }
         });
         for value in futures_util::future::join_all(batch).await {
-            // One write a line, so that a line is whole or not there.
+            // One write a line, so that a line is complete or missing.
             std::io::stdout().write_all(format!("saved {value}\n").as_bytes()).unwrap();
         }
     }
@@ -148,7 +148,7 @@ fn open_for(path: &std::path::Path, key: &Secret) -> Store {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_kill_9_at_any_point() {
+async fn acknowledged_sessions_survive_kill_9_at_any_point() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.db");
     let key = Key::generate().unwrap();

@@ -1,4 +1,4 @@
-//! Answers that are lost on their way: what was asked may have been done, is asked again, and must come to the same.
+//! Answers that are lost: the command may have run, is sent again, and must have the same result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,27 +12,27 @@ use upwarden::testing::secret::Secret;
 use upwarden::testing::session::personal::PersonalToken;
 use upwarden::testing::store::{Config, Expect, NewTokenRecord};
 
-use super::world::{Door, Server, World, within};
+use super::world::{Server, Transport, World, within};
 
-/// The way to a server, on which an answer can be lost.
-struct Way {
+/// A proxy before a server, which can lose an answer.
+struct LossyProxy {
     world: World,
     lose: Arc<AtomicBool>,
     _server: Server,
     _ended: DropGuard,
 }
 
-impl Way {
+impl LossyProxy {
     async fn open() -> Option<Self> {
-        let server = Server::start(Door::Tcp)?;
+        let server = Server::start(Transport::Tcp)?;
         let (rest, port) = server.url.expose().rsplit_once(':').unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (target, near) = (format!("127.0.0.1:{port}"), listener.local_addr().unwrap().port());
         let mut world = World::cookie();
         world.config = Config::Valkey { url: Secret::new(format!("{rest}:{near}")), ca_file: None };
         let (lose, ended) = (Arc::<AtomicBool>::default(), CancellationToken::new());
-        let (losing, told) = (lose.clone(), ended.clone());
-        tokio::spawn(told.run_until_cancelled_owned(async move {
+        let (losing, stop) = (lose.clone(), ended.clone());
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
             while let Ok((near, _)) = listener.accept().await {
                 tokio::spawn(pass(near, target.clone(), losing.clone()));
             }
@@ -41,7 +41,7 @@ impl Way {
         Some(Self { world, lose, _server: server, _ended: ended.drop_guard() })
     }
 
-    /// The next answer to a script that names a record does not arrive, nor anything after it.
+    /// Loses the next answer to a script that names a record, and everything after it.
     fn lose_one(&self) {
         self.lose.store(true, Ordering::SeqCst);
     }
@@ -60,7 +60,7 @@ async fn pass(mut near: TcpStream, target: String, lose: Arc<AtomicBool>) {
             read = near.read(&mut asked) => match read {
                 Ok(length) if length > 0 => {
                     let said = String::from_utf8_lossy(&asked[..length]);
-                    // Nothing else that is asked meanwhile names a record in a script.
+                    // No other command in the meantime names a record in a script.
                     let names_it = said.contains("EVALSHA") && (said.contains("lost") || said.contains("{r:token}"));
                     losing |= names_it && lose.swap(false, Ordering::SeqCst);
                     far.write_all(&asked[..length]).await.unwrap();
@@ -76,28 +76,28 @@ async fn pass(mut near: TcpStream, target: String, lose: Arc<AtomicBool>) {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_no_conflict() {
-    let Some(way) = Way::open().await else { return };
-    let store = &way.world.store;
-    // The server knows the script from now on.
+async fn a_write_sent_again_is_no_conflict() {
+    let Some(proxy) = LossyProxy::open().await else { return };
+    let store = &proxy.world.store;
+    // The server knows the script from here on.
     within(store.put_grant("lost", b"none", &Expect::Anything)).await.unwrap();
     within(store.delete_grant("lost")).await.unwrap();
-    way.lose_one();
+    proxy.lose_one();
     let version = within(store.put_grant("lost", b"one", &Expect::Absent)).await.unwrap();
-    assert!(way.lost());
-    let version = version.expect("nobody else wrote it");
-    way.lose_one();
+    assert!(proxy.lost());
+    let version = version.expect("no one else wrote it");
+    proxy.lose_one();
     let after = within(store.put_grant("lost", b"two", &Expect::Version(version.clone()))).await.unwrap();
-    assert!(way.lost() && after.is_some());
+    assert!(proxy.lost() && after.is_some());
     let late = within(store.put_grant("lost", b"three", &Expect::Version(version))).await.unwrap();
-    assert!(late.is_none(), "what somebody else wrote is a conflict still");
+    assert!(late.is_none(), "another writer's version is still a conflict");
     assert_eq!(within(store.get_grant("lost")).await.unwrap().unwrap().bytes.as_slice(), b"two");
 }
 
 #[tokio::test]
-async fn a_token_whose_revocation_was_answered_to_nobody_is_revoked() {
-    let Some(way) = Way::open().await else { return };
-    let (store, now) = (&way.world.store, way.world.clock.now());
+async fn a_token_is_revoked_even_if_the_answer_was_lost() {
+    let Some(proxy) = LossyProxy::open().await else { return };
+    let (store, now) = (&proxy.world.store, proxy.world.clock.now());
     let token = PersonalToken::generate().unwrap();
     let new = NewTokenRecord {
         user: "1".to_owned(),
@@ -106,9 +106,9 @@ async fn a_token_whose_revocation_was_answered_to_nobody_is_revoked() {
         read_only: false,
     };
     let record = within(store.add_token(&token, new, now)).await.unwrap();
-    // The server knows the script from now on.
+    // The server knows the script from here on.
     within(store.delete_grant("none")).await.unwrap();
-    way.lose_one();
-    assert!(within(store.remove_token("1", &record.id)).await.unwrap() && way.lost());
+    proxy.lose_one();
+    assert!(within(store.remove_token("1", &record.id)).await.unwrap() && proxy.lost());
     assert!(!within(store.remove_token("1", &record.id)).await.unwrap(), "there is none");
 }

@@ -1,4 +1,4 @@
-//! One table of behaviours, held against every store; then what only one of them has.
+//! What every store does, tested on each; then what only one of them has.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails its test as a test does")]
 
@@ -21,22 +21,24 @@ use world::{LIFETIME, World, key, ring, session, tokens, within};
 async fn a_session_comes_back_from_its_cookie() {
     for world in World::all() {
         let value = world.save(session("aa", "1")).await;
-        let held = world.open(&value).await.expect(world.kind);
-        assert_eq!(held.session.tokens.access.expose(), "oauth2v2_access", "{}", world.kind);
-        assert!(!held.reseal && within(world.store.reload(&held)).await.unwrap().is_some() && world.store.healthy());
+        let stored = world.open(&value).await.expect(world.kind);
+        assert_eq!(stored.session.tokens.access.expose(), "oauth2v2_access", "{}", world.kind);
+        assert!(
+            !stored.reseal && within(world.store.reload(&stored)).await.unwrap().is_some() && world.store.healthy()
+        );
     }
 }
 
 #[tokio::test]
-async fn a_rotated_key_signs_nobody_out() {
+async fn rotating_a_key_signs_no_one_out() {
     for world in World::all() {
         let (old, new) = (key(), key());
         world.ring.replace(ring(vec![old.clone()]));
         let value = world.save(session("aa", "1")).await;
         world.ring.replace(ring(vec![new.clone(), old]));
-        let held = world.open(&value).await.expect(world.kind);
-        assert!(held.reseal, "{}", world.kind);
-        let sealed_anew = within(world.store.save(&held, held.session.ends_at(LIFETIME))).await.unwrap();
+        let stored = world.open(&value).await.expect(world.kind);
+        assert!(stored.reseal, "{}", world.kind);
+        let sealed_anew = within(world.store.save(&stored, stored.session.ends_at(LIFETIME))).await.unwrap();
         world.ring.replace(ring(vec![new]));
         assert!(world.open(&value).await.is_none(), "{}", world.kind);
         assert!(!world.open(&sealed_anew).await.expect(world.kind).reseal);
@@ -44,13 +46,13 @@ async fn a_rotated_key_signs_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_value_that_was_bent_or_is_for_something_else_is_no_session() {
+async fn a_changed_or_foreign_value_is_no_session() {
     for world in World::all() {
         let value = world.save(session("aa", "1")).await;
         for place in [0, 10, 30, value.len() / 2, value.len() - 3] {
-            let mut bent = value.clone().into_bytes();
-            bent[place] = if bent[place] == b'A' { b'B' } else { b'A' };
-            assert!(world.open(&String::from_utf8(bent).unwrap()).await.is_none(), "{} {place}", world.kind);
+            let mut changed = value.clone().into_bytes();
+            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+            assert!(world.open(&String::from_utf8(changed).unwrap()).await.is_none(), "{} {place}", world.kind);
         }
         let plain = world.ring.load().open(Purpose::Session, &value).unwrap();
         let login = world.ring.load().seal(Purpose::Login, &plain.bytes).unwrap();
@@ -64,7 +66,7 @@ async fn a_value_that_was_bent_or_is_for_something_else_is_no_session() {
 #[tokio::test]
 async fn one_stores_cookie_is_no_session_of_another() {
     let cookie = World::cookie();
-    for mut world in World::keeping() {
+    for mut world in World::with_records() {
         world.ring.replace(ring(vec![key()]));
         let value = world.save(session("aa", "1")).await;
         cookie.ring.replace(world.ring.load().as_ref().clone());
@@ -77,22 +79,23 @@ async fn one_stores_cookie_is_no_session_of_another() {
 
 #[tokio::test]
 async fn the_cookie_from_before_a_refresh_leads_to_the_newest_tokens() {
-    for world in World::keeping() {
+    for world in World::with_records() {
         let value = world.save(session("aa", "1")).await;
-        let held = world.open(&value).await.unwrap();
+        let stored = world.open(&value).await.unwrap();
         let newer = upwarden::testing::session::Session { tokens: tokens("newer", "newer_r"), ..session("aa", "1") };
-        let kept = within(world.store.save_record(&held.with(newer), held.session.ends_at(LIFETIME))).await.unwrap();
+        let newer =
+            within(world.store.save_record(&stored.with(newer), stored.session.ends_at(LIFETIME))).await.unwrap();
         assert_eq!(world.open(&value).await.unwrap().session.tokens.access.expose(), "newer", "{}", world.kind);
-        let again = within(world.store.save(&kept, kept.session.ends_at(LIFETIME))).await.unwrap();
+        let again = within(world.store.save(&newer, newer.session.ends_at(LIFETIME))).await.unwrap();
         assert_eq!(world.open(&again).await.unwrap().session.tokens.access.expose(), "newer");
-        let reloaded = within(world.store.reload(&held)).await.unwrap().unwrap();
+        let reloaded = within(world.store.reload(&stored)).await.unwrap().unwrap();
         assert_eq!(reloaded.session.tokens.access.expose(), "newer");
     }
 }
 
 #[tokio::test]
 async fn a_session_ends_at_its_time() {
-    for world in World::keeping() {
+    for world in World::with_records() {
         let value = world.save(session("aa", "1")).await;
         world.clock.advance(LIFETIME.checked_sub(Duration::from_secs(1)).unwrap());
         assert!(world.open(&value).await.is_some(), "{}", world.kind);
@@ -102,23 +105,23 @@ async fn a_session_ends_at_its_time() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_ended_is_gone_and_is_not_written_back() {
-    for world in World::keeping() {
+async fn an_ended_session_is_gone_and_is_not_written_again() {
+    for world in World::with_records() {
         let value = world.save(session("aa", "1")).await;
-        let held = world.open(&value).await.unwrap();
-        within(world.store.end(&held)).await.unwrap();
+        let stored = world.open(&value).await.unwrap();
+        within(world.store.end(&stored)).await.unwrap();
         assert!(world.open(&value).await.is_none(), "{}", world.kind);
-        assert!(within(world.store.reload(&held)).await.unwrap().is_none());
-        let late = within(world.store.save(&held.with(session("aa", "1")), held.session.ends_at(LIFETIME))).await;
+        assert!(within(world.store.reload(&stored)).await.unwrap().is_none());
+        let late = within(world.store.save(&stored.with(session("aa", "1")), stored.session.ends_at(LIFETIME))).await;
         assert!(matches!(late, Err(StoreError::Ended)), "{} {late:?}", world.kind);
         assert!(world.open(&value).await.is_none());
-        within(world.store.end(&held)).await.expect("ending twice is no fault");
+        within(world.store.end(&stored)).await.expect("ending twice succeeds");
     }
 }
 
 #[tokio::test]
 async fn signing_out_everywhere_ends_every_session_of_one_user_and_no_other() {
-    for world in World::keeping() {
+    for world in World::with_records() {
         let mut mine = Vec::new();
         for id in ["aa", "bb", "cc"] {
             mine.push(world.save(session(id, "1")).await);
@@ -136,8 +139,8 @@ async fn signing_out_everywhere_ends_every_session_of_one_user_and_no_other() {
 }
 
 #[tokio::test]
-async fn one_at_a_time_holds_a_sessions_lock() {
-    for world in World::keeping() {
+async fn a_lock_has_one_owner_at_a_time() {
+    for world in World::with_records() {
         let first = within(world.store.lock("aa")).await.unwrap().unwrap();
         let other = within(world.store.lock("bb")).await.unwrap();
         assert!(other.is_some(), "another session's lock is free");
@@ -147,14 +150,14 @@ async fn one_at_a_time_holds_a_sessions_lock() {
         first.release().await;
         let second = within(second).await.unwrap().unwrap();
         drop(second);
-        assert!(within(world.store.lock("aa")).await.unwrap().is_some(), "{}: a dropped one goes back", world.kind);
+        assert!(within(world.store.lock("aa")).await.unwrap().is_some(), "{}: a dropped one is free", world.kind);
     }
     assert!(World::cookie().store.lock("aa").await.unwrap().is_some());
 }
 
 #[tokio::test]
-async fn workers_wait_for_a_runtime_of_its_own_and_are_told_when_it_is_gone() {
-    for mut world in World::keeping() {
+async fn a_store_reports_that_its_runtime_has_stopped() {
+    for mut world in World::with_records() {
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (handle, stop) = (control.handle().clone(), CancellationToken::new());
         let running = std::thread::spawn({
@@ -167,17 +170,17 @@ async fn workers_wait_for_a_runtime_of_its_own_and_are_told_when_it_is_gone() {
         assert!(world.open(&value).await.is_some(), "{}", world.kind);
         stop.cancel();
         running.join().unwrap();
-        let told = within(world.store.open(&value)).await;
-        assert!(matches!(told, Err(StoreError::Down(_))), "{} {told:?}", world.kind);
+        let refused = within(world.store.open(&value)).await;
+        assert!(matches!(refused, Err(StoreError::Down(_))), "{} {refused:?}", world.kind);
     }
 }
 
 #[tokio::test]
-async fn a_held_session_shows_no_secret() {
+async fn debug_shows_no_secret() {
     for world in World::all() {
         let value = world.save(session("aa", "1")).await;
-        let held: StoredSession = world.open(&value).await.unwrap();
-        let shown = format!("{held:?} {:?} {:?}", world.store, world.config);
+        let stored: StoredSession = world.open(&value).await.unwrap();
+        let shown = format!("{stored:?} {:?} {:?}", world.store, world.config);
         assert!(!shown.contains("oauth2v2_") && !shown.contains("s3cr3t"), "{shown}");
     }
 }

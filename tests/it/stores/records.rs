@@ -1,4 +1,4 @@
-//! What is kept beside sessions: grants, records, counters.
+//! What is stored besides sessions: grants, records, counters.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::tokens::add;
 use super::world::{LIFETIME, START, World, key, ring, until, within};
 
 #[tokio::test]
-async fn a_grant_is_rotated_by_one_who_has_read_it() {
-    for world in World::keeping() {
+async fn a_grant_can_only_be_rotated_by_a_replica_that_has_read_it() {
+    for world in World::with_records() {
         let store = &world.store;
         assert!(within(store.get_grant("service")).await.unwrap().is_none());
         let first = within(store.put_grant("service", b"one", &Expect::Absent)).await.unwrap().unwrap();
@@ -32,7 +32,7 @@ async fn a_grant_is_rotated_by_one_who_has_read_it() {
 
 #[tokio::test]
 async fn a_grant_outlives_the_key_that_sealed_it() {
-    for world in World::keeping() {
+    for world in World::with_records() {
         let (old, new) = (key(), key());
         world.ring.replace(ring(vec![old.clone()]));
         within(world.store.put_grant("service", b"one", &Expect::Absent)).await.unwrap().unwrap();
@@ -47,8 +47,8 @@ async fn a_grant_outlives_the_key_that_sealed_it() {
 }
 
 #[tokio::test]
-async fn records_are_listed_by_namespace_until_they_end() {
-    for world in World::keeping() {
+async fn records_are_listed_by_namespace_until_they_expire() {
+    for world in World::with_records() {
         let store = &world.store;
         let end = Some(START.plus(Duration::from_mins(1)));
         for (namespace, name, expires_at) in
@@ -71,22 +71,22 @@ async fn records_are_listed_by_namespace_until_they_end() {
 }
 
 #[tokio::test]
-async fn a_record_that_has_ended_makes_room_for_a_new_one() {
-    for world in World::keeping() {
+async fn an_expired_record_can_be_written_anew() {
+    for world in World::with_records() {
         let put = async |expect: &Expect| {
             let end = Some(upwarden::testing::clock::Clock::now(&*world.clock).plus(Duration::from_millis(1)));
             within(world.store.put("pat", "a", NewRecord { bytes: b"x", expires_at: end }, expect)).await.unwrap()
         };
         let version = put(&Expect::Absent).await.unwrap();
         world.clock.advance(Duration::from_millis(1));
-        // A server has a clock of its own.
+        // A server has its own clock.
         until(async || put(&Expect::Absent).await).await;
-        assert!(put(&Expect::Version(version)).await.is_none(), "{}: it is another one", world.kind);
+        assert!(put(&Expect::Version(version)).await.is_none(), "{}: it is another record", world.kind);
     }
 }
 
 #[tokio::test]
-async fn a_server_forgets_records_and_their_names_by_itself() {
+async fn records_and_their_names_expire_in_the_server() {
     let Some(world) = World::valkey() else { return };
     let mut admin = world.server.as_ref().unwrap().admin().await;
     let mut left = async |key: &str| -> i64 {
@@ -113,7 +113,7 @@ async fn a_server_forgets_records_and_their_names_by_itself() {
 
 #[tokio::test]
 async fn a_counter_adds_up_until_its_day_is_over() {
-    for world in World::keeping() {
+    for world in World::with_records() {
         let tomorrow = START.plus(Duration::from_hours(24));
         assert_eq!(within(world.store.add_to_counter("day", 5, tomorrow)).await.unwrap(), 5);
         assert_eq!(within(world.store.add_to_counter("day", 7, tomorrow)).await.unwrap(), 12, "{}", world.kind);
@@ -130,13 +130,13 @@ async fn a_counter_adds_up_until_its_day_is_over() {
 }
 
 #[tokio::test]
-async fn whoever_reads_the_store_reads_nothing_even_with_the_ring() {
-    for mut world in World::keeping() {
+async fn the_store_and_the_ring_together_reveal_nothing() {
+    for mut world in World::with_records() {
         let session = super::session("aa", "1181921839933591552");
         let value = world.save(session).await;
         within(world.store.put_grant("service", b"oauth2v2_grant", &Expect::Absent)).await.unwrap();
-        let held = world.open(&value).await.unwrap();
-        within(world.store.share(&held, START.plus(LIFETIME))).await.unwrap();
+        let stored = world.open(&value).await.unwrap();
+        within(world.store.share(&stored, START.plus(LIFETIME))).await.unwrap();
         add(&world, "1181921839933591552", Duration::from_secs(60)).await;
         assert!(world.open(&value).await.is_some());
         let values = dump(&mut world).await;

@@ -69,7 +69,7 @@ impl Scene {
         Self { world, sandbox, url, shutdown, value }
     }
 
-    /// A process of its own, as far as stores and flights go.
+    /// With a store and refreshes of its own, like another process.
     fn replica(&self) -> Replica {
         let store = self.world.open_again().unwrap();
         Replica { refresher: self.refresher(store.clone(), self.world.clock.clone()), store }
@@ -102,7 +102,7 @@ impl Scene {
 }
 
 impl Replica {
-    async fn held(&self, scene: &Scene) -> StoredSession {
+    async fn open(&self, scene: &Scene) -> StoredSession {
         within(self.store.open(&scene.value)).await.unwrap().unwrap()
     }
 }
@@ -112,18 +112,18 @@ async fn three_replicas_with_one_server_make_one_token_call() {
     let Some(world) = World::valkey() else { return };
     let scene = Scene::start(world).await;
     let replicas = [scene.replica(), scene.replica(), scene.replica()];
-    let mut asked = Vec::new();
+    let mut refreshes = Vec::new();
     for replica in &replicas {
-        let held = replica.held(&scene).await;
-        asked.extend((0..67).map(|_| replica.refresher.fresh(held.clone(), None)));
+        let stored = replica.open(&scene).await;
+        refreshes.extend((0..67).map(|_| replica.refresher.fresh(stored.clone(), None)));
     }
-    let answers = within(futures_util::future::join_all(asked)).await;
+    let answers = within(futures_util::future::join_all(refreshes)).await;
     let first = answers[0].as_ref().unwrap().session.tokens.access.expose().to_owned();
     assert!(answers.iter().all(|answer| answer.as_ref().unwrap().session.tokens.access.expose() == first));
     assert_eq!(scene.calls(), 1);
-    let later = replicas[2].held(&scene).await;
+    let later = replicas[2].open(&scene).await;
     assert_eq!(later.session.tokens.access.expose(), first, "the cookie from before leads to it");
-    // A 401 that another replica has already mended costs no call either.
+    // A 401 after which another replica has refreshed costs no call either.
     scene.sandbox.expire_all();
     let rejected = &later.session.tokens.access;
     within(replicas[0].refresher.fresh(later.clone(), Some(rejected))).await.unwrap();
@@ -133,46 +133,46 @@ async fn three_replicas_with_one_server_make_one_token_call() {
 }
 
 #[tokio::test]
-async fn what_upwork_gave_while_the_store_was_gone_is_not_lost() {
+async fn tokens_received_while_the_store_was_down_are_not_lost() {
     let Some(world) = World::valkey() else { return };
     let mut scene = Scene::start(world).await;
     let replica = scene.replica();
-    let held = replica.held(&scene).await;
+    let stored = replica.open(&scene).await;
     scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
-    let flight = tokio::spawn({
-        let (refresher, held) = (replica.refresher.clone(), held.clone());
-        async move { refresher.fresh(held, None).await }
+    let refresh = tokio::spawn({
+        let (refresher, stored) = (replica.refresher.clone(), stored.clone());
+        async move { refresher.fresh(stored, None).await }
     });
     within(scene.sandbox.held(1)).await;
     scene.world.server.as_mut().unwrap().kill();
     scene.sandbox.release();
-    let answer = within(flight).await.unwrap();
+    let answer = within(refresh).await.unwrap();
     assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
     scene.world.server.as_mut().unwrap().restart();
-    let fresh = until(async || replica.refresher.fresh(held.clone(), None).await.ok()).await;
+    let fresh = until(async || replica.refresher.fresh(stored.clone(), None).await.ok()).await;
     assert_eq!(scene.calls(), 1, "a second call would have revoked the family");
-    let stored = replica.held(&scene).await;
+    let stored = replica.open(&scene).await;
     assert_eq!(stored.session.tokens.access.expose(), fresh.session.tokens.access.expose());
 }
 
 #[tokio::test]
-async fn what_upwork_gave_while_the_store_was_gone_is_written_when_it_is_back_though_nobody_asks() {
+async fn tokens_received_while_the_store_was_down_are_written_without_another_request() {
     let Some(world) = World::valkey() else { return };
     let mut scene = Scene::start(world).await;
     let (here, there) = (scene.replica(), scene.replica());
-    let held = here.held(&scene).await;
+    let stored = here.open(&scene).await;
     scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
-    let flight = tokio::spawn({
-        let (refresher, held) = (here.refresher.clone(), held.clone());
-        async move { refresher.fresh(held, None).await }
+    let refresh = tokio::spawn({
+        let (refresher, stored) = (here.refresher.clone(), stored.clone());
+        async move { refresher.fresh(stored, None).await }
     });
     within(scene.sandbox.held(1)).await;
     scene.world.server.as_mut().unwrap().kill();
     scene.sandbox.release();
-    let answer = within(flight).await.unwrap();
+    let answer = within(refresh).await.unwrap();
     assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
     scene.world.server.as_mut().unwrap().restart();
-    let old = held.session.tokens.access.expose();
+    let old = stored.session.tokens.access.expose();
     let written = until(async || {
         let found = there.store.open(&scene.value).await.ok().flatten()?;
         (found.session.tokens.access.expose() != old).then_some(found)
@@ -187,54 +187,54 @@ async fn a_store_that_is_down_leaves_the_session_alone() {
     let Some(world) = World::valkey() else { return };
     let mut scene = Scene::start(world).await;
     let replica = scene.replica();
-    let held = replica.held(&scene).await;
+    let stored = replica.open(&scene).await;
     scene.world.server.as_mut().unwrap().kill();
-    let answer = within(replica.refresher.fresh(held, None)).await;
+    let answer = within(replica.refresher.fresh(stored, None)).await;
     assert!(matches!(answer, Err(RefreshError::Store(_))), "{answer:?}");
     assert_eq!(scene.calls(), 0);
 }
 
 #[tokio::test]
 async fn a_session_signed_out_during_its_refresh_does_not_come_back() {
-    for world in World::keeping() {
+    for world in World::with_records() {
         let scene = Scene::start(world).await;
         let store = scene.world.store.clone();
         let refresher = scene.refresher(store.clone(), scene.world.clock.clone());
-        let held = scene.world.open(&scene.value).await.unwrap();
+        let stored = scene.world.open(&scene.value).await.unwrap();
         scene.sandbox.fault(Target::Token, slow(), Times::Only(1));
-        let flight = tokio::spawn({
-            let held = held.clone();
-            async move { refresher.fresh(held, None).await }
+        let refresh = tokio::spawn({
+            let stored = stored.clone();
+            async move { refresher.fresh(stored, None).await }
         });
         within(scene.sandbox.held(1)).await;
         within(store.end_user(FREELANCER, None)).await.unwrap();
         scene.sandbox.release();
-        let answer = within(flight).await.unwrap();
+        let answer = within(refresh).await.unwrap();
         assert!(matches!(answer, Err(RefreshError::Revoked)), "{answer:?}");
         assert!(scene.world.open(&scene.value).await.is_none(), "{}", scene.world.kind);
     }
 }
 
 #[tokio::test]
-async fn upworks_word_ends_the_session_for_every_replica() {
-    for world in World::keeping() {
+async fn a_refusal_of_upwork_ends_the_session_for_every_replica() {
+    for world in World::with_records() {
         let scene = Scene::start(world).await;
         let refresher = scene.refresher(scene.world.store.clone(), scene.world.clock.clone());
-        let held = scene.world.open(&scene.value).await.unwrap();
+        let stored = scene.world.open(&scene.value).await.unwrap();
         scene.sandbox.revoke_all();
-        let answer = within(refresher.fresh(held, None)).await;
+        let answer = within(refresher.fresh(stored, None)).await;
         assert!(matches!(answer, Err(RefreshError::Revoked)), "{answer:?}");
         assert!(scene.world.open(&scene.value).await.is_none(), "{}", scene.world.kind);
     }
 }
 
 #[tokio::test]
-async fn with_cookies_a_refresh_works_as_before() {
+async fn the_cookie_store_refreshes_once_too() {
     let scene = Scene::start(World::cookie()).await;
     let replica = scene.replica();
-    let held = replica.held(&scene).await;
-    let asked = (0..200).map(|_| replica.refresher.fresh(held.clone(), None));
-    let answers = within(futures_util::future::join_all(asked)).await;
+    let stored = replica.open(&scene).await;
+    let refreshes = (0..200).map(|_| replica.refresher.fresh(stored.clone(), None));
+    let answers = within(futures_util::future::join_all(refreshes)).await;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(scene.calls(), 1);
 }

@@ -1,4 +1,4 @@
-//! Personal access tokens, as the stores keep them.
+//! Personal access tokens in each store.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::world::{World, key, ring, within};
 const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("upwarden");
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Makes a token of this user that begins now.
+/// Adds a token of this user, issued now.
 pub(super) async fn add(world: &World, user: &str, life: Duration) -> (PersonalToken, TokenRecord) {
     let (token, now) = (PersonalToken::generate().unwrap(), world.clock.now());
     let (user, name) = (user.to_owned(), "report".to_owned());
@@ -28,7 +28,7 @@ async fn ids(world: &World, user: &str) -> Vec<String> {
 /// Every name in the store.
 async fn names(world: &mut World) -> Vec<String> {
     let Some(server) = &world.server else {
-        // Its file is for one at a time.
+        // Only one process can have its file.
         world.store = World::cookie().store;
         let database = redb::Database::open(world.path()).unwrap();
         let table = database.begin_read().unwrap().open_table(TABLE).unwrap();
@@ -47,8 +47,8 @@ async fn names(world: &mut World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_users_tokens_are_theirs_alone_until_they_end() {
-    for world in World::keeping() {
+async fn a_users_tokens_are_theirs_alone_until_they_expire() {
+    for world in World::with_records() {
         let (_, old) = add(&world, "1", HOUR).await;
         world.clock.advance(Duration::from_secs(1));
         let (_, young) = add(&world, "1", HOUR / 2).await;
@@ -67,7 +67,7 @@ async fn a_users_tokens_are_theirs_alone_until_they_end() {
 
 #[tokio::test]
 async fn a_revoked_token_leaves_no_name_behind() {
-    for mut world in World::keeping() {
+    for mut world in World::with_records() {
         let (token, mine) = add(&world, "1", HOUR).await;
         let (_, other) = add(&world, "2", HOUR).await;
         assert!(!within(world.store.remove_token("2", &mine.id)).await.unwrap(), "{}: it is not theirs", world.kind);
@@ -82,19 +82,19 @@ async fn a_revoked_token_leaves_no_name_behind() {
 }
 
 #[tokio::test]
-async fn a_users_tokens_are_found_without_reading_everybodys() {
+async fn a_users_tokens_are_found_without_reading_everyones() {
     let Some(world) = World::valkey() else { return };
     let (_, mine) = add(&world, "1", HOUR).await;
     add(&world, "2", HOUR).await;
     let mut admin = world.server.as_ref().unwrap().admin().await;
     let gone: u64 = redis::cmd("DEL").arg("upwarden:{r:token}:n").query_async(&mut admin).await.unwrap();
-    assert_eq!(gone, 1, "the list of everybody's");
+    assert_eq!(gone, 1, "the list of all tokens");
     assert_eq!(ids(&world, "1").await, [mine.id]);
 }
 
 #[tokio::test]
-async fn a_token_nobody_uses_outlives_the_key_that_sealed_it() {
-    for world in World::keeping() {
+async fn an_unused_token_outlives_the_key_that_sealed_it() {
+    for world in World::with_records() {
         let (old, new) = (key(), key());
         world.ring.replace(ring(vec![old.clone()]));
         let (token, _) = add(&world, "1", HOUR).await;
@@ -107,7 +107,7 @@ async fn a_token_nobody_uses_outlives_the_key_that_sealed_it() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_layout_or_somebody_else_left_is_no_record() {
+async fn unknown_values_in_the_server_are_no_records() {
     let Some(world) = World::valkey() else { return };
     let mut admin = world.server.as_ref().unwrap().admin().await;
     let mut hash = redis::cmd("HSET");

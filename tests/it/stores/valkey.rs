@@ -1,4 +1,4 @@
-//! What only a server does: it is reached in several ways, goes away, comes back, and forgets by itself.
+//! What only a server does: it is reached in several ways, goes away, comes back, and deletes what has expired.
 
 use std::time::Duration;
 
@@ -6,34 +6,34 @@ use futures_util::StreamExt;
 use upwarden::testing::secret::Secret;
 use upwarden::testing::store::{Config, StoreError, StoredSession, check_url};
 
-use super::world::{Door, LIFETIME, START, Server, World, session, until, within};
+use super::world::{LIFETIME, START, Server, Transport, World, session, until, within};
 
 #[tokio::test]
-async fn it_is_reached_over_tcp_and_tls_with_an_acl_user() {
-    for door in [Door::Tcp, Door::Tls] {
-        let Some(server) = Server::start(door) else { return };
-        let ca_file = (door == Door::Tls).then(|| server.ca_file.clone());
+async fn a_server_is_reached_over_tcp_and_tls_with_an_acl_user() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let Some(server) = Server::start(transport) else { return };
+        let ca_file = (transport == Transport::Tls).then(|| server.ca_file.clone());
         let mut world = World::cookie();
         world.config = Config::Valkey { url: server.url.clone(), ca_file };
         world.store = world.open_again().unwrap();
         let value = world.save(session("aa", "1")).await;
-        assert!(world.open(&value).await.is_some(), "{door:?}");
+        assert!(world.open(&value).await.is_some(), "{transport:?}");
     }
 }
 
 #[tokio::test]
-async fn a_certificate_nobody_vouches_for_and_a_wrong_password_are_a_store_that_is_down() {
-    let Some(server) = Server::start(Door::Tls) else { return };
+async fn an_untrusted_certificate_or_a_wrong_password_is_a_store_that_is_down() {
+    let Some(server) = Server::start(Transport::Tls) else { return };
     let mut world = World::cookie();
     let wrong = Secret::new(server.url.expose().replace("s3cr3t", "wr0ng"));
-    for (url, ca_file, told) in
+    for (url, ca_file, reason) in
         [(server.url.clone(), None, "TLS"), (wrong, Some(server.ca_file.clone()), "user and password")]
     {
         world.config = Config::Valkey { url, ca_file };
         let store = world.open_again().unwrap();
-        // Until it was refused, it may only say that there was no answer yet.
+        // Before the first refusal it may only report that there was no answer yet.
         let why = until(async || match store.end_user("1", None).await {
-            Err(StoreError::Down(why)) if why.contains(told) => Some(why),
+            Err(StoreError::Down(why)) if why.contains(reason) => Some(why),
             other => {
                 assert!(matches!(other, Err(StoreError::Down(_))), "{other:?}");
                 None
@@ -48,10 +48,10 @@ async fn a_certificate_nobody_vouches_for_and_a_wrong_password_are_a_store_that_
 async fn a_server_that_is_killed_is_down_and_its_sessions_are_there_when_it_is_back() {
     let Some(mut world) = World::valkey() else { return };
     let value = world.save(session("aa", "1")).await;
-    let held = world.open(&value).await.unwrap();
+    let stored = world.open(&value).await.unwrap();
     world.server.as_mut().unwrap().kill();
     assert!(matches!(within(world.store.open(&value)).await, Err(StoreError::Down(_))));
-    assert!(matches!(within(world.store.reload(&held)).await, Err(StoreError::Down(_))));
+    assert!(matches!(within(world.store.reload(&stored)).await, Err(StoreError::Down(_))));
     assert!(!world.store.healthy());
     world.server.as_mut().unwrap().restart();
     let back = until(async || world.store.open(&value).await.ok()).await;
@@ -60,7 +60,7 @@ async fn a_server_that_is_killed_is_down_and_its_sessions_are_there_when_it_is_b
 }
 
 #[tokio::test]
-async fn no_session_that_was_acknowledged_is_lost_when_the_server_dies_amid_ten_thousand() {
+async fn no_acknowledged_session_is_lost_when_the_server_dies_during_ten_thousand_writes() {
     let Some(mut world) = World::valkey() else { return };
     let ids: Vec<String> = (0..10_000).map(|number| format!("{number:032x}")).collect();
     let mut server = world.server.take().unwrap();
@@ -86,13 +86,13 @@ async fn no_session_that_was_acknowledged_is_lost_when_the_server_dies_amid_ten_
         .map(|(id, value)| async { (*id, within(world.store.open(value)).await.unwrap()) })
         .buffer_unordered(200);
     let mut opened = std::pin::pin!(opened);
-    while let Some((id, held)) = opened.next().await {
-        assert_eq!(held.expect("it was acknowledged").session.id, *id);
+    while let Some((id, stored)) = opened.next().await {
+        assert_eq!(stored.expect("it was acknowledged").session.id, *id);
     }
 }
 
 #[tokio::test]
-async fn a_restart_is_not_noticed_by_who_asks_meanwhile() {
+async fn a_request_during_a_restart_succeeds() {
     let Some(mut world) = World::valkey() else { return };
     let value = world.save(session("aa", "1")).await;
     let server = world.server.as_mut().unwrap();
@@ -102,7 +102,7 @@ async fn a_restart_is_not_noticed_by_who_asks_meanwhile() {
 }
 
 #[tokio::test]
-async fn the_server_forgets_a_session_and_its_listing_at_its_end() {
+async fn a_session_and_its_listing_expire_in_the_server() {
     let Some(world) = World::valkey() else { return };
     world.save(session("aa", "1")).await;
     let mut admin = world.server.as_ref().unwrap().admin().await;
@@ -116,7 +116,7 @@ async fn the_server_forgets_a_session_and_its_listing_at_its_end() {
 }
 
 #[tokio::test]
-async fn a_record_that_was_tampered_with_or_exchanged_is_no_session() {
+async fn a_changed_or_exchanged_record_is_no_session() {
     let Some(world) = World::valkey() else { return };
     let value = world.save(session("aa", "1")).await;
     world.save(session("bb", "1")).await;
@@ -136,7 +136,7 @@ async fn a_record_that_was_tampered_with_or_exchanged_is_no_session() {
 }
 
 #[tokio::test]
-async fn a_dead_owners_lock_falls_to_the_next_and_nobody_frees_anothers() {
+async fn a_dead_owners_lock_expires_and_no_one_frees_anothers() {
     let Some(world) = World::valkey() else { return };
     let mut admin = world.server.as_ref().unwrap().admin().await;
     let mut died = redis::cmd("SET");
@@ -154,11 +154,11 @@ async fn a_dead_owners_lock_falls_to_the_next_and_nobody_frees_anothers() {
 }
 
 #[tokio::test]
-async fn a_lock_is_kept_for_longer_than_its_lease_while_its_owner_lives() {
+async fn a_lock_is_renewed_while_its_owner_lives() {
     let Some(world) = World::valkey() else { return };
     let mut admin = world.server.as_ref().unwrap().admin().await;
     let lock = within(world.store.lock("aa")).await.unwrap().unwrap();
-    // The rest of the lease is cut; the next renewal makes it whole again.
+    // The lease is shortened; the next renewal restores it.
     let left = async |admin: &mut redis::aio::MultiplexedConnection| -> i64 {
         redis::cmd("PTTL").arg("upwarden:{aa}:l").query_async(admin).await.unwrap()
     };
@@ -175,7 +175,7 @@ async fn a_lock_is_kept_for_longer_than_its_lease_while_its_owner_lives() {
 }
 
 #[test]
-fn a_url_is_checked_without_asking_anybody() {
+fn a_url_is_checked_without_a_connection() {
     assert!(check_url(&Secret::new("rediss://user:pw@cache.internal:6380/1")).is_ok());
     assert!(check_url(&Secret::new("http://cache.internal")).is_err());
 }

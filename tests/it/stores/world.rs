@@ -52,7 +52,7 @@ pub(crate) fn ring(keys: Vec<Key>) -> Keyring {
     Keyring::new(keys).unwrap()
 }
 
-/// A session of a user, which begins now and whose token lasts a day.
+/// A session of a user that begins now; its token is valid for a day.
 pub(super) fn session(id: &str, user: &str) -> Session {
     Session {
         id: id.to_owned(),
@@ -104,22 +104,22 @@ impl World {
 
     /// None where there is no redis-server.
     pub(super) fn valkey() -> Option<Self> {
-        let server = Server::start(Door::Socket)?;
+        let server = Server::start(Transport::Socket)?;
         let config = Config::Valkey { url: server.url.clone(), ca_file: None };
         Some(Self::new("valkey", config, Some(server), None))
     }
 
-    /// One of each kind that can be had here.
+    /// One of each kind that this machine can run.
     pub(super) fn all() -> Vec<Self> {
         [Some(Self::cookie()), Some(Self::embedded()), Self::valkey()].into_iter().flatten().collect()
     }
 
-    /// Those that keep records.
-    pub(super) fn keeping() -> Vec<Self> {
+    /// Those that have records.
+    pub(super) fn with_records() -> Vec<Self> {
         Self::all().into_iter().filter(|world| world.store.keeps_records()).collect()
     }
 
-    /// The same place as another process, or this one later, opens it.
+    /// Opens the same store again, as another process or a later one does.
     pub(super) fn open_again(&self) -> Result<Store, StoreError> {
         open(&self.config, &self.ring, self.clock.clone())
     }
@@ -146,7 +146,7 @@ fn open(config: &Config, ring: &SharedKeyring, clock: SharedClock) -> Result<Sto
 
 /// How a server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Transport {
     Socket,
     Tcp,
     Tls,
@@ -163,28 +163,28 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// None, said on stderr, where there is no redis-server.
-    pub(crate) fn start(door: Door) -> Option<Self> {
+    /// None where there is no redis-server, with a line on stderr.
+    pub(crate) fn start(transport: Transport) -> Option<Self> {
         if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
             // libtest swallows what a passing test prints.
             let _ = writeln!(std::io::stderr(), "left out: the valkey store, since redis-server is not installed");
             return None;
         }
-        // A port that was free a moment ago may be taken by now: then another one.
-        (0..10).find_map(|_| Self::try_start(door))
+        // A port that was free a moment ago may be taken by now.
+        (0..10).find_map(|_| Self::try_start(transport))
     }
 
-    fn try_start(door: Door) -> Option<Self> {
+    fn try_start(transport: Transport) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
         let (socket, ca_file) = (place("redis.sock"), place("cert.pem"));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (url, doors) = match door {
-            Door::Socket => {
+        let (url, ports) = match transport {
+            Transport::Socket => {
                 (format!("redis+unix://{}?user=upwarden&pass=s3cr3t", socket.display()), "port 0".to_owned())
             }
-            Door::Tcp => (format!("valkey://upwarden:s3cr3t@127.0.0.1:{port}"), format!("port {port}")),
-            Door::Tls => {
+            Transport::Tcp => (format!("valkey://upwarden:s3cr3t@127.0.0.1:{port}"), format!("port {port}")),
+            Transport::Tls => {
                 let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
                 std::fs::write(&ca_file, made.cert.pem()).unwrap();
                 std::fs::write(place("key.pem"), made.signing_key.serialize_pem()).unwrap();
@@ -197,7 +197,7 @@ impl Server {
             }
         };
         let config = format!(
-            "{doors}\nbind 127.0.0.1\nunixsocket {}\ndir {}\nsave \"\"\nappendonly yes\nappendfsync always\n\
+            "{ports}\nbind 127.0.0.1\nunixsocket {}\ndir {}\nsave \"\"\nappendonly yes\nappendfsync always\n\
              user default off\nuser admin on nopass ~* &* +@all\nuser upwarden on >s3cr3t {ACL}\n",
             socket.display(),
             folder.path().display()
@@ -219,7 +219,7 @@ impl Server {
         self.child = launch(&self.config).expect("it started before");
     }
 
-    /// A connection that may do everything.
+    /// A connection with all rights.
     pub(crate) async fn admin(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.admin.as_str()).unwrap();
         // The usual time-outs are short for a busy machine.
@@ -237,7 +237,7 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server and waits for its word that it is ready; none where it ends before.
+/// Starts a server and waits until it is ready; none where it ends first.
 fn launch(config: &str) -> Option<Child> {
     let mut child = Command::new("redis-server").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
@@ -247,7 +247,7 @@ fn launch(config: &str) -> Option<Child> {
         let _ = child.wait();
         return None;
     }
-    // What it says later must not fill the pipe; the thread ends with the server.
+    // Its later output must not fill the pipe. The thread ends with the server.
     std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
     Some(child)
 }
