@@ -40,7 +40,6 @@ impl std::fmt::Debug for Callback {
     }
 }
 
-/// Why a callback cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
     /// A parameter twice, or `code` beside `error`, which no authorization server sends.
@@ -66,10 +65,8 @@ pub enum CallbackError {
     NoCode,
 }
 
-/// An error of the authorization endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorizationError {
-    /// Who can do something about it.
     pub kind: AuthorizationErrorKind,
     /// `error` and `error_description`, for the log.
     pub text: String,
@@ -143,27 +140,20 @@ impl VerifiedCode {
 /// A token from the fragment whose state was checked.
 #[derive(Debug)]
 pub struct VerifiedToken {
-    /// The token.
     pub token: AccessToken,
-    /// The fragment's `expires_in`.
     pub lifetime: Duration,
 }
 
-/// What a successful callback brings.
 #[derive(Debug)]
 pub enum Authorization {
-    /// To be redeemed.
     Code(VerifiedCode),
-    /// To be used as it is.
     Token(VerifiedToken),
 }
 
 /// A callback that belongs to a pending sign-in of this browser.
 #[derive(Debug)]
 pub struct Verified<'a> {
-    /// The sign-in.
     pub login: &'a PendingLogin,
-    /// How it ends.
     pub outcome: Result<Authorization, CallbackError>,
 }
 

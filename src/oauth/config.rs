@@ -10,19 +10,15 @@ use crate::session::Grant;
 /// Our client at Upwork, and Upwork's endpoints: docs/configuration.md "upwork".
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The key's id.
     pub client_id: String,
-    /// The key's secret; sent to the token and revocation endpoints only.
+    /// Sent to the token and revocation endpoints only.
     pub client_secret: Secret,
-    /// Code or implicit.
     pub grant: Grant,
-    /// The authorization endpoint.
     pub authorize_url: Url,
-    /// The token endpoint.
     pub token_url: Url,
-    /// The revocation endpoint (RFC 7009).
+    /// RFC 7009.
     pub revoke_url: Url,
-    /// The GraphQL endpoint, which says who signed in.
+    /// Says who signed in.
     pub graphql_url: Url,
     /// Compared with the callback's `iss` (RFC 9207); `None` compares nothing.
     pub issuer: Option<String>,
@@ -30,7 +26,6 @@ pub struct Config {
     pub redirect_uri: String,
     /// With the implicit grant: accept that a token may have been issued to another application.
     pub implicit_identity: bool,
-    /// The way to Upwork's hosts.
     pub outbound: Outbound,
 }
 
@@ -56,11 +51,9 @@ impl std::fmt::Debug for Outbound {
 /// The service identity: docs/configuration.md "service".
 #[derive(Clone, Debug)]
 pub struct ServiceConfig {
-    /// How it gets its tokens.
     pub grant: ServiceGrant,
-    /// Its own key's id, by default upwork's.
+    /// By default `upwork.client_id`.
     pub client_id: String,
-    /// Its own key's secret.
     pub client_secret: Secret,
     /// Where Upwork sends the browser after `upwarden login`, exactly as registered; only that command needs it.
     pub redirect_uri: Option<String>,

@@ -1,5 +1,3 @@
-//! What the owners of tokens share.
-
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -14,13 +12,9 @@ use crate::telemetry::metrics::{Metrics, Refreshed};
 /// What a [`Refresher`](super::refresh::Refresher) and a [`ServiceIdentity`](super::service::ServiceIdentity) need.
 #[derive(Clone, Debug)]
 pub struct Dependencies {
-    /// Issues the tokens.
     pub upwork: Arc<Upwork>,
-    /// Keeps them.
     pub store: Store,
-    /// Counts refreshes.
     pub metrics: Arc<Metrics>,
-    /// Tells which tokens have expired.
     pub clock: SharedClock,
     /// Runs the refreshes, so that none ends with the request that needed it.
     pub control: Handle,

@@ -47,7 +47,6 @@ impl std::fmt::Debug for CodeVerifier {
     }
 }
 
-/// The contents of the `state` parameter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
     #[serde(rename = "i")]

@@ -22,14 +22,12 @@ const MIN_SLOTS: usize = 2;
 pub struct PendingLogin {
     /// For `LoginJars::jar`.
     pub slot: usize,
-    /// The sign-in.
     pub login: Login,
 }
 
 /// What a request shows of its browser's sign-ins.
 #[derive(Debug)]
 pub struct BrowserLogins {
-    /// Those that open.
     pub pending: Vec<PendingLogin>,
     /// Whether there is any login cookie, opened or not.
     pub any_cookie: bool,
@@ -54,7 +52,6 @@ impl LoginJars {
         name.starts_with(self.base.as_str())
     }
 
-    /// The pending sign-ins of a request.
     pub fn open(&self, ring: &Keyring, cookies: &RequestCookies, now: Timestamp) -> BrowserLogins {
         let jars = self.jars.iter().enumerate();
         let values = jars.flat_map(|(slot, jar)| jar.candidates(cookies).into_iter().map(move |value| (slot, value)));
@@ -102,12 +99,10 @@ impl LoginJars {
         Ok(lines)
     }
 
-    /// The cookie of a slot.
     pub(crate) fn jar(&self, slot: usize) -> Option<&Jar> {
         self.jars.get(slot)
     }
 
-    /// The cookies of all slots.
     pub(crate) fn all(&self) -> &[Jar] {
         &self.jars
     }

@@ -24,9 +24,7 @@ const MAX_QUOTE: usize = 200;
 pub struct Unavailable {
     /// For the log.
     pub reason: String,
-    /// What kind of failure it was.
     pub kind: UnavailableKind,
-    /// The response's `Retry-After`.
     pub retry_after: Option<Duration>,
 }
 
@@ -58,11 +56,8 @@ impl Unavailable {
 /// A response, with its body read.
 #[derive(Clone)]
 pub struct Response {
-    /// Its status.
     pub status: StatusCode,
-    /// Its `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// Its body.
     pub body: Vec<u8>,
 }
 
@@ -125,9 +120,8 @@ impl ErrorResponse {
 /// An OAuth error in Upwork's words, safe to log and show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OAuthError {
-    /// `error`.
     pub code: String,
-    /// `error_description`, empty where there is none.
+    /// Empty where there is none.
     pub description: String,
 }
 

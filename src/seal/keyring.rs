@@ -1,4 +1,4 @@
-//! The keys: the first seals, all open. It never says why something did not open.
+//! The keys: the first one seals, each can open. It never says why a value did not open.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
@@ -33,7 +33,6 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// The bytes in the associated data.
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Session => b"upwarden session",
@@ -58,16 +57,12 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// Why a text is not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// Not base64url.
     #[error("it is not base64url")]
     Encoding,
-    /// Not 32 bytes.
-    #[error("it is {0} bytes long, and a key is 32")]
+    #[error("it is {0} bytes long; a key has 32")]
     Length(usize),
-    /// The cryptographic library refused it.
     #[error("it cannot be used")]
     Unusable,
 }
@@ -113,7 +108,6 @@ impl Key {
 /// The contents of a sealed value.
 #[derive(Debug)]
 pub struct Opened {
-    /// The bytes that were sealed.
     pub bytes: Zeroizing<Vec<u8>>,
     /// An older key opened it: seal it again.
     pub reseal: bool,

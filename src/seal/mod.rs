@@ -1,7 +1,7 @@
-//! Authenticated encryption of what leaves our hands: AES-256-GCM under a keyring.
+//! Authenticated encryption of everything that is stored outside the process: AES-256-GCM under a keyring.
 //!
-//! Bytes and a purpose become text for a cookie, a query or a store, and bytes again. Every failure to open is the same
-//! (docs/design.md "Opening what was sealed"). No key is used for two messages: each seal derives its own.
+//! Seals bytes for a purpose into text for a cookie, a query or a store, and opens them again. Every failure to open is the
+//! same (docs/design.md "Opening what was sealed"). No key is used for two messages: each seal derives its own.
 //!
 //! Format, base64url without padding: `version(1) ‖ key id(4) ‖ salt(16) ‖ ciphertext ‖ tag(16)`. Key and nonce of a seal are
 //! `HKDF-Expand(PRK, purpose ‖ salt)` (RFC 5869), so nonces never run out: two seals collide after about 2⁶⁴ salts.
@@ -22,17 +22,14 @@ pub(crate) use self::random::{NoRandomness, random_id};
 pub struct SharedKeyring(Arc<ArcSwap<Keyring>>);
 
 impl SharedKeyring {
-    /// Starts with `keyring`.
     pub fn new(keyring: Keyring) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(keyring)))
     }
 
-    /// The current keyring.
     pub fn load(&self) -> Arc<Keyring> {
         self.0.load_full()
     }
 
-    /// Replaces the keyring.
     pub fn replace(&self, keyring: Keyring) {
         self.0.store(Arc::new(keyring));
     }

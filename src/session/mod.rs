@@ -24,7 +24,6 @@ pub(crate) struct Config {
     pub recheck: Duration,
 }
 
-/// The grant of a session's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grant {
@@ -44,16 +43,15 @@ impl Grant {
     }
 }
 
-/// The user, as Upwork names them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
-    /// `user.id`: what access rules name.
+    /// What access rules name.
     #[serde(rename = "i")]
     pub id: String,
-    /// `user.nid`: the name that people know.
+    /// The name that people know.
     #[serde(rename = "n")]
     pub nid: String,
-    /// The full name, where the key's scopes allow it.
+    /// Where the key's scopes allow it.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -61,15 +59,13 @@ pub struct User {
 /// The organization that the token acts for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organization {
-    /// `organization.id`.
     #[serde(rename = "i")]
     pub id: String,
-    /// Its name, where the key's scopes allow it.
+    /// Where the key's scopes allow it.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// The tokens that Upwork issued.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tokens {
     /// Authorizes API calls.
@@ -81,7 +77,6 @@ pub struct Tokens {
     /// When they were requested.
     #[serde(rename = "s")]
     pub issued_at: Timestamp,
-    /// When the access token expires.
     #[serde(rename = "e")]
     pub expires_at: Timestamp,
 }
@@ -95,22 +90,18 @@ impl Tokens {
     }
 }
 
-/// A session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
     /// Names the session among refreshes, upgrades and store records; 32 hex digits. Not a credential.
     #[serde(rename = "i")]
     pub id: String,
-    /// Who signed in.
     #[serde(rename = "u")]
     pub user: User,
     /// What the token acts for.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<Organization>,
-    /// The grant of its tokens.
     #[serde(rename = "g")]
     pub grant: Grant,
-    /// The tokens.
     #[serde(rename = "t")]
     pub tokens: Tokens,
     /// When the person signed in; compared with `access.not_before`.

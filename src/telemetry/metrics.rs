@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_never_happened_reads_zero_from_the_start() {
+    fn every_counter_starts_at_zero() {
         let text = Metrics::new().handle().render();
         for line in [
             "upwarden_requests_total{route=\"app\",status=\"5xx\"} 0",
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_is_printed() {
+    fn counted_events_are_rendered() {
         let metrics = Metrics::new();
         metrics.request(RouteKind::Api, 404, Duration::from_millis(3));
         metrics.sign_in(SignIn::Declined);

@@ -1,5 +1,3 @@
-//! Why there is no fresh token.
-
 use crate::oauth::response::Unavailable;
 use crate::oauth::token::TokenError;
 use crate::store::StoreError;
@@ -10,13 +8,10 @@ pub enum RefreshError {
     /// Upwork says the grant is over, or there is nothing to refresh with.
     #[error("Upwork has ended this sign-in")]
     Revoked,
-    /// Upwork refuses our client.
     #[error("{0}")]
     Misconfigured(String),
-    /// The store cannot be read or written.
     #[error(transparent)]
     Store(StoreError),
-    /// No usable answer.
     #[error(transparent)]
     Unavailable(Unavailable),
 }

@@ -16,7 +16,6 @@ use crate::secret::Secret;
 use crate::session::Tokens;
 use crate::session::tokens::{AccessToken, RefreshToken};
 
-/// An authorization grant.
 #[derive(Clone, Copy, Debug)]
 pub enum TokenGrant<'a> {
     /// RFC 6749 section 4.1.3 with RFC 7636 section 4.5.
@@ -27,7 +26,6 @@ pub enum TokenGrant<'a> {
     ClientCredentials,
 }
 
-/// Why there are no tokens.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TokenError {
     /// `invalid_grant`: this code or refresh token is no longer valid.
@@ -36,7 +34,6 @@ pub enum TokenError {
     /// Upwork refused our client: a fault of the configuration.
     #[error("Upwork refused this client: {0}")]
     Misconfigured(OAuthError),
-    /// No usable answer.
     #[error("Upwork's token endpoint gave no usable answer: {0}")]
     Unavailable(#[from] Unavailable),
 }
@@ -44,20 +41,16 @@ pub enum TokenError {
 /// A client at Upwork. Its credentials always go in the body (docs/upwork.md "Token").
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
-    /// `client_id`
     pub id: &'a str,
-    /// `client_secret`
     pub secret: &'a Secret,
-    /// `redirect_uri`, for the code grant.
+    /// For the code grant.
     pub redirect_uri: &'a str,
 }
 
 /// A request to the token endpoint.
 #[derive(Debug)]
 pub struct TokenRequest<'a> {
-    /// Who asks.
     pub client: Client<'a>,
-    /// With what.
     pub grant: TokenGrant<'a>,
     /// The lifetime of the tokens counts from then.
     pub sent_at: Timestamp,
