@@ -4,11 +4,11 @@
 //! flight is done. No other module knows how they are put together, and nothing here decides about a request.
 
 mod error;
-mod grants;
-mod identity;
-mod ledger;
+mod grant_refresh;
 mod reload;
+mod service_renewal;
 mod services;
+mod store_sync;
 
 use std::future::Future;
 use std::io;
@@ -128,11 +128,11 @@ fn spawn_background(services: &Services, readiness: &Readiness, ended: &Cancella
     let clock = || services.clock.clone();
     if services.store.keeps_records() {
         let store = || services.store.clone();
-        tokio::spawn(grants::watch(store(), services.refresher.clone(), clock(), ended.clone()));
-        tokio::spawn(ledger::watch(store(), services.pacer.clone(), readiness.clone(), ended.clone()));
+        tokio::spawn(grant_refresh::watch(store(), services.refresher.clone(), clock(), ended.clone()));
+        tokio::spawn(store_sync::watch(store(), services.pacer.clone(), readiness.clone(), ended.clone()));
     }
     if let Some(service) = services.service.clone() {
-        tokio::spawn(identity::watch(service, clock(), readiness.clone(), ended.clone()));
+        tokio::spawn(service_renewal::watch(service, clock(), readiness.clone(), ended.clone()));
     }
 }
 

@@ -181,7 +181,7 @@ impl Refresher {
     async fn refresh(&self, stored: &StoredSession) -> RefreshResult {
         let busy = || RefreshError::unavailable("another replica has been refreshing this session for too long");
         let mut name = stored.lock_name();
-        // The tokens may have moved into a shared grant meanwhile, which has a lock of its own.
+        // The tokens may have moved into a shared grant in the meantime, which has its own lock.
         for _ in 0..MAX_STEPS {
             let lock = self.deps.store.lock(&name).await?.ok_or_else(busy)?;
             let current = self.deps.store.reload(stored).await;

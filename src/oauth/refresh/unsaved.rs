@@ -63,7 +63,7 @@ impl UnsavedTokens {
         claimed
     }
 
-    /// The sessions to write. `None` where there are none, and then nobody is writing any more.
+    /// The sessions to write. `None` where there are none, and then no task is writing any more.
     pub(super) fn pending(&self) -> Option<Vec<(Replaced, StoredSession)>> {
         let mut state = self.state();
         state.entries.retain(|_, unsaved| unsaved.is_valid());

@@ -27,7 +27,7 @@ pub(super) const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 86_
 /// The pause after the first failure; it doubles with each further one.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
-/// The pause where only a new file can help. Upwork is not asked meanwhile.
+/// The pause where only a new file can help. Upwork is not asked in the meantime.
 const FILE_PAUSE: Duration = Duration::from_secs(30);
 /// The longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -198,7 +198,7 @@ impl Rotation {
         let written = self.deps.store.put_grant(RECORD, &write(&record), &source.expect).await?;
         self.unsaved = None;
         // A replica that kept the lock longer than we did has written another pair, which is just as good.
-        let replaced = || RefreshError::unavailable("another replica refreshed the service identity meanwhile");
+        let replaced = || RefreshError::unavailable("another replica refreshed the service identity in the meantime");
         written.ok_or_else(replaced)?;
         let ends_at = record.tokens.issued_at.plus(REFRESH_TOKEN_LIFETIME).rfc3339();
         tracing::info!(refresh_token_ends_at = ends_at, "the service identity was refreshed");

@@ -85,7 +85,7 @@ async fn a_call_with_an_expired_token_waits_for_a_slow_refresh() {
     world.fault(&json!({ "token": "slow" }));
     let asked = tokio::spawn(client.graphql(ME).into_future());
     within(world.upwork.sandbox.held(1)).await;
-    assert_eq!(client.twin().get("/x").await.status, 200, "the app is reached meanwhile");
+    assert_eq!(client.twin().get("/x").await.status, 200, "the app is reached in the meantime");
     world.upwork.sandbox.release();
     assert_eq!(within(asked).await.unwrap().status, 200);
 }

@@ -1,4 +1,4 @@
-//! A store that is away, or answers and refuses: who is told what, and what is left afterwards.
+//! A store that is down, or refuses writes: what clients get, and what is left afterwards.
 
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
@@ -8,14 +8,14 @@ use super::{DAY, ME, SECOND};
 use crate::harness::{AGENCY, FREELANCER, until, within};
 use crate::stores::world::{Server, Transport};
 
-/// Does what an operator would do on the server.
+/// Sends a command as the administrator.
 async fn operate(admin: &mut MultiplexedConnection, words: &[&str]) {
     let (name, arguments) = words.split_first().unwrap();
     within(cmd(name).arg(arguments).query_async::<()>(admin)).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_sign_out_everywhere_that_failed_on_the_way_can_be_asked_again() {
+async fn a_sign_out_everywhere_that_failed_can_be_repeated() {
     let Some(server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let (here, there) = (world.sign_in(FREELANCER).await, world.sign_in(FREELANCER).await);
@@ -24,8 +24,8 @@ async fn a_sign_out_everywhere_that_failed_on_the_way_can_be_asked_again() {
     let out = || here.post("/upwork/auth/logout", "everywhere=1").header("origin", &world.url(""));
     let refused = out().await;
     assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (503, "store-down"));
-    assert_eq!(world.counters().revoke, 1, "the grant is revoked all the same");
-    assert_eq!(here.get("/x").await.status, 200, "who asked is there to ask again");
+    assert_eq!(world.counters().revoke, 1, "the grant is revoked nonetheless");
+    assert_eq!(here.get("/x").await.status, 200, "the session that asked can ask again");
     operate(&mut admin, &["ACL", "SETUSER", "upwarden", "+zrange"]).await;
     assert_eq!(out().await.location(), "/upwork/auth/logout?done=revoked&everywhere=1");
     for client in [&here, &there] {
@@ -34,7 +34,7 @@ async fn a_sign_out_everywhere_that_failed_on_the_way_can_be_asked_again() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_write_is_down_for_what_must_be_written_and_serves_the_rest() {
+async fn a_store_that_cannot_be_written_is_down_for_writes_and_serves_reads() {
     let Some(server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let client = world.sign_in(FREELANCER).await;
@@ -42,17 +42,17 @@ async fn a_store_that_cannot_write_is_down_for_what_must_be_written_and_serves_t
     let mut admin = server.admin().await;
     operate(&mut admin, &["CONFIG", "SET", "maxmemory", "1"]).await;
     until("no readiness", async || (readiness(&world).await == 503).then_some(())).await;
-    assert_eq!(client.get("/x").await.status, 200, "who is signed in is read");
+    assert_eq!(client.get("/x").await.status, 200, "the session is read");
     world.turn(DAY);
     let answer = client.graphql(ME).await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "store-down"));
     assert!(!answer.header("retry-after").is_empty() && answer.set_cookies().is_empty(), "{answer:?}");
     let stranger = world.client().navigate("/x").await;
     assert_eq!((stranger.status.as_u16(), stranger.header("location")), (503, ""));
-    assert_eq!(world.counters().token.refresh_token, 0, "nothing is asked for that could not be kept");
+    assert_eq!(world.counters().token.refresh_token, 0, "no token is requested that could not be saved");
     operate(&mut admin, &["CONFIG", "SET", "maxmemory", "0"]).await;
     until("readiness", async || (readiness(&world).await == 200).then_some(())).await;
-    // Its token ended over `session.recheck` ago, so that the app is reached with a fresh one.
+    // Its token expired more than `session.recheck` ago, so a request to the app refreshes it first.
     world.turn(DAY + SECOND);
     until("a fresh token", async || {
         assert_eq!(client.get("/x").await.status, 200);
@@ -62,7 +62,7 @@ async fn a_store_that_cannot_write_is_down_for_what_must_be_written_and_serves_t
 }
 
 #[tokio::test]
-async fn a_code_that_comes_while_the_store_is_down_is_kept_for_afterwards() {
+async fn a_code_that_arrives_while_the_store_is_down_can_be_redeemed_later() {
     let Some(mut server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let client = world.client();
@@ -78,23 +78,23 @@ async fn a_code_that_comes_while_the_store_is_down_is_kept_for_afterwards() {
 }
 
 #[tokio::test]
-async fn a_grant_whose_session_cannot_be_kept_is_revoked() {
+async fn a_grant_whose_session_cannot_be_saved_is_revoked() {
     let Some(server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let mut admin = server.admin().await;
     drop(world.sign_in(FREELANCER).await);
     let lists: Vec<String> = within(cmd("KEYS").arg("upwarden:{u:*").query_async(&mut admin)).await.unwrap();
-    // What is of another kind than it should be takes no session.
+    // A key of the wrong type cannot list a session.
     operate(&mut admin, &["SET", &lists[0], "no list"]).await;
     let client = world.client();
     let page = world.sign_in_with(&client, FREELANCER, "/x").await;
     assert_eq!((page.status.as_u16(), page.header("location")), (503, ""));
     assert_eq!((world.counters().token.authorization_code, world.counters().revoke), (2, 1));
-    assert_eq!(world.sign_in(AGENCY).await.get("/x").await.status, 200, "others are let in");
+    assert_eq!(world.sign_in(AGENCY).await.get("/x").await.status, 200, "others can sign in");
 }
 
 #[tokio::test]
-async fn what_is_for_anybody_is_served_without_a_store_and_without_identity() {
+async fn public_paths_are_served_without_a_store_and_without_identity() {
     let Some(mut server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).set("app.public_paths", "/health").start();
     let client = world.sign_in(FREELANCER).await;

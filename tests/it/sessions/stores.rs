@@ -1,4 +1,4 @@
-//! The stores behind the whole server: down, back, killed in the middle, and signing out everywhere.
+//! The whole server over each store: down, back, killed under traffic, and signing out everywhere.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub(super) async fn readiness(world: &World) -> u16 {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_is_a_503_and_never_a_sign_in_and_afterwards_all_go_on() {
+async fn while_the_store_is_down_requests_get_a_503_and_never_a_sign_in() {
     let Some(mut server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let client = world.sign_in(FREELANCER).await;
@@ -65,8 +65,8 @@ async fn a_store_that_is_down_is_a_503_and_never_a_sign_in_and_afterwards_all_go
     assert_eq!(client.post("/upwork/auth/logout", "").await.problem(), "store-down");
     assert_eq!(client.get("/upwork/auth/verify").await.problem(), "store-down", "a 401 would begin a sign-in");
     let stranger = world.client();
-    // For two seconds it might be back by the time that they are.
-    let page = until("nobody is sent to sign in", async || {
+    // For two seconds a sign-in may begin, since the store may be back when it ends.
+    let page = until("no one is sent to sign in", async || {
         Some(stranger.navigate("/x").await).filter(|page| page.status == 503)
     })
     .await;
@@ -105,16 +105,16 @@ async fn with_cookies_not_before_ends_sessions_while_everything_runs() {
     assert_eq!(other.get("/x").await.status, 200);
     world.turn(Duration::from_secs(61));
     let end = within(socket.next()).await;
-    assert!(end.is_none_or(|end| end.map_or(true, |end| end.is_close())), "its WebSocket ends at the next look");
+    assert!(end.is_none_or(|end| end.map_or(true, |end| end.is_close())), "its WebSocket ends at the next check");
     let again = world.sign_in(FREELANCER).await;
-    assert_eq!(again.get("/x").await.status, 200, "who signs in afterwards is in");
+    assert_eq!(again.get("/x").await.status, 200, "a new sign-in is accepted");
 }
 
-/// Signs in at `door` one after the other until it is gone; those who were told that they are in.
+/// Signs in at `door` again and again until it is gone; returns the clients that got a session.
 async fn sign_in_until_gone(
     world: World,
     door: SocketAddr,
-    told: tokio::sync::watch::Sender<usize>,
+    count: tokio::sync::watch::Sender<usize>,
 ) -> (World, Vec<Client>) {
     let mut acknowledged = Vec::new();
     loop {
@@ -125,29 +125,29 @@ async fn sign_in_until_gone(
         let Ok(answer) = client.navigate(&back).attempt().await else { break };
         if answer.status == 303 {
             acknowledged.push(client);
-            told.send_replace(acknowledged.len());
+            count.send_replace(acknowledged.len());
         }
     }
     (world, acknowledged)
 }
 
-/// Kills the process amid sign-ins, and gives whoever was acknowledged.
-async fn killed_amid_sign_ins(world: World, mut server: Upwarden, door: SocketAddr) -> (World, Vec<Client>) {
-    let (told, mut count) = tokio::sync::watch::channel(0);
-    let signing_in = tokio::spawn(sign_in_until_gone(world, door, told));
+/// Kills the process during sign-ins; returns the clients that got a session.
+async fn killed_during_sign_ins(world: World, mut server: Upwarden, door: SocketAddr) -> (World, Vec<Client>) {
+    let (sender, mut count) = tokio::sync::watch::channel(0);
+    let signing_in = tokio::spawn(sign_in_until_gone(world, door, sender));
     within(count.wait_for(|count| *count >= 10)).await.unwrap();
     server.kill();
     within(signing_in).await.unwrap()
 }
 
 #[tokio::test]
-async fn no_session_that_was_acknowledged_is_lost_when_the_process_with_the_file_is_killed() {
+async fn no_acknowledged_session_is_lost_when_the_process_with_the_file_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.db").display().to_string();
     let world = World::new().start();
     let own = [("store.kind", "embedded"), ("store.path", path.as_str())];
     let (server, door) = serve(&world, &own).await;
-    let (world, clients) = killed_amid_sign_ins(world, server, door).await;
+    let (world, clients) = killed_during_sign_ins(world, server, door).await;
     let (_server, again) = serve(&world, &own).await;
     for client in &clients {
         assert_eq!(client.through(again).get("/x").await.status, 200, "of {}", clients.len());
@@ -155,20 +155,20 @@ async fn no_session_that_was_acknowledged_is_lost_when_the_process_with_the_file
 }
 
 #[tokio::test]
-async fn no_session_that_was_acknowledged_is_lost_when_a_replica_is_killed() {
+async fn no_acknowledged_session_is_lost_when_a_replica_is_killed() {
     let Some(redis) = Server::start(Transport::Tcp) else { return };
     let world = plan(&redis).start();
     let (server, door) = serve(&world, &[]).await;
-    let (world, clients) = killed_amid_sign_ins(world, server, door).await;
+    let (world, clients) = killed_during_sign_ins(world, server, door).await;
     for client in &clients {
         assert_eq!(client.through(world.address(0)).get("/x").await.status, 200, "of {}", clients.len());
     }
 }
 
-/// 100 sessions and 2,000 requests, of which few are refused where the server is back at once; ten thousand sessions are in
-/// `kills`.
+/// 100 sessions and 2,000 requests, of which few are refused, since the server is back at once. `kills` does the same with ten
+/// thousand sessions.
 #[tokio::test]
-async fn a_restart_of_the_server_amid_traffic_loses_no_session() {
+async fn a_restart_of_redis_under_traffic_loses_no_session() {
     let Some(mut server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).set("public.limits.sign_ins_per_address", 1000).start();
     let clients: Vec<Client> =
