@@ -32,7 +32,6 @@ impl Body {
         Self(Kind::Full(None))
     }
 
-    /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self(Kind::Full((!bytes.is_empty()).then_some(bytes)))

@@ -81,7 +81,6 @@ impl std::fmt::Display for AuthorizationError {
 /// Who can do something about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorizationErrorKind {
-    /// The person declined.
     Declined,
     /// Upwork needs to ask the person, and was not allowed to (`OpenID` Connect Core, section 3.1.2.6).
     InteractionRequired,

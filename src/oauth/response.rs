@@ -22,7 +22,6 @@ const MAX_QUOTE: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unavailable {
-    /// For the log.
     pub reason: String,
     pub kind: UnavailableKind,
     pub retry_after: Option<Duration>,

@@ -76,7 +76,6 @@ impl Upwork {
         &self.config
     }
 
-    /// Our own client.
     pub(super) fn client(&self) -> Client<'_> {
         let Config { client_id: id, client_secret: secret, redirect_uri, .. } = &self.config;
         Client { id, secret, redirect_uri }

@@ -46,7 +46,6 @@ pub enum Route {
 /// Our own endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthPath {
-    /// The account page.
     Account,
     /// Begins a sign-in.
     Login,

@@ -185,7 +185,6 @@ fn whole(value: Option<&Value>) -> Result<Option<u64>, UnknownFault> {
     }
 }
 
-/// The queued faults.
 #[derive(Default)]
 pub(super) struct Faults(HashMap<Target, VecDeque<(Fault, Times)>>);
 

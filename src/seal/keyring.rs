@@ -28,7 +28,6 @@ pub enum Purpose {
     State,
     /// A ticket for the neighbour door.
     Ticket,
-    /// A grant in a store.
     Grant,
 }
 
@@ -154,7 +153,6 @@ impl Keyring {
         Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 
-    /// Seals a value as JSON.
     pub(crate) fn seal_json(&self, purpose: Purpose, value: &impl Serialize) -> Result<String, NoRandomness> {
         // Structs of texts and numbers always serialize.
         self.seal(purpose, &serde_json::to_vec(value).map(Zeroizing::new).unwrap_or_default())

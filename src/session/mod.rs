@@ -127,7 +127,6 @@ impl Session {
         self.tokens.refresh.is_some() && now > self.tokens.expires_at.plus(recheck)
     }
 
-    /// The bytes to seal.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         // Texts and numbers always serialize.
         serde_json::to_vec(self).map(Zeroizing::new).unwrap_or_default()

@@ -187,7 +187,6 @@ impl Metrics {
         self.refused.count((door, refusal));
     }
 
-    /// Live connections of `door`.
     pub(crate) fn connections(&self, door: Door) -> &Gauge {
         let [public, neighbour] = &self.connections;
         match door {

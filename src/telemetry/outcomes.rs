@@ -2,7 +2,6 @@
 
 use strum::{IntoStaticStr, VariantArray};
 
-/// How a sign-in went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum SignIn {
@@ -10,7 +9,6 @@ pub enum SignIn {
     Started,
     /// A session began.
     Completed,
-    /// The user declined.
     Declined,
     /// The state was missing, stale or not ours.
     BadState,
@@ -35,7 +33,6 @@ pub enum Opened {
     Unusable,
 }
 
-/// How a refresh went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Refreshed {

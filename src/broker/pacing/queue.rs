@@ -8,7 +8,6 @@ use std::collections::{HashMap, VecDeque};
 use super::limits::CallerId;
 use crate::clock::Timestamp;
 
-/// A call that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueuedCall {
     pub(super) id: u64,

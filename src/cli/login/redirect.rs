@@ -42,7 +42,6 @@ impl Redirect {
     }
 }
 
-/// Waits for redirects.
 pub(super) struct Redirects {
     received: mpsc::Receiver<Redirect>,
     server: Option<(JoinHandle<()>, CancellationToken)>,

@@ -8,7 +8,6 @@ mod tests;
 pub(super) use key::{Key, Kind, Unset};
 pub(super) use keys::KEYS;
 
-/// The key of this name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }

@@ -25,7 +25,6 @@ use crate::session::tokens::AccessToken;
 /// stored is then found while Upwork still accepts the old token, which it does for 24 hours.
 const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 
-/// The service identity.
 #[derive(Debug)]
 pub struct ServiceIdentity {
     config: ServiceConfig,

@@ -47,7 +47,6 @@ pub struct Client<'a> {
     pub redirect_uri: &'a str,
 }
 
-/// A request to the token endpoint.
 #[derive(Debug)]
 pub struct TokenRequest<'a> {
     pub client: Client<'a>,
@@ -66,7 +65,6 @@ struct SuccessfulResponse {
 }
 
 impl<'a> TokenRequest<'a> {
-    /// The form's fields.
     pub(super) fn form(&self) -> Vec<(&'static str, &'a str)> {
         let mut fields = vec![("client_id", self.client.id), ("client_secret", self.client.secret.expose())];
         match self.grant {

@@ -24,7 +24,6 @@ pub(super) fn is_object(name: &str) -> bool {
     matches!(kind(name), Some(TypeKind::Object(_)))
 }
 
-/// A field of an object type.
 pub(super) fn field(object: &str, name: &str) -> Option<&'static FieldDefinition> {
     let TypeKind::Object(object) = kind(object)? else { return None };
     object.fields.iter().map(|field| &field.node).find(|field| field.name.node == name)
