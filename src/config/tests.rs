@@ -117,6 +117,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("session.cookie", &["a;b"]),
     ("session.lifetime", &["1s"]),
     ("session.recheck", &["never"]),
+    ("session.max_lifetime", &["never", "1s"]),
     ("store.kind", &["redis"]),
     ("service.grant", &["refresh_token", "password"]),
     ("pace.per_second", &["0"]),

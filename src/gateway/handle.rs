@@ -104,13 +104,19 @@ impl Gateway {
         }
         let anonymous = || self.sessions.decide(facts, Credential::Nothing);
         let public = || anonymous() == Decision::AllowAnonymous;
-        let (stored, change) = match stored {
+        let (mut stored, change) = match stored {
             Some(stored) => self.sessions.recheck(stored, self.callers.tickets_hold_tokens(), public).await,
             None => (None, SessionChange::Keep),
         };
-        if matches!(change, SessionChange::End(_)) && !public() {
-            let answer = self.refuse(request, anonymous(), None);
-            return Ok(answer.unwrap_or_else(|fault| self.fault(request, &fault)).change(change));
+        // Upwork may have ended the session, or named another organization.
+        let session = stored.as_ref().map(|stored| &*stored.session);
+        match self.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie)) {
+            Decision::Allow => {}
+            Decision::AllowAnonymous => stored = None,
+            refused @ (Decision::SignIn | Decision::NeedsSession | Decision::CrossSite | Decision::NotAdmitted) => {
+                let answer = self.refuse(request, refused, session);
+                return Ok(answer.unwrap_or_else(|fault| self.fault(request, &fault)).change(change));
+            }
         }
         if ends_here(&request.method, &mut message.headers) {
             return Ok(response::empty(StatusCode::NO_CONTENT).into());
@@ -169,14 +175,18 @@ impl Gateway {
         route: Route,
         caller: Caller,
     ) -> Result<Answer, Fault> {
-        let door = caller.door();
-        let facts = request.facts(door, Target::Api, false);
+        let facts = request.facts(caller.door(), Target::Api, false);
+        let (caller, change) = match self.callers.recheck(caller).await {
+            (Ok(caller), change) => (caller, change),
+            (Err(caller), change) => return Ok(self.revoked(request, &caller, facts).change(change)),
+        };
         let decision = self.sessions.decide(facts, caller.credential());
         if decision != Decision::Allow {
-            return match caller.refusal(decision) {
+            let answer = match caller.refusal(decision) {
                 Some(fault) => Err(fault),
                 None => self.refuse(request, decision, caller.session()),
             };
+            return Ok(answer.unwrap_or_else(|fault| self.fault(request, &fault)).change(change));
         }
         let cookie = if let Caller::Session(stored) = &caller { Some(&*stored.session) } else { None };
         let held = self.shows_sign_in(request, &message.headers, cookie);
@@ -200,9 +210,9 @@ impl Gateway {
                     Err(CallFailure::Fault(fault)) => self.fault(request, &fault),
                     Err(CallFailure::Revoked) => self.revoked(request, &caller, facts),
                 };
-                answer.change(self.change_of(&caller, update))
+                answer.change(self.change_of(&caller, update, change))
             }
-            Err(fault) => self.fault(request, &fault).change(self.change_of(&caller, None)),
+            Err(fault) => self.fault(request, &fault).change(self.change_of(&caller, None, change)),
         };
         let answer = match caller.session() {
             Some(session) => answer.user(session),
@@ -229,10 +239,10 @@ impl Gateway {
         answer.unwrap_or_else(|fault| self.fault(request, &fault))
     }
 
-    /// What a call does to the session's cookie: nothing where no cookie came with it.
-    fn change_of(&self, caller: &Caller, update: Option<TokenUpdate>) -> SessionChange {
+    /// What a call does to the session's cookie: nothing where no cookie came with it. `before`: what the recheck did.
+    fn change_of(&self, caller: &Caller, update: Option<TokenUpdate>, before: SessionChange) -> SessionChange {
         match (caller, update) {
-            (Caller::Session(stored), None) if stored.reseal => SessionChange::Renew(stored.clone()),
+            (Caller::Session(_), None) => before,
             (Caller::Session(_), Some(TokenUpdate::Renewed(stored))) => SessionChange::Renew(stored),
             (Caller::Session(_), Some(TokenUpdate::Revoked(stored))) => SessionChange::End(stored),
             // A ticket that holds a token without its refresh token says nothing of its session.
@@ -240,10 +250,9 @@ impl Gateway {
                 self.sessions.end_by_upwork(&stored.session);
                 SessionChange::Keep
             }
-            (
-                Caller::Session(_) | Caller::Ticket(_) | Caller::Token(_) | Caller::Service(_) | Caller::Anonymous(_),
-                _,
-            ) => SessionChange::Keep,
+            (Caller::Ticket(_) | Caller::Token(_) | Caller::Service(_) | Caller::Anonymous(_), _) => {
+                SessionChange::Keep
+            }
         }
     }
 

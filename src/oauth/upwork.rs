@@ -115,16 +115,10 @@ impl Upwork {
         }
     }
 
-    /// Asks whom a token acts for. One refused field fails a whole query, so the first asks for the minimum, and the second,
-    /// for names, may fail (docs/upwork.md "Who am I").
+    /// Asks whom a token acts for, names included. One refused field fails a whole query, so the first asks for the minimum,
+    /// and the second, for names, may fail (docs/upwork.md "Who am I").
     pub(crate) async fn user_info(self: &Arc<Self>, token: &AccessToken) -> Result<UserInfo, UserInfoError> {
-        let data = self.query(token, "query { user { id nid rid } organization { id } }").await?;
-        let text = |path: &str| data.pointer(path).and_then(Value::as_str).map(str::to_owned);
-        let id = text("/user/id").filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| UserInfoError::NoUser("no user.id in it".to_owned()))?;
-        let nid = text("/user/nid").unwrap_or_else(|| id.clone());
-        let mut user = User { id, nid, name: None };
-        let mut organization = text("/organization/id").map(|id| Organization { id, name: None });
+        let UserInfo { mut user, mut organization } = self.identity(token).await?;
         if let Ok(names) = self.query(token, "query { user { id name } organization { id name } }").await {
             let name =
                 |path: &str| names.pointer(path).and_then(Value::as_str).map(printable).filter(|name| !name.is_empty());
@@ -134,6 +128,17 @@ impl Upwork {
             }
         }
         Ok(UserInfo { user, organization })
+    }
+
+    /// Asks whom a token acts for, without names.
+    pub(super) async fn identity(self: &Arc<Self>, token: &AccessToken) -> Result<UserInfo, UserInfoError> {
+        let data = self.query(token, "query { user { id nid rid } organization { id } }").await?;
+        let text = |path: &str| data.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        let id = text("/user/id").filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| UserInfoError::NoUser("no user.id in it".to_owned()))?;
+        let nid = text("/user/nid").unwrap_or_else(|| id.clone());
+        let organization = text("/organization/id").map(|id| Organization { id, name: None });
+        Ok(UserInfo { user: User { id, nid, name: None }, organization })
     }
 
     /// The `data` of a GraphQL response.

@@ -71,7 +71,9 @@ fn holder(inner: &Inner, headers: &HeaderMap, now: Timestamp) -> Option<&'static
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
     let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| inner.lock().grants.holder(token.trim(), now))?
+    let state = inner.lock();
+    let account = scheme.eq_ignore_ascii_case("bearer").then(|| state.grants.holder(token.trim(), now))??;
+    Some(state.acting.get(account.id).copied().unwrap_or(account))
 }
 
 async fn route(
@@ -107,7 +109,9 @@ async fn graphql(inner: &Inner, request: Request<Body>, account: &'static Accoun
     let tenant = request.headers().get("x-upwork-api-tenantid");
     // A tenant that is not text is not one of the account's.
     let tenant = tenant.map(|tenant| tenant.to_str().unwrap_or("?").to_owned());
-    let organization = account.organization(tenant.as_deref());
+    let moved = || account.organizations.last().copied().filter(|_| inner.lock().moved.contains(account.id));
+    let organization = if tenant.is_none() { moved() } else { None };
+    let organization = organization.or_else(|| account.organization(tenant.as_deref()));
     let Ok(posted) = request.into_body().collect(MAX_QUERY).await else {
         return answers::text(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large");
     };

@@ -102,6 +102,20 @@ impl Sandbox {
         self.0.lock().missing_scopes = fields;
     }
 
+    /// From now on the tokens of `user` are those of another account, as no real server does. False where one is unknown.
+    pub fn change_user(&self, user: &str, other: &str) -> bool {
+        let (Some(user), Some(other)) = (accounts::find(user), accounts::find(other)) else { return false };
+        self.0.lock().acting.insert(user.id, other);
+        true
+    }
+
+    /// From now on the tokens of `user` act for the last of its organizations. False where it is unknown.
+    pub fn change_organization(&self, user: &str) -> bool {
+        let Some(user) = accounts::find(user) else { return false };
+        self.0.lock().moved.insert(user.id);
+        true
+    }
+
     /// Counts of the requests received so far.
     pub fn counters(&self) -> Counters {
         let mut counters = self.0.lock().counters.clone();

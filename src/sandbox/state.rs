@@ -94,6 +94,9 @@ pub(super) struct State {
     pub(super) limits: Limits,
     /// The fields, as `Type.field`, that the key has no scope for.
     pub(super) missing_scopes: Vec<String>,
+    /// Users whose tokens act as another account, or for the last of their organizations.
+    pub(super) acting: HashMap<&'static str, &'static Account>,
+    pub(super) moved: HashSet<&'static str>,
     /// The notes made by the mutation; a note's id is its place, from 1.
     pub(super) notes: Vec<String>,
     pub(super) requests: VecDeque<ReceivedRequest>,

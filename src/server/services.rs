@@ -55,7 +55,7 @@ impl Services {
             clock: clock.clone(),
             control: control.clone(),
         };
-        let refresher = Refresher::new(deps.clone(), config.session.lifetime);
+        let refresher = Refresher::new(deps.clone(), config.session.lifetime, config.session.recheck);
         let service = config.service.clone().map(|service| ServiceIdentity::new(service, deps));
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
         let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control);

@@ -18,10 +18,18 @@ pub(crate) struct Config {
     pub cookie: String,
     /// `Secure`: the public URL is https.
     pub secure: bool,
-    /// How long a session lives after its last refresh.
-    pub lifetime: Duration,
-    /// A token that expired longer ago than this is refreshed before a request goes to the app.
+    pub lifetime: Lifetime,
+    /// A session for which Upwork was not asked for this long is refreshed, and its user asked about again.
     pub recheck: Duration,
+}
+
+/// How long a session lives.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime {
+    /// After its last refresh.
+    pub idle: Duration,
+    /// After its beginning, however often it is refreshed.
+    pub max: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,21 +118,30 @@ pub struct Session {
     /// When its tokens were last refreshed.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub refreshed: Option<Timestamp>,
+    /// When Upwork last said whose tokens they are; none since the sign-in.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Timestamp>,
 }
 
 impl Session {
-    /// When the session ends: with its access token, or, where it has a refresh token, `lifetime` after its tokens were
-    /// issued (docs/sessions.md "Lifetime").
-    pub fn ends_at(&self, lifetime: Duration) -> Timestamp {
-        match self.tokens.refresh {
+    /// When the session ends: with its access token, or, where it has a refresh token, some time after its tokens were
+    /// issued; and some time after its beginning (docs/sessions.md "Lifetime").
+    pub fn ends_at(&self, lifetime: Lifetime) -> Timestamp {
+        let end = match self.tokens.refresh {
             None => self.tokens.expires_at,
-            Some(_) => self.tokens.issued_at.plus(lifetime),
-        }
+            Some(_) => self.tokens.issued_at.plus(lifetime.idle),
+        };
+        lifetime.max.map_or(end, |max| end.min(self.began_at.plus(max)))
     }
 
-    /// Whether a request to the app needs a refresh first: the token expired more than `recheck` ago.
+    /// Whether a request needs a refresh first: Upwork was not asked about the user for `recheck`.
     pub fn needs_recheck(&self, now: Timestamp, recheck: Duration) -> bool {
-        self.tokens.refresh.is_some() && now > self.tokens.expires_at.plus(recheck)
+        now >= self.checked_at().plus(recheck)
+    }
+
+    /// When Upwork last said whose tokens they are.
+    pub fn checked_at(&self) -> Timestamp {
+        self.checked.unwrap_or(self.began_at)
     }
 
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
@@ -157,6 +174,7 @@ pub(crate) mod tests {
             },
             began_at,
             refreshed: None,
+            checked: None,
         }
     }
 
@@ -171,9 +189,13 @@ pub(crate) mod tests {
 
     #[test]
     fn without_a_refresh_token_it_ends_with_its_access_token() {
-        let lifetime = Duration::from_secs(14 * 86_400);
+        let (idle, max) = (Duration::from_secs(14 * 86_400), Duration::from_secs(60));
+        let lifetime = Lifetime { idle, max: None };
         assert_eq!(session(false).ends_at(lifetime), session(false).tokens.expires_at);
-        assert_eq!(session(true).ends_at(lifetime), session(true).tokens.issued_at.plus(lifetime));
+        assert_eq!(session(true).ends_at(lifetime), session(true).tokens.issued_at.plus(idle));
+        let lifetime = Lifetime { idle, max: Some(max) };
+        assert_eq!(session(true).ends_at(lifetime), session(true).began_at.plus(max));
+        assert_eq!(session(false).ends_at(lifetime), session(false).began_at.plus(max));
     }
 
     #[test]

@@ -44,10 +44,11 @@ impl<B: Backend> SealedStore<B> {
         if found.user.id != session.user.id {
             return Ok(None);
         }
-        let newer = found.tokens.issued_at != session.tokens.issued_at;
+        let newer = found.tokens.issued_at != session.tokens.issued_at || found.checked != session.checked;
         let grant = Some(GrantHandle::new(name, version));
         let record = RecordHandle { key: Some(key), saved: !newer, grant };
-        let session = Session { tokens: found.tokens, refreshed: found.refreshed, ..session };
+        // User and organization are those that Upwork named last.
+        let session = Session { id: session.id, began_at: session.began_at, ..found };
         Ok(Some(StoredSession { reseal: newer, ..StoredSession::with_record(session, record) }))
     }
 

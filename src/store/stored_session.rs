@@ -55,7 +55,8 @@ impl StoredSession {
     /// Another session for the same record.
     #[must_use]
     pub fn with(&self, session: Session) -> Self {
-        let renewed = session.tokens.access.expose() != self.session.tokens.access.expose();
+        let renewed = session.tokens.access.expose() != self.session.tokens.access.expose()
+            || session.checked != self.session.checked;
         let record = self.record.clone().map(|record| {
             let grant = record.grant.map(|grant| GrantHandle { changed: grant.changed || renewed, ..grant });
             RecordHandle { saved: false, grant, ..record }

@@ -57,7 +57,7 @@ fn cookie(config: &Config, ring: &Keyring, now: Timestamp) -> Finding {
     let Some(value) = value else {
         return Finding::fail(WHAT, "a session cannot be sealed", "this machine provides no random bytes");
     };
-    let Ok(lines) = jar.set(&value, config.session.lifetime, &RequestCookies::default()) else {
+    let Ok(lines) = jar.set(&value, config.session.lifetime.idle, &RequestCookies::default()) else {
         return Finding::fail(
             WHAT,
             "a session does not fit into its cookies",
@@ -96,6 +96,7 @@ fn sample(now: Timestamp) -> Option<Session> {
         },
         began_at: now,
         refreshed: None,
+        checked: None,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::config::reader::Reader;
 use crate::config::session_keys::{self, KeyError, SessionKeys};
 use crate::policy::Access;
 use crate::secret::Secret;
-use crate::session;
+use crate::session::{self, Lifetime};
 
 pub(super) fn access(reader: &mut Reader) -> Option<Access> {
     let users = reader.parsed_list("access.users", id);
@@ -98,7 +98,8 @@ pub(super) fn keys(reader: &mut Reader) -> Option<SessionKeys> {
 
 pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<session::Config> {
     let named = reader.parsed("session.cookie", cookie);
-    let lifetime = reader.parsed("session.lifetime", lifetime);
+    let idle = reader.parsed("session.lifetime", lifetime);
+    let max = reader.parsed("session.max_lifetime", lifetime);
     let recheck = reader.duration("session.recheck");
     let secure = site?.secure;
     // RFC 6265bis section 4.1.3: browsers accept these prefixes only with Secure.
@@ -111,7 +112,8 @@ pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<sessio
         reader.problem("session.cookie", why, "use a name without __Host- or __Secure-, or an https public_url");
     }
     let default = if secure { "__Host-upwarden" } else { "upwarden" };
-    Some(session::Config { cookie: named.unwrap_or_else(|| default.to_owned()), secure, lifetime: lifetime?, recheck })
+    let lifetime = Lifetime { idle: idle?, max };
+    Some(session::Config { cookie: named.unwrap_or_else(|| default.to_owned()), secure, lifetime, recheck })
 }
 
 /// RFC 6265bis section 4.1.1: a cookie name is a token (RFC 9110 section 5.6.2).

@@ -143,7 +143,9 @@ pub(in crate::config) const KEYS: &[Key] = &[
     defaults("session.lifetime", Duration, "14d",
         "A session ends this long after its tokens were last refreshed."),
     defaults("session.recheck", Duration, "24h",
-        "If the access token expired longer ago than this, it is refreshed before the request goes to the app."),
+        "How often Upwork is asked again whose session it is, with a fresh token, before a request goes on."),
+    optional("session.max_lifetime", Duration, "90d",
+        "A session ends this long after the sign-in, however often it is refreshed. Default: never."),
 
     defaults("store.kind", Text, "cookie",
         r#"Where sessions live: "cookie" (in the browser), "embedded" (in a file), "valkey" (in Valkey or Redis)."#),

@@ -14,7 +14,7 @@ use http::header::{HeaderMap, HeaderValue};
 
 use super::config::{Config, NeighbourConfig};
 use super::fault::{ClientFault, Fault, NeighbourFault, TicketFault, TokenFault};
-use super::sessions::Sessions;
+use super::sessions::{SessionChange, Sessions};
 use super::sign_in::not_admitted;
 use crate::oauth::service::ServiceIdentity;
 use crate::policy::{Credential, Decision};
@@ -141,6 +141,34 @@ impl Callers {
             Shown::Ticket(ticket) => Ok(Caller::Ticket(self.ticket_holder(&ticket).await?)),
             Shown::BadTicket => Err(ClientFault::Ticket(TicketFault::Bad).into()),
             Shown::Token(_) | Shown::BadToken => Err(ClientFault::Token(TokenFault::WrongDoor).into()),
+        }
+    }
+
+    /// The caller as Upwork knows it now, where it is time to ask; what that does to its cookie. `Err`: Upwork has ended the
+    /// grant behind it.
+    pub(super) async fn recheck(&self, caller: Caller) -> (Result<Caller, Caller>, SessionChange) {
+        let stored = match &caller {
+            // A ticket that holds a token without its refresh token was made by a request that was checked.
+            Caller::Ticket(stored) if stored.session.tokens.refresh.is_none() => {
+                return (Ok(caller), SessionChange::Keep);
+            }
+            Caller::Session(stored) | Caller::Ticket(stored) => stored,
+            Caller::Token(token) => &token.stored,
+            Caller::Anonymous(_) | Caller::Service(_) => return (Ok(caller), SessionChange::Keep),
+        };
+        let (stored, change) = self.sessions.recheck(stored.clone(), false, || false).await;
+        let Some(stored) = stored else {
+            let ended = if matches!(caller, Caller::Session(_)) { change } else { SessionChange::Keep };
+            return (Err(caller), ended);
+        };
+        match caller {
+            Caller::Session(_) => (Ok(Caller::Session(stored)), change),
+            Caller::Ticket(_) => (Ok(Caller::Ticket(stored)), SessionChange::Keep),
+            Caller::Token(token) => {
+                let dated = Session { began_at: token.record.created_at, ..Session::clone(&stored.session) };
+                (Ok(Caller::Token(Box::new(TokenCaller { stored, dated, record: token.record }))), SessionChange::Keep)
+            }
+            Caller::Anonymous(_) | Caller::Service(_) => (Ok(caller), SessionChange::Keep),
         }
     }
 

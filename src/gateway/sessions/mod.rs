@@ -22,7 +22,7 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::cookies::{Jar, RequestCookies, TooLarge};
 use crate::oauth::refresh::{FailedRefresh, Refresher};
 use crate::policy::{self, Access, Credential, Decision, Facts};
-use crate::session::{self, Session};
+use crate::session::{self, Lifetime, Session};
 use crate::store::{Store, StoreError, StoredSession};
 use crate::telemetry::metrics::{Metrics, Opened};
 pub(super) use change::SessionChange;
@@ -47,8 +47,7 @@ impl Context {
 pub(crate) struct Sessions {
     pub(super) store: Store,
     pub(super) cookie: Jar,
-    /// `session.lifetime`, after the last refresh.
-    lifetime: Duration,
+    lifetime: Lifetime,
     /// Access rules, as a reload replaces them.
     pub(super) rules: Arc<ArcSwap<Access>>,
     ends: Ends,

@@ -1,5 +1,5 @@
-//! A session whose access token expired over `session.recheck` ago is refreshed before the app is reached. Only Upwork's
-//! own word ends it; an outage does not (docs/sessions.md "Lifetime").
+//! A session that Upwork was not asked about for `session.recheck` is refreshed before the app or the API is reached. Only
+//! Upwork's own word ends it; an outage does not (docs/sessions.md "Lifetime").
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Recheck {
         Self { refresher, after, waited: Mutex::new(Recent::new(MAX_SESSIONS)) }
     }
 
-    /// Whether the app may be reached only after a refresh.
+    /// Whether a request goes on only after a refresh.
     pub(super) fn is_due(&self, session: &Session, now: Timestamp) -> bool {
         session.needs_recheck(now, self.after)
     }

@@ -237,7 +237,7 @@ impl SignIn {
             (Ok((user, organization)), _) => {
                 let id = crate::seal::random_id().map_err(|error| Failure::last(error.into()))?;
                 let began_at = self.context().now();
-                Ok(Session { id, user, organization, grant, tokens, began_at, refreshed: None })
+                Ok(Session { id, user, organization, grant, tokens, began_at, refreshed: None, checked: None })
             }
             // The token was not issued by this callback, so nothing is lost.
             (Err(fault), Grant::Implicit) => Err(Failure::of(fault)),

@@ -1,7 +1,8 @@
 //! Fresh tokens for sessions: one call to the token endpoint however many requests need it, in a task that outlives them.
 //!
 //! With a store that keeps records, one replica refreshes at a time: it takes the session's lock, reads the record again,
-//! asks Upwork only if no other replica has, and **writes the record before anyone uses the new token**. If the store is down
+//! asks Upwork only if no other replica has, and **writes the record before anyone uses the new token**. Each
+//! `session.recheck` it then asks with the fresh token whose it is, and rewrites user and organization. If the store is down
 //! by then, the tokens wait in memory (`unsaved`) and are written as soon as it is back, whether or not a request needs
 //! them. A process that dies between receiving and writing leaves the old refresh token in the record, which Upwork accepts
 //! for another 24 hours (docs/upwork.md "Token").
@@ -16,21 +17,21 @@ use std::time::Duration;
 use futures_util::StreamExt;
 
 pub use self::error::RefreshError;
-use self::single_flight::{Key, Receiver, RefreshResult, SingleFlight};
+use self::single_flight::{Key, Receiver, RefreshResult, SingleFlight, is_newer};
 use self::unsaved::UnsavedTokens;
 use super::dependencies::Dependencies;
 use super::token::{TokenError, TokenGrant};
-use super::upwork;
+use super::upwork::{self, UserInfo};
 use crate::clock::Timestamp;
 use crate::recent::{Recent, lock};
-use crate::session::Session;
 use crate::session::tokens::{AccessToken, RefreshToken};
+use crate::session::{Lifetime, Organization, Session, User};
 use crate::store::{LOCK_WAIT, StoredSession};
 
 /// The longest that a refresh takes: the time for the lock, for the token endpoint, and for reading and writing.
 const DEADLINE: Duration = Duration::from_secs(LOCK_WAIT.as_secs() + upwork::TIMEOUT.as_secs() + 15);
 /// Waiting for a lock takes longer than its holder's request to Upwork, so a waiting replica does not ask too.
-const _: () = assert!(LOCK_WAIT.as_secs() >= upwork::TIMEOUT.as_secs() + 8);
+const _: () = assert!(LOCK_WAIT.as_secs() >= upwork::TIMEOUT.as_secs() + CHECK_WAIT.as_secs() + 5);
 /// The longest that a request with a valid token waits for its successor.
 const VALID_TOKEN_WAIT: Duration = Duration::from_secs(2);
 /// The pauses after the attempts to write new tokens.
@@ -46,6 +47,11 @@ const MAX_FAILURES: usize = 10_000;
 /// A session that was not refreshed for longer is over.
 const FAILURE_KEPT: Duration = Duration::from_secs(14 * 86_400);
 
+/// The longest that a refresh waits for Upwork's word on whose token it is.
+const CHECK_WAIT: Duration = Duration::from_secs(5);
+/// After a check without an answer, the next one comes no sooner.
+const CHECK_PAUSE: Duration = Duration::from_secs(60);
+
 /// A refresh that brought no token, and left the session as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FailedRefresh {
@@ -58,12 +64,15 @@ pub(crate) struct FailedRefresh {
 #[derive(Debug)]
 pub struct Refresher {
     deps: Dependencies,
-    /// `session.lifetime`, after the last refresh.
-    lifetime: Duration,
+    lifetime: Lifetime,
+    /// `session.recheck`
+    recheck: Duration,
     single_flight: SingleFlight,
     unsaved: UnsavedTokens,
     /// By session: the last failure since the last success.
     failures: Mutex<Recent<String, FailedRefresh, Timestamp>>,
+    /// Sessions whose user could not be asked about just now.
+    unchecked: Mutex<Recent<String, (), Timestamp>>,
 }
 
 /// The result of a refresh, as one request got it.
@@ -74,11 +83,11 @@ struct Refreshed {
 }
 
 impl Refresher {
-    /// For sessions that end `lifetime` after their last refresh.
-    pub fn new(deps: Dependencies, lifetime: Duration) -> Arc<Self> {
+    /// For sessions that live so long, and whose user is asked about again each `recheck`.
+    pub fn new(deps: Dependencies, lifetime: Lifetime, recheck: Duration) -> Arc<Self> {
         let (single_flight, unsaved) = (SingleFlight::default(), UnsavedTokens::default());
-        let failures = Mutex::new(Recent::new(MAX_FAILURES));
-        Arc::new(Self { deps, lifetime, single_flight, unsaved, failures })
+        let (failures, unchecked) = (Mutex::new(Recent::new(MAX_FAILURES)), Mutex::new(Recent::new(MAX_FAILURES)));
+        Arc::new(Self { deps, lifetime, recheck, single_flight, unsaved, failures, unchecked })
     }
 
     /// The session's refresh that failed since the last that succeeded, as far as this process knows.
@@ -97,15 +106,16 @@ impl Refresher {
             let tokens = &current.session.tokens;
             let now = self.deps.clock.now();
             let rejected = rejected.is_some_and(|token| token.same_as(&tokens.access));
-            let key = tokens.refresh.as_ref().map(|token| Key::new(token, &current));
-            let replaced = key.as_ref().is_some_and(|key| self.single_flight.knows_better(key, &tokens.access));
-            if !replaced && !rejected && now < tokens.due_at() {
+            let key = Key::new(&current.session);
+            let replaced = self.single_flight.knows_better(&key, &current.session);
+            let check = self.needs_check(&current.session, now);
+            if !replaced && !rejected && !check && now < tokens.due_at() {
                 return Ok(current);
             }
             let valid = !rejected && now < tokens.expires_at;
-            let Some(key) = key else {
+            if tokens.refresh.is_none() && !(valid && (replaced || check)) {
                 return if valid { Ok(current) } else { Err(RefreshError::Revoked) };
-            };
+            }
             match self.refreshed(key, &current, valid.then_some(VALID_TOKEN_WAIT)).await {
                 Ok(Refreshed { stored, waited: true }) => return Ok(stored),
                 Ok(Refreshed { stored, waited: false }) => current = stored,
@@ -118,6 +128,10 @@ impl Refresher {
             }
         }
         Ok(current)
+    }
+
+    fn needs_check(&self, session: &Session, now: Timestamp) -> bool {
+        session.needs_recheck(now, self.recheck) && lock(&self.unchecked).get(&session.id, now).is_none()
     }
 
     /// The result of the refresh that is in progress, has just ended, or now begins; waits at most `patience`.
@@ -143,7 +157,7 @@ impl Refresher {
 
     /// The result to wait for, and whether it has yet to come.
     fn join(self: &Arc<Self>, key: Key, stored: &StoredSession) -> (Receiver, bool) {
-        let (receiver, sender) = self.single_flight.join(&key, &stored.session.tokens.access, DEADLINE);
+        let (receiver, sender) = self.single_flight.join(&key, &stored.session, DEADLINE);
         // Before the task begins: it may end at once.
         let waited = receiver.borrow().is_none();
         if let Some(sender) = sender {
@@ -174,7 +188,12 @@ impl Refresher {
             Err(RefreshError::Misconfigured(_)) => true,
             Err(RefreshError::Unavailable(_)) => false,
         };
+        self.put_off_check(session, at);
         failures.insert(session.to_owned(), FailedRefresh { at, misconfigured }, at, at.plus(FAILURE_KEPT));
+    }
+
+    fn put_off_check(&self, session: &str, now: Timestamp) {
+        lock(&self.unchecked).insert(session.to_owned(), (), now, now.plus(CHECK_PAUSE));
     }
 
     /// Refreshes under the session's lock, which all replicas share.
@@ -203,12 +222,20 @@ impl Refresher {
     }
 
     async fn refresh_locked(&self, stored: &StoredSession, current: StoredSession) -> RefreshResult {
-        if !current.session.tokens.access.same_as(&stored.session.tokens.access) {
+        if is_newer(&current.session, &stored.session) {
             // Another replica has refreshed it.
             return Ok(current);
         }
+        let successor = match current.session.tokens.refresh.clone() {
+            Some(token) => self.renew(&token, &current).await?,
+            None => current,
+        };
+        self.check(successor).await
+    }
+
+    /// The session with new tokens, written.
+    async fn renew(&self, token: &RefreshToken, current: &StoredSession) -> RefreshResult {
         let before = &current.session;
-        let Some(token) = &before.tokens.refresh else { return Err(RefreshError::Revoked) };
         let tokens = match self.unsaved.get(token) {
             Some(tokens) => tokens,
             None => match self.deps.refresh(self.deps.upwork.client(), TokenGrant::Refresh(token)).await {
@@ -216,7 +243,7 @@ impl Refresher {
                 Err(error) => {
                     tracing::warn!(%error, user = before.user.id, "a refresh failed");
                     if matches!(error, TokenError::InvalidGrant(_)) {
-                        self.end_everywhere(&current).await;
+                        self.end_everywhere(current).await;
                     }
                     return Err(error.into());
                 }
@@ -226,9 +253,47 @@ impl Refresher {
         let successor = current.with(Session { tokens: tokens.clone(), refreshed, ..Session::clone(before) });
         if self.deps.store.keeps_records() {
             // From here on the task may be cancelled at any moment.
-            self.unsaved.insert(token, &current, tokens);
+            self.unsaved.insert(token, current, tokens);
         }
-        self.write(token, &successor).await
+        self.write(Some(token), &successor).await
+    }
+
+    /// The session with what Upwork says of its user now, where it is time to ask. Without an answer it stays as it is.
+    async fn check(&self, stored: StoredSession) -> RefreshResult {
+        let (session, now) = (&stored.session, self.deps.clock.now());
+        if !self.needs_check(session, now) {
+            return Ok(stored);
+        }
+        let asked = tokio::time::timeout(CHECK_WAIT, self.deps.upwork.identity(&session.tokens.access)).await;
+        let UserInfo { user, organization } = match asked {
+            Ok(Ok(info)) => info,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, user = session.user.id, "Upwork does not say whose session it is");
+                self.put_off_check(&session.id, now);
+                return Ok(stored);
+            }
+            Err(_) => {
+                self.put_off_check(&session.id, now);
+                return Ok(stored);
+            }
+        };
+        if user.id != session.user.id {
+            tracing::warn!(user = session.user.id, now = user.id, "the session's token is another user's, so it ends");
+            self.end_everywhere(&stored).await;
+            return Err(RefreshError::Revoked);
+        }
+        // Names were asked for at the sign-in, and stay with what they name.
+        let same = |before: &Organization| organization.as_ref().is_some_and(|after| after.id == before.id);
+        let known = session.organization.clone().filter(same);
+        let user = User { name: session.user.name.clone(), ..user };
+        let organization = known.or(organization);
+        let checked = stored.with(Session { user, organization, checked: Some(now), ..Session::clone(session) });
+        match self.write(None, &checked).await {
+            // The tokens are written, and the user is asked about again later.
+            Err(RefreshError::Store(_)) => Ok(stored),
+            result @ (Ok(_)
+            | Err(RefreshError::Revoked | RefreshError::Misconfigured(_) | RefreshError::Unavailable(_))) => result,
+        }
     }
 
     /// Ends a session that Upwork ended, on all replicas at once.
@@ -239,14 +304,16 @@ impl Refresher {
         }
     }
 
-    /// Writes the successor into the store, before anyone uses it.
-    async fn write(&self, replaced: &RefreshToken, successor: &StoredSession) -> RefreshResult {
+    /// Writes the successor into the store, before anyone uses it. `replaced`: its tokens are new.
+    async fn write(&self, replaced: Option<&RefreshToken>, successor: &StoredSession) -> RefreshResult {
         let ends_at = successor.session.ends_at(self.lifetime);
         let mut result = Err(RefreshError::unavailable("the session could not be written"));
         for pause in WRITE_PAUSES {
             result = self.deps.store.save_record(successor, ends_at).await.map_err(RefreshError::from);
             if !matches!(result, Err(RefreshError::Store(_))) {
-                self.unsaved.remove(&replaced.digest());
+                if let Some(replaced) = replaced {
+                    self.unsaved.remove(&replaced.digest());
+                }
                 break;
             }
             tokio::time::sleep(pause).await;

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::error::RefreshError;
 use crate::recent::lock;
-use crate::session::tokens::{AccessToken, RefreshToken};
+use crate::session::Session;
+use crate::session::tokens::RefreshToken;
 use crate::store::StoredSession;
 
 /// How long a successor is kept for requests with the cookie from before.
@@ -24,13 +25,14 @@ pub(super) type RefreshResult = Result<StoredSession, RefreshError>;
 pub(super) type Receiver = watch::Receiver<Option<RefreshResult>>;
 type Sender = watch::Sender<Option<RefreshResult>>;
 
-/// A session's id and the digest of its refresh token: sessions that share a grant each get a result of their own.
+/// A session's id and the digest of its refresh token, if it has one: sessions that share a grant each get a result of their
+/// own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(String, [u8; 32]);
 
 impl Key {
-    pub(super) fn new(token: &RefreshToken, stored: &StoredSession) -> Self {
-        Self(stored.session.id.clone(), token.digest())
+    pub(super) fn new(session: &Session) -> Self {
+        Self(session.id.clone(), session.tokens.refresh.as_ref().map_or([0; 32], RefreshToken::digest))
     }
 }
 
@@ -41,13 +43,17 @@ struct Refresh {
 }
 
 impl Refresh {
-    /// Whether it is still kept, and brings another token than `access`: where Upwork kept the refresh token, the refresh that
-    /// brought `access` is found under the same key.
-    fn is_useful(&self, access: &AccessToken) -> bool {
-        let brought =
-            matches!(&*self.result.borrow(), Some(Ok(stored)) if stored.session.tokens.access.same_as(access));
+    /// Whether it is still kept, and brings more than `session` has: where Upwork kept the refresh token, the refresh that
+    /// brought its access token is found under the same key.
+    fn is_useful(&self, session: &Session) -> bool {
+        let brought = matches!(&*self.result.borrow(), Some(Ok(stored)) if !is_newer(&stored.session, session));
         !brought && self.kept_until > Instant::now()
     }
+}
+
+/// Whether `other` has another access token than `session`, or a later answer about its user.
+pub(super) fn is_newer(other: &Session, session: &Session) -> bool {
+    !other.tokens.access.same_as(&session.tokens.access) || other.checked > session.checked
 }
 
 /// The refreshes in progress, and those that ended lately.
@@ -55,19 +61,19 @@ impl Refresh {
 pub(super) struct SingleFlight(Mutex<HashMap<Key, Refresh>>);
 
 impl SingleFlight {
-    /// Whether a refresh that can replace `access` is in progress or has succeeded.
-    pub(super) fn knows_better(&self, key: &Key, access: &AccessToken) -> bool {
+    /// Whether a refresh that can replace `session` is in progress or has succeeded.
+    pub(super) fn knows_better(&self, key: &Key, session: &Session) -> bool {
         let refreshes = lock(&self.0);
-        let refresh = refreshes.get(key).filter(|refresh| refresh.is_useful(access));
+        let refresh = refreshes.get(key).filter(|refresh| refresh.is_useful(session));
         refresh.is_some_and(|refresh| !matches!(*refresh.result.borrow(), Some(Err(_))))
     }
 
     /// The result to wait for. Where no useful refresh is known, one is registered for at most `deadline`, and the caller has
     /// to run it and publish its result through the sender.
-    pub(super) fn join(&self, key: &Key, access: &AccessToken, deadline: Duration) -> (Receiver, Option<Sender>) {
+    pub(super) fn join(&self, key: &Key, session: &Session, deadline: Duration) -> (Receiver, Option<Sender>) {
         let now = Instant::now();
         let mut refreshes = lock(&self.0);
-        if let Some(refresh) = refreshes.get(key).filter(|refresh| refresh.is_useful(access)) {
+        if let Some(refresh) = refreshes.get(key).filter(|refresh| refresh.is_useful(session)) {
             return (refresh.result.clone(), None);
         }
         refreshes.retain(|_, refresh| refresh.kept_until > now);

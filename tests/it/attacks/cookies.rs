@@ -37,6 +37,7 @@ fn session(chars: usize) -> StoredSession {
         },
         began_at: now,
         refreshed: None,
+        checked: None,
     })
 }
 
@@ -253,8 +254,8 @@ async fn forward_auth_does_not_outlive_the_recheck() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     assert_eq!(client.get("/upwork/auth/verify").await.status, 204);
-    world.turn(Duration::from_hours(47));
-    assert_eq!(client.get("/upwork/auth/verify").await.status, 204, "the token expired not long ago");
+    world.turn(Duration::from_hours(23));
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 204, "Upwork was asked not long ago");
     world.turn(Duration::from_hours(2));
     let answer = client.get("/upwork/auth/verify").await;
     assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (401, 0));

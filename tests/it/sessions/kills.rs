@@ -14,7 +14,7 @@ use upwarden::testing::clock::{Clock, SystemClock};
 use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, Session, Tokens, User};
+use upwarden::testing::session::{Grant, Lifetime, Session, Tokens, User};
 use upwarden::testing::store::{Config, StoredSession, open_store};
 
 use super::DAY;
@@ -56,6 +56,7 @@ fn session(number: usize, sandbox: &Sandbox, client_id: &str) -> Session {
         },
         began_at: now,
         refreshed: None,
+        checked: None,
     }
 }
 
@@ -67,7 +68,7 @@ async fn sealed(world: &World, store: &Config, count: usize) -> Vec<Client> {
     let (store, sandbox, client_id) = (&store, &world.upwork.sandbox, setting(world, "upwork.client_id"));
     let saved = stream::iter(0..count).map(|number| async move {
         let session = session(number, sandbox, client_id);
-        let ends_at = session.ends_at(14 * DAY);
+        let ends_at = session.ends_at(Lifetime { idle: 14 * DAY, max: None });
         let value = within(store.save(&StoredSession::new(session), ends_at)).await.unwrap();
         let client = world.client();
         client.plant(COOKIE, &value);

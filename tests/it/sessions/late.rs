@@ -9,7 +9,8 @@ use crate::harness::{AGENCY, App, Client, FREELANCER, Streaming, World, within};
 
 /// An API call whose refresh is done and whose answer is held back, so that it would set the successor's cookie.
 async fn held_back(world: &World, client: &Client) -> tokio::task::JoinHandle<Streaming> {
-    world.turn(DAY);
+    // The token is due, and Upwork was asked whose it is less than a day ago.
+    world.turn(DAY.saturating_sub(60 * SECOND));
     world.fault(&json!({ "api": "slow" }));
     let late = tokio::spawn(client.twin().graphql(ME).open());
     within(world.upwork.sandbox.held(1)).await;

@@ -5,6 +5,7 @@
 #![expect(clippy::panic, reason = "a helper fails its test as a test does")]
 
 mod crowd;
+mod identity;
 mod implicit;
 mod keys;
 mod kills;

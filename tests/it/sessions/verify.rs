@@ -195,7 +195,7 @@ async fn caddy_asks_and_forwards() {
 async fn verify_refreshes_nothing_and_sets_no_cookie() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
-    world.turn((2 * DAY).saturating_sub(SECOND));
+    world.turn(DAY.saturating_sub(SECOND));
     let answer = client.get("/upwork/auth/verify").await;
     assert_eq!((answer.status.as_u16(), answer.set_cookies().len()), (204, 0));
     assert_eq!(answer.header("x-upwork-user-id"), FREELANCER);

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use upwarden::testing::clock::SystemClock;
 use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
+use upwarden::testing::session::Lifetime;
 use upwarden::testing::store::{Config, Expect, NewRecord, Store, StoreError, StoredSession, open_store};
 
 use super::world::{LIFETIME, START, World, session, within};
@@ -131,7 +132,7 @@ async fn saves_until_it_is_killed() {
             let store = store.clone();
             async move {
                 let session = session(&id, "1");
-                let ends_at = session.ends_at(LIFETIME * 100);
+                let ends_at = session.ends_at(Lifetime { idle: LIFETIME * 100, max: None });
                 store.save(&StoredSession::new(session), ends_at).await.unwrap()
             }
         });

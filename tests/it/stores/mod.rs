@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use upwarden::testing::seal::{Purpose, SharedKeyring};
 use upwarden::testing::store::{StoreError, StoredSession, open_store};
-use world::{LIFETIME, World, key, ring, session, tokens, within};
+use world::{LIFETIME, WHOLE, World, key, ring, session, tokens, within};
 
 #[tokio::test]
 async fn a_session_comes_back_from_its_cookie() {
@@ -38,7 +38,7 @@ async fn rotating_a_key_signs_no_one_out() {
         world.ring.replace(ring(vec![new.clone(), old]));
         let stored = world.open(&value).await.expect(world.kind);
         assert!(stored.reseal, "{}", world.kind);
-        let sealed_anew = within(world.store.save(&stored, stored.session.ends_at(LIFETIME))).await.unwrap();
+        let sealed_anew = within(world.store.save(&stored, stored.session.ends_at(WHOLE))).await.unwrap();
         world.ring.replace(ring(vec![new]));
         assert!(world.open(&value).await.is_none(), "{}", world.kind);
         assert!(!world.open(&sealed_anew).await.expect(world.kind).reseal);
@@ -83,10 +83,9 @@ async fn the_cookie_from_before_a_refresh_leads_to_the_newest_tokens() {
         let value = world.save(session("aa", "1")).await;
         let stored = world.open(&value).await.unwrap();
         let newer = upwarden::testing::session::Session { tokens: tokens("newer", "newer_r"), ..session("aa", "1") };
-        let newer =
-            within(world.store.save_record(&stored.with(newer), stored.session.ends_at(LIFETIME))).await.unwrap();
+        let newer = within(world.store.save_record(&stored.with(newer), stored.session.ends_at(WHOLE))).await.unwrap();
         assert_eq!(world.open(&value).await.unwrap().session.tokens.access.expose(), "newer", "{}", world.kind);
-        let again = within(world.store.save(&newer, newer.session.ends_at(LIFETIME))).await.unwrap();
+        let again = within(world.store.save(&newer, newer.session.ends_at(WHOLE))).await.unwrap();
         assert_eq!(world.open(&again).await.unwrap().session.tokens.access.expose(), "newer");
         let reloaded = within(world.store.reload(&stored)).await.unwrap().unwrap();
         assert_eq!(reloaded.session.tokens.access.expose(), "newer");
@@ -112,7 +111,7 @@ async fn an_ended_session_is_gone_and_is_not_written_again() {
         within(world.store.end(&stored)).await.unwrap();
         assert!(world.open(&value).await.is_none(), "{}", world.kind);
         assert!(within(world.store.reload(&stored)).await.unwrap().is_none());
-        let late = within(world.store.save(&stored.with(session("aa", "1")), stored.session.ends_at(LIFETIME))).await;
+        let late = within(world.store.save(&stored.with(session("aa", "1")), stored.session.ends_at(WHOLE))).await;
         assert!(matches!(late, Err(StoreError::Ended)), "{} {late:?}", world.kind);
         assert!(world.open(&value).await.is_none());
         within(world.store.end(&stored)).await.expect("ending twice succeeds");

@@ -18,8 +18,10 @@ use upwarden::testing::session::{Grant, Session, Tokens};
 use upwarden::testing::store::{Store, StoredSession};
 use upwarden::testing::telemetry::metrics::Metrics;
 
-use super::world::{LIFETIME, START, World, until, within};
+use super::world::{START, WHOLE, World, until, within};
 
+/// Users are not asked about again.
+const NEVER: Duration = Duration::from_hours(365 * 24);
 const CLIENT: &str = "0123456789abcdef0123456789abcdef";
 const FREELANCER: &str = "1181921839933591552";
 
@@ -93,7 +95,7 @@ impl Scene {
         let upwork = Upwork::new(config, clock.clone(), Handle::current());
         let metrics = Arc::new(Metrics::new());
         let deps = Dependencies { upwork, store, metrics, clock, control: Handle::current() };
-        Refresher::new(deps, LIFETIME)
+        Refresher::new(deps, WHOLE, NEVER)
     }
 
     fn calls(&self) -> u64 {

@@ -15,7 +15,7 @@ use upwarden::testing::clock::{Clock, ManualClock, SharedClock, Timestamp};
 use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, Session, Tokens, User};
+use upwarden::testing::session::{Grant, Lifetime, Session, Tokens, User};
 use upwarden::testing::store::{Config, Store, StoreError, StoredSession, open_store};
 
 /// No wait of a test is longer than this.
@@ -26,6 +26,7 @@ const ACL: &str = "~upwarden:* +ping +get +set +del +incrby +persist +pexpire +p
 
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_485_600);
 pub(super) const LIFETIME: Duration = Duration::from_hours(14 * 24);
+pub(super) const WHOLE: Lifetime = Lifetime { idle: LIFETIME, max: None };
 
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("nothing came in 30 seconds")
@@ -62,6 +63,7 @@ pub(super) fn session(id: &str, user: &str) -> Session {
         tokens: tokens("oauth2v2_access", "oauth2v2_refresh"),
         began_at: START,
         refreshed: None,
+        checked: None,
     }
 }
 
