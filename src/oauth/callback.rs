@@ -57,10 +57,8 @@ pub enum CallbackError {
     /// `iss` is not the configured issuer (RFC 9207 section 2.4).
     #[error("the callback's {0}")]
     WrongIssuer(String),
-    /// A code or token that cannot be one.
     #[error("the callback brought {0}")]
     Invalid(&'static str),
-    /// Neither a code nor an error.
     #[error("the callback brought no code")]
     NoCode,
 }
@@ -86,7 +84,6 @@ pub enum AuthorizationErrorKind {
     InteractionRequired,
     /// It passes by itself.
     Transient,
-    /// Our client, or what we ask for, is refused.
     ClientRefused,
 }
 
@@ -106,9 +103,7 @@ impl AuthorizationErrorKind {
 /// What is wrong with a `state` that opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateError {
-    /// Its sign-in began too long ago.
     Expired,
-    /// The browser has no login cookie at all.
     NoCookie,
     /// The browser's sign-ins are others, or no longer open.
     OtherCookie,

@@ -59,7 +59,6 @@ pub struct ServiceConfig {
     pub redirect_uri: Option<String>,
 }
 
-/// How the service identity gets its tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceGrant {
     /// RFC 6749 section 4.4; enterprise keys.

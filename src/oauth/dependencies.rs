@@ -7,7 +7,7 @@ use super::upwork::Upwork;
 use crate::clock::SharedClock;
 use crate::session::Tokens;
 use crate::store::Store;
-use crate::telemetry::metrics::{Metrics, Refreshed};
+use crate::telemetry::metrics::{Metrics, RefreshOutcome};
 
 /// What a [`Refresher`](super::refresh::Refresher) and a [`ServiceIdentity`](super::service::ServiceIdentity) need.
 #[derive(Clone, Debug)]
@@ -25,10 +25,10 @@ impl Dependencies {
     pub(super) async fn refresh(&self, client: Client<'_>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
         let outcome = self.upwork.tokens_for(client, grant).await;
         self.metrics.refreshed(match &outcome {
-            Ok(_) => Refreshed::Renewed,
-            Err(TokenError::InvalidGrant(_)) => Refreshed::Revoked,
-            Err(TokenError::Misconfigured(_)) => Refreshed::Misconfigured,
-            Err(TokenError::Unavailable(_)) => Refreshed::Unavailable,
+            Ok(_) => RefreshOutcome::Renewed,
+            Err(TokenError::InvalidGrant(_)) => RefreshOutcome::Revoked,
+            Err(TokenError::Misconfigured(_)) => RefreshOutcome::Misconfigured,
+            Err(TokenError::Unavailable(_)) => RefreshOutcome::Unavailable,
         });
         outcome
     }

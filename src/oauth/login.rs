@@ -34,7 +34,7 @@ pub struct Login {
     #[serde(rename = "r")]
     return_to: String,
     #[serde(rename = "t")]
-    began_at: Timestamp,
+    pub(super) began_at: Timestamp,
 }
 
 /// The PKCE secret (RFC 7636 section 4.1): 32 random bytes, base64url.
@@ -54,8 +54,9 @@ pub struct State {
     /// Sign-ins in a row that failed before this one.
     #[serde(rename = "f")]
     pub failures: u8,
+    /// By the clock of the replica that sealed it.
     #[serde(rename = "t")]
-    began_at: Timestamp,
+    pub(crate) began_at: Timestamp,
     #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
     return_to: Option<String>,
 }
@@ -68,11 +69,6 @@ impl State {
 
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         now.since(self.began_at) > LIFETIME
-    }
-
-    /// When the sign-in began, by the clock of the replica that sealed it.
-    pub(crate) fn began_at(&self) -> Timestamp {
-        self.began_at
     }
 
     /// Where the browser wanted to go, where the address was short enough for the `state`.
@@ -143,10 +139,6 @@ impl Login {
     /// Where the browser wanted to go.
     pub(crate) fn return_to(&self, prefix: &str) -> ReturnTo {
         ReturnTo::parse(&self.return_to, prefix).unwrap_or_else(ReturnTo::home)
-    }
-
-    pub(super) fn began_at(&self) -> Timestamp {
-        self.began_at
     }
 
     /// Random, and another for each sign-in.

@@ -81,7 +81,7 @@ impl LoginJars {
         let open = (SLOTS_BYTES / cookie.len().max(1)).clamp(MIN_SLOTS, MAX_SLOTS);
         // `None`, for a slot without a sign-in that opens, comes before all times.
         let began_at =
-            |slot: usize| pending.iter().filter(|other| other.slot == slot).map(|other| other.login.began_at()).max();
+            |slot: usize| pending.iter().filter(|other| other.slot == slot).map(|other| other.login.began_at).max();
         let taken = (0..open).map(|step| (turn + step) % open).min_by_key(|slot| began_at(*slot)).unwrap_or(0);
         let mut lines = self.jar(taken).map_or(Ok(Vec::new()), |jar| jar.set(cookie, LIFETIME, seen))?;
         let mut others: Vec<(usize, &Jar)> = self.jars.iter().enumerate().filter(|(slot, _)| *slot != taken).collect();

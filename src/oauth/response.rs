@@ -138,7 +138,6 @@ impl std::fmt::Display for OAuthError {
     }
 }
 
-/// Whether an error passes by itself.
 pub(super) fn is_transient(error: &str) -> bool {
     TRANSIENT.contains(&error)
 }

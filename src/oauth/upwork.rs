@@ -21,11 +21,8 @@ use crate::session::{Organization, Tokens, User};
 use crate::telemetry::causes;
 use crate::tls;
 
-/// How long a response may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
-/// Bytes of a response that are read.
 const MAX_BODY: usize = 256 << 10;
-/// Characters of a name.
 const MAX_NAME: usize = 120;
 
 /// Upwork, as sign-in and refresh need it.
@@ -37,14 +34,12 @@ pub struct Upwork {
     clock: SharedClock,
 }
 
-/// The user and organization that a token acts for.
 #[derive(Clone, Debug)]
 pub(crate) struct UserInfo {
     pub(crate) user: User,
     pub(crate) organization: Option<Organization>,
 }
 
-/// Why a token's user is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum UserInfoError {
     #[error("Upwork does not accept the token")]
@@ -56,7 +51,6 @@ pub(crate) enum UserInfoError {
     Unavailable(#[from] Unavailable),
 }
 
-/// Why a grant could not be revoked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum RevokeError {
     /// RFC 7009 section 2.2.1.

@@ -106,7 +106,7 @@ impl Key {
 
 /// The contents of a sealed value.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedValue {
     pub bytes: Zeroizing<Vec<u8>>,
     /// An older key opened it: seal it again.
     pub reseal: bool,
@@ -154,12 +154,11 @@ impl Keyring {
     }
 
     pub(crate) fn seal_json(&self, purpose: Purpose, value: &impl Serialize) -> Result<String, NoRandomness> {
-        // Structs of texts and numbers always serialize.
-        self.seal(purpose, &serde_json::to_vec(value).map(Zeroizing::new).unwrap_or_default())
+        self.seal(purpose, &to_json(value))
     }
 
     /// Opens what any of the keys sealed for the same purpose and version. Every failure is the same `None`.
-    pub fn open(&self, purpose: Purpose, text: &str) -> Option<Opened> {
+    pub fn open(&self, purpose: Purpose, text: &str) -> Option<OpenedValue> {
         let mut sealed = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
         let (head, body) = sealed.split_at_mut_checked(HEAD)?;
         let (version, rest) = head.split_first()?;
@@ -170,13 +169,19 @@ impl Keyring {
         let (index, key) = self.keys.iter().enumerate().find(|(_, key)| key.id == id)?;
         let (cipher, nonce) = key.derive(purpose, salt)?;
         let bytes = cipher.open_in_place(nonce, Aad::from(associated(purpose)), body).ok()?.to_vec();
-        Some(Opened { bytes: Zeroizing::new(bytes), reseal: index > 0 })
+        Some(OpenedValue { bytes: Zeroizing::new(bytes), reseal: index > 0 })
     }
 
     /// Opens a value that was sealed as JSON.
     pub(crate) fn open_json<T: DeserializeOwned>(&self, purpose: Purpose, text: &str) -> Option<T> {
         serde_json::from_slice(&self.open(purpose, text)?.bytes).ok()
     }
+}
+
+/// JSON to be sealed.
+pub(crate) fn to_json(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
+    // Structs of texts and numbers always serialize.
+    serde_json::to_vec(value).map(Zeroizing::new).unwrap_or_default()
 }
 
 /// Purpose and version, so that neither of a sealed value can be changed.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub(crate) use self::keyring::to_json;
 pub use self::keyring::{Key, Keyring, Purpose};
 pub use self::random::random;
 pub(crate) use self::random::{NoRandomness, random_id};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
+use crate::seal::to_json;
 use tokens::{AccessToken, RefreshToken, sealed_text};
 
 /// The cookie and lifetimes: docs/configuration.md "session".
@@ -145,8 +146,7 @@ impl Session {
     }
 
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // Texts and numbers always serialize.
-        serde_json::to_vec(self).map(Zeroizing::new).unwrap_or_default()
+        to_json(self)
     }
 
     /// Reads opened bytes; `None` where they are not a session.

@@ -28,29 +28,19 @@ pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(25);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-/// Dropping it frees it too, a little later.
-#[derive(Debug)]
+/// Dropping it frees it too, a little later. The cookie store shares nothing, and its locks are empty.
+#[derive(Debug, Default)]
 pub struct Lock {
-    holding: Option<Holding>,
-}
-
-#[derive(Debug)]
-struct Holding {
     /// Dropped or sent, it ends the task.
-    release: oneshot::Sender<()>,
-    task: JoinHandle<()>,
+    release: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Lock {
-    /// For the cookie store, which shares nothing.
-    pub(super) fn of_nothing() -> Self {
-        Self { holding: None }
-    }
-
     /// Returns once it is free.
     pub async fn release(self) {
-        if let Some(Holding { release, task }) = self.holding {
-            drop(release);
+        drop(self.release);
+        if let Some(task) = self.task {
             // It can only have been cancelled with its runtime; then the lease runs out.
             let _ = task.await;
         }
@@ -71,7 +61,7 @@ impl<B: Backend> SealedStore<B> {
         }
         let (release, released) = oneshot::channel();
         let task = self.control.spawn(hold(self.backend.clone(), name.to_owned(), owner, released));
-        Ok(Some(Lock { holding: Some(Holding { release, task }) }))
+        Ok(Some(Lock { release: Some(release), task: Some(task) }))
     }
 }
 

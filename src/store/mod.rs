@@ -196,7 +196,7 @@ impl Store {
     /// share and grants it at once.
     pub async fn lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
         match self {
-            Self::Cookie(_) => Ok(Some(Lock::of_nothing())),
+            Self::Cookie(_) => Ok(Some(Lock::default())),
             Self::Embedded(store) => store.lock(name).await,
             Self::Valkey(store) => store.lock(name).await,
         }

@@ -4,12 +4,12 @@
 //! empty record in a namespace of its owner lists it, so that a user's tokens are found without reading everyone's.
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use super::backend::{Expect, Version};
 use super::sealed_store::{NewRecord, Record, owner};
 use super::{Store, StoreError};
 use crate::clock::Timestamp;
+use crate::seal::to_json;
 use crate::session::personal::PersonalToken;
 
 const TOKENS: &str = "token";
@@ -130,9 +130,7 @@ impl Store {
     }
 
     async fn put_token(&self, record: &TokenRecord, expect: &Expect) -> Result<bool, StoreError> {
-        // Texts and numbers always serialize.
-        let bytes = serde_json::to_vec(record).map(Zeroizing::new).unwrap_or_default();
-        let new = NewRecord { bytes: &bytes, expires_at: Some(record.expires_at) };
+        let new = NewRecord { bytes: &to_json(record), expires_at: Some(record.expires_at) };
         Ok(self.put(TOKENS, &record.id, new, expect).await?.is_some())
     }
 }

@@ -15,7 +15,7 @@ use super::sealed_store::{SealedStore, owner};
 use super::stored_session::{GrantHandle, RecordHandle};
 use super::{StoreError, StoredSession};
 use crate::clock::Timestamp;
-use crate::seal::{Key, Keyring, NoRandomness, Purpose};
+use crate::seal::{Key, Keyring, NoRandomness, Purpose, to_json};
 use crate::secret::Secret;
 use crate::session::Session;
 
@@ -152,7 +152,7 @@ fn write(session: &Session, grant: Option<&str>, ends_at: Timestamp) -> Option<Z
         None => session.to_bytes(),
         Some(grant) => {
             let session = without_tokens(session)?;
-            serde_json::to_vec(&SharedSession { session: &session, grant }).ok().map(Zeroizing::new)?
+            to_json(&SharedSession { session: &session, grant })
         }
     };
     let mut bytes = Zeroizing::new(Vec::with_capacity(8 + session.len()));

@@ -12,7 +12,6 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The event format.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 

@@ -9,17 +9,15 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use strum::VariantArray;
 
-pub(crate) use super::outcomes::{Opened, PaceRefusal, Refreshed, Refusal, SignIn};
+pub(crate) use super::outcomes::{CookieOutcome, PaceRefusal, RefreshOutcome, Refusal, SignInOutcome};
 use super::{Door, RouteKind, Side};
 
 const METADATA: Metadata<'static> = Metadata::new("upwarden", Level::INFO, None);
 const CLASSES: [&str; 6] = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
 const BUCKETS_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-/// A label and its value.
 type Pair = (&'static str, &'static str);
 
-/// Describes and registers metrics.
 #[derive(Clone, Copy)]
 struct Registry<'a>(&'a PrometheusRecorder);
 
@@ -39,14 +37,12 @@ impl Registry<'_> {
         self.0.register_histogram(&key(name, labels), &METADATA)
     }
 
-    fn counters<L: Into<&'static str> + Copy>(
-        self,
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        values: &[L],
-    ) -> Counters<L> {
-        Counters(values.iter().map(|value| (*value, self.counter(name, help, &[(label, (*value).into())]))).collect())
+    fn counters<L>(self, name: &'static str, help: &'static str, label: &'static str) -> Counters<L>
+    where
+        L: VariantArray + Into<&'static str> + Copy,
+    {
+        let counter = |value: &L| (*value, self.counter(name, help, &[(label, (*value).into())]));
+        Counters(L::VARIANTS.iter().map(counter).collect())
     }
 }
 
@@ -84,9 +80,9 @@ struct RouteMetrics {
 pub struct Metrics {
     recorder: PrometheusRecorder,
     routes: Vec<RouteMetrics>,
-    sign_ins: Counters<SignIn>,
-    opened: Counters<Opened>,
-    refreshes: Counters<Refreshed>,
+    sign_ins: Counters<SignInOutcome>,
+    opened: Counters<CookieOutcome>,
+    refreshes: Counters<RefreshOutcome>,
     upstream_errors: Counters<Side>,
     pace_refused: Counters<PaceRefusal>,
     refused: Counters<(Door, Refusal)>,
@@ -110,36 +106,15 @@ impl Metrics {
         registry.gauge("upwarden_build_info", "Always 1; the labels describe the build.", &build).set(1.0);
         Self {
             routes: RouteKind::VARIANTS.iter().map(|kind| route(registry, *kind)).collect(),
-            sign_ins: registry.counters(
-                "upwarden_sign_ins_total",
-                "Sign-ins, by outcome.",
-                "outcome",
-                SignIn::VARIANTS,
-            ),
+            sign_ins: registry.counters("upwarden_sign_ins_total", "Sign-ins, by outcome.", "outcome"),
             opened: registry.counters(
                 "upwarden_sessions_opened_total",
                 "Session cookies looked at, by result.",
                 "result",
-                Opened::VARIANTS,
             ),
-            refreshes: registry.counters(
-                "upwarden_refreshes_total",
-                "Token refreshes, by outcome.",
-                "outcome",
-                Refreshed::VARIANTS,
-            ),
-            upstream_errors: registry.counters(
-                "upwarden_upstream_errors_total",
-                "Upstreams that failed, by side.",
-                "side",
-                &[Side::App, Side::Upwork],
-            ),
-            pace_refused: registry.counters(
-                "upwarden_pace_refused_total",
-                pace_refused,
-                "reason",
-                PaceRefusal::VARIANTS,
-            ),
+            refreshes: registry.counters("upwarden_refreshes_total", "Token refreshes, by outcome.", "outcome"),
+            upstream_errors: upstream_errors(registry),
+            pace_refused: registry.counters("upwarden_pace_refused_total", pace_refused, "reason"),
             refused: refused(registry),
             connections: [Door::Public, Door::Neighbour].map(|door| {
                 registry.gauge("upwarden_connections", "Live connections, by door.", &[("door", door.as_str())])
@@ -151,7 +126,6 @@ impl Metrics {
         }
     }
 
-    /// Renders the metrics.
     pub fn handle(&self) -> PrometheusHandle {
         self.recorder.handle()
     }
@@ -165,15 +139,15 @@ impl Metrics {
         route.seconds.record(took.as_secs_f64());
     }
 
-    pub(crate) fn sign_in(&self, outcome: SignIn) {
+    pub(crate) fn sign_in(&self, outcome: SignInOutcome) {
         self.sign_ins.count(outcome);
     }
 
-    pub(crate) fn session_opened(&self, result: Opened) {
+    pub(crate) fn session_opened(&self, result: CookieOutcome) {
         self.opened.count(result);
     }
 
-    pub(crate) fn refreshed(&self, outcome: Refreshed) {
+    pub(crate) fn refreshed(&self, outcome: RefreshOutcome) {
         self.refreshes.count(outcome);
     }
 
@@ -182,7 +156,6 @@ impl Metrics {
         self.upstream_errors.count(side);
     }
 
-    /// The listener refused something at `door`.
     pub(crate) fn refused(&self, door: Door, refusal: Refusal) {
         self.refused.count((door, refusal));
     }
@@ -240,6 +213,13 @@ fn route(registry: Registry<'_>, kind: RouteKind) -> RouteMetrics {
     }
 }
 
+fn upstream_errors(registry: Registry<'_>) -> Counters<Side> {
+    let help = "Upstreams that failed, by side.";
+    let counter =
+        |side: Side| (side, registry.counter("upwarden_upstream_errors_total", help, &[("side", side.as_str())]));
+    Counters([Side::App, Side::Upwork].map(counter).into())
+}
+
 fn refused(registry: Registry<'_>) -> Counters<(Door, Refusal)> {
     let help = "What a door refused or ended by itself, by reason.";
     let counter = |door: Door, refusal: Refusal| {
@@ -276,21 +256,21 @@ mod tests {
         for refusal in Refusal::VARIANTS {
             metrics.refused(Door::Public, *refusal);
         }
-        for outcome in SignIn::VARIANTS {
+        for outcome in SignInOutcome::VARIANTS {
             metrics.sign_in(*outcome);
         }
         let text = metrics.handle().render();
         let ones = |name: &str| text.lines().filter(|line| line.starts_with(name) && line.ends_with(" 1")).count();
         assert_eq!(ones("upwarden_refused_total{door=\"public\""), Refusal::VARIANTS.len(), "{text}");
         assert_eq!(ones("upwarden_refused_total"), Refusal::VARIANTS.len(), "{text}");
-        assert_eq!(ones("upwarden_sign_ins_total"), SignIn::VARIANTS.len(), "{text}");
+        assert_eq!(ones("upwarden_sign_ins_total"), SignInOutcome::VARIANTS.len(), "{text}");
     }
 
     #[test]
     fn counted_events_are_rendered() {
         let metrics = Metrics::new();
         metrics.request(RouteKind::Api, 404, Duration::from_millis(3));
-        metrics.sign_in(SignIn::Declined);
+        metrics.sign_in(SignInOutcome::Declined);
         let text = metrics.handle().render();
         assert!(text.contains("upwarden_requests_total{route=\"api\",status=\"4xx\"} 1"), "{text}");
         assert!(text.contains("upwarden_sign_ins_total{outcome=\"declined\"} 1"), "{text}");

@@ -4,10 +4,9 @@ use strum::{IntoStaticStr, VariantArray};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub enum SignIn {
+pub enum SignInOutcome {
     /// A browser was sent to Upwork.
     Started,
-    /// A session began.
     Completed,
     Declined,
     /// The state was missing, stale or not ours.
@@ -23,7 +22,7 @@ pub enum SignIn {
 /// What the session cookies of a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub enum Opened {
+pub enum CookieOutcome {
     Live,
     /// A live session, sealed with an older key.
     Resealed,
@@ -35,7 +34,7 @@ pub enum Opened {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub enum Refreshed {
+pub enum RefreshOutcome {
     Renewed,
     /// `invalid_grant`: the grant is over.
     Revoked,
@@ -58,10 +57,8 @@ pub enum Refusal {
     BodyTimeout,
     /// A client that does not read its response.
     AnswerTimeout,
-    /// Too many connections in all.
     Connections,
     ConnectionsPerAddress,
-    /// A TLS handshake failed.
     Tls,
     /// An HTTP/2 connection aborted too many of its requests.
     Http2Abuse,
@@ -69,7 +66,6 @@ pub enum Refusal {
     Accept,
 }
 
-/// Why a call to the API did not get its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum PaceRefusal {
@@ -78,6 +74,5 @@ pub enum PaceRefusal {
     /// Upwork asked for a pause.
     #[strum(serialize = "held")]
     Paused,
-    /// The day's budget is used up.
     Day,
 }

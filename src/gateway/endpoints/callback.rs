@@ -17,7 +17,7 @@ use crate::oauth::login_cookies::PendingLogin;
 use crate::pages::{self, FragmentView, Frame};
 use crate::policy::Site;
 use crate::router::ReturnTo;
-use crate::telemetry::metrics::SignIn as Outcome;
+use crate::telemetry::metrics::SignInOutcome;
 
 /// Bytes of the fragment page's form that are read: more than a token and a state can have.
 const MAX_FORM: usize = 128 << 10;
@@ -90,7 +90,7 @@ async fn stale(
     state: Option<State>,
     fault: Option<StateError>,
 ) -> Result<Answer, Fault> {
-    gateway.sign_in.count(Outcome::BadState);
+    gateway.sign_in.count(SignInOutcome::BadState);
     if gateway.sessions.open(&request.cookies).await?.is_some() {
         return Ok(response::see_other("/").into());
     }
@@ -113,7 +113,7 @@ async fn stateless(gateway: &Gateway, request: &RequestInfo, fault: Fault) -> Re
 }
 
 fn bad_state(gateway: &Gateway, request: &RequestInfo) -> Answer {
-    gateway.sign_in.count(Outcome::BadState);
+    gateway.sign_in.count(SignInOutcome::BadState);
     shown(gateway, request, &ClientFault::BadState.into(), None)
 }
 

@@ -24,7 +24,7 @@ use crate::oauth::refresh::{FailedRefresh, Refresher};
 use crate::policy::{self, Access, Credential, Decision, Facts};
 use crate::session::{self, Lifetime, Session};
 use crate::store::{Store, StoreError, StoredSession};
-use crate::telemetry::metrics::{Metrics, Opened};
+use crate::telemetry::metrics::{CookieOutcome, Metrics};
 pub(super) use change::SessionChange;
 use ended::{EndedSessions, Extent};
 use recheck::Recheck;
@@ -90,11 +90,19 @@ impl Sessions {
         for value in &candidates {
             let Some(stored) = self.store.open(value).await? else { continue };
             if self.is_live(&stored.session) {
-                self.context.metrics.session_opened(if stored.reseal { Opened::Resealed } else { Opened::Live });
+                self.context.metrics.session_opened(if stored.reseal {
+                    CookieOutcome::Resealed
+                } else {
+                    CookieOutcome::Live
+                });
                 return Ok(Some(stored));
             }
         }
-        self.context.metrics.session_opened(if candidates.is_empty() { Opened::None } else { Opened::Unusable });
+        self.context.metrics.session_opened(if candidates.is_empty() {
+            CookieOutcome::None
+        } else {
+            CookieOutcome::Unusable
+        });
         Ok(None)
     }
 

@@ -63,7 +63,7 @@ pub(super) fn of_state(
         }
         Some(StateError::OtherCookie) if logins.has_unknown_key(cookies) => Loop::KeyChanged,
         // No one is that slow three times.
-        Some(StateError::Expired) => clock(now.since(state.began_at()).as_secs()),
+        Some(StateError::Expired) => clock(now.since(state.began_at).as_secs()),
         Some(StateError::OtherCookie) | None => Loop::Unknown,
     }
 }

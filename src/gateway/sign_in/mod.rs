@@ -33,7 +33,7 @@ use crate::seal::SharedKeyring;
 use crate::session::{self, Organization, Session, Tokens, User};
 use crate::store::StoredSession;
 use crate::telemetry::RequestId;
-use crate::telemetry::metrics::SignIn as Outcome;
+use crate::telemetry::metrics::SignInOutcome;
 pub(super) use callback_dedup::Completed;
 use callback_dedup::{CallbackDedup, Failure};
 use http::HeaderValue;
@@ -82,7 +82,7 @@ impl SignIn {
     }
 
     /// Counts a sign-in's outcome.
-    pub(super) fn count(&self, outcome: Outcome) {
+    pub(super) fn count(&self, outcome: SignInOutcome) {
         self.context().metrics.sign_in(outcome);
     }
 
@@ -110,7 +110,7 @@ impl SignIn {
     ) -> Result<Answer, Fault> {
         let now = self.context().now();
         if let Some(tries) = self.loops.tries(&request.cookies, now).filter(|tries| tries.count >= MAX_FAILURES) {
-            self.count(Outcome::Looping);
+            self.count(SignInOutcome::Looping);
             let cause = self.wrong_place(request);
             let measure = || match refused {
                 Some(session) => cause::refused(&self.sessions, session, now),
@@ -135,7 +135,7 @@ impl SignIn {
         let ring = self.cookies.ring();
         let begun = Login::begin(self.upwork.config(), &ring, place, failures, now)?;
         let cookies = self.cookies.set(&begun.cookie, &request.cookies, now)?;
-        self.count(Outcome::Started);
+        self.count(SignInOutcome::Started);
         Ok(Answer::from(response::see_other(&begun.url)).cookies(cookies))
     }
 
@@ -148,7 +148,7 @@ impl SignIn {
         }
         let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
         if without_marker(target) != target {
-            self.count(Outcome::Looping);
+            self.count(SignInOutcome::Looping);
             let (asked, public_url) = (asked.to_owned(), self.public_url.text.clone());
             return Err(OurFault::WrongHost { asked, public_url }.into());
         }
@@ -178,7 +178,7 @@ impl SignIn {
         if failures < MAX_FAILURES {
             return self.begin(request, &state.return_to(prefix).unwrap_or_else(ReturnTo::home), failures);
         }
-        self.count(Outcome::Looping);
+        self.count(SignInOutcome::Looping);
         let measure = || cause::of_state(&self.cookies, &request.cookies, state, fault, self.context().now());
         Err(ClientFault::Looped(self.wrong_place(request).unwrap_or_else(measure)).into())
     }
@@ -199,7 +199,7 @@ impl SignIn {
         let answer = if count < MAX_FAILURES {
             self.begin(request, &ReturnTo::home(), 0)
         } else {
-            self.count(Outcome::Looping);
+            self.count(SignInOutcome::Looping);
             Err(ClientFault::Looped(Loop::KeyChanged).into())
         };
         Some((answer, cookies))
@@ -318,7 +318,7 @@ impl SignIn {
                 loop_cookies = self.loops.set(count, bytes, seen, now);
             }
         }
-        self.count(Outcome::Completed);
+        self.count(SignInOutcome::Completed);
         tracing::info!(request_id = %id, user = stored.session.user.id, "signed in");
         Ok(Completed { stored, session_cookies, loop_cookies })
     }
@@ -342,10 +342,10 @@ impl SignIn {
 
     pub(super) fn count_failed(&self, fault: &Fault) {
         self.count(match fault {
-            Fault::Client(ClientFault::Declined(_)) => Outcome::Declined,
-            Fault::Client(ClientFault::NotAdmitted { .. }) => Outcome::Refused,
-            Fault::Client(ClientFault::BadState) => Outcome::BadState,
-            Fault::Client(_) | Fault::App(_) | Fault::Upwork(_) | Fault::Ours(_) => Outcome::Failed,
+            Fault::Client(ClientFault::Declined(_)) => SignInOutcome::Declined,
+            Fault::Client(ClientFault::NotAdmitted { .. }) => SignInOutcome::Refused,
+            Fault::Client(ClientFault::BadState) => SignInOutcome::BadState,
+            Fault::Client(_) | Fault::App(_) | Fault::Upwork(_) | Fault::Ours(_) => SignInOutcome::Failed,
         });
     }
 

@@ -60,7 +60,6 @@ pub(crate) struct FailedRefresh {
     pub(crate) misconfigured: bool,
 }
 
-/// Refreshes sessions.
 #[derive(Debug)]
 pub struct Refresher {
     deps: Dependencies,
@@ -76,7 +75,7 @@ pub struct Refresher {
 }
 
 /// The result of a refresh, as one request got it.
-struct Refreshed {
+struct JoinedRefresh {
     stored: StoredSession,
     /// The request waited for it; otherwise it was there already, as for the cookie from before.
     waited: bool,
@@ -117,8 +116,8 @@ impl Refresher {
                 return if valid { Ok(current) } else { Err(RefreshError::Revoked) };
             }
             match self.refreshed(key, &current, valid.then_some(VALID_TOKEN_WAIT)).await {
-                Ok(Refreshed { stored, waited: true }) => return Ok(stored),
-                Ok(Refreshed { stored, waited: false }) => current = stored,
+                Ok(JoinedRefresh { stored, waited: true }) => return Ok(stored),
+                Ok(JoinedRefresh { stored, waited: false }) => current = stored,
                 Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable(_))
                     if valid =>
                 {
@@ -140,7 +139,7 @@ impl Refresher {
         key: Key,
         stored: &StoredSession,
         patience: Option<Duration>,
-    ) -> Result<Refreshed, RefreshError> {
+    ) -> Result<JoinedRefresh, RefreshError> {
         let (mut receiver, waited) = self.join(key, stored);
         let finished = receiver.wait_for(Option::is_some);
         let finished = match patience {
@@ -152,7 +151,7 @@ impl Refresher {
         };
         let result = finished.ok().and_then(|result| result.clone());
         let stopping = || Err(RefreshError::unavailable("the refresh was given up, since upwarden is stopping"));
-        result.unwrap_or_else(stopping).map(|stored| Refreshed { stored, waited })
+        result.unwrap_or_else(stopping).map(|stored| JoinedRefresh { stored, waited })
     }
 
     /// The result to wait for, and whether it has yet to come.

@@ -17,6 +17,7 @@ use crate::oauth::config::{ServiceConfig, ServiceGrant};
 use crate::oauth::dependencies::Dependencies;
 use crate::oauth::refresh::RefreshError;
 use crate::oauth::token::{Client, TokenError, TokenGrant};
+use crate::seal::to_json;
 use crate::secret::Secret;
 use crate::session::Tokens;
 use crate::session::tokens::RefreshToken;
@@ -32,11 +33,9 @@ const FILE_PAUSE: Duration = Duration::from_secs(30);
 /// The longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The name of the record in the store.
 const RECORD: &str = "service";
 const LOCK: &str = "grant-service";
 
-/// What the store keeps.
 #[derive(Serialize, Deserialize)]
 struct GrantRecord {
     #[serde(rename = "t")]
@@ -96,7 +95,6 @@ impl Rotation {
         }
     }
 
-    /// How long to wait after a failure.
     pub(super) fn pause(&mut self, error: &RefreshError) -> Duration {
         self.failures = self.failures.saturating_add(1);
         pause(self.failures, error)
@@ -119,7 +117,10 @@ impl Rotation {
         // Once for the record, once more for another token in the file.
         for _ in 0..2 {
             let found = self.deps.store.get_grant(RECORD).await?;
-            let found = found.and_then(|found| Some((read(&found.bytes)?, found.version)));
+            let found = found.and_then(|found| {
+                let record: GrantRecord = serde_json::from_slice(&found.bytes).ok()?;
+                Some((record, found.version))
+            });
             if let Some((record, _)) = found.as_ref().filter(|(record, _)| !record.ended)
                 && is_fresh(&record.tokens)
             {
@@ -195,7 +196,7 @@ impl Rotation {
     async fn write(&mut self, tokens: Tokens, source: Source) -> Result<Tokens, RefreshError> {
         self.unsaved = Some((fingerprint(&source.token), tokens.clone()));
         let record = GrantRecord { tokens, imported: source.imported, ended: false };
-        let written = self.deps.store.put_grant(RECORD, &write(&record), &source.expect).await?;
+        let written = self.deps.store.put_grant(RECORD, &to_json(&record), &source.expect).await?;
         self.unsaved = None;
         // A replica that kept the lock longer than we did has written another pair, which is just as good.
         let replaced = || RefreshError::unavailable("another replica refreshed the service identity in the meantime");
@@ -209,7 +210,7 @@ impl Rotation {
     async fn mark_ended(&self, found: Option<(GrantRecord, Version)>) -> Result<(), RefreshError> {
         if let Some((record, version)) = found {
             let record = GrantRecord { ended: true, ..record };
-            self.deps.store.put_grant(RECORD, &write(&record), &Expect::Version(version)).await?;
+            self.deps.store.put_grant(RECORD, &to_json(&record), &Expect::Version(version)).await?;
         }
         Ok(())
     }
@@ -225,15 +226,6 @@ fn pause(failures: u32, error: &RefreshError) -> Duration {
         RefreshError::Store(_) => pause,
         RefreshError::Misconfigured(_) | RefreshError::Revoked => FILE_PAUSE,
     }
-}
-
-fn read(bytes: &[u8]) -> Option<GrantRecord> {
-    serde_json::from_slice(bytes).ok()
-}
-
-fn write(record: &GrantRecord) -> Zeroizing<Vec<u8>> {
-    // Texts and numbers always serialize.
-    serde_json::to_vec(record).map(Zeroizing::new).unwrap_or_default()
 }
 
 pub(super) fn grant_ended() -> RefreshError {

@@ -93,7 +93,6 @@ impl<'a> TokenRequest<'a> {
         secrets
     }
 
-    /// Reads the response to this request.
     pub fn read(&self, response: &Response) -> Result<Tokens, TokenError> {
         let (status, secrets) = (response.status, self.secrets());
         if status.is_success() {
