@@ -1,4 +1,4 @@
-//! The authorization response: what Upwork sends the browser back with.
+//! The authorization response, with which Upwork sends the browser back.
 //!
 //! A response is checked against the browser's pending sign-ins before anything in it is used. Only [`Callback::verify`]
 //! makes a [`VerifiedCode`], and the token endpoint demands one: a code cannot be redeemed before its `state` was checked
@@ -30,7 +30,7 @@ pub struct Callback {
     access_token: Option<String>,
     token_type: Option<String>,
     expires_in: Option<String>,
-    /// One of them was too long, and is left out.
+    /// One of them was too long and was left out.
     too_long: bool,
 }
 
@@ -52,14 +52,14 @@ pub enum CallbackError {
     #[error("Upwork answered with the error {0}")]
     Denied(AuthorizationError),
     /// An error without any `state`, so it is unknown which sign-in it ends.
-    #[error("Upwork answered without a state, and with the error {0}")]
+    #[error("Upwork answered with the error {0} and without a state")]
     DeniedWithoutState(AuthorizationError),
     /// `iss` is not the configured issuer (RFC 9207 section 2.4).
     #[error("the callback's {0}")]
     WrongIssuer(String),
-    #[error("the callback brought {0}")]
+    #[error("the callback has {0}")]
     Invalid(&'static str),
-    #[error("the callback brought no code")]
+    #[error("the callback has no code")]
     NoCode,
 }
 
@@ -82,7 +82,7 @@ pub enum AuthorizationErrorKind {
     Declined,
     /// Upwork needs to ask the person, and was not allowed to (`OpenID` Connect Core, section 3.1.2.6).
     InteractionRequired,
-    /// It passes by itself.
+    /// A later try may succeed.
     Transient,
     ClientRefused,
 }
@@ -105,7 +105,7 @@ impl AuthorizationErrorKind {
 pub enum StateError {
     Expired,
     NoCookie,
-    /// The browser's sign-ins are others, or no longer open.
+    /// It belongs to none of the browser's open sign-ins.
     OtherCookie,
 }
 
@@ -249,7 +249,7 @@ impl Callback {
             (Some(code), _) => Ok(Authorization::Code(VerifiedCode { code, verifier: login.verifier().to_owned() })),
             (None, Some(token)) => {
                 let token = AccessToken::parse(token)
-                    .map_err(|_| CallbackError::Invalid("an access_token that is none, or too long"))?;
+                    .map_err(|_| CallbackError::Invalid("an access_token that is invalid or too long"))?;
                 // RFC 6749 section 4.2.2 requires it; where it is missing, we assume the only type we know.
                 if self.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
                     return Err(CallbackError::Invalid("a token_type other than Bearer"));

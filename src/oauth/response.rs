@@ -9,13 +9,13 @@ use serde::Deserialize;
 
 use crate::secret::redact;
 
-/// Errors that pass by themselves (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
+/// Errors after which a later try may succeed (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
 const TRANSIENT: [&str; 3] = ["temporarily_unavailable", "server_error", "slow_down"];
 /// The lifetime of a token whose response does not say it (docs/upwork.md: 24 h).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(86_400);
-/// The longest lifetime that is believed.
+/// A longer lifetime counts as this one.
 const MAX_LIFETIME: Duration = Duration::from_secs(366 * 86_400);
-/// Characters of Upwork's words that are quoted.
+/// The longest quote, in characters.
 const MAX_QUOTE: usize = 200;
 
 /// Upwork gave no usable answer.
@@ -34,7 +34,7 @@ pub enum UnavailableKind {
     NoResponse,
     /// A response that says to try again later.
     Busy,
-    /// A response that makes no sense.
+    /// A response that is not understood.
     Invalid,
 }
 

@@ -45,7 +45,7 @@ pub(crate) enum UserInfoError {
     #[error("Upwork does not accept the token")]
     TokenRejected,
     /// The key lacks the scope for it.
-    #[error("Upwork's answer names no user: {0}")]
+    #[error("Upwork's response has no user: {0}")]
     NoUser(String),
     #[error("Upwork gave no usable answer: {0}")]
     Unavailable(#[from] Unavailable),
@@ -129,7 +129,7 @@ impl Upwork {
         let data = self.query(token, "query { user { id nid rid } organization { id } }").await?;
         let text = |path: &str| data.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let id = text("/user/id").filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| UserInfoError::NoUser("no user.id in it".to_owned()))?;
+        let id = id.ok_or_else(|| UserInfoError::NoUser("user.id is missing".to_owned()))?;
         let nid = text("/user/nid").unwrap_or_else(|| id.clone());
         let organization = text("/organization/id").map(|id| Organization { id, name: None });
         Ok(UserInfo { user: User { id, nid, name: None }, organization })
@@ -179,7 +179,7 @@ impl Upwork {
             let late = |_| Err(format!("no answer within {} seconds", TIMEOUT.as_secs()));
             tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late)
         });
-        let stopping = |_| Err("the request was given up, since upwarden is stopping".to_owned());
+        let stopping = |_| Err("the request was cancelled, since upwarden is stopping".to_owned());
         task.await.unwrap_or_else(stopping).map_err(Unavailable::no_response)
     }
 
@@ -188,7 +188,7 @@ impl Upwork {
             return Ok(client);
         }
         let client =
-            build_client(&self.config.outbound).map_err(|error| format!("the HTTP client cannot be made: {error}"))?;
+            build_client(&self.config.outbound).map_err(|error| format!("the HTTP client cannot be built: {error}"))?;
         Ok(self.http.get_or_init(|| client))
     }
 }
@@ -215,7 +215,7 @@ async fn receive(request: reqwest::RequestBuilder) -> Result<Response, String> {
     while let Some(chunk) = response.chunk().await.map_err(reason)? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_BODY {
-            return Err(format!("status {} with an over-long body", status.as_u16()));
+            return Err(format!("status {} with a body that is too long", status.as_u16()));
         }
     }
     Ok(Response { status, retry_after, body })

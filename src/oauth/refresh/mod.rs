@@ -150,7 +150,7 @@ impl Refresher {
             },
         };
         let result = finished.ok().and_then(|result| result.clone());
-        let stopping = || Err(RefreshError::unavailable("the refresh was given up, since upwarden is stopping"));
+        let stopping = || Err(RefreshError::unavailable("the refresh was cancelled, since upwarden is stopping"));
         result.unwrap_or_else(stopping).map(|stored| JoinedRefresh { stored, waited })
     }
 

@@ -1,7 +1,7 @@
 //! The service identity: the user of API calls at the neighbour door that bring no credential.
 //!
-//! It gives out a fresh token, and says what an operator has to do where there is none. It asks Upwork once however many
-//! calls wait. With a refresh token (`rotation`) it also has to be renewed while no one calls: Upwork's refresh tokens end
+//! It returns a fresh token, or an error that says what an operator has to do. It asks Upwork once, however many calls wait.
+//! With a refresh token (`rotation`) it also has to be renewed while no one calls: Upwork's refresh tokens end
 //! two weeks after their last use.
 
 mod rotation;
@@ -33,11 +33,11 @@ pub struct ServiceIdentity {
     current: Lock<Option<Tokens>>,
     /// Its holder renews.
     rotation: Mutex<Rotation>,
-    /// What an operator has to do something about.
+    /// What an operator has to fix.
     problem: watch::Sender<Option<String>>,
 }
 
-/// When tokens are renewed though no one calls.
+/// When tokens are renewed even if no one calls.
 fn renew_at(tokens: &Tokens) -> Timestamp {
     tokens.issued_at.plus((tokens.expires_at.since(tokens.issued_at) / 2).min(MAX_AGE))
 }
@@ -59,7 +59,7 @@ impl ServiceIdentity {
         task.await.unwrap_or_else(|_| Err(RefreshError::unavailable("upwarden is stopping")))
     }
 
-    /// The problem that keeps it from getting tokens, for `/readyz`.
+    /// Why it gets no tokens, for `/readyz`.
     pub fn problem(&self) -> watch::Receiver<Option<String>> {
         self.problem.subscribe()
     }

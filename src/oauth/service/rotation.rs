@@ -23,14 +23,14 @@ use crate::session::Tokens;
 use crate::session::tokens::RefreshToken;
 use crate::store::{Expect, Version};
 
-/// Upwork's refresh tokens end so long after their last use (docs/upwork.md "Token").
+/// Upwork's refresh tokens expire this long after their last use (docs/upwork.md "Token").
 pub(super) const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 86_400);
 /// The pause after the first failure; it doubles with each further one.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
 /// The pause where only a new file can help. Upwork is not asked in the meantime.
 const FILE_PAUSE: Duration = Duration::from_secs(30);
-/// The longest `Retry-After` that is believed.
+/// A longer `Retry-After` counts as this one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 const RECORD: &str = "service";
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Rotation {
     }
 }
 
-/// A token to redeem, and how to write its successor.
+/// A token to redeem, and how to write the one that replaces it.
 struct Source {
     token: RefreshToken,
     imported: String,

@@ -29,7 +29,7 @@ pub enum TokenGrant<'a> {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TokenError {
     /// `invalid_grant`: this code or refresh token is no longer valid.
-    #[error("Upwork says the grant is over: {0}")]
+    #[error("Upwork says that the grant has ended: {0}")]
     InvalidGrant(String),
     /// Upwork refused our client: a fault of the configuration.
     #[error("Upwork refused this client: {0}")]
@@ -108,7 +108,7 @@ impl<'a> TokenRequest<'a> {
         }
         let quoted = error.quote(&secrets);
         Err(match (error.error.as_str(), quoted.description.is_empty()) {
-            ("invalid_grant", true) => TokenError::InvalidGrant("it does not say why".to_owned()),
+            ("invalid_grant", true) => TokenError::InvalidGrant("no reason given".to_owned()),
             ("invalid_grant", false) => TokenError::InvalidGrant(quoted.description),
             (_, _) => TokenError::Misconfigured(quoted),
         })
@@ -119,14 +119,14 @@ impl<'a> TokenRequest<'a> {
         let answer: SuccessfulResponse =
             serde_json::from_slice(&response.body).map_err(|_| match response.error() {
                 Some(error) => invalid(&format!("the error {}", error.quote(secrets).code)),
-                None => invalid("no token answer in JSON"),
+                None => invalid("no token response in JSON"),
             })?;
         if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
             return Err(invalid("a token_type other than Bearer"));
         }
-        let access = AccessToken::parse(answer.access_token).map_err(|_| invalid("an access_token that is none"))?;
+        let access = AccessToken::parse(answer.access_token).map_err(|_| invalid("an invalid access_token"))?;
         let refresh = match (answer.refresh_token.filter(|text| !text.is_empty()), self.grant) {
-            (Some(text), _) => Some(RefreshToken::parse(text).map_err(|_| invalid("a refresh_token that is none"))?),
+            (Some(text), _) => Some(RefreshToken::parse(text).map_err(|_| invalid("an invalid refresh_token"))?),
             // RFC 6749 section 6: without a new one, the old one stays valid.
             (None, TokenGrant::Refresh(token)) => Some(token.clone()),
             (None, TokenGrant::Code(_) | TokenGrant::ClientCredentials) => None,
