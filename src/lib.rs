@@ -11,8 +11,8 @@
 //!  6  broker                                 the API, called with a token its caller never sees
 //!  5  oauth                                  sign-in, callback, token endpoint, refresh
 //!  4  store     policy
-//!  3  session   proxy     pages
-//!  2  router    seal      listener
+//!  3  session   proxy     pages     listener
+//!  2  router    seal      http1
 //!  1  secret    clock     cookies   body      tls       telemetry  framing   descriptors
 //!  0  recent                                 bounded memories, and how a mutex is locked
 //! ```
@@ -46,6 +46,7 @@ mod cookies;
 mod descriptors;
 mod framing;
 mod gateway;
+mod http1;
 mod listener;
 mod oauth;
 mod pages;
@@ -94,10 +95,11 @@ pub mod testing {
         pub use crate::descriptors::Descriptors;
     }
     pub mod framing {
-        pub use crate::framing::{BodyLength, Limits, Method, Refusal, RequestReader, ResponseReader, Step};
+        pub use crate::framing::{BodyLength, Limits, Method, Piece, Refusal, RequestReader, ResponseReader, Step};
     }
     pub mod listener {
-        pub use crate::listener::{Address, BodyWatch, Bound, DoorSpec, Drain, Limits, Peer, Refused, bind, run};
+        pub use crate::http1::{Exchange, Socket};
+        pub use crate::listener::{Address, Bound, DoorSpec, Drain, Limits, Peer, Refused, bind, run};
         pub mod plain {
             pub use crate::listener::plain::serve;
         }

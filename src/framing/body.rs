@@ -1,7 +1,7 @@
 //! A body that is being read.
 
 use super::chunked::ChunkedBody;
-use super::message::{BodyLength, Limits};
+use super::message::{BodyLength, Limits, Piece};
 use super::refusal::Refusal;
 
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +21,8 @@ impl Body {
         }
     }
 
-    /// How many of `bytes` belong to this body, and whether it ends there; `None` if that is undecided.
-    pub(super) fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(usize, bool)>, Refusal> {
+    /// How many of `bytes` belong to this body, as what, and whether it ends there; `None` if that is undecided.
+    pub(super) fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(usize, Piece, bool)>, Refusal> {
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -30,10 +30,10 @@ impl Body {
             Self::Exact(left) => {
                 let here = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                 *left -= here as u64;
-                Ok(Some((here, *left == 0)))
+                Ok(Some((here, Piece::Data, *left == 0)))
             }
             Self::Chunked(chunks) => chunks.step(bytes, limits),
-            Self::UntilClose => Ok(Some((bytes.len(), false))),
+            Self::UntilClose => Ok(Some((bytes.len(), Piece::Data, false))),
         }
     }
 }

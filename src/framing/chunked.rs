@@ -2,7 +2,7 @@
 
 use super::fields::{self, MAX_LENGTH};
 use super::line::Lines;
-use super::message::Limits;
+use super::message::{Limits, Piece};
 use super::refusal::Refusal;
 
 /// Hexadecimal digits of a chunk size.
@@ -28,8 +28,8 @@ impl ChunkedBody {
         Self { place: Place::Size(Lines::default()), extensions: 0 }
     }
 
-    /// How many of `bytes`, at least one, belong to this body, and whether it ends there; `None` if that is undecided.
-    pub(super) fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(usize, bool)>, Refusal> {
+    /// How many of `bytes`, at least one, belong to this body, as what, and whether it ends there; `None` if that is undecided.
+    pub(super) fn step(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(usize, Piece, bool)>, Refusal> {
         match &mut self.place {
             Place::Size(lines) => {
                 let limit = SIZE_DIGITS + limits.extension_bytes - self.extensions.min(limits.extension_bytes) + 2;
@@ -45,7 +45,7 @@ impl ChunkedBody {
                     return Err(Refusal::ChunkExtensionsTooLong);
                 }
                 self.place = if size == 0 { Place::Trailers(Lines::default(), 0) } else { Place::Data(size) };
-                Ok(Some((taken, false)))
+                Ok(Some((taken, Piece::Framing, false)))
             }
             Place::Data(left) => {
                 let here = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
@@ -53,12 +53,12 @@ impl ChunkedBody {
                 if *left == 0 {
                     self.place = Place::DataEnd;
                 }
-                Ok(Some((here, false)))
+                Ok(Some((here, Piece::Data, false)))
             }
             Place::DataEnd => match bytes {
                 [b'\r', b'\n', ..] => {
                     self.place = Place::Size(Lines::default());
-                    Ok(Some((2, false)))
+                    Ok(Some((2, Piece::Framing, false)))
                 }
                 [b'\r'] => Ok(None),
                 _ => Err(Refusal::ChunkEnd),
@@ -66,7 +66,7 @@ impl ChunkedBody {
             Place::Trailers(lines, count) => {
                 while let Some(line) = lines.next(bytes, limits.trailer_bytes, Refusal::TrailerTooLarge)? {
                     if line.is_empty() {
-                        return Ok(Some((lines.at(), true)));
+                        return Ok(Some((lines.at(), Piece::Trailers, true)));
                     }
                     let (name, _) = fields::split(line)?;
                     *count += 1;

@@ -29,10 +29,11 @@ pub enum Step<H> {
         /// What it says about framing.
         head: H,
     },
-    /// A piece of the body: data, chunk framing or trailers.
+    /// A piece of the body.
     Body {
         /// Its bytes.
         len: usize,
+        piece: Piece,
         /// The message ends with it.
         end: bool,
     },
@@ -40,6 +41,16 @@ pub enum Step<H> {
     More,
     /// Another protocol after an upgrade: these bytes and all that follow.
     Opaque,
+}
+
+/// What a piece of a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Data,
+    /// Chunk sizes and line ends.
+    Framing,
+    /// The trailer section of a chunked body, the empty line at its end included.
+    Trailers,
 }
 
 /// How a body is framed (RFC 9112 section 6.3).

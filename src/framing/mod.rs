@@ -15,13 +15,16 @@ mod fields;
 mod line;
 mod message;
 mod refusal;
+mod refused;
 mod request;
 mod response;
 
 pub(crate) use bytes::{is_host, is_token};
 pub(crate) use fields::{begins_like, forbidden_in_trailers, number, reads_as};
-pub use message::{BodyLength, Limits, Step};
+pub use message::{BodyLength, Limits, Piece, Step};
 pub use refusal::Refusal;
+pub use refused::Refused;
 pub use request::{Method, RequestReader};
 pub(crate) use request::{RequestHead, is_served};
+pub(crate) use response::ResponseHead;
 pub use response::ResponseReader;

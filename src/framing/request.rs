@@ -27,6 +27,7 @@ pub struct RequestHead {
     /// An `Upgrade` was requested: another protocol may follow the message. Never in HTTP/1.0, where `Upgrade` is ignored
     /// (RFC 9110 section 7.8).
     pub upgrade: bool,
+    pub http_10: bool,
 }
 
 /// Reads the requests of one connection.
@@ -83,11 +84,11 @@ impl RequestReader {
                 None => Ok(Step::More),
             },
             State::Body(body) => match body.step(bytes, &self.limits)? {
-                Some((len, end)) => {
+                Some((len, piece, end)) => {
                     if end {
                         self.state = State::Head(PartialHead::default());
                     }
-                    Ok(Step::Body { len, end })
+                    Ok(Step::Body { len, piece, end })
                 }
                 None => Ok(Step::More),
             },
@@ -215,5 +216,5 @@ fn finish(bytes: &[u8], start: &RequestLine, fields: &FramingFields) -> Result<R
     }
     let body = fields.length(start.http_10)?.unwrap_or(BodyLength::None);
     let upgrade = fields.upgrade && !start.http_10;
-    Ok(RequestHead { body, upgrade })
+    Ok(RequestHead { body, upgrade, http_10: start.http_10 })
 }

@@ -17,6 +17,7 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// A 1xx other than 101: the final response is still to come.
     pub interim: bool,
+    pub http_10: bool,
 }
 
 /// Reads the responses of one connection, each once its request was announced.
@@ -100,11 +101,11 @@ impl ResponseReader {
                 None => Ok(Step::More),
             },
             State::Body(body) => match body.step(bytes, &self.limits)? {
-                Some((len, end)) => {
+                Some((len, piece, end)) => {
                     if end {
                         self.state = State::Idle;
                     }
-                    Ok(Step::Body { len, end })
+                    Ok(Step::Body { len, piece, end })
                 }
                 None => Ok(Step::More),
             },
@@ -193,5 +194,5 @@ fn finish(start: StatusLine, fields: &FramingFields, request: Request) -> Result
         _ if request.method == Method::Head => BodyLength::None,
         _ => length.unwrap_or(BodyLength::UntilClose),
     };
-    Ok(ResponseHead { body, interim })
+    Ok(ResponseHead { body, interim, http_10 })
 }

@@ -22,7 +22,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::bind::SocketFile;
 use super::listening::{Accepted, Socket, is_the_clients};
 use super::permits::{Permit, Permits};
-use super::{DoorSpec, Limits};
+use super::{DoorSpec, Limits, h1};
+use crate::http1::server::Config;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
 
@@ -42,6 +43,7 @@ pub(super) struct Room {
     pub(super) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     pub(super) h2c: bool,
     pub(super) limits: Arc<Limits>,
+    pub(super) http1: Arc<Config>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -87,7 +89,7 @@ impl Acceptor {
     ) -> io::Result<Self> {
         let DoorSpec { door, bound, tls, h2c, limits, exempt, descriptors } = spec;
         let permits = Permits::new(door, &limits, exempt, metrics.clone(), descriptors);
-        let room = Arc::new(Room { door, tls, h2c, limits: Arc::new(limits), metrics });
+        let room = Arc::new(Room { door, tls, h2c, http1: h1::config(&limits), limits: Arc::new(limits), metrics });
         let entrance = Entrance { room, permits, desks, tracker, polite: Arc::new(Semaphore::new(POLITE)) };
         Ok(Self { socket: Socket::new(bound.socket)?, file: bound.file, entrance })
     }

@@ -14,10 +14,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::io::Io;
 use super::streams::Streams;
-use super::timer::Timer;
 use super::{Limits, Refused};
+use crate::http1::{Socket, Timer};
 use crate::telemetry::metrics::Refusal;
 
 /// "PRI * HTTP/2.0 …", which h2 compares (RFC 9113 section 3.4).
@@ -46,7 +45,7 @@ const END_HEADERS: u8 = 4;
 
 /// The socket as h2 sees it.
 pub(super) struct Frames {
-    io: Io,
+    io: Socket,
     reader: Reader,
     /// Since when something is begun that has a deadline.
     begun: Option<Instant>,
@@ -179,7 +178,7 @@ impl Reader {
 }
 
 impl Frames {
-    pub(super) fn new(io: Io, limits: Arc<Limits>, streams: Arc<Streams>) -> Self {
+    pub(super) fn new(io: Socket, limits: Arc<Limits>, streams: Arc<Streams>) -> Self {
         Self {
             io,
             reader: Reader::new(),
@@ -227,7 +226,7 @@ impl Frames {
         match self.streams.leaving().filter(|_| !self.reader.ponged && self.reader.is_between()) {
             Some(leaving) => {
                 ready!(self.reading.poll_until(cx, leaving + PONG_WAIT));
-                self.io.seen = Bytes::from([&[0, 0, 8, PING, ACK, 0, 0, 0, 0], &SHUTDOWN[..]].concat());
+                self.io.early = Bytes::from([&[0, 0, 8, PING, ACK, 0, 0, 0, 0], &SHUTDOWN[..]].concat());
                 Poll::Ready(Ok(()))
             }
             None => Poll::Pending,

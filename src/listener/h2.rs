@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::frames::Frames;
-use super::h1::{Terms, origin_form};
-use super::inbound::{Answer, Ends, Inbound};
-use super::io::Io;
+use super::h1::Terms;
+use super::inbound::{Answer, Inbound};
 use super::streams::{Flight, Streams};
 use super::{Limits, Peer, Refused};
 use crate::body::Body;
 use crate::framing::{Refusal, is_host, is_served, number};
+use crate::http1::{Socket, origin_form};
 use crate::telemetry::metrics;
 
 /// Requests at a time on one connection.
@@ -69,17 +69,17 @@ where
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve<H, F>(io: Io, terms: Terms, handler: H)
+pub(super) async fn serve<H, F>(socket: Socket, terms: Terms, handler: H)
 where
     H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let Terms { limits, metrics, permit: _permit, peer } = terms;
+    let Terms { limits, metrics, permit: _permit, peer, .. } = terms;
     let streams = Streams::new(peer.door, metrics);
     let (drain, idle) = (peer.drain.clone(), limits.idle_timeout);
     let spawn = Spawn { tracker: peer.tracker.clone(), streams: streams.clone(), allowed: idle };
     let builder = builder(&limits, spawn);
-    let io = Frames::new(io, limits.clone(), streams.clone());
+    let io = Frames::new(socket, limits.clone(), streams.clone());
     let service = {
         let streams = streams.clone();
         service_fn(move |request: Request<Incoming>| {
@@ -88,7 +88,7 @@ where
             let answer = handler(request, peer.clone());
             async move {
                 let response = answer.await;
-                Ok::<_, Infallible>(response.map(|body| Answer::new(body, Ends::Http2(flight))))
+                Ok::<_, Infallible>(response.map(|body| Answer::new(body, flight)))
             }
         })
     };
@@ -200,8 +200,7 @@ fn inbound(request: Request<Incoming>, limits: &Limits, streams: &Arc<Streams>) 
         return Request::from_parts(parts, Body::empty());
     }
     let streams = streams.clone();
-    let body =
-        Inbound::new(body, limits.body_bytes, Some(limits.body_idle_timeout), move |refused| streams.refuse(refused));
+    let body = Inbound::new(body, limits.body_bytes, limits.body_idle_timeout, move |refused| streams.refuse(refused));
     Request::from_parts(parts, Body::wrap(body))
 }
 

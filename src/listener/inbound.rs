@@ -1,10 +1,7 @@
-//! Request bodies as handlers get them, and answers as hyper gets them.
-//!
-//! In: hyper's streams. Out: the same, within the door's limits. It never buffers.
+//! HTTP/2 bodies: a request's as the handler reads it, within the limits, and a response's as hyper reads it.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,36 +11,33 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::Refused;
-use super::io::ResetFlag;
 use super::streams::Flight;
-use super::traffic::Traffic;
 use crate::body::{Body, Error};
 use crate::framing;
 
 /// A request's body with what its door allows: so many bytes, so long between two pieces, no framing in trailers.
-pub(super) struct Inbound<B = Incoming> {
-    body: B,
+pub(super) struct Inbound {
+    body: Incoming,
     /// Bytes left.
     left: Option<u64>,
-    idle: Option<Duration>,
+    idle: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     waiting: bool,
     on_refusal: Box<dyn Fn(Refused) + Send>,
 }
 
-impl<B> Inbound<B> {
-    /// `idle` is kept here for HTTP/2; for HTTP/1 the guard does it.
+impl Inbound {
     pub(super) fn new(
-        body: B,
+        body: Incoming,
         left: Option<u64>,
-        idle: Option<Duration>,
+        idle: Duration,
         on_refusal: impl Fn(Refused) + Send + 'static,
     ) -> Self {
         Self { body, left, idle, sleep: None, waiting: false, on_refusal: Box::new(on_refusal) }
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(idle) = self.idle else { return Poll::Pending };
+        let idle = self.idle;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
         if !self.waiting {
             self.waiting = true;
@@ -66,10 +60,7 @@ impl<B> Inbound<B> {
     }
 }
 
-impl<B> http_body::Body for Inbound<B>
-where
-    B: http_body::Body<Data = Bytes, Error = hyper::Error> + Unpin,
-{
+impl http_body::Body for Inbound {
     type Data = Bytes;
     type Error = Error;
 
@@ -100,45 +91,18 @@ where
     }
 }
 
-/// In an answer's extensions: nothing can follow it on an HTTP/1 connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CloseConnection;
-
-/// An answer's body, which tells when it was taken to its end.
+/// A response's body, which reports when it was read to its end.
 pub(super) struct Answer {
     body: Body,
-    ends: Ends,
-}
-
-/// Who is told.
-pub(super) enum Ends {
-    /// The connection: this answer is no longer in flight. With a [`ResetFlag`] where nothing else tells that it broke off.
-    Http1(Arc<Traffic>, Option<ResetFlag>),
-    /// The stream: taken to its end, or aborted.
-    Http2(Flight),
+    flight: Flight,
 }
 
 impl Answer {
-    pub(super) fn new(body: Body, ends: Ends) -> Self {
-        let mut answer = Self { body, ends };
-        if answer.body.is_end_stream() {
-            answer.ended();
-        }
-        answer
-    }
-
-    fn ended(&mut self) {
-        if let Ends::Http2(flight) = &mut self.ends {
+    pub(super) fn new(body: Body, mut flight: Flight) -> Self {
+        if body.is_end_stream() {
             flight.ended();
         }
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if let Ends::Http1(traffic, _) = &self.ends {
-            traffic.answered();
-        }
+        Self { body, flight }
     }
 }
 
@@ -148,18 +112,14 @@ impl http_body::Body for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        if let Ends::Http2(flight) = &this.ends {
-            // hyper asks for a piece when it has sent the one before.
-            flight.taken.asked();
-        }
+        // hyper asks for a piece when it has sent the one before.
+        this.flight.taken.asked();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        match (&this.ends, &polled) {
-            (Ends::Http2(flight), Poll::Ready(_)) => flight.taken.given(),
-            (Ends::Http1(_, Some(reset)), Poll::Ready(Some(Err(_)))) => reset.set(),
-            _ => {}
+        if polled.is_ready() {
+            this.flight.taken.given();
         }
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || (polled.is_ready() && this.body.is_end_stream()) {
-            this.ended();
+            this.flight.ended();
         }
         polled
     }

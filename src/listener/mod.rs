@@ -5,25 +5,19 @@
 //! error in which [`Refused::of`] finds the reason. It never passes on a message that another reader could end elsewhere.
 //!
 //! ```text
-//! accept (control runtime) → permit → worker → TLS → guard + HTTP/1 | HTTP/2 → handler
+//! accept (control runtime) → permit → worker → TLS → HTTP/1 | HTTP/2 → handler
 //! ```
 
 mod accept;
 mod bind;
 mod frames;
-mod guard;
 mod h1;
 mod h2;
 mod inbound;
-mod io;
 mod listening;
 mod permits;
 pub(crate) mod plain;
-mod refused;
-mod rest;
 mod streams;
-mod timer;
-mod traffic;
 mod worker;
 
 use std::future::Future;
@@ -46,11 +40,8 @@ use crate::telemetry::Door;
 use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Metrics;
 
+pub use crate::framing::Refused;
 pub use bind::{Bound, bind};
-pub(crate) use inbound::CloseConnection;
-pub(crate) use io::ResetFlag;
-pub use refused::Refused;
-pub use traffic::BodyWatch;
 
 /// Where a door listens.
 #[derive(Clone, Debug, PartialEq, Eq)]

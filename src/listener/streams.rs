@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Refused;
+use super::h1::counted;
 use crate::recent::lock;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
@@ -73,7 +74,7 @@ impl Streams {
     }
 
     pub(super) fn refuse(&self, refused: Refused) {
-        self.metrics.refused(self.door, refused.counted());
+        self.metrics.refused(self.door, counted(refused));
         tracing::info!(door = self.door.as_str(), reason = refused.reason, rule = refused.section, "refused");
     }
 

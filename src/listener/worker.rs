@@ -17,10 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use super::accept::{Arrival, Room};
 use super::h1::Terms;
-use super::io::{Io, Socket};
 use super::listening::Accepted;
 use super::{Peer, h1, h2};
 use crate::body::Body;
+use crate::http1::{Socket, Stream};
 use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Refusal;
 
@@ -75,36 +75,37 @@ where
     drop(counted);
     let opened = match socket {
         Accepted::Tcp(socket) => open(socket, &room).await,
-        Accepted::Unix(socket) => UnixStream::from_std(socket).map(Socket::Unix).ok(),
+        Accepted::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix).ok(),
     };
-    let Some(socket) = opened else { return };
-    let unix = match &socket {
-        Socket::Unix(socket) => {
+    let Some(stream) = opened else { return };
+    let unix = match &stream {
+        Stream::Unix(socket) => {
             socket.peer_cred().ok().map(|ids| PeerIds { pid: ids.pid(), uid: ids.uid(), gid: ids.gid() })
         }
-        Socket::Tcp(_) | Socket::Tls(_) => None,
+        Stream::Tcp(_) | Stream::Tls(_) => None,
     };
-    let tls = matches!(socket, Socket::Tls(_));
-    let by_alpn = matches!(&socket, Socket::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
-    let mut io = Io::from(socket);
-    let http2 = by_alpn || (room.h2c && !tls && speaks_h2(&mut io, &room).await);
+    let tls = matches!(stream, Stream::Tls(_));
+    let by_alpn = matches!(&stream, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
+    let mut socket = Socket::from(stream);
+    let http2 = by_alpn || (room.h2c && !tls && speaks_h2(&mut socket, &room).await);
     let peer = Arc::new(Peer { door: room.door, address, unix, tls, drain, tracker });
-    let terms = Terms { limits: room.limits.clone(), metrics: room.metrics.clone(), permit, peer };
+    let terms =
+        Terms { limits: room.limits.clone(), http1: room.http1.clone(), metrics: room.metrics.clone(), permit, peer };
     if http2 {
-        h2::serve(io, terms, handler).await;
+        h2::serve(socket, terms, handler).await;
     } else {
-        h1::serve(io, terms, handler).await;
+        h1::serve(socket, terms, handler).await;
     }
 }
 
 /// With TLS where the door has it; `None` where the handshake failed or took longer than a head may.
-async fn open(socket: std::net::TcpStream, room: &Room) -> Option<Socket> {
+async fn open(socket: std::net::TcpStream, room: &Room) -> Option<Stream> {
     let socket = TcpStream::from_std(socket).ok()?;
-    let Some(tls) = &room.tls else { return Some(Socket::Tcp(socket)) };
+    let Some(tls) = &room.tls else { return Some(Stream::Tcp(socket)) };
     let config = tls.borrow().clone();
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(socket);
     let error = match timeout(room.limits.head_timeout, handshake).await {
-        Ok(Ok(stream)) => return Some(Socket::Tls(Box::new(stream))),
+        Ok(Ok(stream)) => return Some(Stream::Tls(Box::new(stream.into()))),
         Ok(Err(error)) => error,
         Err(_) => std::io::ErrorKind::TimedOut.into(),
     };
@@ -115,13 +116,13 @@ async fn open(socket: std::net::TcpStream, room: &Room) -> Option<Socket> {
 
 /// RFC 9113 section 3.3, prior knowledge: reads until the bytes are the preface or cannot become it. A client that says
 /// nothing is left to HTTP/1, whose idle time-out ends it.
-async fn speaks_h2(io: &mut Io, room: &Room) -> bool {
+async fn speaks_h2(socket: &mut Socket, room: &Room) -> bool {
     let mut seen = Vec::with_capacity(PREFACE.len());
     let peek = async {
         while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
             let mut space = [0; PREFACE.len()];
             let room = space.get_mut(seen.len()..).unwrap_or_default();
-            match io.read(room).await {
+            match socket.read(room).await {
                 Ok(count @ 1..) => seen.extend_from_slice(room.get(..count).unwrap_or_default()),
                 Ok(0) | Err(_) => return,
             }
@@ -130,6 +131,6 @@ async fn speaks_h2(io: &mut Io, room: &Room) -> bool {
     // Whether in time or not, what was seen decides.
     let _ = timeout(room.limits.head_timeout, peek).await;
     let http2 = seen == PREFACE;
-    io.seen = Bytes::from(seen);
+    socket.early = Bytes::from(seen);
     http2
 }

@@ -2,7 +2,6 @@
 //!
 //! It never falls back: an upstream that should speak TLS is not tried without.
 
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,11 +10,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use url::Url;
 
+use crate::http1::{Socket, Stream};
 use crate::tls;
 
 /// Limit for a proxy's response to CONNECT.
@@ -82,16 +82,6 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// Takes over a new socket of any kind. After `reset`, closing the socket resets it.
-pub(super) trait Handshake {
-    type Output;
-    fn over<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-        self,
-        io: I,
-        reset: fn(&I),
-    ) -> impl Future<Output = io::Result<Self::Output>> + Send;
-}
-
 impl Connector {
     /// With TLS it trusts `roots`. A `proxy` (http) is sent CONNECT (RFC 9110 section 9.3.6).
     pub(crate) fn new(upstream: &Upstream, roots: &Arc<ClientConfig>, proxy: Option<Url>) -> Self {
@@ -104,20 +94,25 @@ impl Connector {
         Self { target, proxy }
     }
 
-    pub(super) async fn connect<H: Handshake>(&self, handshake: H) -> io::Result<H::Output> {
-        match &self.target {
-            Target::Unix(path) => handshake.over(UnixStream::connect(path).await?, |_| {}).await,
+    pub(super) async fn connect(&self) -> io::Result<Socket> {
+        let stream = match &self.target {
+            Target::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
             Target::Tcp { host, port, tls } => {
                 let stream = self.tcp(host, *port).await?;
                 stream.set_nodelay(true)?;
-                let Some(config) = tls else { return handshake.over(stream, reset).await };
-                let name = tls::server_name(host).ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::InvalidInput, "the host is not a valid certificate name")
-                })?;
-                let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;
-                handshake.over(stream, |stream| reset(stream.get_ref().0)).await
+                match tls {
+                    None => Stream::Tcp(stream),
+                    Some(config) => {
+                        let name = tls::server_name(host).ok_or_else(|| {
+                            io::Error::new(io::ErrorKind::InvalidInput, "the host is not a valid certificate name")
+                        })?;
+                        let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;
+                        Stream::Tls(Box::new(stream.into()))
+                    }
+                }
             }
-        }
+        };
+        Ok(stream.into())
     }
 
     async fn tcp(&self, host: &str, port: u16) -> io::Result<TcpStream> {
@@ -128,11 +123,6 @@ impl Connector {
         tunnel(&mut stream, proxy, host, port).await?;
         Ok(stream)
     }
-}
-
-fn reset(stream: &TcpStream) {
-    // A socket that refuses the option is closed already.
-    let _ = stream.set_zero_linger();
 }
 
 /// Opens a tunnel through `proxy`; the stream then belongs to the target.

@@ -8,10 +8,7 @@ pub(crate) mod client;
 pub(crate) mod connect;
 pub(crate) mod forwarded;
 pub(crate) mod headers;
-mod pool;
-mod response_guard;
 pub(crate) mod upgrade;
-mod upload;
 pub(crate) mod via;
 
 use std::path::PathBuf;
@@ -19,15 +16,15 @@ use std::time::Duration;
 
 use http::header::UPGRADE;
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, Uri};
 
 use crate::body::Body;
-use crate::listener::ResetFlag;
+use crate::http1::{Answer, Exchange};
 pub(crate) use caching::private_unless_said;
 pub(crate) use client::{Client, Error};
 pub(crate) use connect::Upstream;
 pub(crate) use headers::{ApiHeaders, AppHeaders};
-use upgrade::{Side, Upgrades};
+use upgrade::Upgrades;
 
 /// What `Host` the app sees: docs/configuration.md "app".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +62,8 @@ pub(crate) struct AppRequest {
     pub method: Method,
     pub target: Option<PathAndQuery>,
     pub headers: AppHeaders,
-    /// The client's, for its upgrade.
-    pub extensions: Extensions,
+    /// The client's exchange, for interim responses and an upgrade; `None` under HTTP/2.
+    pub exchange: Option<Exchange>,
     pub upgrades: Upgrades,
 }
 
@@ -77,30 +74,30 @@ pub(crate) async fn to_app(
     body: Body,
     owns: impl Fn(&str) -> bool,
 ) -> Result<Response<Body>, Error> {
-    let AppRequest { method, target, headers, mut extensions, upgrades } = request;
-    // Both futures are taken before either message moves.
-    let client_upgrade = extensions.remove::<hyper::upgrade::OnUpgrade>();
-    let client_reset = extensions.remove::<ResetFlag>();
+    let AppRequest { method, target, headers, exchange, upgrades } = request;
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = origin_form(target);
     *request.headers_mut() = headers.into_inner();
     let requested = request.headers().get(UPGRADE).cloned();
-    let mut response = app.send(request).await?;
+    let inform = |status, mut headers| {
+        headers::clean_app_response(&mut headers, &owns);
+        if let Some(exchange) = &exchange {
+            exchange.inform(status, &headers);
+        }
+    };
+    let Answer { mut response, upgraded } = app.exchange(request, inform).await?;
     let protocol = response.headers().get(UPGRADE).cloned();
-    headers::clean_app_response(response.headers_mut(), owns);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let app_reset = response.extensions_mut().remove::<ResetFlag>();
-        let app_upgrade = hyper::upgrade::on(&mut response);
+    headers::clean_app_response(response.headers_mut(), &owns);
+    if let Some(upgraded) = upgraded {
         let accepted = requested.zip(protocol).filter(|(requested, protocol)| is_offered(protocol, requested));
-        let (Some(client_upgrade), Some((_, protocol))) = (client_upgrade, accepted) else {
-            // Dropping both sides closes them.
+        let (Some(exchange), Some((_, protocol))) = (exchange, accepted) else {
+            // Dropping the socket closes it.
             return Err(Error::UnexpectedUpgrade);
         };
         let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
         headers::request_upgrade(response.headers_mut(), protocol);
-        let client = Side { upgrade: client_upgrade, reset: client_reset };
-        upgrades.join(client, Side { upgrade: app_upgrade, reset: app_reset }, websocket);
+        upgrades.join(exchange.upgrade(), upgraded, websocket);
     }
     Ok(response)
 }

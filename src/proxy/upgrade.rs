@@ -7,18 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::listener::ResetFlag;
+use crate::http1::{ResetFlag, Socket};
 use crate::telemetry::metrics::Metrics;
-
-type Socket = TokioIo<Upgraded>;
 
 /// Bytes copied at once, each way.
 const PIECE: usize = 16 << 10;
@@ -38,30 +34,23 @@ pub(crate) struct Upgrades {
     pub metrics: Arc<Metrics>,
 }
 
-/// One of the two sockets.
-pub(super) struct Side {
-    pub(super) upgrade: OnUpgrade,
-    pub(super) reset: Option<ResetFlag>,
-}
-
 impl Upgrades {
-    /// Copies between the two once both have switched.
-    pub(super) fn join(self, client: Side, app: Side, websocket: bool) {
+    /// Copies between the two once the client has its 101. If it never comes, the app's side is closed.
+    pub(super) fn join(self, client: oneshot::Receiver<Socket>, app: Socket, websocket: bool) {
         let tracker = self.tracker.clone();
         tracker.spawn(async move {
-            // If one of them fails, the other is dropped and so closed.
-            let (Ok(on_client), Ok(on_app)) = tokio::join!(client.upgrade, app.upgrade) else { return };
+            let Ok(client) = client.await else { return };
             let gauge = self.metrics.upgrades().clone();
             gauge.increment(1.0);
-            let sockets = (TokioIo::new(on_client), TokioIo::new(on_app));
-            let reset = || [&client.reset, &app.reset].into_iter().flatten().for_each(ResetFlag::set);
-            self.copy(sockets, websocket, reset).await;
+            self.copy(client, app, websocket).await;
             gauge.decrement(1.0);
         });
     }
 
-    /// Calls `reset` if one side fails instead of closing: the other must not see a clean end.
-    async fn copy(self, (client, app): (Socket, Socket), websocket: bool, reset: impl Fn()) {
+    async fn copy(self, mut client: Socket, mut app: Socket, websocket: bool) {
+        // If one side fails instead of closing, the other must not see a clean end.
+        let resets = [client.reset_flag(), app.reset_flag()];
+        let reset = || resets.iter().for_each(ResetFlag::set);
         let (client_reader, client_writer) = tokio::io::split(client);
         let (app_reader, app_writer) = tokio::io::split(app);
         let (moved, seen) = watch::channel(Instant::now());

@@ -57,6 +57,8 @@ pub enum Refusal {
     BodyTimeout,
     /// A client that does not read its response.
     AnswerTimeout,
+    /// A response that broke off, or stalled, after its head.
+    AnswerCut,
     Connections,
     ConnectionsPerAddress,
     Tls,

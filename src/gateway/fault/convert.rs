@@ -5,6 +5,7 @@ use crate::body::CollectError;
 use crate::broker::read_only::Refusal as ReadOnlyRefusal;
 use crate::broker::{CallError, TargetError};
 use crate::cookies::TooLarge;
+use crate::http1;
 use crate::listener::Refused;
 use crate::oauth::Unavailable;
 use crate::oauth::callback::{AuthorizationError, AuthorizationErrorKind, CallbackError};
@@ -154,13 +155,12 @@ impl Fault {
     pub(in crate::gateway) fn of_app(error: &proxy::Error) -> Self {
         match error {
             proxy::Error::NoDescriptor => OurFault::Overloaded.into(),
-            proxy::Error::RequestBody(_) => client_fault(error),
+            proxy::Error::Exchange(http1::Error::RequestBody(_)) => client_fault(error),
             proxy::Error::Connect(cause) if tls::is_distrust(cause) => AppFault::Untrusted(causes(error)).into(),
             proxy::Error::Connect(_) | proxy::Error::ConnectTimeout => AppFault::Down(causes(error)).into(),
-            proxy::Error::FirstByteTimeout => AppFault::Slow.into(),
-            proxy::Error::Response(_) | proxy::Error::Malformed | proxy::Error::UnexpectedUpgrade => {
-                AppFault::Broken(causes(error)).into()
-            }
+            proxy::Error::Exchange(http1::Error::FirstByteTimeout) => AppFault::Slow.into(),
+            proxy::Error::Exchange(http1::Error::Response(_) | http1::Error::Malformed)
+            | proxy::Error::UnexpectedUpgrade => AppFault::Broken(causes(error)).into(),
         }
     }
 
@@ -185,12 +185,11 @@ impl Fault {
     fn of_api(error: &proxy::Error) -> Self {
         match error {
             proxy::Error::NoDescriptor => OurFault::Overloaded.into(),
-            proxy::Error::RequestBody(_) => client_fault(error),
-            proxy::Error::FirstByteTimeout => UpworkFault::ApiSlow.into(),
+            proxy::Error::Exchange(http1::Error::RequestBody(_)) => client_fault(error),
+            proxy::Error::Exchange(http1::Error::FirstByteTimeout) => UpworkFault::ApiSlow.into(),
             proxy::Error::Connect(_)
             | proxy::Error::ConnectTimeout
-            | proxy::Error::Response(_)
-            | proxy::Error::Malformed
+            | proxy::Error::Exchange(http1::Error::Response(_) | http1::Error::Malformed)
             | proxy::Error::UnexpectedUpgrade => UpworkFault::ApiDown(causes(error)).into(),
         }
     }

@@ -10,7 +10,7 @@ use crate::broker::pacing::Quota;
 use crate::broker::{ApiRequest, Broker, CallError, TokenSource, TokenUpdate};
 use crate::gateway::fault::Fault;
 use crate::gateway::request::{Message, RequestInfo};
-use crate::listener::BodyWatch;
+use crate::http1::Exchange;
 use crate::oauth::refresh::RefreshError;
 use crate::router::Route;
 
@@ -72,7 +72,7 @@ impl ApiUpstream {
             message.body = read_only::check(request, &mut message.headers, message.body, call.route).await?;
         }
         let service = matches!(call.source, TokenSource::Service(_));
-        let body_watch = message.extensions.get::<BodyWatch>().cloned();
+        let exchange = message.extensions.get::<Exchange>().cloned();
         let api_request =
             ApiRequest { method: request.method.clone(), headers: message.headers, body: message.body, target };
         let outcome = self.broker.call(api_request, call.source).await;
@@ -83,7 +83,7 @@ impl ApiUpstream {
             }
             Err(CallError::Token(RefreshError::Revoked)) if !service => Err(CallFailure::Revoked),
             Err(error) => {
-                let fault = body_fault(body_watch.as_ref()).unwrap_or_else(|| Fault::of_call(error, service));
+                let fault = body_fault(exchange.as_ref()).unwrap_or_else(|| Fault::of_call(error, service));
                 Err(CallFailure::Fault(fault))
             }
         };

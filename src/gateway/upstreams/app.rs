@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::gateway::callers::is_our_token;
 use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::request::{Message, RequestInfo};
-use crate::listener::BodyWatch;
+use crate::http1::Exchange;
 use crate::oauth::Grant;
 use crate::proxy::forwarded::Claims;
 use crate::proxy::headers::{
@@ -80,7 +80,7 @@ impl AppUpstream {
         owns: impl Fn(&str) -> bool,
     ) -> Result<Response<Body>, Fault> {
         let settings = &self.settings;
-        let body_watch = message.extensions.get::<BodyWatch>().cloned();
+        let exchange = message.extensions.get::<Exchange>().cloned();
         let claims = Claims::read(&message.headers);
         let via = settings.via.field(&message.headers, message.version);
         let drops_authorization = settings.config.drop_authorization || is_our_token(&message.headers);
@@ -111,12 +111,12 @@ impl AppUpstream {
             method: request.method.clone(),
             target: request.uri.path_and_query().cloned(),
             headers,
-            extensions: message.extensions,
+            exchange: exchange.clone(),
             upgrades,
         };
         let mut response = proxy::to_app(&self.client, onward, message.body, &owns)
             .await
-            .map_err(|error| body_fault(body_watch.as_ref()).unwrap_or_else(|| Fault::of_app(&error)))?;
+            .map_err(|error| body_fault(exchange.as_ref()).unwrap_or_else(|| Fault::of_app(&error)))?;
         if !trailers {
             strip(response.headers_mut(), &TRAILER);
         }
@@ -157,8 +157,8 @@ pub(in crate::gateway) fn asks_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// A body that the listener refused in the middle is what went wrong, whatever the upstream made of its end.
-pub(super) fn body_fault(watch: Option<&BodyWatch>) -> Option<Fault> {
-    watch.and_then(BodyWatch::refused).map(|refused| ClientFault::Refused(refused).into())
+pub(super) fn body_fault(exchange: Option<&Exchange>) -> Option<Fault> {
+    exchange.and_then(Exchange::refused).map(|refused| ClientFault::Refused(refused).into())
 }
 
 /// An OPTIONS that may go no further (RFC 9110 section 7.6.2); one that may has a step less from here on.

@@ -53,7 +53,7 @@ fn read<H: Copy>(
                 reading.messages.push(Message { head, body, length: 0, ended: body == BodyLength::None });
                 reading.passed += len;
             }
-            Ok(Step::Body { len, end }) => {
+            Ok(Step::Body { len, end, .. }) => {
                 assert!(len > 0 && reading.passed + len <= shown, "a piece of what was shown");
                 let message = reading.messages.last_mut().expect("a body has a head");
                 assert!(!message.ended, "a body after its end");

@@ -26,7 +26,7 @@ fn ours(mut bytes: &[u8]) -> (Vec<(String, Vec<u8>)>, bool) {
                     open = Some((line, Vec::new(), head.body == BodyLength::Chunked));
                 }
             }
-            Ok(Step::Body { len, end }) => {
+            Ok(Step::Body { len, end, .. }) => {
                 let (piece, rest) = bytes.split_at(len);
                 bytes = rest;
                 let (line, mut body, chunked) = open.take().unwrap();

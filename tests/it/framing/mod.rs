@@ -21,7 +21,7 @@ fn requests(pieces: &[&[u8]], limits: Limits) -> Vec<String> {
         while said.goes_on() {
             let step = reader.step(&said.held).map(|step| match step {
                 Step::Head { len, head } => Step::Head { len, head: (describe(head.body), head.upgrade) },
-                Step::Body { len, end } => Step::Body { len, end },
+                Step::Body { len, piece, end } => Step::Body { len, piece, end },
                 Step::More => Step::More,
                 Step::Opaque => Step::Opaque,
             });
@@ -48,7 +48,7 @@ fn responses(pieces: &[&[u8]], asked: &[Method], upgrade: bool) -> Vec<String> {
             }
             let step = reader.step(&said.held).map(|step| match step {
                 Step::Head { len, head } => Step::Head { len, head: (describe(head.body), false) },
-                Step::Body { len, end } => Step::Body { len, end },
+                Step::Body { len, piece, end } => Step::Body { len, piece, end },
                 Step::More => Step::More,
                 Step::Opaque => Step::Opaque,
             });
@@ -97,7 +97,7 @@ impl Said {
                 self.words.push(if upgrade { format!("{head} upgrade") } else { head });
                 true
             }
-            Ok(Step::Body { len, end }) => {
+            Ok(Step::Body { len, end, .. }) => {
                 assert_ne!(len, 0);
                 self.held.drain(..len);
                 self.body += len;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::{Request, Response};
 use tokio::io::AsyncWriteExt;
 use upwarden::testing::body::Body;
-use upwarden::testing::listener::{BodyWatch, Limits};
+use upwarden::testing::listener::{Exchange, Limits};
 
 use crate::harness::Door;
 use crate::harness::door::echo;
@@ -135,7 +135,7 @@ async fn a_body_that_ends_early_is_an_error_for_the_handler() {
 #[tokio::test]
 async fn a_handler_can_ask_why_a_body_was_refused() {
     let door = Door::default().open(|request, _| async move {
-        let watch = request.extensions().get::<BodyWatch>().cloned().unwrap();
+        let watch = request.extensions().get::<Exchange>().cloned().unwrap();
         assert!(request.into_body().collect(100).await.is_err());
         Response::new(Body::full(watch.refused().unwrap().reason))
     });

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use upwarden::testing::body::Body;
-use upwarden::testing::listener::Peer;
+use upwarden::testing::listener::{Exchange, Peer};
 
 use crate::harness::door::echo;
 use crate::harness::{App, Door, Raw, World, access_line, head};
@@ -15,11 +14,11 @@ use crate::harness::{App, Door, Raw, World, access_line, head};
 const ASK: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 
 /// Agrees to any upgrade, echoes, and says goodbye when the client closes or the door drains.
-async fn agree(mut request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
-    let upgrade = hyper::upgrade::on(&mut request);
+async fn agree(request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
+    let upgrade = request.extensions().get::<Exchange>().unwrap().upgrade();
     let drain = peer.drain.clone();
     peer.tracker.spawn(async move {
-        let mut socket = TokioIo::new(upgrade.await.unwrap());
+        let mut socket = upgrade.await.unwrap();
         let mut space = [0; 1024];
         loop {
             let count = tokio::select! {

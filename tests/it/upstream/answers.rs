@@ -92,13 +92,20 @@ async fn an_answer_to_head_keeps_the_apps_content_length() {
 }
 
 #[tokio::test]
-async fn early_hints_are_dropped_and_the_answer_follows() {
-    // hyper's server can only send 100 and 101.
-    let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+async fn interim_answers_pass_to_an_http_1_1_client() {
+    let hints = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nkeep-alive: x\r\n\r\n\
+                 HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let world = World::open(says(hints)).start();
     let mut client = Raw::to(world.public_address()).await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    assert!(client.until("ok").await.starts_with("HTTP/1.1 200 "));
+    let got = client.until("ok").await;
+    let expected =
+        "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n";
+    assert!(got.starts_with(expected), "{got}");
+    // RFC 9110 section 15.2: HTTP/1.0 has none.
+    let mut client = Raw::to(world.public_address()).await;
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    assert!(client.rest().await.starts_with("HTTP/1.0 200 "));
 }
 
 #[tokio::test]

@@ -137,4 +137,5 @@ async fn a_silent_app_is_a_504_and_a_stalled_answer_is_cut() {
     let half = world.client().get("/half").await;
     assert_eq!((half.status.as_u16(), &half.body[..], half.broken), (200, &b"half"[..], true));
     assert!(world.metric("upwarden_upstream_errors_total{side=\"app\"}").await > 0);
+    assert_eq!(world.metric("upwarden_refused_total{door=\"public\",reason=\"answer_cut\"}").await, 1);
 }

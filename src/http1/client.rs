@@ -1,0 +1,364 @@
+//! One exchange on an upstream's connection: writes a request and reads the response at the same time, in the caller's task.
+//!
+//! Accepts only responses that every parser would read the same way (RFC 9112 sections 6, 7, 8). If the upstream stops
+//! reading, the rest of the request is dropped, and the response, which may be there already, is still read (RFC 9112
+//! section 9.5).
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, UPGRADE};
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::connection::{Connection, KEEP_IDLE};
+use super::output::{Output, Source};
+use super::pool::Pool;
+use super::socket::Socket;
+use super::upload::Upload;
+use super::{head, poll_read, poll_read_body};
+use crate::body::{self, Body};
+use crate::framing::{self, BodyLength, Piece, Refusal, ResponseHead, Step};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResponseTimeouts {
+    /// From the last progress of the request to the head of the response.
+    pub(crate) first_byte: Duration,
+    /// Between two pieces of the response's body.
+    pub(crate) idle: Duration,
+}
+
+/// Why there is no response.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the upstream did not answer in time")]
+    FirstByteTimeout,
+    /// The client's own body failed.
+    #[error("the request's body broke off")]
+    RequestBody(#[source] body::Error),
+    /// The upstream closed or reset the connection, or sent something that is not HTTP.
+    #[error("the upstream closed the connection or sent an invalid response")]
+    Response(#[source] io::Error),
+    #[error("the upstream's response is malformed after its head")]
+    Malformed,
+}
+
+/// A failed exchange, with the request if another connection can take it: none of it was written, or it is idempotent and
+/// has no body (RFC 9110 section 9.2.2), and no byte of a response came.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) request: Option<Outgoing>,
+}
+
+/// A response, and with a 101 the socket that speaks another protocol now.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) response: Response<Body>,
+    pub(crate) upgraded: Option<Socket>,
+}
+
+/// A request as it is sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    output: Output,
+    body: Source,
+    method: framing::Method,
+    upgrade: bool,
+    expects: bool,
+    /// All of the request, if a second copy of it can do no harm.
+    repeat: Option<Bytes>,
+}
+
+impl Outgoing {
+    /// `request` has its target in origin form, and `Host` among its fields.
+    pub(crate) fn new(request: Request<Body>) -> Self {
+        let (parts, body) = request.into_parts();
+        let (method, headers) = (&parts.method, &parts.headers);
+        let length = request_length(headers, &body);
+        let mut head = BytesMut::with_capacity(1 << 10);
+        head::write_request(&mut head, method, &parts.uri, headers);
+        match length {
+            BodyLength::Chunked => head::write_field(&mut head, "transfer-encoding", b"chunked"),
+            _ if headers.contains_key(CONTENT_LENGTH) => {}
+            BodyLength::Exact(bytes) => {
+                head::write_field(&mut head, "content-length", bytes.to_string().as_bytes());
+            }
+            // RFC 9110 section 8.6.
+            BodyLength::None if [Method::POST, Method::PUT, Method::PATCH].contains(method) => {
+                head::write_field(&mut head, "content-length", b"0");
+            }
+            BodyLength::None | BodyLength::UntilClose | BodyLength::Opaque => {}
+        }
+        head.extend_from_slice(b"\r\n");
+        let head = head.freeze();
+        let empty = length == BodyLength::None;
+        let idempotent = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+        let expects = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Self {
+            repeat: (idempotent && empty).then(|| head.clone()),
+            output: Output::of(head, !empty),
+            body: Source::new(body, length, true),
+            method: if *method == Method::HEAD { framing::Method::Head } else { framing::Method::Other },
+            upgrade: headers.contains_key(UPGRADE),
+            expects: expects && !empty,
+        }
+    }
+
+    /// Such a request gets a connection of its own.
+    pub(crate) fn asks_upgrade(&self) -> bool {
+        self.upgrade
+    }
+}
+
+/// RFC 9112 section 6.3.
+fn request_length(headers: &HeaderMap, body: &Body) -> BodyLength {
+    if body.is_end_stream() {
+        return BodyLength::None;
+    }
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| framing::number(value.as_bytes()).ok());
+    announced.or(body.size_hint().exact()).map_or(BodyLength::Chunked, BodyLength::Exact)
+}
+
+/// Sends `request` on `connection`, which returns to `pool` at the response's end. `on_interim` is given the interim
+/// responses but 100.
+pub(crate) async fn send(
+    connection: Box<Connection>,
+    request: Outgoing,
+    timeouts: ResponseTimeouts,
+    pool: &Arc<Pool>,
+    mut on_interim: impl FnMut(StatusCode, HeaderMap),
+) -> Result<Answer, Failure> {
+    let Outgoing { output, body, method, upgrade, expects, repeat } = request;
+    let upload = Upload::new(output, body, expects);
+    let mut call = Call { connection, upload, timeouts, waiting: None, started: false };
+    call.connection.reader.expect(method, upgrade);
+    let error = match poll_fn(|cx| call.poll_head(cx, &mut on_interim)).await {
+        Ok((response, head)) if head.body == BodyLength::None || call.reads_on() => {
+            return Ok(call.answer(response, head, pool));
+        }
+        Ok(_) => Error::Malformed,
+        Err(error) => error,
+    };
+    let Call { upload: Upload { output, body, .. }, started, .. } = call;
+    let output = match &repeat {
+        _ if started || !matches!(error, Error::Response(_)) => None,
+        Some(head) => Some(Output::of(head.clone(), false)),
+        None => Some(output).filter(|output| !output.begun),
+    };
+    let request = output.map(|output| Outgoing { output, body, method, upgrade, expects, repeat });
+    Err(Failure { error, request })
+}
+
+/// An exchange in progress.
+#[derive(Debug)]
+struct Call {
+    connection: Box<Connection>,
+    upload: Upload,
+    timeouts: ResponseTimeouts,
+    /// Since when nothing has come of the response's body.
+    waiting: Option<Instant>,
+    /// A byte of the response came.
+    started: bool,
+}
+
+impl Call {
+    /// Ready with the final response's head.
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        on_interim: &mut impl FnMut(StatusCode, HeaderMap),
+    ) -> Poll<Result<(Response<()>, ResponseHead), Error>> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
+                return Poll::Ready(Err(Error::RequestBody(error)));
+            }
+            let connection = &mut *self.connection;
+            match connection.reader.step(&connection.input) {
+                Ok(Step::Head { len, head }) => {
+                    let bytes = connection.input.split_to(len).freeze();
+                    let response = head::response(bytes).ok_or_else(|| refused(Refusal::StatusLine))?;
+                    match response.status() {
+                        StatusCode::CONTINUE => self.upload.proceed(),
+                        status if head.interim => on_interim(status, response.into_parts().0.headers),
+                        _ => return Poll::Ready(Ok((response, head))),
+                    }
+                    continue;
+                }
+                Ok(Step::More | Step::Body { .. } | Step::Opaque) => {}
+                Err(refusal) => return Poll::Ready(Err(refused(refusal))),
+            }
+            match poll_read(&mut connection.socket, &mut connection.input, cx) {
+                Poll::Ready(Ok(1..)) => self.started = true,
+                Poll::Ready(Ok(0)) => {
+                    let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended before a response");
+                    return Poll::Ready(Err(Error::Response(error)));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Error::Response(error))),
+                Poll::Pending => {
+                    if self.upload.starved {
+                        // The upstream is not the slow side; the client's own connection limits how long this lasts.
+                        self.upload.moved = Instant::now();
+                    }
+                    let deadline = self.upload.moved + self.timeouts.first_byte;
+                    ready!(self.connection.timer.poll_until(cx, deadline));
+                    return Poll::Ready(Err(Error::FirstByteTimeout));
+                }
+            }
+        }
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), body::Error>> {
+        let Connection { socket, timer, .. } = &mut *self.connection;
+        self.upload.poll(socket, timer, cx)
+    }
+
+    /// Whether what came behind the head can be read, as far as it is there.
+    fn reads_on(&self) -> bool {
+        let mut reader = self.connection.reader;
+        reader.step(&self.connection.input).map_err(refused).is_ok()
+    }
+
+    fn answer(mut self, response: Response<()>, head: ResponseHead, pool: &Arc<Pool>) -> Answer {
+        self.upload.answered();
+        if head.body == BodyLength::Opaque {
+            let Connection { mut socket, input, .. } = *self.connection;
+            socket.early = input.freeze();
+            return Answer { response: response.map(|()| Body::empty()), upgraded: Some(socket) };
+        }
+        if let Some(keep_idle) = keep_alive(response.headers()) {
+            self.connection.keep_idle = keep_idle;
+        }
+        let reusable = head::keeps_alive(response.headers(), head.http_10) && head.body != BodyLength::UntilClose;
+        let left = match head.body {
+            BodyLength::None => Some(0),
+            BodyLength::Exact(bytes) => Some(bytes),
+            BodyLength::Chunked | BodyLength::UntilClose | BodyLength::Opaque => None,
+        };
+        let mut body = ResponseBody { call: Some(self), pool: pool.clone(), reusable, left };
+        if head.body == BodyLength::None {
+            body.finish();
+            return Answer { response: response.map(|()| Body::empty()), upgraded: None };
+        }
+        Answer { response: response.map(|()| Body::wrap(body)), upgraded: None }
+    }
+
+    /// The next piece of the response's body; ready with `None` at its end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
+                return Poll::Ready(Some(Err(error)));
+            }
+            let Connection { socket, reader, input, timer, .. } = &mut *self.connection;
+            match reader.step(input) {
+                Ok(Step::Body { len, piece, .. }) => {
+                    self.waiting = None;
+                    let bytes = input.split_to(len).freeze();
+                    match piece {
+                        Piece::Data if !bytes.is_empty() => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                        Piece::Trailers => {
+                            let trailers = head::fields(&bytes).filter(|trailers| !trailers.is_empty());
+                            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                        }
+                        Piece::Data | Piece::Framing => continue,
+                    }
+                }
+                Ok(Step::More | Step::Head { .. } | Step::Opaque) => {}
+                Err(refusal) => return Poll::Ready(Some(Err(refused(refusal).into()))),
+            }
+            match poll_read_body(socket, input, cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(reader.end(input.len()).err().map(|refusal| Err(refusal.into())));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Pending => {
+                    let since = *self.waiting.get_or_insert_with(Instant::now);
+                    ready!(timer.poll_until(cx, since + self.timeouts.idle));
+                    return Poll::Ready(Some(Err("the upstream's body stalled for too long".into())));
+                }
+            }
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Error {
+    tracing::warn!(
+        reason = refusal.reason(),
+        section = refusal.section(),
+        "an upstream sent a response that parsers read differently"
+    );
+    Error::Response(io::Error::new(io::ErrorKind::InvalidData, refusal))
+}
+
+/// How long the upstream keeps an idle connection (`Keep-Alive: timeout=5`), less a second.
+fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    let text = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+    let seconds: u64 = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).saturating_sub(Duration::from_secs(1)).min(KEEP_IDLE))
+}
+
+/// Returns its connection to the pool at its end, and closes it if anything went wrong.
+#[derive(Debug)]
+struct ResponseBody {
+    call: Option<Call>,
+    pool: Arc<Pool>,
+    reusable: bool,
+    left: Option<u64>,
+}
+
+impl ResponseBody {
+    /// A response that ends before the request leaves the connection in the middle of it: it is closed, and nothing more of
+    /// the request is sent.
+    fn finish(&mut self) {
+        let Some(Call { connection, upload, .. }) = self.call.take() else { return };
+        if !connection.input.is_empty() {
+            refused(Refusal::Surplus);
+        } else if self.reusable && upload.is_done() && connection.reader.is_idle() {
+            self.pool.put(connection);
+        }
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        let this = &mut *self;
+        let Some(call) = &mut this.call else { return Poll::Ready(None) };
+        match ready!(call.poll_piece(cx)) {
+            Some(Ok(frame)) => {
+                let count = frame.data_ref().map_or(0, Bytes::len) as u64;
+                this.left = this.left.map(|left| left.saturating_sub(count));
+                if call.connection.reader.is_idle() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.call = None;
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.call.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

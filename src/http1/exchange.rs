@@ -1,0 +1,219 @@
+//! One request and its response as the connection and the request's handler share them.
+//!
+//! The connection delivers the body piece by piece, each only once the handler asks for it. The handler may send interim
+//! responses, take over the socket after a 101, and ask why a body ended.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::sync::oneshot;
+
+use super::head;
+use super::socket::Socket;
+use crate::body;
+use crate::framing::Refused;
+use crate::recent::lock;
+
+/// In the extensions of every HTTP/1 request.
+#[derive(Clone, Debug)]
+pub struct Exchange(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The piece of the body that the handler takes next.
+    ready: Option<Frame<Bytes>>,
+    /// Bytes of the body that were not taken yet, if that is known.
+    left: Option<u64>,
+    wish: Wish,
+    /// The body's last piece was delivered.
+    ended: bool,
+    refused: Option<Refused>,
+    /// The connection is gone.
+    gone: bool,
+    reader: Option<Waker>,
+    connection: Option<Waker>,
+    /// Interim responses to write.
+    interim: BytesMut,
+    takes_interim: bool,
+    upgrade: Option<oneshot::Sender<Socket>>,
+}
+
+/// What the handler wants of the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It has not asked for anything.
+    #[default]
+    Untouched,
+    /// The next piece.
+    More,
+    /// Nothing for now.
+    Later,
+    /// Nothing any more; true if it had asked for some before.
+    Dropped(bool),
+}
+
+impl Exchange {
+    /// For a request without a body.
+    pub(super) fn new(takes_interim: bool) -> Self {
+        Self(Arc::new(Mutex::new(State { takes_interim, ended: true, ..State::default() })))
+    }
+
+    /// The request's body, of `left` bytes if that is known.
+    pub(super) fn body(&self, left: Option<u64>) -> RequestBody {
+        let mut state = lock(&self.0);
+        (state.left, state.ended) = (left, false);
+        drop(state);
+        RequestBody(self.0.clone())
+    }
+
+    /// Why the body was refused before its end; `None` if it was not, or not yet.
+    pub fn refused(&self) -> Option<Refused> {
+        lock(&self.0).refused
+    }
+
+    /// Sends an interim response (RFC 9110 section 15.2), unless the client speaks HTTP/1.0 or the response has begun.
+    pub(crate) fn inform(&self, status: StatusCode, headers: &HeaderMap) {
+        let mut state = lock(&self.0);
+        if state.takes_interim {
+            head::write_response(&mut state.interim, false, status, headers);
+            state.interim.extend_from_slice(b"\r\n");
+            wake(&mut state.connection);
+        }
+    }
+
+    /// The socket, once a 101 was written. An error if another response was.
+    pub fn upgrade(&self) -> oneshot::Receiver<Socket> {
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.0).upgrade = Some(sender);
+        receiver
+    }
+
+    pub(super) fn take_upgrade(&self) -> Option<oneshot::Sender<Socket>> {
+        lock(&self.0).upgrade.take()
+    }
+
+    /// Interim responses that were not written yet. Their sender wakes `waker`.
+    pub(super) fn take_interim(&self, waker: &Waker) -> Option<BytesMut> {
+        let mut state = lock(&self.0);
+        remember(&mut state.connection, waker);
+        if state.interim.is_empty() { None } else { Some(std::mem::take(&mut state.interim)) }
+    }
+
+    /// The response begins: no more interim ones can come than these.
+    pub(super) fn end_interim(&self) -> BytesMut {
+        let mut state = lock(&self.0);
+        state.takes_interim = false;
+        std::mem::take(&mut state.interim)
+    }
+
+    /// What the handler wants now. A change of that wakes `waker`.
+    pub(super) fn wish(&self, waker: &Waker) -> Wish {
+        let mut state = lock(&self.0);
+        remember(&mut state.connection, waker);
+        state.wish
+    }
+
+    pub(super) fn is_dropped(&self) -> bool {
+        matches!(lock(&self.0).wish, Wish::Dropped(_))
+    }
+
+    /// Delivers a piece that was wished for. `waker` needs no waking: it is the connection's own.
+    pub(super) fn deliver(&self, piece: Option<Frame<Bytes>>, end: bool, waker: &Waker) {
+        let mut state = lock(&self.0);
+        state.ended = end;
+        if let Some(piece) = piece {
+            state.ready = Some(piece);
+            if state.wish == Wish::More {
+                state.wish = Wish::Later;
+            }
+        }
+        wake_other(&mut state.reader, waker);
+    }
+
+    pub(super) fn refuse(&self, refused: Refused, waker: &Waker) {
+        let mut state = lock(&self.0);
+        state.refused = Some(refused);
+        wake_other(&mut state.reader, waker);
+    }
+
+    /// Nothing more comes from this connection.
+    pub(super) fn close(&self) {
+        let mut state = lock(&self.0);
+        state.gone = !state.ended;
+        state.takes_interim = false;
+        state.upgrade = None;
+        wake(&mut state.reader);
+    }
+}
+
+fn remember(kept: &mut Option<Waker>, waker: &Waker) {
+    if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+        *kept = Some(waker.clone());
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+/// The connection looks again by itself at what it has just changed.
+fn wake_other(waker: &mut Option<Waker>, own: &Waker) {
+    if let Some(waker) = waker.take().filter(|waker| !waker.will_wake(own)) {
+        waker.wake();
+    }
+}
+
+/// The body of a request, as its handler reads it.
+#[derive(Debug)]
+pub(super) struct RequestBody(Arc<Mutex<State>>);
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0);
+        state.wish = Wish::Dropped(state.wish != Wish::Untouched);
+        state.ready = None;
+        wake(&mut state.connection);
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        let mut state = lock(&self.0);
+        if let Some(piece) = state.ready.take() {
+            let count = piece.data_ref().map_or(0, Bytes::len) as u64;
+            state.left = state.left.map(|left| left.saturating_sub(count));
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        if let Some(refused) = state.refused {
+            return Poll::Ready(Some(Err(refused.into())));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        if state.gone {
+            return Poll::Ready(Some(Err("the client's connection is closed".into())));
+        }
+        state.wish = Wish::More;
+        remember(&mut state.reader, cx.waker());
+        wake_other(&mut state.connection, cx.waker());
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = lock(&self.0);
+        state.ended && state.ready.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.0).left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,151 @@
+//! Heads as bytes and as `http` types.
+//!
+//! Reads only bytes that `framing` has accepted, so a name or value is never copied and never read a second way.
+
+use std::cell::RefCell;
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+
+use crate::body::Body;
+use crate::clock::{Clock, SystemClock};
+
+/// Room for the fields of a usual message without growing.
+const FIELDS: usize = 16;
+
+/// A request in the one shape that handlers see: origin form, with a `Host` where the client named one.
+pub(super) fn request(mut bytes: Bytes) -> Option<Request<Body>> {
+    let line = start_line(&mut bytes)?;
+    let (first, last) = (memchr::memchr(b' ', &line)?, memchr::memrchr(b' ', &line)?);
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = Method::from_bytes(line.get(..first)?).ok()?;
+    *request.version_mut() = if line.ends_with(b"1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
+    *request.headers_mut() = fields(&bytes)?;
+    let uri = Uri::from_maybe_shared(line.slice(first + 1..last)).ok()?;
+    if let Some(authority) = uri.authority() {
+        // HTTP/1.0 does not need a Host; then the target names it (RFC 9112 section 3.2.2).
+        let host = HeaderValue::from_str(authority.as_str()).ok()?;
+        request.headers_mut().entry(HOST).or_insert(host);
+        *request.uri_mut() = origin_form(&uri);
+    } else {
+        *request.uri_mut() = uri;
+    }
+    Some(request)
+}
+
+/// The path and query alone; the authority was compared with `Host`.
+pub(crate) fn origin_form(uri: &Uri) -> Uri {
+    match uri.path_and_query() {
+        // RFC 9112 section 3.2.1: an empty path is sent as "/".
+        Some(target) if target.as_str().starts_with('?') => Uri::try_from(format!("/{target}")).unwrap_or_default(),
+        Some(target) => target.clone().into(),
+        None => PathAndQuery::from_static("/").into(),
+    }
+}
+
+pub(super) fn response(mut bytes: Bytes) -> Option<Response<()>> {
+    let line = start_line(&mut bytes)?;
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_bytes(line.get(9..12)?).ok()?;
+    *response.headers_mut() = fields(&bytes)?;
+    Some(response)
+}
+
+/// Splits off the first line, without its end and the empty lines before it (RFC 9112 section 2.2).
+fn start_line(bytes: &mut Bytes) -> Option<Bytes> {
+    loop {
+        let end = memchr::memchr(b'\n', bytes)?;
+        let line = bytes.split_to(end + 1);
+        if end > 1 {
+            return Some(line.slice(..end - 1));
+        }
+    }
+}
+
+/// Field lines up to the empty line, as in a head or a trailer section.
+pub(super) fn fields(bytes: &Bytes) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(FIELDS);
+    let mut at = 0;
+    loop {
+        let end = at + memchr::memchr(b'\n', bytes.get(at..)?)?;
+        let line = bytes.get(at..end.checked_sub(1)?)?;
+        if line.is_empty() {
+            return Some(headers);
+        }
+        let colon = memchr::memchr(b':', line)?;
+        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
+        let value = bytes.slice_ref(line.get(colon + 1..)?.trim_ascii());
+        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+        at = end + 1;
+    }
+}
+
+/// Whether another message may follow one with these fields (RFC 9112 section 9.3).
+pub(super) fn keeps_alive(headers: &HeaderMap, http_10: bool) -> bool {
+    let mut keeps = !http_10;
+    for value in headers.get_all(CONNECTION) {
+        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                return false;
+            }
+            keeps |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+    keeps
+}
+
+pub(super) fn write_request(out: &mut BytesMut, method: &Method, uri: &Uri, headers: &HeaderMap) {
+    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    write_fields(out, headers);
+}
+
+/// A status line and fields, without the empty line behind them.
+pub(super) fn write_response(out: &mut BytesMut, http_10: bool, status: StatusCode, headers: &HeaderMap) {
+    out.extend_from_slice(if http_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        if *name != CONTENT_LENGTH || !is_bodiless(status) {
+            write_field(out, name.as_str(), value.as_bytes());
+        }
+    }
+}
+
+/// Whether such a response has neither a body nor a `Content-Length` (RFC 9110 section 8.6).
+pub(super) fn is_bodiless(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT
+}
+
+pub(super) fn write_fields(out: &mut BytesMut, headers: &HeaderMap) {
+    for (name, value) in headers {
+        write_field(out, name.as_str(), value.as_bytes());
+    }
+}
+
+pub(super) fn write_field(out: &mut BytesMut, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Writes `Date` (RFC 9110 section 6.6.1), formatted once a second.
+pub(super) fn write_date(out: &mut BytesMut) {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = u64::try_from(SystemClock.now().seconds()).unwrap_or_default();
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != now || text.is_empty() {
+            (*second, *text) = (now, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now)));
+        }
+        write_field(out, "date", text.as_bytes());
+    });
+}

@@ -1,0 +1,352 @@
+//! A client's connection: head → handler → response → the next head, in one task.
+//!
+//! Hands a message that is refused to the same handler, with a [`Refused`] in its extensions, so that responses stay in
+//! order; the connection ends after it. It keeps the times of a connection, and never waits indefinitely for a client.
+
+mod receive;
+mod respond;
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::{EXPECT, HOST, HeaderValue, TE};
+use http::{Method, Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::exchange::Exchange;
+use super::output::Output;
+use super::socket::Socket;
+use super::timer::Timer;
+use super::{head, poll_read};
+use crate::body::{self, Body};
+use crate::framing::{self, BodyLength, Refusal, Refused, RequestHead, RequestReader, Step};
+
+/// A client that has closed its half is answered as long as something moves; after this long it is taken to be gone.
+/// On the wire the two look alike.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+/// While draining, an idle connection may still bring the request that was on its way.
+const DRAINING_IDLE: Duration = Duration::from_secs(1);
+/// After the last response on a connection whose input was not read to its end, input is discarded for this long: closing a
+/// socket with unread bytes resets it, and the client would lose the response (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection is allowed.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) framing: framing::Limits,
+    /// Bytes of a request body; `None` for any number.
+    pub(crate) body_bytes: Option<u64>,
+    /// From the first byte of a head to its last.
+    pub(crate) head_timeout: Duration,
+    /// Without a request, or with a response that the client does not read.
+    pub(crate) idle_timeout: Duration,
+    /// Between two pieces of a request's body.
+    pub(crate) body_idle_timeout: Duration,
+}
+
+/// What is worth counting on a connection.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Refused(Refused),
+    /// The client read nothing of its response for too long.
+    ResponseTimeout,
+    /// A response broke off after its head.
+    ResponseCut(body::Error),
+}
+
+/// Serves one connection to its end. A handler's future is dropped when its client goes away.
+pub(crate) async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, drain: CancellationToken, handler: H, report: R)
+where
+    H: Fn(Request<Body>) -> F,
+    F: Future<Output = Response<Body>>,
+    R: Fn(Event),
+{
+    let mut connection = Connection::new(socket, config, drain, report);
+    while let Some(Message { request, current }) = connection.head().await {
+        // Boxed: an idle connection needs no room for it.
+        match connection.exchange(Box::pin(handler(request)), current).await {
+            Next::Request => {}
+            Next::Close => return connection.close().await,
+            Next::Gone => return,
+            Next::Upgrade(upgrade) => return connection.upgrade(upgrade),
+        }
+    }
+    connection.close().await;
+}
+
+struct Connection<R> {
+    socket: Socket,
+    config: Arc<Config>,
+    report: R,
+    reader: RequestReader,
+    /// Bytes that were read and belong to nothing yet.
+    input: BytesMut,
+    output: Output,
+    timer: Timer,
+    times: Times,
+    drain: CancellationToken,
+    drained: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Something was refused; no more of the input is read as HTTP.
+    over: bool,
+}
+
+/// When what happened last.
+struct Times {
+    /// The last response ended, or the connection began.
+    quiet: Instant,
+    /// The drain began.
+    draining: Option<Instant>,
+    /// The client closed its half.
+    half_closed: Option<Instant>,
+    /// Something was written.
+    wrote: Instant,
+    /// The client began to read nothing.
+    blocked: Option<Instant>,
+    /// The connection began to wait for more of a body.
+    starved: Option<Instant>,
+    /// The socket was last looked at for a reset.
+    looked: Option<Instant>,
+}
+
+/// A request, and what its connection has to know of it.
+struct Message {
+    request: Request<Body>,
+    current: Current,
+}
+
+/// The exchange in progress.
+struct Current {
+    exchange: Exchange,
+    http_10: bool,
+    /// The method is HEAD.
+    head: bool,
+    keep_alive: bool,
+    /// The client waits for a 100 (Continue) before it sends the body.
+    expects: bool,
+    takes_trailers: bool,
+    /// Bytes of the body that were not read yet, if that is known.
+    left: Option<u64>,
+    /// Bytes of the body that were read.
+    read: u64,
+    /// Bytes that were read for nothing.
+    discarded: u64,
+}
+
+/// How an exchange ended.
+enum Next {
+    Request,
+    Close,
+    /// The client is gone, or must not see a clean end.
+    Gone,
+    Upgrade(oneshot::Sender<Socket>),
+}
+
+/// The client's connection is broken or has ended.
+struct Gone;
+
+impl<R: Fn(Event)> Connection<R> {
+    fn new(socket: Socket, config: Arc<Config>, drain: CancellationToken, report: R) -> Self {
+        let now = Instant::now();
+        let times = Times {
+            quiet: now,
+            draining: None,
+            half_closed: None,
+            wrote: now,
+            blocked: None,
+            starved: None,
+            looked: None,
+        };
+        Self {
+            socket,
+            report,
+            reader: RequestReader::new(config.framing),
+            config,
+            input: BytesMut::new(),
+            output: Output::default(),
+            timer: Timer::default(),
+            times,
+            drained: Box::pin(drain.clone().cancelled_owned()),
+            drain,
+            over: false,
+        }
+    }
+
+    /// The next request, or one that stands for a refusal; `None` where the connection ends.
+    async fn head(&mut self) -> Option<Message> {
+        let mut begun = None;
+        let (len, head) = match poll_fn(|cx| self.poll_head(cx, &mut begun)).await? {
+            Ok(found) => found,
+            Err(refused) => return Some(self.refused(refused)),
+        };
+        if matches!((head.body, self.config.body_bytes), (BodyLength::Exact(bytes), Some(most)) if bytes > most) {
+            return Some(self.refused(Refused::BODY_TOO_LARGE));
+        }
+        match head::request(self.input.split_to(len).freeze()) {
+            Some(request) => Some(Message::new(request, head)),
+            // The `http` crate holds a little less than the RFC allows.
+            None => Some(self.refused(Refusal::Target.into())),
+        }
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        begun: &mut Option<Instant>,
+    ) -> Poll<Option<Result<(usize, RequestHead), Refused>>> {
+        loop {
+            match self.reader.step(&self.input) {
+                Ok(Step::Head { len, head }) => return Poll::Ready(Some(Ok((len, head)))),
+                Ok(Step::More | Step::Body { .. } | Step::Opaque) => {}
+                Err(refusal) => return Poll::Ready(Some(Err(refusal.into()))),
+            }
+            // RFC 9112 section 2.2: an empty line behind a body is no beginning of a request.
+            if begun.is_none() && self.input.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+                *begun = Some(Instant::now());
+            }
+            if self.times.half_closed.is_some() {
+                return Poll::Ready(None);
+            }
+            match poll_read(&mut self.socket, &mut self.input, cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Pending => break,
+            }
+        }
+        if let Some(begun) = *begun {
+            ready!(self.timer.poll_until(cx, begun + self.config.head_timeout));
+            return Poll::Ready(Some(Err(Refused::HEAD_TIMEOUT)));
+        }
+        if self.input.is_empty() {
+            // No buffer is held while idle.
+            (self.input, self.output) = (BytesMut::new(), Output::default());
+        }
+        if self.times.draining.is_none() && self.drained.as_mut().poll(cx).is_ready() {
+            self.times.draining = Some(Instant::now());
+        }
+        let idle = self.times.quiet + self.config.idle_timeout;
+        let drained = self.times.draining.map(|draining| draining.max(self.times.quiet) + DRAINING_IDLE);
+        self.timer.poll_until(cx, drained.map_or(idle, |drained| drained.min(idle))).map(|()| None)
+    }
+
+    /// A request that stands for one that was refused.
+    fn refused(&mut self, refused: Refused) -> Message {
+        self.over = true;
+        (self.report)(Event::Refused(refused));
+        let mut request = Request::new(Body::empty());
+        if self.input.starts_with(b"HEAD ") {
+            *request.method_mut() = Method::HEAD;
+        }
+        request.headers_mut().insert(HOST, HeaderValue::from_static("refused.invalid"));
+        request.extensions_mut().insert(refused);
+        Message::new(request, RequestHead { body: BodyLength::None, upgrade: false, http_10: false })
+    }
+
+    async fn exchange<F>(&mut self, mut answer: Pin<Box<F>>, mut current: Current) -> Next
+    where
+        F: Future<Output = Response<Body>>,
+    {
+        let response = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(Some(response));
+                }
+                let aside = match self.poll_interim(cx, &current.exchange) {
+                    Ok(()) => self.poll_aside(cx, &mut current),
+                    Err(gone) => Poll::Ready(Err(gone)),
+                };
+                if ready!(aside).is_err() {
+                    return Poll::Ready(None);
+                }
+            }
+        })
+        .await;
+        drop(answer);
+        let next = match response {
+            Some(response) => self.respond(response, &mut current).await,
+            None => Next::Gone,
+        };
+        current.exchange.close();
+        self.times.quiet = Instant::now();
+        next
+    }
+
+    /// Everything beside the handler and its response: the request's body, and a client that goes away. Ready when the handler
+    /// may see something new.
+    fn poll_aside(&mut self, cx: &mut Context<'_>, current: &mut Current) -> Poll<Result<(), Gone>> {
+        let polled = if self.reader.in_body() { self.poll_body(cx, current) } else { self.poll_watch(cx).map(Err) };
+        if polled.is_pending()
+            && let Some(half_closed) = self.times.half_closed
+        {
+            return self.timer.poll_until(cx, half_closed.max(self.times.wrote) + HALF_CLOSED).map(|()| Err(Gone));
+        }
+        polled
+    }
+
+    /// Says goodbye, and reads what would turn closing into a reset.
+    async fn close(mut self) {
+        let unread = self.over || self.reader.in_body() || !self.input.is_empty() || self.drain.is_cancelled();
+        let lingers = unread && self.times.half_closed.is_none();
+        let until = Instant::now() + LINGER;
+        poll_fn(|cx| match Pin::new(&mut self.socket).poll_shutdown(cx) {
+            Poll::Pending => self.timer.poll_until(cx, until),
+            Poll::Ready(_) => Poll::Ready(()),
+        })
+        .await;
+        if !lingers {
+            return;
+        }
+        poll_fn(|cx| {
+            let mut space = [std::mem::MaybeUninit::uninit(); 4096];
+            loop {
+                let mut waste = ReadBuf::uninit(&mut space);
+                match Pin::new(&mut self.socket).poll_read(cx, &mut waste) {
+                    Poll::Ready(Ok(())) if !waste.filled().is_empty() && Instant::now() < until => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll_until(cx, until),
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Hands the socket over to the protocol that was switched to. If no one takes it, it is closed.
+    fn upgrade(mut self, upgrade: oneshot::Sender<Socket>) {
+        self.socket.early = self.input.freeze();
+        let _ = upgrade.send(self.socket);
+    }
+}
+
+impl Message {
+    fn new(mut request: Request<Body>, head: RequestHead) -> Self {
+        let headers = request.headers();
+        let http_10 = head.http_10;
+        let left = match head.body {
+            BodyLength::Exact(bytes) => Some(bytes),
+            BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose | BodyLength::Opaque => None,
+        };
+        let exchange = Exchange::new(!http_10);
+        let current = Current {
+            exchange: exchange.clone(),
+            http_10,
+            head: request.method() == Method::HEAD,
+            keep_alive: head::keeps_alive(headers, http_10),
+            expects: !http_10 && headers.contains_key(EXPECT),
+            takes_trailers: headers.contains_key(TE),
+            left,
+            read: 0,
+            discarded: 0,
+        };
+        if head.body != BodyLength::None {
+            *request.body_mut() = Body::wrap(exchange.body(left));
+        }
+        request.extensions_mut().insert(exchange);
+        Self { request, current }
+    }
+}

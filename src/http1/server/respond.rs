@@ -1,0 +1,177 @@
+//! The response's side of an exchange: interim responses, the head, the body, and what becomes of the connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue};
+use http::{Response, StatusCode, response};
+use http_body::Body as _;
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::{Connection, Current, Event, Gone, Next};
+use crate::body::{self, Body};
+use crate::framing::{BodyLength, number};
+use crate::http1::exchange::Exchange;
+use crate::http1::head::{self, is_bodiless};
+use crate::http1::output::Source;
+
+/// How long the rest of a request's body may take, behind the response.
+const DISCARD: Duration = Duration::from_secs(5);
+
+/// How a response ended that is not complete.
+enum Cut {
+    Gone,
+    Body(body::Error),
+}
+
+impl<R: Fn(Event)> Connection<R> {
+    pub(super) async fn respond(&mut self, response: Response<Body>, current: &mut Current) -> Next {
+        let (mut parts, body) = response.into_parts();
+        let interim = current.exchange.end_interim();
+        self.output.head().extend_from_slice(&interim);
+        let length = response_length(&parts, &body, current);
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let last = self.over || !current.keep_alive || length == BodyLength::UntilClose || self.drain.is_cancelled();
+        let success = parts.status.is_success();
+        let follows = switches || (!last && poll_fn(|cx| self.poll_follows(cx, current, success)).await);
+        current.expects = false;
+        if !follows {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        } else if current.http_10 {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+        }
+        self.write_head(&parts, &body, length, current);
+        let mut source = Source::new(body, length, current.takes_trailers);
+        let sent = poll_fn(|cx| self.poll_send(cx, &mut source, current)).await;
+        // The response's body may hold the rest of the request's.
+        drop(source);
+        match sent {
+            Ok(()) => {}
+            Err(Cut::Gone) => return Next::Gone,
+            Err(Cut::Body(error)) => {
+                if current.exchange.refused().is_none() {
+                    (self.report)(Event::ResponseCut(error));
+                }
+                if length == BodyLength::UntilClose {
+                    self.socket.reset_flag().set();
+                    return Next::Gone;
+                }
+                return Next::Close;
+            }
+        }
+        if switches {
+            let upgrade = current.exchange.take_upgrade().filter(|_| !self.reader.in_body());
+            return upgrade.map_or(Next::Close, Next::Upgrade);
+        }
+        let until = Instant::now() + DISCARD;
+        if follows && poll_fn(|cx| self.poll_discard(cx, current, until)).await { Next::Request } else { Next::Close }
+    }
+
+    fn write_head(&mut self, parts: &response::Parts, body: &Body, length: BodyLength, current: &Current) {
+        let out = self.output.head();
+        head::write_response(out, current.http_10, parts.status, &parts.headers);
+        if !parts.headers.contains_key(DATE) {
+            head::write_date(out);
+        }
+        let counted = !is_bodiless(parts.status) && parts.status != StatusCode::NOT_MODIFIED;
+        match length {
+            BodyLength::Chunked => head::write_field(out, "transfer-encoding", b"chunked"),
+            BodyLength::UntilClose | BodyLength::Opaque => {}
+            BodyLength::None | BodyLength::Exact(_) => {
+                let announced =
+                    if current.head { body.size_hint().exact().filter(|bytes| *bytes > 0) } else { exact(length) };
+                if let Some(bytes) = announced.filter(|_| counted && !parts.headers.contains_key(CONTENT_LENGTH)) {
+                    head::write_field(out, "content-length", bytes.to_string().as_bytes());
+                }
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes the response; ready when all of it is written.
+    fn poll_send(&mut self, cx: &mut Context<'_>, source: &mut Source, current: &mut Current) -> Poll<Result<(), Cut>> {
+        loop {
+            match source.poll_fill(cx, &mut self.output) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Cut::Body(error))),
+                Poll::Ready(Ok(())) if !self.output.is_empty() => match self.poll_output(cx) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Cut::Gone)),
+                    Poll::Pending => {}
+                },
+                Poll::Ready(Ok(())) => match Pin::new(&mut self.socket).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Gone)),
+                    Poll::Pending => {}
+                },
+                // An error shows at the next write.
+                Poll::Pending => drop(Pin::new(&mut self.socket).poll_flush(cx)),
+            }
+            match self.poll_aside(cx, current) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Cut::Gone)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    pub(super) fn poll_interim(&mut self, cx: &mut Context<'_>, exchange: &Exchange) -> Result<(), Gone> {
+        if let Some(interim) = exchange.take_interim(cx.waker()) {
+            self.output.head().extend_from_slice(&interim);
+        }
+        match self.poll_output(cx) {
+            Poll::Ready(Err(gone)) => Err(gone),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Writes what is waiting to be written.
+    pub(super) fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let before = self.output.len();
+        if before == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let written = self.output.poll_write(&mut self.socket, cx);
+        if self.output.len() < before {
+            (self.times.blocked, self.times.wrote) = (None, Instant::now());
+        }
+        let timed_out = match written {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => error.kind() == io::ErrorKind::TimedOut,
+            Poll::Pending => {
+                let since = *self.times.blocked.get_or_insert_with(Instant::now);
+                std::task::ready!(self.timer.poll_until(cx, since + self.config.idle_timeout));
+                true
+            }
+        };
+        if timed_out {
+            (self.report)(Event::ResponseTimeout);
+        }
+        Poll::Ready(Err(Gone))
+    }
+}
+
+/// RFC 9112 section 6.3.
+fn response_length(parts: &response::Parts, body: &Body, current: &Current) -> BodyLength {
+    if current.head || is_bodiless(parts.status) || parts.status == StatusCode::NOT_MODIFIED {
+        return BodyLength::None;
+    }
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| number(value.as_bytes()).ok());
+    match announced.or(body.size_hint().exact()) {
+        Some(0) => BodyLength::None,
+        Some(bytes) => BodyLength::Exact(bytes),
+        None if current.http_10 => BodyLength::UntilClose,
+        None => BodyLength::Chunked,
+    }
+}
+
+fn exact(length: BodyLength) -> Option<u64> {
+    match length {
+        BodyLength::None => Some(0),
+        BodyLength::Exact(bytes) => Some(bytes),
+        BodyLength::Chunked | BodyLength::UntilClose | BodyLength::Opaque => None,
+    }
+}

@@ -1,0 +1,113 @@
+//! A request on its way to an upstream: its head, and its body as the client sends it, held back until it is asked for.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::output::{Output, Source};
+use super::socket::Socket;
+use super::timer::Timer;
+use crate::body;
+
+/// How long to wait for the upstream's 100 (Continue): a client must not wait indefinitely (RFC 9110 section 10.1.1).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) output: Output,
+    pub(super) body: Source,
+    stage: Stage,
+    /// When something was last written.
+    pub(super) moved: Instant,
+    /// More is wanted, and the client has not sent it yet.
+    pub(super) starved: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The body waits for a 100 (Continue) until then.
+    Held(Instant),
+    Sending,
+    /// All of it is written.
+    Done,
+    /// The upstream reads no more, or has answered instead of asking for the body.
+    Abandoned,
+}
+
+impl Upload {
+    /// With `expects`, the body waits for [`Upload::proceed`], at most a second.
+    pub(super) fn new(output: Output, body: Source, expects: bool) -> Self {
+        let now = Instant::now();
+        let stage = if expects { Stage::Held(now + CONTINUE_WAIT) } else { Stage::Sending };
+        Self { output, body, stage, moved: now, starved: false }
+    }
+
+    /// All of it is written.
+    pub(super) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Ready once nothing more is to be written, or with the error of the client's body.
+    pub(super) fn poll(
+        &mut self,
+        socket: &mut Socket,
+        timer: &mut Timer,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), body::Error>> {
+        loop {
+            match self.stage {
+                Stage::Done | Stage::Abandoned => return Poll::Ready(Ok(())),
+                Stage::Sending => match self.body.poll_fill(cx, &mut self.output) {
+                    Poll::Ready(filled) => {
+                        self.starved = false;
+                        filled?;
+                    }
+                    Poll::Pending => self.starved = true,
+                },
+                Stage::Held(_) => {}
+            }
+            if !self.output.is_empty() {
+                let before = self.output.len();
+                let written = self.output.poll_write(socket, cx);
+                if self.output.len() < before {
+                    self.moved = Instant::now();
+                }
+                if ready!(written).is_err() {
+                    self.stage = Stage::Abandoned;
+                }
+                continue;
+            }
+            if ready!(Pin::new(&mut *socket).poll_flush(cx)).is_err() {
+                self.stage = Stage::Abandoned;
+                continue;
+            }
+            match self.stage {
+                Stage::Held(until) => {
+                    ready!(timer.poll_until(cx, until));
+                    self.stage = Stage::Sending;
+                }
+                Stage::Sending if self.body.has_ended() => self.stage = Stage::Done,
+                Stage::Sending => return Poll::Pending,
+                Stage::Done | Stage::Abandoned => {}
+            }
+        }
+    }
+
+    /// The upstream's 100 (Continue) came.
+    pub(super) fn proceed(&mut self) {
+        if let Stage::Held(_) = self.stage {
+            self.stage = Stage::Sending;
+        }
+    }
+
+    /// The head of the final response came: an upstream that answers instead of sending 100 (Continue) may read what follows as
+    /// the next request (RFC 9110 section 10.1.1).
+    pub(super) fn answered(&mut self) {
+        if let Stage::Held(_) = self.stage {
+            self.stage = Stage::Abandoned;
+        }
+    }
+}
