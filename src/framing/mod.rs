@@ -15,7 +15,7 @@ mod fields;
 mod line;
 mod message;
 mod refusal;
-mod refused;
+mod rejection;
 mod request;
 mod response;
 
@@ -23,7 +23,7 @@ pub(crate) use bytes::{is_host, is_token};
 pub(crate) use fields::{begins_like, forbidden_in_trailers, number, reads_as};
 pub use message::{BodyLength, Limits, Piece, Step};
 pub use refusal::Refusal;
-pub use refused::Refused;
+pub use rejection::Rejection;
 pub use request::{Method, RequestReader};
 pub(crate) use request::{RequestHead, is_served};
 pub(crate) use response::ResponseHead;

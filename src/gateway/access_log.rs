@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::request::RequestInfo;
-use crate::listener::{Peer, Refused};
+use crate::listener::{Peer, Rejection};
 use crate::telemetry::RouteKind;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::metrics::Metrics;
@@ -33,7 +33,7 @@ pub(super) struct End<'a> {
     /// The name of the fault that stood in for an answer.
     pub(super) fault: Option<&'static str>,
     /// The rule that the message broke.
-    pub(super) refused: Option<Refused>,
+    pub(super) refused: Option<Rejection>,
 }
 
 impl<'a> AccessLog<'a> {

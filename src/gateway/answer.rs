@@ -5,7 +5,7 @@ use http::header::HeaderValue;
 
 use super::sessions::SessionChange;
 use crate::body::Body;
-use crate::listener::Refused;
+use crate::listener::Rejection;
 use crate::session::Session;
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Answer {
     /// The name of the fault that stood in for an answer.
     pub(super) fault: Option<&'static str>,
     /// The rule that the message broke.
-    pub(super) refused: Option<Refused>,
+    pub(super) refused: Option<Rejection>,
 }
 
 impl From<Response<Body>> for Answer {

@@ -1,7 +1,7 @@
 //! Limits by client address: the sign-ins it begins, and the requests it has in flight. Both memories are bounded.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -12,6 +12,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::body::{self, Body};
 use crate::clock::Timestamp;
+use crate::listener::network;
 use crate::recent::{Recent, lock};
 
 /// Addresses whose sign-ins are counted, for each step. Beyond that, the one that was seen longest ago is forgotten.
@@ -52,14 +53,6 @@ impl SignInLimit {
         let level = if allowed { level + 1.0 } else { level };
         used.insert(key, (level, now), now, now.plus(REFILL));
         allowed
-    }
-}
-
-/// An IPv6 client has a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
     }
 }
 

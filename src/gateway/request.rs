@@ -15,7 +15,7 @@ use super::public_url::without_marker;
 use crate::body::Body;
 use crate::broker::read_only::overrides_method;
 use crate::cookies::RequestCookies;
-use crate::listener::{Peer, Refused};
+use crate::listener::{Peer, Rejection};
 use crate::policy::{Facts, Site, Target};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::headers::strip;
@@ -71,9 +71,9 @@ pub(super) fn read(
     peer: &Arc<Peer>,
     config: &PublicConfig,
     owns_cookie: impl Fn(&str) -> bool,
-) -> (RequestInfo, Message, Option<Refused>) {
+) -> (RequestInfo, Message, Option<Rejection>) {
     let (mut parts, body) = request.into_parts();
-    let refused = parts.extensions.remove::<Refused>();
+    let refused = parts.extensions.remove::<Rejection>();
     if parts.version == Version::HTTP_10 {
         // They have no meaning there (RFC 9110 sections 7.8 and 10.1.1).
         for name in [UPGRADE, EXPECT] {

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::head;
 use super::socket::Socket;
 use crate::body;
-use crate::framing::Refused;
+use crate::framing::Rejection;
 use crate::recent::lock;
 
 /// In the extensions of every HTTP/1 request.
@@ -31,7 +31,7 @@ struct State {
     wish: Wish,
     /// The body's last piece was delivered.
     ended: bool,
-    refused: Option<Refused>,
+    refused: Option<Rejection>,
     /// The connection is gone.
     gone: bool,
     reader: Option<Waker>,
@@ -71,7 +71,7 @@ impl Exchange {
     }
 
     /// Why the body was refused before its end; `None` if it was not, or not yet.
-    pub fn refused(&self) -> Option<Refused> {
+    pub fn refused(&self) -> Option<Rejection> {
         lock(&self.0).refused
     }
 
@@ -134,7 +134,7 @@ impl Exchange {
         wake_other(&mut state.reader, waker);
     }
 
-    pub(super) fn refuse(&self, refused: Refused, waker: &Waker) {
+    pub(super) fn refuse(&self, refused: Rejection, waker: &Waker) {
         let mut state = lock(&self.0);
         state.refused = Some(refused);
         wake_other(&mut state.reader, waker);

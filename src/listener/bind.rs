@@ -1,8 +1,8 @@
-//! Binding: from an [`Address`] to a socket that listens.
+//! Binds an [`Address`] to a listening socket.
 //!
-//! A Unix socket is made under a name of its own beside the wanted one, gets its mode and owner, and is then renamed: it
-//! can never be connected to with other permissions, and a stale file is replaced in the same step. The file goes with
-//! the [`Bound`] that made it, unless another has taken its place since.
+//! A Unix socket is made under a temporary name, gets its mode and owner, and is then renamed: no one can connect to it with
+//! other permissions, and a stale file is replaced in the same step. The file is removed with the [`Bound`] that made it,
+//! unless another file has taken its place.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -10,26 +10,49 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use super::Address;
+/// Where a door listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP address; with port 0 the system chooses one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix {
+        /// Its file.
+        path: PathBuf,
+        /// Its permission bits, such as `0o660`.
+        mode: u32,
+        /// User and group by number; `None` for the process's own.
+        owner: Option<(u32, Option<u32>)>,
+    },
+}
 
-/// Connections the system keeps for us until we accept them.
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Connections that the system queues until we accept them.
 const BACKLOG: u32 = 1024;
 
-/// A socket that listens. Sockets made elsewhere are taken by `From`.
+/// A listening socket; one made elsewhere is converted by `From`.
 #[derive(Debug)]
 pub struct Bound {
-    pub(super) socket: Listening,
+    pub(super) socket: BoundSocket,
     // Dropped after the socket, in the order of the fields.
     pub(super) file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
-pub(super) enum Listening {
+pub(super) enum BoundSocket {
     Tcp(std::net::TcpListener),
     Unix(UnixListener),
 }
 
-/// The file of a Unix socket, removed on drop while it is still the one that was made.
+/// The file of a Unix socket, removed on drop unless another has replaced it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -40,7 +63,7 @@ pub(super) struct SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if std::fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode)) {
-            // Nobody is left to be told; the next start replaces a stale file.
+            // The next start replaces a stale file.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -48,39 +71,41 @@ impl Drop for SocketFile {
 
 impl From<std::net::TcpListener> for Bound {
     fn from(listener: std::net::TcpListener) -> Self {
-        Self { socket: Listening::Tcp(listener), file: None }
+        Self { socket: BoundSocket::Tcp(listener), file: None }
     }
 }
 
 impl From<UnixListener> for Bound {
     fn from(listener: UnixListener) -> Self {
-        Self { socket: Listening::Unix(listener), file: None }
+        Self { socket: BoundSocket::Unix(listener), file: None }
     }
 }
 
 impl Bound {
-    /// The TCP address it listens on, the port that the system chose included; `None` for a Unix socket.
+    /// The TCP address with its actual port; `None` for a Unix socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.socket {
-            Listening::Tcp(listener) => listener.local_addr().ok(),
-            Listening::Unix(_) => None,
+            BoundSocket::Tcp(listener) => listener.local_addr().ok(),
+            BoundSocket::Unix(_) => None,
         }
     }
 
-    /// The TCP socket itself; `None` for a Unix socket.
+    /// The TCP socket; `None` for a Unix socket.
     pub fn into_tcp(self) -> Option<std::net::TcpListener> {
         match self.socket {
-            Listening::Tcp(listener) => Some(listener),
-            Listening::Unix(_) => None,
+            BoundSocket::Tcp(listener) => Some(listener),
+            BoundSocket::Unix(_) => None,
         }
     }
 
-    /// Where it listens, for people: `127.0.0.1:4180`, `unix:/run/upwarden/neighbour.sock`.
+    /// For display: `127.0.0.1:4180`, `unix:/run/upwarden/neighbour.sock`.
     pub fn local(&self) -> String {
         match (&self.socket, &self.file) {
-            (Listening::Tcp(listener), _) => listener.local_addr().map_or_else(|_| "?".to_owned(), |at| at.to_string()),
-            (Listening::Unix(_), Some(file)) => format!("unix:{}", file.path.display()),
-            (Listening::Unix(listener), None) => {
+            (BoundSocket::Tcp(listener), _) => {
+                listener.local_addr().map_or_else(|_| "?".to_owned(), |at| at.to_string())
+            }
+            (BoundSocket::Unix(_), Some(file)) => format!("unix:{}", file.path.display()),
+            (BoundSocket::Unix(listener), None) => {
                 let address = listener.local_addr().ok();
                 let path = address.as_ref().and_then(std::os::unix::net::SocketAddr::as_pathname);
                 path.map_or_else(|| "unix:?".to_owned(), |path| format!("unix:{}", path.display()))
@@ -91,8 +116,8 @@ impl Bound {
 
 /// Binds and listens.
 ///
-/// Errors: what the system says, [`ErrorKind::AddrInUse`] also where a living process answers on the Unix socket, and
-/// [`ErrorKind::AlreadyExists`] where a file that is no socket stands in its place.
+/// Errors: the system's, [`ErrorKind::AddrInUse`] also if a process answers on the Unix socket, and
+/// [`ErrorKind::AlreadyExists`] if its path is a file that is not a socket.
 pub fn bind(address: &Address) -> Result<Bound> {
     match address {
         Address::Tcp(address) => tcp(*address).map(Bound::from),
@@ -103,7 +128,7 @@ pub fn bind(address: &Address) -> Result<Bound> {
 fn tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
     let listen = || -> Result<std::net::TcpListener> {
         let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
-        // So that a restart does not wait for connections of the process before to leave TIME_WAIT.
+        // A restart must not wait for the old process's connections to leave TIME_WAIT.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)?.into_std()
@@ -111,7 +136,7 @@ fn tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
     if tokio::runtime::Handle::try_current().is_ok() {
         return listen();
     }
-    // A tokio listener is born on a runtime, even when it leaves it at once.
+    // tokio makes a listener only on a runtime, even if it is converted at once.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
     listen()
@@ -120,10 +145,10 @@ fn tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
 fn unix(path: &Path, mode: u32, owner: Option<(u32, Option<u32>)>) -> Result<Bound> {
     match std::fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
-            return Err(Error::new(ErrorKind::AlreadyExists, "a file that is no socket stands there"));
+            return Err(Error::new(ErrorKind::AlreadyExists, "the path is a file that is not a socket"));
         }
         Ok(_) if UnixStream::connect(path).is_ok() => {
-            return Err(Error::new(ErrorKind::AddrInUse, "another process answers there"));
+            return Err(Error::new(ErrorKind::AddrInUse, "another process is listening there"));
         }
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -132,7 +157,7 @@ fn unix(path: &Path, mode: u32, owner: Option<(u32, Option<u32>)>) -> Result<Bou
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}", std::process::id()));
     let draft = path.with_file_name(name);
-    // Left over from a process of the same number that died between two lines of this function.
+    // Left over if a process with the same id died in this function.
     let _ = std::fs::remove_file(&draft);
     let listener = UnixListener::bind(&draft)?;
     let place = || -> Result<SocketFile> {
@@ -147,7 +172,7 @@ fn unix(path: &Path, mode: u32, owner: Option<(u32, Option<u32>)>) -> Result<Bou
     let file = place().inspect_err(|_| {
         let _ = std::fs::remove_file(&draft);
     })?;
-    Ok(Bound { socket: Listening::Unix(listener), file: Some(file) })
+    Ok(Bound { socket: BoundSocket::Unix(listener), file: Some(file) })
 }
 
 #[cfg(test)]
@@ -163,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_socket_is_replaced_a_living_one_and_a_file_are_not() {
+    fn a_stale_socket_is_replaced_but_not_a_live_one_nor_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("door.sock");
         let address = Address::Unix { path: path.clone(), mode: 0o640, owner: None };
@@ -181,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_another_made_since_is_left() {
+    fn a_socket_that_another_process_has_made_since_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("door.sock");
         let bound = bind(&Address::Unix { path: path.clone(), mode: 0o600, owner: None }).unwrap();

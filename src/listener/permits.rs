@@ -1,6 +1,6 @@
-//! How many connections a door has, in all and of each client address.
+//! Limits a door's connections, in all and for each client address.
 //!
-//! In: an address. Out: a [`Permit`] whose `Drop` gives back what it took, or the limit that stood in the way.
+//! A connection gets a [`Permit`], whose `Drop` gives back what it took, or the limit that it exceeds.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,18 +9,17 @@ use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
 
-use super::Limits;
+use super::door::Limits;
 use crate::descriptors::{Descriptor, Descriptors};
 use crate::recent::lock;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
 
-/// The counts of one door.
 #[derive(Debug)]
 pub(super) struct Permits {
     door: Door,
-    most: usize,
-    most_per_address: Option<usize>,
+    max: usize,
+    max_per_address: Option<usize>,
     exempt: Vec<IpNet>,
     live: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
@@ -28,7 +27,7 @@ pub(super) struct Permits {
     descriptors: Arc<Descriptors>,
 }
 
-/// One live connection: held by its socket, upgraded or not.
+/// One live connection, upgraded or not.
 #[derive(Debug)]
 pub(super) struct Permit {
     permits: Arc<Permits>,
@@ -47,8 +46,8 @@ impl Permits {
     ) -> Arc<Self> {
         Arc::new(Self {
             door,
-            most: limits.connections,
-            most_per_address: limits.connections_per_address,
+            max: limits.connections,
+            max_per_address: limits.connections_per_address,
             exempt,
             live: AtomicUsize::new(0),
             by_address: Mutex::default(),
@@ -57,30 +56,30 @@ impl Permits {
         })
     }
 
-    /// Asks for room where the system has none left.
+    /// Waits a moment for a file descriptor if none is left.
     pub(super) async fn make_room(&self) {
         self.descriptors.make_room().await;
     }
 
-    /// Room for one more, of `address` where it has one.
+    /// A permit for one more connection.
     pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Refusal> {
-        // One acceptor a door: nobody else adds between the look and the addition.
-        if self.live.load(Ordering::Relaxed) >= self.most {
+        // A door has one acceptor: no one else adds between the check and the addition.
+        if self.live.load(Ordering::Relaxed) >= self.max {
             return Err(Refusal::Connections);
         }
         let descriptor = self.descriptors.incoming().ok_or(Refusal::Connections)?;
         let mut counted = None;
-        if let (Some(most), Some(address)) = (self.most_per_address, address)
+        if let (Some(max), Some(address)) = (self.max_per_address, address)
             && !self.exempt.iter().any(|net| net.contains(&address.to_canonical()))
         {
-            let block = block(address);
+            let network = network(address);
             let mut counts = lock(&self.by_address);
-            let count = counts.entry(block).or_insert(0);
-            if *count >= most {
+            let count = counts.entry(network).or_insert(0);
+            if *count >= max {
                 return Err(Refusal::ConnectionsPerAddress);
             }
             *count += 1;
-            counted = Some(block);
+            counted = Some(network);
         }
         self.live.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections(self.door).increment(1.0);
@@ -88,8 +87,8 @@ impl Permits {
     }
 }
 
-/// One customer's addresses: an IPv4 address, or a /64 of IPv6.
-fn block(address: IpAddr) -> IpAddr {
+/// What one client has: an IPv4 address, or a /64 of IPv6.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
         address @ IpAddr::V4(_) => address,
@@ -97,7 +96,7 @@ fn block(address: IpAddr) -> IpAddr {
 }
 
 impl Permit {
-    /// Counts the connection into a worker's load too.
+    /// Also counts the connection into a worker's load.
     pub(super) fn on(mut self, load: Arc<AtomicUsize>) -> Self {
         load.fetch_add(1, Ordering::Relaxed);
         self.load = Some(load);

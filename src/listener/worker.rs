@@ -1,6 +1,6 @@
-//! Workers: a thread each, with a runtime of its own, so that a request stays on one thread with its upstream's pools.
+//! Workers: threads with a runtime each, so that a request stays on one thread with its upstreams' pools.
 //!
-//! In: connections that acceptors deal. Out: served connections, each in a task of its own.
+//! A worker serves the connections it gets from the acceptors, each in a task of its own.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,46 +15,45 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept::{Arrival, Room};
-use super::h1::Terms;
-use super::listening::Accepted;
-use super::{Peer, h1, h2};
+use super::accept::{DoorState, NewConnection};
+use super::door::Peer;
+use super::listen::Accepted;
+use super::{http1, http2};
 use crate::body::Body;
 use crate::http1::{Socket, Stream};
 use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Refusal;
 
-/// What an HTTP/2 client says first (RFC 9113 section 3.4).
+/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// For tasks that do not end when they are told to: names being looked up, mostly.
-const PARTING: Duration = Duration::from_millis(100);
+/// For tasks that do not end at once, mostly name lookups.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What a worker runs with.
-pub(super) struct Bench {
-    pub(super) arrivals: UnboundedReceiver<Arrival>,
+pub(super) struct WorkerContext {
+    pub(super) connections: UnboundedReceiver<NewConnection>,
     pub(super) drain: CancellationToken,
     pub(super) cut: CancellationToken,
     pub(super) tracker: TaskTracker,
 }
 
-/// A worker's thread, from beginning to end.
-pub(super) fn run<M, H, F>(runtime: tokio::runtime::Runtime, bench: Bench, make: &M)
+/// The whole life of a worker's thread.
+pub(super) fn run<M, H, F>(runtime: tokio::runtime::Runtime, context: WorkerContext, make: &M)
 where
     M: Fn() -> H,
     H: Fn(Request<Body>, Arc<Peer>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let Bench { mut arrivals, drain, cut, tracker } = bench;
+    let WorkerContext { mut connections, drain, cut, tracker } = context;
     runtime.block_on(async {
         let handler = make();
-        // A token of this worker's own: waiting on it touches nothing that other workers touch.
+        // A child token, so that waiting on it shares nothing with other workers.
         let drain = drain.child_token();
         let work = async {
-            while let Some(arrival) = arrivals.recv().await {
+            while let Some(connection) = connections.recv().await {
                 let (handler, drain, tasks) = (handler.clone(), drain.clone(), tracker.clone());
-                tracker.spawn(connection(arrival, handler, drain, tasks));
+                tracker.spawn(serve(connection, handler, drain, tasks));
             }
-            // No acceptor is left; what was begun goes on until it ends or is cut.
+            // No acceptor is left; open connections continue until they end or are cut.
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -62,19 +61,19 @@ where
             () = work => {}
         }
     });
-    runtime.shutdown_timeout(PARTING);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
 }
 
-async fn connection<H, F>(arrival: Arrival, handler: H, drain: CancellationToken, tracker: TaskTracker)
+async fn serve<H, F>(connection: NewConnection, handler: H, drain: CancellationToken, tracker: TaskTracker)
 where
     H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let Arrival { socket, address, room, permit, counted } = arrival;
-    // This task is counted itself.
-    drop(counted);
+    let NewConnection { socket, address, door, permit, tracked } = connection;
+    // This task is tracked itself.
+    drop(tracked);
     let opened = match socket {
-        Accepted::Tcp(socket) => open(socket, &room).await,
+        Accepted::Tcp(socket) => open(socket, &door).await,
         Accepted::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix).ok(),
     };
     let Some(stream) = opened else { return };
@@ -87,50 +86,48 @@ where
     let tls = matches!(stream, Stream::Tls(_));
     let by_alpn = matches!(&stream, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
     let mut socket = Socket::from(stream);
-    let http2 = by_alpn || (room.h2c && !tls && speaks_h2(&mut socket, &room).await);
-    let peer = Arc::new(Peer { door: room.door, address, unix, tls, drain, tracker });
-    let terms =
-        Terms { limits: room.limits.clone(), http1: room.http1.clone(), metrics: room.metrics.clone(), permit, peer };
+    let http2 = by_alpn || (door.h2c && !tls && speaks_http2(&mut socket, &door).await);
+    let peer = Arc::new(Peer { door: door.door, address, unix, tls, drain, tracker });
     if http2 {
-        h2::serve(socket, terms, handler).await;
+        http2::serve(socket, peer, &door, permit, handler).await;
     } else {
-        h1::serve(socket, terms, handler).await;
+        http1::serve(socket, peer, &door, permit, handler).await;
     }
 }
 
-/// With TLS where the door has it; `None` where the handshake failed or took longer than a head may.
-async fn open(socket: std::net::TcpStream, room: &Room) -> Option<Stream> {
+/// With TLS if the door has it; `None` if the handshake failed or took longer than a head may.
+async fn open(socket: std::net::TcpStream, door: &DoorState) -> Option<Stream> {
     let socket = TcpStream::from_std(socket).ok()?;
-    let Some(tls) = &room.tls else { return Some(Stream::Tcp(socket)) };
+    let Some(tls) = &door.tls else { return Some(Stream::Tcp(socket)) };
     let config = tls.borrow().clone();
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(socket);
-    let error = match timeout(room.limits.head_timeout, handshake).await {
+    let error = match timeout(door.limits.head_timeout, handshake).await {
         Ok(Ok(stream)) => return Some(Stream::Tls(Box::new(stream.into()))),
         Ok(Err(error)) => error,
         Err(_) => std::io::ErrorKind::TimedOut.into(),
     };
-    room.metrics.refused(room.door, Refusal::Tls);
-    tracing::debug!(door = room.door.as_str(), %error, "TLS handshake failed");
+    door.metrics.refused(door.door, Refusal::Tls);
+    tracing::debug!(door = door.door.as_str(), %error, "TLS handshake failed");
     None
 }
 
-/// RFC 9113 section 3.3, prior knowledge: reads until the bytes are the preface or cannot become it. A client that says
+/// RFC 9113 section 3.3, prior knowledge: reads until the bytes are the preface or cannot become it. A client that sends
 /// nothing is left to HTTP/1, whose idle time-out ends it.
-async fn speaks_h2(socket: &mut Socket, room: &Room) -> bool {
-    let mut seen = Vec::with_capacity(PREFACE.len());
+async fn speaks_http2(socket: &mut Socket, door: &DoorState) -> bool {
+    let mut read = Vec::with_capacity(PREFACE.len());
     let peek = async {
-        while seen.len() < PREFACE.len() && PREFACE.starts_with(&seen) {
+        while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
             let mut space = [0; PREFACE.len()];
-            let room = space.get_mut(seen.len()..).unwrap_or_default();
-            match socket.read(room).await {
-                Ok(count @ 1..) => seen.extend_from_slice(room.get(..count).unwrap_or_default()),
+            let rest = space.get_mut(read.len()..).unwrap_or_default();
+            match socket.read(rest).await {
+                Ok(count @ 1..) => read.extend_from_slice(rest.get(..count).unwrap_or_default()),
                 Ok(0) | Err(_) => return,
             }
         }
     };
-    // Whether in time or not, what was seen decides.
-    let _ = timeout(room.limits.head_timeout, peek).await;
-    let http2 = seen == PREFACE;
-    socket.early = Bytes::from(seen);
+    // In time or not, what was read decides.
+    let _ = timeout(door.limits.head_timeout, peek).await;
+    let http2 = read == PREFACE;
+    socket.early = Bytes::from(read);
     http2
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::row::{FaultRow, Links, words};
 use crate::broker::pacing::RateLimited;
-use crate::listener::Refused;
+use crate::listener::Rejection;
 use crate::pages::texts::{self, Loop};
 
 /// The client's side.
@@ -35,7 +35,7 @@ pub(in crate::gateway) enum ClientFault {
     /// Fields or a body that the endpoint cannot read.
     BadRequest(&'static str),
     /// A message that the listener refused.
-    Refused(Refused),
+    Refused(Rejection),
     /// The client broke off.
     RequestCut,
     /// Too many requests of one address in flight.
@@ -182,7 +182,7 @@ fn bad_request(why: &'static str) -> FaultRow {
     FaultRow::new(StatusCode::BAD_REQUEST, "bad-request", text)
 }
 
-fn bad_message(refused: &Refused) -> FaultRow {
+fn bad_message(refused: &Rejection) -> FaultRow {
     let rule = format!("{} ({})", refused.reason, refused.section);
     let text = words(
         "The request was refused",

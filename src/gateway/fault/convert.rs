@@ -6,7 +6,7 @@ use crate::broker::read_only::Refusal as ReadOnlyRefusal;
 use crate::broker::{CallError, TargetError};
 use crate::cookies::TooLarge;
 use crate::http1;
-use crate::listener::Refused;
+use crate::listener::Rejection;
 use crate::oauth::Unavailable;
 use crate::oauth::callback::{AuthorizationError, AuthorizationErrorKind, CallbackError};
 use crate::oauth::refresh::RefreshError;
@@ -147,7 +147,7 @@ impl From<CollectError> for Fault {
 
 /// The client's own body failed.
 fn client_fault(error: &(dyn std::error::Error + 'static)) -> Fault {
-    Refused::of(error).map_or(ClientFault::RequestCut, ClientFault::Refused).into()
+    Rejection::of(error).map_or(ClientFault::RequestCut, ClientFault::Refused).into()
 }
 
 impl Fault {

@@ -9,7 +9,7 @@ use strum::EnumCount;
 use super::row::{FaultRow, Links};
 use super::{AppFault, ClientFault, Fault, NeighbourFault, NoTokens, OurFault, TicketFault, TokenFault, UpworkFault};
 use crate::broker::pacing::{RateLimited, Reason};
-use crate::listener::Refused;
+use crate::listener::Rejection;
 use crate::oauth::{Unavailable, UnavailableKind};
 use crate::pages::texts::Loop;
 
@@ -18,7 +18,7 @@ fn why() -> String {
 }
 
 fn client_faults() -> Vec<ClientFault> {
-    let refused = Refused { status: StatusCode::BAD_REQUEST, reason: "host", section: "RFC 9112 3.2" };
+    let refused = Rejection { status: StatusCode::BAD_REQUEST, reason: "host", section: "RFC 9112 3.2" };
     vec![
         ClientFault::SignInRequired { sent: true },
         ClientFault::NotAdmitted { shown: why(), id: why() },

@@ -1,6 +1,6 @@
 //! A client's connection: head → handler → response → the next head, in one task.
 //!
-//! Hands a message that is refused to the same handler, with a [`Refused`] in its extensions, so that responses stay in
+//! Hands a message that is refused to the same handler, with a [`Rejection`] in its extensions, so that responses stay in
 //! order; the connection ends after it. It keeps the times of a connection, and never waits indefinitely for a client.
 
 mod receive;
@@ -26,7 +26,7 @@ use super::socket::Socket;
 use super::timer::Timer;
 use super::{head, poll_read};
 use crate::body::{self, Body};
-use crate::framing::{self, BodyLength, Refusal, Refused, RequestHead, RequestReader, Step};
+use crate::framing::{self, BodyLength, Refusal, Rejection, RequestHead, RequestReader, Step};
 
 /// A client that has closed its half is answered as long as something moves; after this long it is taken to be gone.
 /// On the wire the two look alike.
@@ -54,7 +54,7 @@ pub(crate) struct Config {
 /// What is worth counting on a connection.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Refused(Refused),
+    Rejected(Rejection),
     /// The client read nothing of its response for too long.
     ResponseTimeout,
     /// A response broke off after its head.
@@ -186,7 +186,7 @@ impl<R: Fn(Event)> Connection<R> {
             Err(refused) => return Some(self.refused(refused)),
         };
         if matches!((head.body, self.config.body_bytes), (BodyLength::Exact(bytes), Some(most)) if bytes > most) {
-            return Some(self.refused(Refused::BODY_TOO_LARGE));
+            return Some(self.refused(Rejection::BODY_TOO_LARGE));
         }
         match head::request(self.input.split_to(len).freeze()) {
             Some(request) => Some(Message::new(request, head)),
@@ -199,7 +199,7 @@ impl<R: Fn(Event)> Connection<R> {
         &mut self,
         cx: &mut Context<'_>,
         begun: &mut Option<Instant>,
-    ) -> Poll<Option<Result<(usize, RequestHead), Refused>>> {
+    ) -> Poll<Option<Result<(usize, RequestHead), Rejection>>> {
         loop {
             match self.reader.step(&self.input) {
                 Ok(Step::Head { len, head }) => return Poll::Ready(Some(Ok((len, head)))),
@@ -221,7 +221,7 @@ impl<R: Fn(Event)> Connection<R> {
         }
         if let Some(begun) = *begun {
             ready!(self.timer.poll_until(cx, begun + self.config.head_timeout));
-            return Poll::Ready(Some(Err(Refused::HEAD_TIMEOUT)));
+            return Poll::Ready(Some(Err(Rejection::HEAD_TIMEOUT)));
         }
         if self.input.is_empty() {
             // No buffer is held while idle.
@@ -236,9 +236,9 @@ impl<R: Fn(Event)> Connection<R> {
     }
 
     /// A request that stands for one that was refused.
-    fn refused(&mut self, refused: Refused) -> Message {
+    fn refused(&mut self, refused: Rejection) -> Message {
         self.over = true;
-        (self.report)(Event::Refused(refused));
+        (self.report)(Event::Rejected(refused));
         let mut request = Request::new(Body::empty());
         if self.input.starts_with(b"HEAD ") {
             *request.method_mut() = Method::HEAD;

@@ -8,7 +8,7 @@ use http_body::Frame;
 use tokio::time::Instant;
 
 use super::{Connection, Current, Event, Gone};
-use crate::framing::{Piece, Refusal, Refused, Step};
+use crate::framing::{Piece, Refusal, Rejection, Step};
 use crate::http1::exchange::Wish;
 use crate::http1::{head, poll_read, poll_read_body};
 
@@ -66,7 +66,7 @@ impl<R: Fn(Event)> Connection<R> {
                         Poll::Pending => {
                             let since = *self.times.starved.get_or_insert_with(Instant::now);
                             ready!(self.timer.poll_until(cx, since + self.config.body_idle_timeout));
-                            return self.refuse_body(cx, current, Refused::BODY_TIMEOUT);
+                            return self.refuse_body(cx, current, Rejection::BODY_TIMEOUT);
                         }
                     }
                 }
@@ -76,7 +76,7 @@ impl<R: Fn(Event)> Connection<R> {
     }
 
     /// Counts a piece of the body, and makes of it what the handler sees.
-    fn receive(&self, current: &mut Current, bytes: Bytes, piece: Piece) -> Result<Option<Frame<Bytes>>, Refused> {
+    fn receive(&self, current: &mut Current, bytes: Bytes, piece: Piece) -> Result<Option<Frame<Bytes>>, Rejection> {
         match piece {
             Piece::Data => {
                 let count = bytes.len() as u64;
@@ -84,7 +84,7 @@ impl<R: Fn(Event)> Connection<R> {
                 current.left = current.left.map(|left| left.saturating_sub(count));
                 current.discarded += if current.exchange.is_dropped() { count } else { 0 };
                 if self.config.body_bytes.is_some_and(|most| current.read > most) {
-                    return Err(Refused::BODY_TOO_LARGE);
+                    return Err(Rejection::BODY_TOO_LARGE);
                 }
                 Ok((!bytes.is_empty()).then(|| Frame::data(bytes)))
             }
@@ -97,9 +97,14 @@ impl<R: Fn(Event)> Connection<R> {
     }
 
     /// The body is not acceptable: the handler is told why, and nothing follows on this connection.
-    fn refuse_body(&mut self, cx: &mut Context<'_>, current: &mut Current, refused: Refused) -> Poll<Result<(), Gone>> {
+    fn refuse_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        current: &mut Current,
+        refused: Rejection,
+    ) -> Poll<Result<(), Gone>> {
         self.over = true;
-        (self.report)(Event::Refused(refused));
+        (self.report)(Event::Rejected(refused));
         current.exchange.refuse(refused, cx.waker());
         Poll::Ready(Ok(()))
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use upwarden::testing::body::Body;
-use upwarden::testing::listener::{self, DoorSpec, Drain, Limits, Peer, Refused};
+use upwarden::testing::listener::{self, DoorSpec, Drain, Limits, Peer, Rejection};
 use upwarden::testing::telemetry;
 use upwarden::testing::telemetry::metrics::Metrics;
 
@@ -95,7 +95,7 @@ impl OpenDoor {
 
 /// Answers with the request's method, target and body, or with the reason of its refusal.
 pub(crate) async fn echo(request: Request<Body>, _peer: Arc<Peer>) -> Response<Body> {
-    if let Some(refused) = request.extensions().get::<Refused>() {
+    if let Some(refused) = request.extensions().get::<Rejection>() {
         let mut response = Response::new(Body::full(refused.reason));
         *response.status_mut() = refused.status;
         return response;
@@ -107,7 +107,7 @@ pub(crate) async fn echo(request: Request<Body>, _peer: Arc<Peer>) -> Response<B
             Response::new(Body::full(format!("{} {} [{body}]", parts.method, parts.uri)))
         }
         Err(error) => {
-            let refused = Refused::of(&error);
+            let refused = Rejection::of(&error);
             let mut response = Response::new(Body::full(refused.map_or("unknown", |refused| refused.reason)));
             *response.status_mut() = refused.map_or(http::StatusCode::BAD_GATEWAY, |refused| refused.status);
             response

@@ -6,10 +6,10 @@ use super::Refusal;
 
 /// What a handler finds in a request's extensions when the message was refused: it answers with this status, and nothing
 /// else happens. The request it stands in is made up: its path and fields say nothing. Also the error of a body that was
-/// refused in the middle; [`Refused::of`] finds it there.
+/// refused in the middle; [`Rejection::of`] finds it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({section})")]
-pub struct Refused {
+pub struct Rejection {
     /// What to answer.
     pub status: StatusCode,
     /// A stable name.
@@ -18,7 +18,7 @@ pub struct Refused {
     pub section: &'static str,
 }
 
-impl Refused {
+impl Rejection {
     /// A head that took longer than allowed.
     pub(crate) const HEAD_TIMEOUT: Self =
         Self { status: StatusCode::REQUEST_TIMEOUT, reason: "head_timeout", section: "RFC 9110 15.5.9" };
@@ -45,7 +45,7 @@ impl Refused {
     }
 }
 
-impl From<Refusal> for Refused {
+impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         Self { status: refusal.status(), reason: refusal.reason(), section: refusal.section() }
     }

@@ -1,4 +1,4 @@
-//! HTTP/2 bodies: a request's as the handler reads it, within the limits, and a response's as hyper reads it.
+//! HTTP/2 bodies: a request's for its handler, within the door's limits, and a response's for hyper. Neither buffers.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,30 +10,28 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::Refused;
-use super::streams::Flight;
+use super::state::OpenStream;
 use crate::body::{Body, Error};
-use crate::framing;
+use crate::framing::{self, Rejection};
 
-/// A request's body with what its door allows: so many bytes, so long between two pieces, no framing in trailers.
-pub(super) struct Inbound {
+/// A request's body, limited in its bytes, in the time between two pieces, and to harmless trailers.
+pub(super) struct RequestBody {
     body: Incoming,
-    /// Bytes left.
-    left: Option<u64>,
+    bytes_left: Option<u64>,
     idle: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    on_refusal: Box<dyn Fn(Refused) + Send>,
+    on_rejection: Box<dyn Fn(Rejection) + Send>,
 }
 
-impl Inbound {
+impl RequestBody {
     pub(super) fn new(
         body: Incoming,
-        left: Option<u64>,
+        bytes_left: Option<u64>,
         idle: Duration,
-        on_refusal: impl Fn(Refused) + Send + 'static,
+        on_rejection: impl Fn(Rejection) + Send + 'static,
     ) -> Self {
-        Self { body, left, idle, sleep: None, waiting: false, on_refusal: Box::new(on_refusal) }
+        Self { body, bytes_left, idle, sleep: None, waiting: false, on_rejection: Box::new(on_rejection) }
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -46,9 +44,9 @@ impl Inbound {
         sleep.as_mut().poll(cx)
     }
 
-    fn look(&mut self, frame: &Frame<Bytes>) -> Result<(), Refused> {
-        if let (Some(data), Some(left)) = (frame.data_ref(), &mut self.left) {
-            *left = left.checked_sub(data.len() as u64).ok_or(Refused::BODY_TOO_LARGE)?;
+    fn check(&mut self, frame: &Frame<Bytes>) -> Result<(), Rejection> {
+        if let (Some(data), Some(left)) = (frame.data_ref(), &mut self.bytes_left) {
+            *left = left.checked_sub(data.len() as u64).ok_or(Rejection::BODY_TOO_LARGE)?;
         }
         let forbidden = |trailers: &http::HeaderMap| {
             trailers.keys().any(|name| framing::forbidden_in_trailers(name.as_str().as_bytes()))
@@ -60,26 +58,26 @@ impl Inbound {
     }
 }
 
-impl http_body::Body for Inbound {
+impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        let refused = match Pin::new(&mut this.body).poll_frame(cx) {
+        let rejection = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.waiting = false;
-                match this.look(&frame) {
+                match this.check(&frame) {
                     Ok(()) => return Poll::Ready(Some(Ok(frame))),
-                    Err(refused) => refused,
+                    Err(rejection) => rejection,
                 }
             }
             Poll::Ready(other) => return Poll::Ready(other.map(|frame| frame.map_err(Into::into))),
             Poll::Pending if this.poll_idle(cx).is_pending() => return Poll::Pending,
-            Poll::Pending => Refused::BODY_TIMEOUT,
+            Poll::Pending => Rejection::BODY_TIMEOUT,
         };
-        (this.on_refusal)(refused);
-        Poll::Ready(Some(Err(refused.into())))
+        (this.on_rejection)(rejection);
+        Poll::Ready(Some(Err(rejection.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -91,35 +89,35 @@ impl http_body::Body for Inbound {
     }
 }
 
-/// A response's body, which reports when it was read to its end.
-pub(super) struct Answer {
+/// A response's body, which reports when the client has read all of it.
+pub(super) struct ResponseBody {
     body: Body,
-    flight: Flight,
+    stream: OpenStream,
 }
 
-impl Answer {
-    pub(super) fn new(body: Body, mut flight: Flight) -> Self {
+impl ResponseBody {
+    pub(super) fn new(body: Body, mut stream: OpenStream) -> Self {
         if body.is_end_stream() {
-            flight.ended();
+            stream.complete();
         }
-        Self { body, flight }
+        Self { body, stream }
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        // hyper asks for a piece when it has sent the one before.
-        this.flight.taken.asked();
+        // hyper polls for a piece once it has sent the one before.
+        this.stream.progress.piece_sent();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         if polled.is_ready() {
-            this.flight.taken.given();
+            this.stream.progress.piece_ready();
         }
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || (polled.is_ready() && this.body.is_end_stream()) {
-            this.flight.ended();
+            this.stream.complete();
         }
         polled
     }

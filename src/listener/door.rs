@@ -1,0 +1,130 @@
+//! What a door is: its socket, what it allows, and what its handler learns about a connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::bind::Bound;
+use crate::descriptors::Descriptors;
+use crate::framing::{self, Rejection};
+use crate::http1::server::Config;
+use crate::telemetry::Door;
+use crate::telemetry::access::PeerIds;
+use crate::telemetry::metrics::Refusal;
+
+/// What a door allows: docs/configuration.md "public.limits" and "public.timeouts".
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a request head.
+    pub head_bytes: usize,
+    /// Fields of a request head.
+    pub head_fields: usize,
+    /// Bytes of a request body; `None` for no limit.
+    pub body_bytes: Option<u64>,
+    /// Live connections in all.
+    pub connections: usize,
+    /// Live connections of one client address; `None` for no limit.
+    pub connections_per_address: Option<usize>,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// For a connection without a request.
+    pub idle_timeout: Duration,
+    /// Between two pieces of a request's body.
+    pub body_idle_timeout: Duration,
+    /// For an upgraded connection on which nothing moves.
+    pub upgrade_idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 64 << 10,
+            head_fields: 200,
+            body_bytes: None,
+            connections: 10_000,
+            connections_per_address: None,
+            head_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(90),
+            body_idle_timeout: Duration::from_mins(1),
+            upgrade_idle_timeout: Duration::from_hours(1),
+        }
+    }
+}
+
+/// A door that is ready to be opened.
+#[derive(Debug)]
+pub struct DoorSpec {
+    /// Which door it is.
+    pub door: Door,
+    /// Its socket.
+    pub bound: Bound,
+    /// TLS, with the configuration for the next handshake; `None` for plain text.
+    pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    /// HTTP/2 by prior knowledge on plain text.
+    pub h2c: bool,
+    /// What it allows.
+    pub limits: Limits,
+    /// Addresses without a limit of their own: the trusted proxies.
+    pub exempt: Vec<IpNet>,
+    /// Shared by the connections of all doors and to all upstreams.
+    pub descriptors: Arc<Descriptors>,
+}
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// The door it connected to.
+    pub door: Door,
+    /// Its address; `None` on a Unix socket.
+    pub address: Option<SocketAddr>,
+    /// Its process, on a Unix socket.
+    pub unix: Option<PeerIds>,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Cancelled when the door drains: an upgraded connection then closes.
+    pub drain: CancellationToken,
+    /// The drain waits for what is spawned here, such as the copying of an upgraded connection.
+    pub tracker: TaskTracker,
+}
+
+/// How doors are closed.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// When cancelled, sockets are closed, responses say `Connection: close`, HTTP/2 connections get GOAWAY, and connections
+    /// end with their requests.
+    pub token: CancellationToken,
+    /// After this time what is left is cut.
+    pub timeout: Duration,
+}
+
+/// The label that a rejection is counted under.
+pub(super) fn refusal_label(rejection: Rejection) -> Refusal {
+    match rejection.status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => Refusal::HeadTooLarge,
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::BodyTooLarge,
+        StatusCode::REQUEST_TIMEOUT if rejection == Rejection::HEAD_TIMEOUT => Refusal::HeadTimeout,
+        StatusCode::REQUEST_TIMEOUT => Refusal::BodyTimeout,
+        _ => Refusal::BadMessage,
+    }
+}
+
+/// What `limits` mean for HTTP/1.
+pub(super) fn http1_config(limits: &Limits) -> Arc<Config> {
+    Arc::new(Config {
+        framing: framing::Limits {
+            head_bytes: limits.head_bytes,
+            head_fields: limits.head_fields,
+            ..framing::Limits::default()
+        },
+        body_bytes: limits.body_bytes,
+        head_timeout: limits.head_timeout,
+        idle_timeout: limits.idle_timeout,
+        body_idle_timeout: limits.body_idle_timeout,
+    })
+}

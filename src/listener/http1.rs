@@ -1,0 +1,35 @@
+//! HTTP/1.1 and 1.0, by the engine of `http1`.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use http::{Request, Response};
+
+use super::accept::DoorState;
+use super::door::{Peer, refusal_label};
+use super::permits::Permit;
+use crate::body::Body;
+use crate::http1::Socket;
+use crate::http1::server::{self, Event};
+use crate::telemetry::metrics;
+
+/// Serves one connection to its end.
+pub(super) async fn serve<H, F>(socket: Socket, peer: Arc<Peer>, door: &DoorState, permit: Permit, handler: H)
+where
+    H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let (door, http1, metrics, drain) = (peer.door, door.http1.clone(), door.metrics.clone(), peer.drain.clone());
+    let report = move |event| match event {
+        Event::Rejected(rejection) => {
+            metrics.refused(door, refusal_label(rejection));
+            tracing::info!(door = door.as_str(), reason = rejection.reason, rule = rejection.section, "refused");
+        }
+        Event::ResponseTimeout => metrics.refused(door, metrics::Refusal::AnswerTimeout),
+        Event::ResponseCut(error) => {
+            metrics.refused(door, metrics::Refusal::AnswerCut);
+            tracing::info!(door = door.as_str(), %error, "a response was cut");
+        }
+    };
+    server::serve(socket.hold(permit), http1, drain, move |request| handler(request, peer.clone()), report).await;
+}
