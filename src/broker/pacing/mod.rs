@@ -85,11 +85,7 @@ impl Pacer {
 
     /// Waits for the permit of one call; dropping the future gives up the place in the queue. A retry is another call.
     pub async fn acquire(self: &Arc<Self>, caller: CallerId) -> Result<Permit, RateLimited> {
-        let outcome = match self.enqueue(caller) {
-            Ok(Entry::Released(release)) => Ok(self.permit(release)),
-            Ok(Entry::Queued(mut place)) => place.outcome().await,
-            Err(refusal) => Err(refusal),
-        };
+        let outcome = self.wait_for_permit(caller).await;
         match &outcome {
             Ok(permit) => {
                 self.metrics.pace_waited(permit.release.waited);
@@ -108,17 +104,18 @@ impl Pacer {
         Permit { pacer: self.clone(), release, open: true }
     }
 
-    fn enqueue(self: &Arc<Self>, caller: CallerId) -> Result<Entry, RateLimited> {
+    async fn wait_for_permit(self: &Arc<Self>, caller: CallerId) -> Outcome {
         let now = self.clock.now();
-        let mut state = self.lock();
-        let id = match state.schedule.admit(&caller, now)? {
-            Admission::Released(release) => return Ok(Entry::Released(release)),
-            Admission::Queued(id) => id,
+        let (id, outcome, driven) = {
+            let mut state = self.lock();
+            let id = match state.schedule.admit(&caller, now)? {
+                Admission::Released(release) => return Ok(self.permit(release)),
+                Admission::Queued(id) => id,
+            };
+            let (sender, outcome) = oneshot::channel();
+            state.waiting.insert(id, sender);
+            (id, outcome, std::mem::replace(&mut state.driven, true))
         };
-        let (sender, outcome) = oneshot::channel();
-        state.waiting.insert(id, sender);
-        let driven = std::mem::replace(&mut state.driven, true);
-        drop(state);
         self.wanted.notify_one();
         if driven {
             // The clock may have been turned under the sleeping task.
@@ -127,7 +124,8 @@ impl Pacer {
             self.control.spawn(self.clone().drive());
         }
         let until = now.plus(self.wait.max(STORE_WAIT) + GRACE);
-        Ok(Entry::Queued(QueuePlace { pacer: self.clone(), caller, id, outcome, until }))
+        let mut place = QueuePlace { pacer: self.clone(), caller, id, outcome, until };
+        place.outcome().await
     }
 
     async fn drive(self: Arc<Self>) {
@@ -243,11 +241,6 @@ impl Pacer {
         self.metrics.pace_quota_left(self.quota().remaining);
         self.changed.notify_one();
     }
-}
-
-enum Entry {
-    Released(Release),
-    Queued(QueuePlace),
 }
 
 /// A place in the queue, given up when dropped.
