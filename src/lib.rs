@@ -82,7 +82,7 @@ pub mod testing {
     pub mod broker {
         pub use crate::broker::{ApiTarget, Pace};
         pub mod pacing {
-            pub use crate::broker::pacing::{CallerId, Pacer, Permit, RateLimited, Reason};
+            pub use crate::broker::pacing::{CallerId, PaceRefusal, Pacer, Permit, RateLimited};
         }
     }
     pub mod clock {

@@ -9,7 +9,8 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use strum::VariantArray;
 
-pub(crate) use super::outcomes::{CookieOutcome, PaceRefusal, RefreshOutcome, Refusal, SignInOutcome};
+pub use super::outcomes::PaceRefusal;
+pub(crate) use super::outcomes::{CookieOutcome, RefreshOutcome, Refusal, SignInOutcome};
 use super::{Door, RouteKind, Side};
 
 const METADATA: Metadata<'static> = Metadata::new("upwarden", Level::INFO, None);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::quota::whole_seconds;
+use crate::telemetry::metrics::PaceRefusal;
 
 /// docs/configuration.md "pace".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,34 +38,24 @@ impl CallerId {
     }
 }
 
-/// Why a call did not get a permit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    Busy,
-    Paused,
-    Day,
-}
-
 /// A call that would have to wait too long: 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}; try again in {} s", reason.text(), self.retry_after_seconds())]
+#[error("{}; try again in {} s", self.cause(), self.retry_after_seconds())]
 pub struct RateLimited {
-    pub reason: Reason,
+    pub reason: PaceRefusal,
     /// After this time a call of this caller would get a permit, as things stand.
     pub retry_after: Duration,
 }
 
-impl Reason {
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Busy => "too many calls are waiting for their turn under Upwork's limits",
-            Self::Paused => "Upwork has asked for a pause",
-            Self::Day => "today's calls to Upwork are used up",
+impl RateLimited {
+    pub const fn cause(&self) -> &'static str {
+        match self.reason {
+            PaceRefusal::Busy => "too many calls are waiting for their turn under Upwork's limits",
+            PaceRefusal::Paused => "Upwork has asked for a pause",
+            PaceRefusal::Day => "today's calls to Upwork are used up",
         }
     }
-}
 
-impl RateLimited {
     /// For `Retry-After` (RFC 9110 section 10.2.3): whole seconds, at least one.
     pub fn retry_after_seconds(&self) -> u64 {
         whole_seconds(self.retry_after).max(1)

@@ -37,8 +37,9 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::oauth::upwork;
 use crate::recent::lock;
 use crate::store::{RateReply, RateRequest, StoreError};
-use crate::telemetry::metrics::{Metrics, PaceRefusal};
-pub use limits::{CallerId, Pace, RateLimited, Reason};
+use crate::telemetry::metrics::Metrics;
+pub use crate::telemetry::metrics::PaceRefusal;
+pub use limits::{CallerId, Pace, RateLimited};
 pub(crate) use quota::Quota;
 use replicas::ModeChange;
 use schedule::{Admission, Release, STORE_WAIT, Schedule};
@@ -91,11 +92,7 @@ impl Pacer {
                 self.metrics.pace_waited(permit.release.waited);
                 self.metrics.pace_quota_left(permit.release.left);
             }
-            Err(refusal) => self.metrics.pace_refused(match refusal.reason {
-                Reason::Busy => PaceRefusal::Busy,
-                Reason::Paused => PaceRefusal::Paused,
-                Reason::Day => PaceRefusal::Day,
-            }),
+            Err(refusal) => self.metrics.pace_refused(refusal.reason),
         }
         outcome
     }
@@ -259,7 +256,7 @@ impl QueuePlace {
             outcome = &mut self.outcome => outcome.ok(),
             () = self.pacer.clock.sleep_until(self.until) => None,
         };
-        outcome.unwrap_or(Err(RateLimited { reason: Reason::Busy, retry_after: GRACE }))
+        outcome.unwrap_or(Err(RateLimited { reason: PaceRefusal::Busy, retry_after: GRACE }))
     }
 }
 

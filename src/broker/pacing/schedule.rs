@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::limits::{CallerId, Pace, RateLimited, Reason};
+use super::limits::{CallerId, Pace, RateLimited};
 use super::pause::Pause;
 use super::queue::{FairQueue, QueuedCall};
 use super::quota::{DailyCounts, day_of, until_midnight};
@@ -13,6 +13,7 @@ use super::replicas::{HEARTBEAT, ModeChange, Reservation, SharedBudget};
 use super::windows::{SLACK, SlidingWindows};
 use crate::clock::Timestamp;
 use crate::store::{RateReply, RateRequest};
+use crate::telemetry::metrics::PaceRefusal;
 
 /// Waiting calls of one caller, at most, however long `pace.wait` is.
 const MAX_QUEUED_OF_CALLER: usize = 2_000;
@@ -144,11 +145,11 @@ impl Schedule {
         let retry_after = self.forecast(moment, ahead).since(moment.now);
         let unreserved = ahead.checked_sub(u64::from(self.reservation(moment.now).is_some()));
         let reason = if unreserved.is_some_and(|ahead| self.days.left(day_of(moment.wall)) <= ahead) {
-            Reason::Day
+            PaceRefusal::Day
         } else if self.pause.until().is_some_and(|until| until > moment.now) {
-            Reason::Paused
+            PaceRefusal::Paused
         } else {
-            Reason::Busy
+            PaceRefusal::Busy
         };
         RateLimited { reason, retry_after }
     }

@@ -213,7 +213,7 @@ async fn a_call_that_would_wait_too_long_is_refused_at_once_with_a_true_retry_af
     let calls: Vec<_> = (0..6).map(|_| world.call("a")).collect();
     world.settle().await;
     let late = world.call("a").await.unwrap().unwrap_err();
-    assert_eq!(late.reason, Reason::Busy);
+    assert_eq!(late.reason, PaceRefusal::Busy);
     assert!(late.retry_after > Duration::from_secs(3), "{late}");
     assert!(world.metrics.handle().render().contains("upwarden_pace_refused_total{reason=\"busy\"} 1"));
     for _ in 0..late.retry_after.as_millis() / 20 {
@@ -239,7 +239,7 @@ async fn a_polite_caller_is_served_where_a_greedy_one_is_refused() {
     for call in greedy {
         match call.await.unwrap() {
             Ok(_) => served += 1,
-            Err(late) => assert_eq!(late.reason, Reason::Busy),
+            Err(late) => assert_eq!(late.reason, PaceRefusal::Busy),
         }
     }
     assert_eq!(served, 5, "two at once and four in three seconds, less the polite one");
@@ -290,7 +290,7 @@ async fn a_429_pauses_all_calls_for_as_long_as_it_says() {
     assert_eq!(waiting.await.unwrap(), Ok(at(4_000)));
     world.answered(StatusCode::TOO_MANY_REQUESTS, Some("30")).await;
     let late = world.call("a").await.unwrap().unwrap_err();
-    assert_eq!((late.reason, late.retry_after_seconds()), (Reason::Paused, 30));
+    assert_eq!((late.reason, late.retry_after_seconds()), (PaceRefusal::Paused, 30));
 }
 
 #[tokio::test]
@@ -302,7 +302,7 @@ async fn waiting_calls_are_refused_at_once_when_a_pause_begins_that_is_too_long(
     let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("60"))]);
     permit.answered(StatusCode::TOO_MANY_REQUESTS, &headers);
     let late = waiting.await.unwrap().unwrap_err();
-    assert_eq!((late.reason, late.retry_after), (Reason::Paused, Duration::from_mins(1)));
+    assert_eq!((late.reason, late.retry_after), (PaceRefusal::Paused, Duration::from_mins(1)));
 }
 
 #[tokio::test]
@@ -314,7 +314,7 @@ async fn a_day_s_budget_ends_at_midnight_utc() {
     }
     let rest = Duration::from_hours(23);
     let late = world.call("a").await.unwrap().unwrap_err();
-    assert_eq!((late.reason, late.retry_after), (Reason::Day, rest));
+    assert_eq!((late.reason, late.retry_after), (PaceRefusal::Day, rest));
     assert_eq!(world.pacer.quota(), Quota { limit: 3, remaining: 0, resets_in: rest });
     assert!(world.metrics.handle().render().contains("upwarden_pace_quota_left 0"));
     world.clock.advance(rest.saturating_sub(Duration::from_secs(4)));

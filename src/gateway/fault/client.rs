@@ -200,7 +200,7 @@ fn request_cut() -> FaultRow {
 fn paced(late: &RateLimited) -> FaultRow {
     let text = words(
         "Upwork’s rate limit is used up for now",
-        format!("The call was not sent: {}.", late.reason.text()),
+        format!("The call was not sent: {}.", late.cause()),
         "Send it again after the number of seconds in `Retry-After`.",
     );
     FaultRow::new(StatusCode::TOO_MANY_REQUESTS, "paced", text).retry(late.retry_after_seconds())

@@ -8,7 +8,7 @@ use strum::EnumCount;
 
 use super::row::{FaultRow, Links};
 use super::{AppFault, ClientFault, Fault, NeighbourFault, NoTokens, OurFault, TicketFault, TokenFault, UpworkFault};
-use crate::broker::pacing::{RateLimited, Reason};
+use crate::broker::pacing::{PaceRefusal, RateLimited};
 use crate::listener::Rejection;
 use crate::oauth::{Unavailable, UnavailableKind};
 use crate::pages::texts::Loop;
@@ -37,7 +37,7 @@ fn client_faults() -> Vec<ClientFault> {
         ClientFault::CodeUsed(why()),
         ClientFault::Looped(Loop::Unknown),
         ClientFault::TooManySignIns,
-        ClientFault::Paced(RateLimited { reason: Reason::Busy, retry_after: Duration::from_secs(3) }),
+        ClientFault::Paced(RateLimited { reason: PaceRefusal::Busy, retry_after: Duration::from_secs(3) }),
         ClientFault::ForbiddenTarget,
         ClientFault::Neighbour(NeighbourFault::Browser),
         ClientFault::Neighbour(NeighbourFault::Host),

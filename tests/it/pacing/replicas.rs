@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use upwarden::testing::broker::Pace;
-use upwarden::testing::broker::pacing::{CallerId, Pacer, Permit, Reason};
+use upwarden::testing::broker::pacing::{CallerId, PaceRefusal, Pacer, Permit};
 use upwarden::testing::clock::{SharedClock, SystemClock};
 use upwarden::testing::seal::{Keyring, SharedKeyring};
 use upwarden::testing::store::{Config, RATE_LIMIT_KEYS, Store, open_store};
@@ -123,7 +123,7 @@ async fn two_replicas_with_sixteen_calls_a_day_never_make_a_seventeenth() {
     let mut refused = 0;
     for call in calls {
         if let Err(refusal) = call.await.unwrap() {
-            assert_eq!(refusal.reason, Reason::Day);
+            assert_eq!(refusal.reason, PaceRefusal::Day);
             refused += 1;
         }
     }
@@ -131,13 +131,13 @@ async fn two_replicas_with_sixteen_calls_a_day_never_make_a_seventeenth() {
     for replica in 0..2 {
         assert_eq!(cluster.replicas[replica].pacer.quota().remaining, 0);
         let refusal = cluster.call(replica, 1, 1).remove(0).await.unwrap().unwrap_err();
-        assert_eq!(refusal.reason, Reason::Day);
+        assert_eq!(refusal.reason, PaceRefusal::Day);
     }
     // A replica that has just started, and knows nothing yet, makes none either.
     cluster.join(0);
     let call = cluster.call(2, 1, 1).remove(0);
     cluster.settle().await;
-    assert_eq!(call.await.unwrap().unwrap_err().reason, Reason::Day);
+    assert_eq!(call.await.unwrap().unwrap_err().reason, PaceRefusal::Day);
     let midnight = START.plus(Duration::from_hours(24)).minus(Duration::from_mins(10));
     cluster.advance(midnight.minus(STEP * 3).since(cluster.time())).await;
     // The server's midnight is what counts.
