@@ -172,24 +172,19 @@ fn pace(reader: &mut Reader) -> Pace {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum ServiceKind {
-    Credentials,
-    Refresh,
-}
-
 /// `None` if no service identity is configured, or if it is wrong.
 pub(super) fn service(
     reader: &mut Reader,
     oauth: Option<&oauth::Config>,
     store: Option<&store::Config>,
 ) -> Option<ServiceConfig> {
-    let grants = [("client_credentials", ServiceKind::Credentials), ("refresh_token", ServiceKind::Refresh)];
+    let file = reader.path("service.refresh_token_file");
+    let refresh_token = ServiceGrant::RefreshToken { file: file.clone() };
+    let grants = [("client_credentials", ServiceGrant::ClientCredentials), ("refresh_token", refresh_token)];
     let grant = reader.parsed("service.grant", |text| parse::choice(text, &grants));
     let client_id = reader.parsed("service.client_id", client_id);
     let client_secret = reader.secret("service.client_secret");
     let redirect_uri = reader.parsed("service.redirect_uri", |text| parse::web_url(text).and_then(parse::confidential));
-    let file = reader.path("service.refresh_token_file");
     let others = ["client_id", "client_secret", "client_secret_file", "redirect_uri", "refresh_token_file"];
     let other = others.iter().map(|name| format!("service.{name}")).find(|key| reader.given(key));
     let Some(grant) = grant else {
@@ -199,13 +194,13 @@ pub(super) fn service(
         }
         return None;
     };
-    if grant == ServiceKind::Refresh && matches!(store, Some(store::Config::Cookie)) {
+    if grant != ServiceGrant::ClientCredentials && matches!(store, Some(store::Config::Cookie)) {
         let why = "each refresh returns a new refresh token, which must survive a restart, and store.kind = \"cookie\" \
                    stores nothing on the server";
         let remedy = "set store.kind = \"embedded\" or \"valkey\", or service.grant = \"client_credentials\"";
         reader.problem("service.grant", why, remedy);
     }
-    if grant == ServiceKind::Credentials && file.is_some() {
+    if grant == ServiceGrant::ClientCredentials && file.is_some() {
         let remedy = "remove it, or set service.grant = \"refresh_token\"";
         reader.problem("service.refresh_token_file", "client_credentials does not use a refresh token", remedy);
     }
@@ -216,10 +211,7 @@ pub(super) fn service(
         reader.missing("service.client_secret", "set service.client_secret_file to a file with this API key's secret");
     }
     Some(ServiceConfig {
-        grant: match grant {
-            ServiceKind::Credentials => ServiceGrant::ClientCredentials,
-            ServiceKind::Refresh => ServiceGrant::RefreshToken { file },
-        },
+        grant,
         client_id: client_id.unwrap_or_else(|| oauth.client_id.clone()),
         client_secret: client_secret.unwrap_or_else(|| oauth.client_secret.clone()),
         // As written: redirect URIs are compared as texts (RFC 9700 section 2.1).
