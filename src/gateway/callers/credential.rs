@@ -1,34 +1,31 @@
-//! What a caller of the API shows in its fields: a ticket, a personal access token, or nothing of ours.
+//! Which credential of ours a request to the API carries: a ticket, a personal access token, or none.
 //!
-//! In: the fields. Out: [`Shown`]. What is ours is known by its prefix, in whatever way it is written; something of ours that
-//! cannot be read is bad, never nothing (docs/design.md "Credentials"). Nothing is opened or compared here.
+//! Ours are recognized by their prefix, in any spelling. One that cannot be read is bad, never treated as absent
+//! (docs/design.md "Credentials"). Nothing is decrypted or compared here.
 
 use http::header::{AUTHORIZATION, HeaderMap};
 use zeroize::Zeroizing;
 
 use crate::proxy::headers::TICKET;
 
-/// How a ticket begins.
 pub(super) const TICKET_PREFIX: &str = "upwt_";
-/// How a personal access token begins.
 pub(super) const TOKEN_PREFIX: &str = "upwd_";
 
-/// What was shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Shown {
-    /// Nothing of ours: an `Authorization` of another form is dropped and ignored.
+pub(super) enum OwnCredential {
+    /// None of ours: any other `Authorization` is ignored and not forwarded.
     Nothing,
     /// One ticket, with its prefix.
     Ticket(Zeroizing<String>),
     /// One personal access token, with its prefix.
     Token(Zeroizing<String>),
-    /// A ticket that is none, or more than one of them.
+    /// A malformed ticket, or more than one.
     BadTicket,
-    /// A token that is none, or more than one, or one beside a ticket.
+    /// A malformed token, more than one, or one beside a ticket.
     BadToken,
 }
 
-impl std::fmt::Debug for Shown {
+impl std::fmt::Debug for OwnCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Nothing => "Nothing",
@@ -41,8 +38,8 @@ impl std::fmt::Debug for Shown {
 }
 
 /// Reads `Authorization` and `X-Upwork-Ticket`; the same ticket in both is one.
-pub(super) fn shown(headers: &HeaderMap) -> Shown {
-    let mut found = Shown::Nothing;
+pub(super) fn own_credential(headers: &HeaderMap) -> OwnCredential {
+    let mut found = OwnCredential::Nothing;
     for line in headers.get_all(AUTHORIZATION) {
         found = both(found, authorization(line.as_bytes()));
     }
@@ -52,12 +49,17 @@ pub(super) fn shown(headers: &HeaderMap) -> Shown {
     found
 }
 
-fn both(one: Shown, other: Shown) -> Shown {
+fn both(one: OwnCredential, other: OwnCredential) -> OwnCredential {
     match (one, other) {
-        (Shown::Nothing, found) | (found, Shown::Nothing) => found,
+        (OwnCredential::Nothing, found) | (found, OwnCredential::Nothing) => found,
         (one, other) if one == other => one,
-        (Shown::Ticket(_) | Shown::BadTicket, Shown::Ticket(_) | Shown::BadTicket) => Shown::BadTicket,
-        (Shown::Ticket(_) | Shown::Token(_) | Shown::BadTicket | Shown::BadToken, _) => Shown::BadToken,
+        (OwnCredential::Ticket(_) | OwnCredential::BadTicket, OwnCredential::Ticket(_) | OwnCredential::BadTicket) => {
+            OwnCredential::BadTicket
+        }
+        (
+            OwnCredential::Ticket(_) | OwnCredential::Token(_) | OwnCredential::BadTicket | OwnCredential::BadToken,
+            _,
+        ) => OwnCredential::BadToken,
     }
 }
 
@@ -73,14 +75,18 @@ pub(in crate::gateway) fn is_our_token(headers: &HeaderMap) -> bool {
 }
 
 /// RFC 6750 section 2.1: `Bearer`, one blank or more, the token, and nothing else.
-fn authorization(line: &[u8]) -> Shown {
-    let Some(first) = our_token(line) else { return Shown::Nothing };
+fn authorization(line: &[u8]) -> OwnCredential {
+    let Some(first) = our_token(line) else { return OwnCredential::Nothing };
     let ticket = first.starts_with(TICKET_PREFIX.as_bytes());
     match std::str::from_utf8(line).ok().and_then(bearer) {
-        Some(token) if ticket && token.starts_with(TICKET_PREFIX) => Shown::Ticket(Zeroizing::new(token.to_owned())),
-        Some(token) if !ticket && token.starts_with(TOKEN_PREFIX) => Shown::Token(Zeroizing::new(token.to_owned())),
-        _ if ticket => Shown::BadTicket,
-        _ => Shown::BadToken,
+        Some(token) if ticket && token.starts_with(TICKET_PREFIX) => {
+            OwnCredential::Ticket(Zeroizing::new(token.to_owned()))
+        }
+        Some(token) if !ticket && token.starts_with(TOKEN_PREFIX) => {
+            OwnCredential::Token(Zeroizing::new(token.to_owned()))
+        }
+        _ if ticket => OwnCredential::BadTicket,
+        _ => OwnCredential::BadToken,
     }
 }
 
@@ -91,10 +97,10 @@ fn bearer(text: &str) -> Option<&str> {
 }
 
 /// Whatever stands in our own field claims to be a ticket.
-fn ticket_field(line: &[u8]) -> Shown {
+fn ticket_field(line: &[u8]) -> OwnCredential {
     match std::str::from_utf8(line) {
-        Ok(text) if text.starts_with(TICKET_PREFIX) => Shown::Ticket(Zeroizing::new(text.to_owned())),
-        _ => Shown::BadTicket,
+        Ok(text) if text.starts_with(TICKET_PREFIX) => OwnCredential::Ticket(Zeroizing::new(text.to_owned())),
+        _ => OwnCredential::BadTicket,
     }
 }
 
@@ -104,26 +110,26 @@ mod tests {
 
     use super::*;
 
-    fn read(fields: &[(&'static str, &'static str)]) -> Shown {
+    fn read(fields: &[(&'static str, &'static str)]) -> OwnCredential {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        shown(&headers)
+        own_credential(&headers)
     }
 
-    fn ticket() -> Shown {
-        Shown::Ticket(Zeroizing::new("upwt_a".to_owned()))
+    fn ticket() -> OwnCredential {
+        OwnCredential::Ticket(Zeroizing::new("upwt_a".to_owned()))
     }
 
     #[test]
     fn what_is_ours_is_known_and_what_is_not_is_nothing() {
-        let token = Shown::Token(Zeroizing::new("upwd_a".to_owned()));
-        let table: &[(&[(&str, &str)], Shown)] = &[
-            (&[], Shown::Nothing),
-            (&[("authorization", "Bearer oauth2v2_a")], Shown::Nothing),
-            (&[("authorization", "Basic eDp5")], Shown::Nothing),
-            (&[("authorization", "Bearer xupwd_a")], Shown::Nothing),
+        let token = OwnCredential::Token(Zeroizing::new("upwd_a".to_owned()));
+        let table: &[(&[(&str, &str)], OwnCredential)] = &[
+            (&[], OwnCredential::Nothing),
+            (&[("authorization", "Bearer oauth2v2_a")], OwnCredential::Nothing),
+            (&[("authorization", "Basic eDp5")], OwnCredential::Nothing),
+            (&[("authorization", "Bearer xupwd_a")], OwnCredential::Nothing),
             (&[("authorization", "Bearer upwd_a")], token.clone()),
             (&[("authorization", "bearer  upwd_a")], token),
             (&[("authorization", "Bearer upwt_a")], ticket()),
@@ -138,18 +144,18 @@ mod tests {
 
     #[test]
     fn what_is_ours_and_cannot_be_read_is_bad() {
-        let table: &[(&[(&str, &str)], Shown)] = &[
-            (&[("authorization", "upwd_a")], Shown::BadToken),
-            (&[("authorization", "Basic upwd_a")], Shown::BadToken),
-            (&[("authorization", "Bearer upwd_a, Bearer x")], Shown::BadToken),
-            (&[("authorization", "Bearer x, Bearer upwt_a")], Shown::BadTicket),
-            (&[("authorization", "Bearer \"upwt_a\"")], Shown::BadTicket),
-            (&[("authorization", "Bearer upwd_a"), ("authorization", "Bearer upwd_b")], Shown::BadToken),
-            (&[("authorization", "Bearer upwt_b"), ("x-upwork-ticket", "upwt_a")], Shown::BadTicket),
-            (&[("authorization", "Bearer upwd_b"), ("x-upwork-ticket", "upwt_a")], Shown::BadToken),
-            (&[("x-upwork-ticket", "upwt_a"), ("x-upwork-ticket", "upwt_b")], Shown::BadTicket),
-            (&[("x-upwork-ticket", "")], Shown::BadTicket),
-            (&[("x-upwork-ticket", "a")], Shown::BadTicket),
+        let table: &[(&[(&str, &str)], OwnCredential)] = &[
+            (&[("authorization", "upwd_a")], OwnCredential::BadToken),
+            (&[("authorization", "Basic upwd_a")], OwnCredential::BadToken),
+            (&[("authorization", "Bearer upwd_a, Bearer x")], OwnCredential::BadToken),
+            (&[("authorization", "Bearer x, Bearer upwt_a")], OwnCredential::BadTicket),
+            (&[("authorization", "Bearer \"upwt_a\"")], OwnCredential::BadTicket),
+            (&[("authorization", "Bearer upwd_a"), ("authorization", "Bearer upwd_b")], OwnCredential::BadToken),
+            (&[("authorization", "Bearer upwt_b"), ("x-upwork-ticket", "upwt_a")], OwnCredential::BadTicket),
+            (&[("authorization", "Bearer upwd_b"), ("x-upwork-ticket", "upwt_a")], OwnCredential::BadToken),
+            (&[("x-upwork-ticket", "upwt_a"), ("x-upwork-ticket", "upwt_b")], OwnCredential::BadTicket),
+            (&[("x-upwork-ticket", "")], OwnCredential::BadTicket),
+            (&[("x-upwork-ticket", "a")], OwnCredential::BadTicket),
         ];
         for (fields, expected) in table {
             assert_eq!(read(fields), *expected, "{fields:?}");

@@ -23,7 +23,7 @@ use crate::session::personal::PersonalToken;
 use crate::store::{OpenedTicket, StoreError, StoredSession, TokenRecord};
 use crate::telemetry::Door;
 pub(super) use credential::is_our_token;
-use credential::{Shown, TICKET_PREFIX, shown};
+use credential::{OwnCredential, TICKET_PREFIX, own_credential};
 use tickets::TicketCache;
 
 /// How long a ticket is valid.
@@ -125,22 +125,24 @@ impl Callers {
 
     /// At the public listener: the owner of a token where one is shown; `None` for the cookie to decide.
     pub(super) async fn by_token(&self, headers: &HeaderMap) -> Result<Option<Caller>, Fault> {
-        match shown(headers) {
-            Shown::Nothing => Ok(None),
-            Shown::Token(token) => Ok(Some(Caller::Token(self.token_owner(&token).await?))),
-            Shown::BadToken => Err(ClientFault::Token(TokenFault::Bad).into()),
-            Shown::Ticket(_) => Err(ClientFault::Ticket(TicketFault::WrongDoor).into()),
-            Shown::BadTicket => Err(ClientFault::Ticket(TicketFault::Bad).into()),
+        match own_credential(headers) {
+            OwnCredential::Nothing => Ok(None),
+            OwnCredential::Token(token) => Ok(Some(Caller::Token(self.token_owner(&token).await?))),
+            OwnCredential::BadToken => Err(ClientFault::Token(TokenFault::Bad).into()),
+            OwnCredential::Ticket(_) => Err(ClientFault::Ticket(TicketFault::WrongDoor).into()),
+            OwnCredential::BadTicket => Err(ClientFault::Ticket(TicketFault::Bad).into()),
         }
     }
 
     /// At the neighbour listener: the user whose ticket is shown, else the service identity.
     pub(super) async fn by_ticket(&self, headers: &HeaderMap) -> Result<Caller, Fault> {
-        match shown(headers) {
-            Shown::Nothing => Ok(self.service.clone().map_or(Caller::Anonymous(Door::Neighbour), Caller::Service)),
-            Shown::Ticket(ticket) => Ok(Caller::Ticket(self.ticket_holder(&ticket).await?)),
-            Shown::BadTicket => Err(ClientFault::Ticket(TicketFault::Bad).into()),
-            Shown::Token(_) | Shown::BadToken => Err(ClientFault::Token(TokenFault::WrongDoor).into()),
+        match own_credential(headers) {
+            OwnCredential::Nothing => {
+                Ok(self.service.clone().map_or(Caller::Anonymous(Door::Neighbour), Caller::Service))
+            }
+            OwnCredential::Ticket(ticket) => Ok(Caller::Ticket(self.ticket_holder(&ticket).await?)),
+            OwnCredential::BadTicket => Err(ClientFault::Ticket(TicketFault::Bad).into()),
+            OwnCredential::Token(_) | OwnCredential::BadToken => Err(ClientFault::Token(TokenFault::WrongDoor).into()),
         }
     }
 
