@@ -114,7 +114,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("access.anyone", &["true"]),
     ("access.not_before", &["{\"1\":\"yesterday\"}", "{\"foofreelancer\":\"2026-11-24T00:00:00Z\"}", "1=2026"]),
     ("session.keys", &["short"]),
-    ("session.cookie", &["a;b"]),
+    ("session.cookie", &["a;b", "upwarden", "__Secure-upwarden"]),
     ("session.lifetime", &["1s"]),
     ("session.recheck", &["never"]),
     ("session.max_lifetime", &["never", "1s"]),

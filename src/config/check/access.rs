@@ -111,6 +111,11 @@ pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<sessio
         let why = "browsers reject a cookie with this prefix over plain http";
         reader.problem("session.cookie", why, "use a name without __Host- or __Secure-, or an https public_url");
     }
+    let hosted = |name: &String| name.to_ascii_lowercase().starts_with("__host-");
+    if secure && named.as_ref().is_some_and(|name| !hosted(name)) {
+        let why = "without the prefix __Host- a sibling domain can plant a cookie of this name";
+        reader.problem("session.cookie", why, "use a name that begins with __Host-, or leave it out");
+    }
     let default = if secure { "__Host-upwarden" } else { "upwarden" };
     let lifetime = Lifetime { idle: idle?, max };
     Some(session::Config { cookie: named.unwrap_or_else(|| default.to_owned()), secure, lifetime, recheck })

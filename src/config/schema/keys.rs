@@ -139,7 +139,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
     optional("session.keys", Secrets, r#"["what upwarden key prints"]"#,
         "The keys themselves, instead of the files."),
     optional("session.cookie", Text, "__Host-upwarden",
-        r#"Name of the session cookie. Default: "__Host-upwarden" on https, "upwarden" on http."#),
+        r#"Name of the session cookie; on https it begins with __Host-. Default: "__Host-upwarden" on https, "upwarden" on http."#),
     defaults("session.lifetime", Duration, "14d",
         "A session ends this long after its tokens were last refreshed."),
     defaults("session.recheck", Duration, "24h",

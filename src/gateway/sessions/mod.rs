@@ -10,6 +10,7 @@ mod grants;
 mod recheck;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -84,26 +85,34 @@ impl Sessions {
         })
     }
 
-    /// The first of the request's cookies that opens as a live session.
+    /// The newest live session that the request's cookies open. None where they are of two users: a sibling domain
+    /// may have planted one, and nothing tells which.
     pub(super) async fn open(&self, cookies: &RequestCookies) -> Result<Option<StoredSession>, StoreError> {
-        let candidates = self.cookie.candidates(cookies);
+        let candidates: BTreeSet<_> = self.cookie.candidates(cookies).into_iter().collect();
+        let mut found: Option<StoredSession> = None;
         for value in &candidates {
             let Some(stored) = self.store.open(value).await? else { continue };
-            if self.is_live(&stored.session) {
-                self.context.metrics.session_opened(if stored.reseal {
-                    CookieOutcome::Resealed
-                } else {
-                    CookieOutcome::Live
-                });
-                return Ok(Some(stored));
+            if !self.is_live(&stored.session) {
+                continue;
+            }
+            match &found {
+                Some(first) if first.session.user.id != stored.session.user.id => {
+                    tracing::warn!("a request shows live sessions of two users, so it has none");
+                    self.context.metrics.session_opened(CookieOutcome::Unusable);
+                    return Ok(None);
+                }
+                // A cookie from before a refresh leads to the same session.
+                Some(first) if first.session.tokens.issued_at >= stored.session.tokens.issued_at => {}
+                Some(_) | None => found = Some(stored),
             }
         }
-        self.context.metrics.session_opened(if candidates.is_empty() {
-            CookieOutcome::None
-        } else {
-            CookieOutcome::Unusable
+        self.context.metrics.session_opened(match &found {
+            Some(stored) if stored.reseal => CookieOutcome::Resealed,
+            Some(_) => CookieOutcome::Live,
+            None if candidates.is_empty() => CookieOutcome::None,
+            None => CookieOutcome::Unusable,
         });
-        Ok(None)
+        Ok(found)
     }
 
     /// Whether it has not expired, and did not end here.

@@ -12,7 +12,7 @@ use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, Session, Tokens, User};
 use upwarden::testing::store::{Store, StoredSession, cookie::CookieStore};
 
-use super::super::harness::{FREELANCER, World};
+use super::super::harness::{AGENCY, FREELANCER, World};
 use super::properties::{RING, sign_in};
 
 const NAME: &str = "upwarden";
@@ -247,6 +247,23 @@ async fn a_tampered_session_is_a_401_at_the_door() {
     assert_eq!(ask(&[planted, whole.clone()].concat()).await, 200);
     world.turn(Duration::from_hours(15 * 24));
     assert_eq!(ask(&whole).await, 401, "over");
+}
+
+#[tokio::test]
+async fn live_sessions_of_two_users_in_one_request_count_as_none() {
+    let world = World::new().start();
+    let victim = world.sign_in(FREELANCER).await;
+    let attacker = world.sign_in(AGENCY).await;
+    let (victims, planted) = (victim.cookie("upwarden"), attacker.cookie("upwarden"));
+    for line in [format!("upwarden={planted}; upwarden={victims}"), format!("upwarden={victims}; upwarden={planted}")] {
+        assert_eq!(world.client().get("/x").header("cookie", &line).await.problem(), "sign-in-required");
+    }
+    assert!(world.app.seen().is_empty());
+    // Copies of one session, and another session of the same user, do no harm.
+    let again = world.sign_in(FREELANCER).await.cookie("upwarden");
+    let line = format!("upwarden=x; upwarden={victims}; upwarden={victims}; upwarden={again}");
+    assert_eq!(world.client().get("/x").header("cookie", &line).await.status, 200);
+    assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER);
 }
 
 #[tokio::test]
