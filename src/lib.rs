@@ -4,12 +4,13 @@
 //! A module uses only modules on lower layers, and no files of one module use each other in a circle.
 //! `tests/it/architecture` checks the code against this table.
 //! ```text
-//! 10  cli                                    the command line, which main.rs calls
-//!  9  server                                 composition root: builds the modules, runs the doors, drains
-//!  8  config                                 raw → checked; gives each module its own Config
-//!  7  gateway   admin   sandbox   sample_app
-//!  6  broker                                 the API, called with a token its caller never sees
-//!  5  oauth                                  sign-in, callback, token endpoint, refresh
+//! 11  cli                                    the command line, which main.rs calls
+//! 10  server                                 composition root: builds the modules, runs the doors, drains
+//!  9  config                                 raw → checked; gives each module its own Config
+//!  8  gateway   admin   sandbox   sample_app
+//!  7  broker                                 the API, called with a token its caller never sees
+//!  6  oauth                                  sign-in, callback, token endpoint, refresh
+//!  5  pacing                                 Upwork's rate limits, under which every call to it waits its turn
 //!  4  store     policy
 //!  3  session   proxy     pages     listener
 //!  2  router    seal      http1
@@ -49,6 +50,7 @@ mod gateway;
 mod http1;
 mod listener;
 mod oauth;
+mod pacing;
 mod pages;
 mod policy;
 mod proxy;
@@ -82,7 +84,7 @@ pub mod testing {
     pub mod broker {
         pub use crate::broker::{ApiTarget, Pace};
         pub mod pacing {
-            pub use crate::broker::pacing::{CallerId, PaceRefusal, Pacer, Permit, RateLimited};
+            pub use crate::pacing::{CallerId, PaceRefusal, Pacer, Permit, RateLimited};
         }
     }
     pub mod clock {

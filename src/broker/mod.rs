@@ -4,8 +4,8 @@
 //! session. The bearer is added only here, and the caller's own `Authorization` is never sent to Upwork.
 
 mod keep;
-pub(crate) mod pacing;
 pub(crate) mod read_only;
+mod rejections;
 mod target;
 
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use crate::descriptors::Descriptors;
 use crate::oauth::Outbound;
 use crate::oauth::refresh::{RefreshError, Refresher};
 use crate::oauth::service::ServiceIdentity;
+pub use crate::pacing::Pace;
+use crate::pacing::{CallerId, Pacer, Quota, RateLimited};
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{self, ApiHeaders, Client, Upstream};
@@ -27,8 +29,7 @@ use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
 use crate::tls;
-pub use pacing::Pace;
-use pacing::{CallerId, Pacer, Quota, RateLimited};
+use rejections::Rejections;
 pub use target::ApiTarget;
 pub(crate) use target::{TargetError, names_graphql};
 
@@ -63,6 +64,14 @@ impl TokenSource {
         match self {
             Self::Session(stored) => CallerId::user(&stored.session.user.id),
             Self::Service(_) => CallerId::Service,
+        }
+    }
+
+    /// Names the session or the service identity.
+    fn grant(&self) -> String {
+        match self {
+            Self::Session(stored) => stored.session.id.clone(),
+            Self::Service(_) => "service".to_owned(),
         }
     }
 
@@ -132,6 +141,7 @@ pub(crate) struct Broker {
     retry_body: usize,
     refresher: Arc<Refresher>,
     pacer: Arc<Pacer>,
+    rejections: Arc<Rejections>,
 }
 
 #[derive(Clone, Debug)]
@@ -181,6 +191,7 @@ impl Broker {
             retry_body: config.retry_body,
             refresher,
             pacer,
+            rejections: Arc::default(),
         })
     }
 
@@ -221,6 +232,10 @@ impl Broker {
             Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
             response => return Outcome { response, update },
         };
+        let (grant, now) = (source.grant(), self.pacer.now());
+        if self.rejections.is_known(&grant, &first, now) {
+            return Outcome { response: Ok(response), update };
+        }
         let source = match &update {
             Some(TokenUpdate::Renewed(fresh)) => TokenSource::Session(fresh.clone()),
             Some(TokenUpdate::Revoked(_)) | None => source,
@@ -239,6 +254,11 @@ impl Broker {
             Some(body) => call.send(&second, body).await,
             None => Err(CallError::SendAgain),
         };
+        let rejected = match &response {
+            Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+            Err(error) => matches!(error, CallError::SendAgain),
+        };
+        self.rejections.note(grant, second, rejected, now);
         Outcome { response, update: later.or(update) }
     }
 

@@ -5,6 +5,7 @@ use tokio::runtime::Handle;
 use super::token::{Client, TokenError, TokenGrant};
 use super::upwork::Upwork;
 use crate::clock::SharedClock;
+use crate::pacing::CallerId;
 use crate::session::Tokens;
 use crate::store::Store;
 use crate::telemetry::metrics::{Metrics, RefreshOutcome};
@@ -22,8 +23,13 @@ pub struct Dependencies {
 
 impl Dependencies {
     /// Asks the token endpoint, and counts the outcome as a refresh.
-    pub(super) async fn refresh(&self, client: Client<'_>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
-        let outcome = self.upwork.tokens_for(client, grant).await;
+    pub(super) async fn refresh(
+        &self,
+        client: Client<'_>,
+        grant: TokenGrant<'_>,
+        caller: CallerId,
+    ) -> Result<Tokens, TokenError> {
+        let outcome = self.upwork.tokens_for(client, grant, caller).await;
         self.metrics.refreshed(match &outcome {
             Ok(_) => RefreshOutcome::Renewed,
             Err(TokenError::InvalidGrant(_)) => RefreshOutcome::Revoked,

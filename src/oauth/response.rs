@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Deserialize;
 
+use crate::pacing::RateLimited;
 use crate::secret::redact;
 
 /// Errors after which a later try may succeed (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
@@ -45,6 +46,12 @@ impl Unavailable {
 
     pub(crate) fn invalid(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), kind: UnavailableKind::Invalid, retry_after: None }
+    }
+
+    /// Upwork was not asked, since its limits are used up.
+    pub(super) fn rate_limited(late: RateLimited) -> Self {
+        let retry_after = Some(Duration::from_secs(late.retry_after_seconds()));
+        Self { retry_after, ..Self::busy(late.to_string()) }
     }
 
     pub(crate) fn busy(reason: impl Into<String>) -> Self {

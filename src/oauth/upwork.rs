@@ -6,8 +6,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use url::{Url, form_urlencoded};
@@ -16,12 +16,16 @@ use super::config::{Config, Outbound};
 use super::response::{Response, Unavailable, quote};
 use super::token::{Client, TokenError, TokenGrant, TokenRequest};
 use crate::clock::SharedClock;
+use crate::pacing::{CallerId, OWN_WAIT, Pacer, Permit, retry_after};
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Organization, Tokens, User};
 use crate::telemetry::causes;
 use crate::tls;
 
-pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a response may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a call may take, with its turn under Upwork's limits.
+pub(super) const LONGEST: Duration = Duration::from_secs(TIMEOUT.as_secs() + OWN_WAIT.as_secs());
 const MAX_BODY: usize = 256 << 10;
 const MAX_NAME: usize = 120;
 
@@ -32,6 +36,8 @@ pub struct Upwork {
     http: OnceLock<reqwest::Client>,
     runtime: Handle,
     clock: SharedClock,
+    /// Upwork counts these calls like those of the API.
+    pacer: Arc<Pacer>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,10 +66,18 @@ pub(crate) enum RevokeError {
     Unavailable(#[from] Unavailable),
 }
 
+/// A request to one of the endpoints.
+struct Post {
+    url: Url,
+    content_type: &'static str,
+    body: String,
+    bearer: Option<AccessToken>,
+}
+
 impl Upwork {
     /// Makes no request, and no HTTP client before the first one.
-    pub fn new(config: Config, clock: SharedClock, control: Handle) -> Arc<Self> {
-        Arc::new(Self { config, http: OnceLock::new(), runtime: control, clock })
+    pub fn new(config: Config, clock: SharedClock, control: Handle, pacer: Arc<Pacer>) -> Arc<Self> {
+        Arc::new(Self { config, http: OnceLock::new(), runtime: control, clock, pacer })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -75,19 +89,20 @@ impl Upwork {
         Client { id, secret, redirect_uri }
     }
 
-    /// Redeems a grant of our own client.
+    /// Redeems a grant of our own client, for a sign-in.
     pub(crate) async fn tokens(self: &Arc<Self>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
-        self.tokens_for(self.client(), grant).await
+        self.tokens_for(self.client(), grant, CallerId::SignIn).await
     }
 
-    /// Redeems a grant of `client`.
+    /// Redeems a grant of `client`. `caller`: how urgent it is.
     pub(crate) async fn tokens_for(
         self: &Arc<Self>,
         client: Client<'_>,
         grant: TokenGrant<'_>,
+        caller: CallerId,
     ) -> Result<Tokens, TokenError> {
         let request = TokenRequest { client, grant, sent_at: self.clock.now() };
-        let response = self.post_form(&self.config.token_url, &request.form()).await?;
+        let response = self.post_form(&self.config.token_url, &request.form(), caller).await?;
         request.read(&response)
     }
 
@@ -98,7 +113,7 @@ impl Upwork {
         let Client { id, secret, .. } = self.client();
         let fields =
             [("token", token), ("token_type_hint", hint), ("client_id", id), ("client_secret", secret.expose())];
-        let response = self.post_form(&self.config.revoke_url, &fields).await?;
+        let response = self.post_form(&self.config.revoke_url, &fields, CallerId::SignIn).await?;
         let reason = || response.describe(&[token, secret.expose()]);
         match response.status {
             status if status.is_success() => Ok(()),
@@ -112,8 +127,10 @@ impl Upwork {
     /// Asks whom a token acts for, names included. One refused field fails a whole query, so the first asks for the minimum,
     /// and the second, for names, may fail (docs/upwork.md "Who am I").
     pub(crate) async fn user_info(self: &Arc<Self>, token: &AccessToken) -> Result<UserInfo, UserInfoError> {
-        let UserInfo { mut user, mut organization } = self.identity(token).await?;
-        if let Ok(names) = self.query(token, "query { user { id name } organization { id name } }").await {
+        let UserInfo { mut user, mut organization } = self.identity(token, CallerId::SignIn).await?;
+        if let Ok(names) =
+            self.query(token, "query { user { id name } organization { id name } }", CallerId::SignIn).await
+        {
             let name =
                 |path: &str| names.pointer(path).and_then(Value::as_str).map(printable).filter(|name| !name.is_empty());
             user.name = name("/user/name");
@@ -125,8 +142,12 @@ impl Upwork {
     }
 
     /// Asks whom a token acts for, without names.
-    pub(super) async fn identity(self: &Arc<Self>, token: &AccessToken) -> Result<UserInfo, UserInfoError> {
-        let data = self.query(token, "query { user { id nid rid } organization { id } }").await?;
+    pub(super) async fn identity(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        caller: CallerId,
+    ) -> Result<UserInfo, UserInfoError> {
+        let data = self.query(token, "query { user { id nid rid } organization { id } }", caller).await?;
         let text = |path: &str| data.pointer(path).and_then(Value::as_str).map(str::to_owned);
         let id = text("/user/id").filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| UserInfoError::NoUser("user.id is missing".to_owned()))?;
@@ -136,9 +157,15 @@ impl Upwork {
     }
 
     /// The `data` of a GraphQL response.
-    async fn query(self: &Arc<Self>, token: &AccessToken, query: &str) -> Result<Value, UserInfoError> {
+    async fn query(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        query: &str,
+        caller: CallerId,
+    ) -> Result<Value, UserInfoError> {
         let body = serde_json::json!({ "query": query }).to_string();
-        let response = self.post(&self.config.graphql_url, "application/json", body, Some(token.clone())).await?;
+        let (url, bearer) = (self.config.graphql_url.clone(), Some(token.clone()));
+        let response = self.send(Post { url, content_type: "application/json", body, bearer }, caller).await?;
         if response.status == StatusCode::UNAUTHORIZED {
             return Err(UserInfoError::TokenRejected);
         }
@@ -156,31 +183,33 @@ impl Upwork {
         }
     }
 
-    async fn post_form(self: &Arc<Self>, url: &Url, fields: &[(&str, &str)]) -> Result<Response, Unavailable> {
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        self.post(url, "application/x-www-form-urlencoded", body, None).await
-    }
-
-    /// Sends in a task of its own, which completes even if its caller goes away.
-    async fn post(
+    async fn post_form(
         self: &Arc<Self>,
         url: &Url,
-        content_type: &'static str,
-        body: String,
-        bearer: Option<AccessToken>,
+        fields: &[(&str, &str)],
+        caller: CallerId,
     ) -> Result<Response, Unavailable> {
-        let (this, url) = (self.clone(), url.clone());
+        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let content_type = "application/x-www-form-urlencoded";
+        self.send(Post { url: url.clone(), content_type, body, bearer: None }, caller).await
+    }
+
+    /// Sends in a task of its own, which completes even if its caller goes away, when it may go under Upwork's limits.
+    async fn send(self: &Arc<Self>, post: Post, caller: CallerId) -> Result<Response, Unavailable> {
+        let this = self.clone();
         let task = self.runtime.spawn(async move {
-            let mut request = this.http()?.post(url).header(CONTENT_TYPE, content_type).body(body);
-            if let Some(token) = bearer {
+            let permit = this.pacer.acquire(caller).await.map_err(Unavailable::rate_limited)?;
+            let http = this.http().map_err(Unavailable::no_response)?;
+            let mut request = http.post(post.url).header(CONTENT_TYPE, post.content_type).body(post.body);
+            if let Some(token) = post.bearer {
                 request = request.bearer_auth(token.expose());
             }
-            let response = receive(request.header(USER_AGENT, &this.config.outbound.user_agent));
+            let response = receive(request.header(USER_AGENT, &this.config.outbound.user_agent), permit);
             let late = |_| Err(format!("no answer within {} seconds", TIMEOUT.as_secs()));
-            tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late)
+            tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late).map_err(Unavailable::no_response)
         });
-        let stopping = |_| Err("the request was cancelled, since upwarden is stopping".to_owned());
-        task.await.unwrap_or_else(stopping).map_err(Unavailable::no_response)
+        let stopping = || Unavailable::no_response("the request was cancelled, since upwarden is stopping");
+        task.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     fn http(&self) -> Result<&reqwest::Client, String> {
@@ -207,9 +236,18 @@ fn build_client(outbound: &Outbound) -> Result<reqwest::Client, Box<dyn std::err
     Ok(builder.build()?)
 }
 
-async fn receive(request: reqwest::RequestBuilder) -> Result<Response, String> {
+async fn receive(request: reqwest::RequestBuilder, permit: Permit) -> Result<Response, String> {
     let reason = |error: reqwest::Error| causes(&error.without_url());
-    let mut response = request.send().await.map_err(reason)?;
+    let mut response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => {
+            if error.is_connect() {
+                permit.cancel();
+            }
+            return Err(reason(error));
+        }
+    };
+    permit.answered(response.status(), response.headers());
     let (status, retry_after) = (response.status(), retry_after(response.headers()));
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(reason)? {
@@ -223,9 +261,4 @@ async fn receive(request: reqwest::RequestBuilder) -> Result<Response, String> {
 
 fn printable(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect()
-}
-
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is ignored.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

@@ -39,8 +39,7 @@ pub(super) async fn call(
     let (fault, admitted) = {
         let mut state = inner.lock();
         let fault = state.faults.take(Target::Api, |_| true);
-        let admitted = !inner.config.limits || state.limits.admit(peer.ip(), &inner.config.rates, now);
-        state.counters.rate_limited += u64::from(!admitted);
+        let admitted = state.admit(inner, peer);
         // Counted last: a test that sees the count also finds the request.
         state.remember_request(ReceivedRequest::of(&request));
         state.counters.count_api(request.uri().path());

@@ -41,6 +41,8 @@ impl Sandbox {
             AUTHORIZE_PATH => authorize::authorize(&self.0, request, release).await,
             LOGOUT_PATH => authorize::logout(&self.0, &request),
             STYLE_PATH => pages::style(),
+            // Inferred: Upwork counts these for an address like calls of the API.
+            TOKEN_PATH | REVOKE_PATH if !self.0.lock().admit(&self.0, peer) => answers::too_many_requests(None),
             TOKEN_PATH => token::token(&self.0, request, release).await,
             REVOKE_PATH => token::revoke(&self.0, request, release).await,
             "/" if method == Method::GET => pages::welcome(),

@@ -1,6 +1,7 @@
 //! The state of the sandbox, behind one lock that is never held over an await.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -103,6 +104,13 @@ pub(super) struct State {
 }
 
 impl State {
+    /// Whether the limits, where they are enforced, admit one more call of this address.
+    pub(super) fn admit(&mut self, inner: &Inner, peer: SocketAddr) -> bool {
+        let admitted = !inner.config.limits || self.limits.admit(peer.ip(), &inner.config.rates, inner.clock.now());
+        self.counters.rate_limited += u64::from(!admitted);
+        admitted
+    }
+
     pub(super) fn remember_request(&mut self, request: ReceivedRequest) {
         if self.requests.len() >= MAX_REQUESTS {
             self.requests.pop_front();

@@ -36,7 +36,7 @@ async fn refresh_idle(store: &Store, refresher: &Arc<Refresher>, clock: &SharedC
         let Some(stored) = store.open_shared(&user).await? else { continue };
         if clock.now() >= stored.session.tokens.issued_at.plus(IDLE) {
             // The next check tries again; until then a call reports why.
-            let _ = refresher.fresh(stored, None).await;
+            let _ = refresher.keep_fresh(stored).await;
         }
     }
     Ok(())

@@ -7,7 +7,6 @@ use tokio::runtime::Handle;
 
 use super::error::Error;
 use crate::broker::Broker;
-use crate::broker::pacing::Pacer;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
@@ -16,6 +15,7 @@ use crate::oauth::Dependencies;
 use crate::oauth::refresh::Refresher;
 use crate::oauth::service::ServiceIdentity;
 use crate::oauth::upwork::Upwork;
+use crate::pacing::Pacer;
 use crate::policy::Access;
 use crate::proxy::Client;
 use crate::proxy::client::Timeouts;
@@ -47,18 +47,18 @@ impl Services {
         let metrics = Arc::new(Metrics::new());
         let ring = SharedKeyring::new(config.keys.read()?);
         let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?;
-        let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone());
+        let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
+        let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone(), pacer.clone());
         let deps = Dependencies {
             upwork: upwork.clone(),
             store: store.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
-            control: control.clone(),
+            control,
         };
         let refresher = Refresher::new(deps.clone(), config.session.lifetime, config.session.recheck);
         let service = config.service.clone().map(|service| ServiceIdentity::new(service, deps));
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
-        let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control);
         let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone(), descriptors)?;
 
         let context = Context { clock: clock.clone(), metrics: metrics.clone() };

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
-use crate::broker::pacing::Pacer;
 use crate::clock::Timestamp;
+use crate::pacing::Pacer;
 use crate::store::Store;
 
 const INTERVAL: Duration = Duration::from_secs(1);

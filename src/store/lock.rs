@@ -22,9 +22,9 @@ use crate::seal::random;
 const LEASE: Duration = Duration::from_secs(5);
 /// A third of the lease: two renewals may fail.
 const RENEWAL: Duration = Duration::from_millis(1600);
-/// Longer than the lease of an owner that died, and longer than a refresh with its call of the token endpoint (15 s): a slow
+/// Longer than the lease of an owner that died, and longer than a refresh with its calls to Upwork (30 s): a slow
 /// refresh is waited for and not repeated.
-pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(25);
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(35);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 

@@ -2,6 +2,8 @@
 //!
 //! It redeems nothing: the refresh token that it sends is made up.
 
+use std::sync::Arc;
+
 use http::header::{DATE, HeaderMap};
 use http::{Method, Response, StatusCode};
 use time::OffsetDateTime;
@@ -15,7 +17,9 @@ use crate::config::Config;
 use crate::oauth::token::{Client, TokenError, TokenGrant};
 use crate::oauth::upwork::Upwork;
 use crate::oauth::{Grant, ServiceGrant};
+use crate::pacing::{CallerId, Pacer};
 use crate::session::tokens::RefreshToken;
+use crate::telemetry::metrics::Metrics;
 
 /// A difference of clocks that is worth a warning, and one that breaks sign-ins.
 const WARN_SECONDS: u64 = 30;
@@ -27,7 +31,8 @@ const UNREACHABLE: &str =
     "check name resolution, the firewall and upwork.proxy; for a CA of your own, set upwork.ca_file";
 
 pub(super) async fn all(config: &Config, clock: &SharedClock) -> Vec<Finding> {
-    let upwork = Upwork::new(config.oauth.clone(), clock.clone(), Handle::current());
+    let pacer = Pacer::new(&config.broker.pace, clock.clone(), Arc::new(Metrics::new()), Handle::current());
+    let upwork = Upwork::new(config.oauth.clone(), clock.clone(), Handle::current(), pacer);
     let mut findings = vec![callback(config), token(&upwork).await];
     let outbound = &config.oauth.outbound;
     let authorize_page = probe::upwork(outbound, &config.oauth.authorize_url, Method::GET, "").await;
@@ -55,7 +60,7 @@ fn callback(config: &Config) -> Finding {
 }
 
 /// The endpoint reports `invalid_grant` for a refresh token that cannot exist only after it has accepted the client.
-async fn token(upwork: &std::sync::Arc<Upwork>) -> Finding {
+async fn token(upwork: &Arc<Upwork>) -> Finding {
     const WHAT: &str = "token endpoint";
     if upwork.config().grant == Grant::Implicit {
         return Finding::ok(WHAT, "not needed with upwork.grant = \"implicit\"");
@@ -146,7 +151,7 @@ fn time(off_by: Option<i64>) -> Finding {
     }
 }
 
-async fn service(config: &Config, upwork: &std::sync::Arc<Upwork>) -> Option<Finding> {
+async fn service(config: &Config, upwork: &Arc<Upwork>) -> Option<Finding> {
     const WHAT: &str = "service";
     let service = config.service.clone()?;
     if matches!(service.grant, ServiceGrant::RefreshToken { .. }) {
@@ -156,7 +161,7 @@ async fn service(config: &Config, upwork: &std::sync::Arc<Upwork>) -> Option<Fin
         ));
     }
     let client = Client { id: &service.client_id, secret: &service.client_secret, redirect_uri: "" };
-    Some(match upwork.tokens_for(client, TokenGrant::ClientCredentials).await {
+    Some(match upwork.tokens_for(client, TokenGrant::ClientCredentials, CallerId::SignIn).await {
         Ok(_) => Finding::ok(WHAT, "it gets a token by client_credentials"),
         Err(error) => Finding::fail(
             WHAT,

@@ -27,8 +27,10 @@ use crate::oauth::login_cookies::{BrowserLogins, PendingLogin};
 use crate::oauth::token::TokenGrant;
 use crate::oauth::upwork::Upwork;
 use crate::oauth::{self, Grant, ServiceGrant};
+use crate::pacing::{Pace, Pacer};
 use crate::router::ReturnTo;
 use crate::seal::Keyring;
+use crate::telemetry::metrics::Metrics;
 
 pub(super) fn login(arguments: LoginArguments) -> Result<(), Failure> {
     let LoginArguments { out, force, no_browser, config } = arguments;
@@ -160,7 +162,8 @@ impl Attempt {
 
     /// What to print at the end.
     async fn redeem(&self, code: &VerifiedCode, out: &Path, force: bool) -> Result<String, String> {
-        let upwork = Upwork::new(self.client.clone(), self.clock.clone(), Handle::current());
+        let pacer = Pacer::new(&Pace::default(), self.clock.clone(), Arc::new(Metrics::new()), Handle::current());
+        let upwork = Upwork::new(self.client.clone(), self.clock.clone(), Handle::current(), pacer);
         let tokens = upwork.tokens(TokenGrant::Code(code)).await.map_err(|error| error.to_string())?;
         let refresh = tokens.refresh.as_ref().ok_or("Upwork returned no refresh token")?;
         let user = upwork.user_info(&tokens.access).await.ok().map(|info| info.user);

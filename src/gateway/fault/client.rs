@@ -3,8 +3,8 @@
 use http::StatusCode;
 
 use super::row::{FaultRow, Links, words};
-use crate::broker::pacing::RateLimited;
 use crate::listener::Rejection;
+use crate::pacing::RateLimited;
 use crate::pages::texts::{self, Loop};
 
 /// The client's side.

@@ -8,9 +8,9 @@ use strum::EnumCount;
 
 use super::row::{FaultRow, Links};
 use super::{AppFault, ClientFault, Fault, NeighbourFault, NoTokens, OurFault, TicketFault, TokenFault, UpworkFault};
-use crate::broker::pacing::{PaceRefusal, RateLimited};
 use crate::listener::Rejection;
 use crate::oauth::{Unavailable, UnavailableKind};
+use crate::pacing::{PaceRefusal, RateLimited};
 use crate::pages::texts::Loop;
 
 fn why() -> String {

@@ -243,9 +243,7 @@ impl SignIn {
             (Err(fault), Grant::Implicit) => Err(Failure::of(fault)),
             (Err(fault), Grant::Code) => {
                 // No one will use this grant. That it could not be revoked is no reason to tell the user anything else.
-                if let Err(error) = self.upwork.revoke(&tokens).await {
-                    tracing::warn!(%error, "Upwork did not revoke the grant of a sign-in that made no session");
-                }
+                self.revoke(&tokens).await;
                 Err(Failure::last(fault))
             }
         }

@@ -6,12 +6,12 @@ use http::header::CONTENT_TYPE;
 use super::app::body_fault;
 use super::read_only;
 use crate::body::Body;
-use crate::broker::pacing::Quota;
 use crate::broker::{ApiRequest, Broker, CallError, TokenSource, TokenUpdate};
 use crate::gateway::fault::Fault;
 use crate::gateway::request::{Message, RequestInfo};
 use crate::http1::Exchange;
 use crate::oauth::refresh::RefreshError;
+use crate::pacing::Quota;
 use crate::router::Route;
 
 #[derive(Clone, Debug)]

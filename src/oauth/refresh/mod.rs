@@ -23,15 +23,16 @@ use super::dependencies::Dependencies;
 use super::token::{TokenError, TokenGrant};
 use super::upwork::{self, UserInfo};
 use crate::clock::Timestamp;
+use crate::pacing::CallerId;
 use crate::recent::{Recent, lock};
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Lifetime, Organization, Session, User};
 use crate::store::{LOCK_WAIT, StoredSession};
 
 /// The longest that a refresh takes: the time for the lock, for the token endpoint, and for reading and writing.
-const DEADLINE: Duration = Duration::from_secs(LOCK_WAIT.as_secs() + upwork::TIMEOUT.as_secs() + 15);
+const DEADLINE: Duration = Duration::from_secs(LOCK_WAIT.as_secs() + upwork::LONGEST.as_secs() + 15);
 /// Waiting for a lock takes longer than its holder's request to Upwork, so a waiting replica does not ask too.
-const _: () = assert!(LOCK_WAIT.as_secs() >= upwork::TIMEOUT.as_secs() + CHECK_WAIT.as_secs() + 5);
+const _: () = assert!(LOCK_WAIT.as_secs() >= upwork::LONGEST.as_secs() + CHECK_WAIT.as_secs() + 5);
 /// The longest that a request with a valid token waits for its successor.
 const VALID_TOKEN_WAIT: Duration = Duration::from_secs(2);
 /// The pauses after the attempts to write new tokens.
@@ -100,6 +101,20 @@ impl Refresher {
     /// later request finds its result. The result that a request waited for is used at least once, however short its
     /// lifetime: Upwork is not asked again for the same call.
     pub async fn fresh(self: &Arc<Self>, stored: StoredSession, rejected: Option<&AccessToken>) -> RefreshResult {
+        self.fresh_for(&CallerId::Refresh, stored, rejected).await
+    }
+
+    /// The same for a session that no request waits for.
+    pub(crate) async fn keep_fresh(self: &Arc<Self>, stored: StoredSession) -> RefreshResult {
+        self.fresh_for(&CallerId::Renewal, stored, None).await
+    }
+
+    async fn fresh_for(
+        self: &Arc<Self>,
+        caller: &CallerId,
+        stored: StoredSession,
+        rejected: Option<&AccessToken>,
+    ) -> RefreshResult {
         let mut current = stored;
         for _ in 0..MAX_STEPS {
             let tokens = &current.session.tokens;
@@ -115,7 +130,7 @@ impl Refresher {
             if tokens.refresh.is_none() && !(valid && (replaced || check)) {
                 return if valid { Ok(current) } else { Err(RefreshError::Revoked) };
             }
-            match self.refreshed(key, &current, valid.then_some(VALID_TOKEN_WAIT)).await {
+            match self.refreshed(caller, key, &current, valid.then_some(VALID_TOKEN_WAIT)).await {
                 Ok(JoinedRefresh { stored, waited: true }) => return Ok(stored),
                 Ok(JoinedRefresh { stored, waited: false }) => current = stored,
                 Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable(_))
@@ -136,11 +151,12 @@ impl Refresher {
     /// The result of the refresh that is in progress, has just ended, or now begins; waits at most `patience`.
     async fn refreshed(
         self: &Arc<Self>,
+        caller: &CallerId,
         key: Key,
         stored: &StoredSession,
         patience: Option<Duration>,
     ) -> Result<JoinedRefresh, RefreshError> {
-        let (mut receiver, waited) = self.join(key, stored);
+        let (mut receiver, waited) = self.join(caller, key, stored);
         let finished = receiver.wait_for(Option::is_some);
         let finished = match patience {
             None => finished.await,
@@ -155,14 +171,14 @@ impl Refresher {
     }
 
     /// The result to wait for, and whether it has yet to come.
-    fn join(self: &Arc<Self>, key: Key, stored: &StoredSession) -> (Receiver, bool) {
+    fn join(self: &Arc<Self>, caller: &CallerId, key: Key, stored: &StoredSession) -> (Receiver, bool) {
         let (receiver, sender) = self.single_flight.join(&key, &stored.session, DEADLINE);
         // Before the task begins: it may end at once.
         let waited = receiver.borrow().is_none();
         if let Some(sender) = sender {
-            let (this, stored) = (self.clone(), stored.clone());
+            let (this, stored, caller) = (self.clone(), stored.clone(), caller.clone());
             self.deps.control.spawn(async move {
-                let result = tokio::time::timeout(DEADLINE, this.refresh(&stored)).await;
+                let result = tokio::time::timeout(DEADLINE, this.refresh(&caller, &stored)).await;
                 let result = result.unwrap_or_else(|_| Err(RefreshError::unavailable("the refresh took too long")));
                 this.note_outcome(&stored.session.id, &result);
                 this.single_flight.publish(&key, &sender, result);
@@ -196,7 +212,7 @@ impl Refresher {
     }
 
     /// Refreshes under the session's lock, which all replicas share.
-    async fn refresh(&self, stored: &StoredSession) -> RefreshResult {
+    async fn refresh(&self, caller: &CallerId, stored: &StoredSession) -> RefreshResult {
         let busy = || RefreshError::unavailable("another replica has been refreshing this session for too long");
         let mut name = stored.lock_name();
         // The tokens may have moved into a shared grant in the meantime, which has its own lock.
@@ -210,7 +226,7 @@ impl Refresher {
                 continue;
             }
             let result = match current {
-                Ok(Some(current)) => self.refresh_locked(stored, current).await,
+                Ok(Some(current)) => self.refresh_locked(caller, stored, current).await,
                 Ok(None) => Err(RefreshError::Revoked),
                 Err(error) => Err(error.into()),
             };
@@ -220,24 +236,26 @@ impl Refresher {
         Err(busy())
     }
 
-    async fn refresh_locked(&self, stored: &StoredSession, current: StoredSession) -> RefreshResult {
+    async fn refresh_locked(&self, caller: &CallerId, stored: &StoredSession, current: StoredSession) -> RefreshResult {
         if is_newer(&current.session, &stored.session) {
             // Another replica has refreshed it.
             return Ok(current);
         }
         let successor = match current.session.tokens.refresh.clone() {
-            Some(token) => self.renew(&token, &current).await?,
+            Some(token) => self.renew(caller, &token, &current).await?,
             None => current,
         };
-        self.check(successor).await
+        self.check(caller, successor).await
     }
 
     /// The session with new tokens, written.
-    async fn renew(&self, token: &RefreshToken, current: &StoredSession) -> RefreshResult {
+    async fn renew(&self, caller: &CallerId, token: &RefreshToken, current: &StoredSession) -> RefreshResult {
         let before = &current.session;
-        let tokens = match self.unsaved.get(token) {
-            Some(tokens) => tokens,
-            None => match self.deps.refresh(self.deps.upwork.client(), TokenGrant::Refresh(token)).await {
+        let tokens = if let Some(tokens) = self.unsaved.get(token) {
+            tokens
+        } else {
+            let (client, grant) = (self.deps.upwork.client(), TokenGrant::Refresh(token));
+            match self.deps.refresh(client, grant, caller.clone()).await {
                 Ok(tokens) => tokens,
                 Err(error) => {
                     tracing::warn!(%error, user = before.user.id, "a refresh failed");
@@ -246,7 +264,7 @@ impl Refresher {
                     }
                     return Err(error.into());
                 }
-            },
+            }
         };
         let refreshed = Some(self.deps.clock.now());
         let successor = current.with(Session { tokens: tokens.clone(), refreshed, ..Session::clone(before) });
@@ -258,12 +276,13 @@ impl Refresher {
     }
 
     /// The session with what Upwork says of its user now, where it is time to ask. Without an answer it stays as it is.
-    async fn check(&self, stored: StoredSession) -> RefreshResult {
+    async fn check(&self, caller: &CallerId, stored: StoredSession) -> RefreshResult {
         let (session, now) = (&stored.session, self.deps.clock.now());
         if !self.needs_check(session, now) {
             return Ok(stored);
         }
-        let asked = tokio::time::timeout(CHECK_WAIT, self.deps.upwork.identity(&session.tokens.access)).await;
+        let identity = self.deps.upwork.identity(&session.tokens.access, caller.clone());
+        let asked = tokio::time::timeout(CHECK_WAIT, identity).await;
         let UserInfo { user, organization } = match asked {
             Ok(Ok(info)) => info,
             Ok(Err(error)) => {
@@ -332,7 +351,7 @@ impl Refresher {
             let writes = pending.into_iter().map(|(replaced, before)| {
                 let this = self.clone();
                 async move {
-                    let written = tokio::time::timeout(DEADLINE, this.refresh(&before)).await;
+                    let written = tokio::time::timeout(DEADLINE, this.refresh(&CallerId::Renewal, &before)).await;
                     // Anything else is tried again.
                     if let Ok(Ok(_) | Err(RefreshError::Revoked)) = written {
                         this.unsaved.remove(&replaced);

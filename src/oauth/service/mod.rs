@@ -17,6 +17,7 @@ use super::dependencies::Dependencies;
 use super::refresh::RefreshError;
 use super::token::{Client, TokenGrant};
 use crate::clock::Timestamp;
+use crate::pacing::CallerId;
 use crate::recent::lock;
 use crate::session::Tokens;
 use crate::session::tokens::AccessToken;
@@ -70,7 +71,8 @@ impl ServiceIdentity {
             return None;
         }
         let mut rotation = self.rotation.lock().await;
-        let outcome = self.renew(&mut rotation, &|tokens| self.deps.clock.now() < renew_at(tokens)).await;
+        let outcome =
+            self.renew(&CallerId::Renewal, &mut rotation, &|tokens| self.deps.clock.now() < renew_at(tokens)).await;
         let now = self.deps.clock.now();
         Some(match outcome {
             // However short the lifetime, this does not become a busy loop.
@@ -81,7 +83,7 @@ impl ServiceIdentity {
 
     async fn fresh_token(&self, rejected: Option<&AccessToken>) -> Result<AccessToken, RefreshError> {
         let mut rotation = self.rotation.lock().await;
-        match self.renew(&mut rotation, &|tokens| self.is_fresh(tokens, rejected)).await {
+        match self.renew(&CallerId::Refresh, &mut rotation, &|tokens| self.is_fresh(tokens, rejected)).await {
             Ok(tokens) => Ok(tokens.access),
             Err(error) => {
                 let valid =
@@ -98,16 +100,21 @@ impl ServiceIdentity {
     /// The current tokens where they are fresh, as the previous holder of the lock may have left them; else new ones.
     async fn renew(
         &self,
+        caller: &CallerId,
         rotation: &mut Rotation,
         is_fresh: &(dyn Fn(&Tokens) -> bool + Sync),
     ) -> Result<Tokens, RefreshError> {
         let outcome = match (self.current().filter(is_fresh), &self.config.grant) {
             (Some(tokens), _) => Ok(tokens),
-            (None, ServiceGrant::RefreshToken { .. }) => rotation.rotate(is_fresh).await,
+            (None, ServiceGrant::RefreshToken { .. }) => rotation.rotate(caller, is_fresh).await,
             (None, ServiceGrant::ClientCredentials) => {
                 let client =
                     Client { id: &self.config.client_id, secret: &self.config.client_secret, redirect_uri: "" };
-                Ok(self.deps.refresh(client, TokenGrant::ClientCredentials).await.map_err(RefreshError::from)?)
+                Ok(self
+                    .deps
+                    .refresh(client, TokenGrant::ClientCredentials, caller.clone())
+                    .await
+                    .map_err(RefreshError::from)?)
             }
         };
         match &outcome {

@@ -17,6 +17,7 @@ use crate::oauth::config::{ServiceConfig, ServiceGrant};
 use crate::oauth::dependencies::Dependencies;
 use crate::oauth::refresh::RefreshError;
 use crate::oauth::token::{Client, TokenError, TokenGrant};
+use crate::pacing::CallerId;
 use crate::seal::to_json;
 use crate::secret::Secret;
 use crate::session::Tokens;
@@ -101,11 +102,15 @@ impl Rotation {
     }
 
     /// The record's tokens where they are fresh, else new ones.
-    pub(super) async fn rotate(&mut self, is_fresh: &(dyn Fn(&Tokens) -> bool + Sync)) -> Result<Tokens, RefreshError> {
+    pub(super) async fn rotate(
+        &mut self,
+        caller: &CallerId,
+        is_fresh: &(dyn Fn(&Tokens) -> bool + Sync),
+    ) -> Result<Tokens, RefreshError> {
         let busy =
             || RefreshError::unavailable("another replica has been refreshing the service identity for too long");
         let lock = self.deps.store.lock(LOCK).await?.ok_or_else(busy)?;
-        let outcome = self.rotate_locked(is_fresh).await;
+        let outcome = self.rotate_locked(caller, is_fresh).await;
         lock.release().await;
         if outcome.is_ok() {
             self.failures = 0;
@@ -113,7 +118,11 @@ impl Rotation {
         outcome
     }
 
-    async fn rotate_locked(&mut self, is_fresh: &(dyn Fn(&Tokens) -> bool + Sync)) -> Result<Tokens, RefreshError> {
+    async fn rotate_locked(
+        &mut self,
+        caller: &CallerId,
+        is_fresh: &(dyn Fn(&Tokens) -> bool + Sync),
+    ) -> Result<Tokens, RefreshError> {
         // Once for the record, once more for another token in the file.
         for _ in 0..2 {
             let found = self.deps.store.get_grant(RECORD).await?;
@@ -136,7 +145,7 @@ impl Rotation {
                 }
                 _ => self.import(found.as_ref()).await?,
             };
-            match self.redeem(&source.token).await {
+            match self.redeem(caller, &source.token).await {
                 Ok(tokens) => return self.write(tokens, source).await,
                 Err(TokenError::InvalidGrant(reason)) => {
                     tracing::error!(reason, "Upwork has ended the service identity's grant");
@@ -150,12 +159,12 @@ impl Rotation {
     }
 
     /// What Upwork gives for this token, or gave before and could not be written.
-    async fn redeem(&self, token: &RefreshToken) -> Result<Tokens, TokenError> {
+    async fn redeem(&self, caller: &CallerId, token: &RefreshToken) -> Result<Tokens, TokenError> {
         match &self.unsaved {
             Some((replaced, tokens)) if *replaced == fingerprint(token) => Ok(tokens.clone()),
             Some(_) | None => {
                 let client = Client { id: &self.client_id, secret: &self.client_secret, redirect_uri: "" };
-                self.deps.refresh(client, TokenGrant::Refresh(token)).await
+                self.deps.refresh(client, TokenGrant::Refresh(token), caller.clone()).await
             }
         }
     }

@@ -8,6 +8,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
+use upwarden::testing::broker::Pace;
+use upwarden::testing::broker::pacing::Pacer;
 use upwarden::testing::clock::{Clock, ManualClock, Timestamp};
 use upwarden::testing::listener::plain;
 use upwarden::testing::oauth::refresh::RefreshError;
@@ -97,8 +99,10 @@ impl Scene {
             client_secret: Secret::new("x"),
             redirect_uri: None,
         };
+        let pace = Pace { per_second: 100_000, per_minute: 100_000, ..Pace::default() };
+        let pacer = Pacer::new(&pace, self.clock.clone(), self.metrics.clone(), Handle::current());
         let deps = Dependencies {
-            upwork: Upwork::new(config, self.clock.clone(), Handle::current()),
+            upwork: Upwork::new(config, self.clock.clone(), Handle::current(), pacer),
             store: self.store.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),

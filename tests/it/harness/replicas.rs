@@ -35,7 +35,7 @@ pub(super) fn usual(public: SocketAddr, upwork: SocketAddr, app_url: &str) -> Ve
         ("session.keys", SEAL.to_owned()),
         ("access.anyone", "true".to_owned()),
         ("pace.per_second", "100000".to_owned()),
-        ("pace.per_minute", "100000".to_owned()),
+        ("pace.per_minute", "10000000".to_owned()),
         ("drain.delay", "0s".to_owned()),
         ("drain.timeout", "5s".to_owned()),
     ];

@@ -323,6 +323,19 @@ impl World {
         }
     }
 
+    /// The output of `future`, while the clock is turned second by second, so that a call goes on that waits under Upwork's
+    /// limits.
+    pub(crate) async fn turning<F: IntoFuture>(&self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future.into_future());
+        loop {
+            // Nothing depends on the length of the pause between two turns.
+            if let Ok(output) = tokio::time::timeout(Duration::from_millis(15), &mut future).await {
+                return output;
+            }
+            self.turn(Duration::from_secs(1));
+        }
+    }
+
     /// Changes the configuration file, which the sidecar looks at regularly.
     pub(crate) fn rewrite(&self, toml: &str) {
         std::fs::write(self.file.as_ref().expect("the plan has a file"), toml).unwrap();

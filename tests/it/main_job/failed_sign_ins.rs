@@ -22,7 +22,8 @@ async fn each_failure_of_upwork_is_a_page_or_a_problem_and_no_session() {
             let client = world.client();
             let back = world.callback(&client, "/x").await;
             world.fault(&json!({ target: fault }));
-            let page = client.navigate(&back).await;
+            // After a 429 no call goes for a while.
+            let page = world.turning(client.navigate(&back)).await;
             let status = if name == "upwork-busy" { 503 } else { 502 };
             assert_eq!((page.status.as_u16(), page.page().as_str()), (status, title), "{fault} at {target}");
             assert_eq!(page.headers.contains_key("retry-after"), status == 503);
@@ -33,12 +34,12 @@ async fn each_failure_of_upwork_is_a_page_or_a_problem_and_no_session() {
             let client = world.client();
             let back = world.callback(&client, "/x").await;
             world.fault(&json!({ target: fault }));
-            assert_eq!(client.get(&back).await.problem(), name, "{fault} at {target}");
+            assert_eq!(world.turning(client.get(&back)).await.problem(), name, "{fault} at {target}");
         }
     }
     assert!(world.metric("upwarden_sign_ins_total{outcome=\"failed\"}").await >= 24);
     // Once Upwork recovers, sign-ins work.
-    world.sign_in(FREELANCER).await;
+    world.turning(world.sign_in(FREELANCER)).await;
 }
 
 #[tokio::test]
@@ -139,6 +140,43 @@ async fn organizations_are_admitted_too() {
     world.sign_in(FREELANCER).await;
     let answer = world.sign_in_with(&world.client(), AGENCY, "/x").await;
     assert_eq!(answer.status, 403);
+}
+
+#[tokio::test]
+async fn six_people_who_sign_in_at_once_wait_for_their_turn_at_upwork() {
+    let rates = sandbox::Rates { per_second: 3, ..sandbox::Rates::default() };
+    let upwork = sandbox::Config { limits: true, rates, ..sandbox::Config::default() };
+    let world = World::new().upwork(upwork).set("pace.per_second", 3).set("pace.per_minute", 300).start();
+    let mut callbacks = Vec::new();
+    for number in 0..6 {
+        let client = world.client();
+        let back = world.callback(&client, &format!("/{number}")).await;
+        callbacks.push(tokio::spawn(async move { client.navigate(&back).await }));
+    }
+    until("six sign-ins", async || {
+        world.turn(std::time::Duration::from_millis(50));
+        callbacks.iter().all(tokio::task::JoinHandle::is_finished).then_some(())
+    })
+    .await;
+    for (number, callback) in callbacks.into_iter().enumerate() {
+        assert_eq!(callback.await.unwrap().location(), format!("/{number}"));
+    }
+    let counters = world.counters();
+    assert_eq!((counters.token.authorization_code, counters.rate_limited), (6, 0));
+}
+
+#[tokio::test]
+async fn the_sandboxs_limits_count_calls_of_the_token_endpoint() {
+    let rates = sandbox::Rates { per_second: 1, ..sandbox::Rates::default() };
+    let upwork = sandbox::Config { limits: true, rates, ..sandbox::Config::default() };
+    let world = World::new().upwork(upwork).start();
+    let client = world.client();
+    let back = world.callback(&client, "/x").await;
+    let asked = tokio::spawn(async move { client.get(&back).await });
+    until("the refusal", async || (world.counters().rate_limited > 0).then_some(())).await;
+    let answer = world.turning(asked).await.unwrap();
+    assert_eq!(answer.problem(), "upwork-busy", "the second call of the second");
+    assert_eq!(world.counters().token.authorization_code, 1);
 }
 
 #[tokio::test]

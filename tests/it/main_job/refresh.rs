@@ -93,7 +93,7 @@ async fn an_outage_of_the_token_endpoint_ends_no_session_and_locks_no_one_out() 
     let world = World::new().start();
     for fault in ["500", "html", "429", "garbage", "cut"] {
         // Each with a session of its own: a failure is kept for a second, so that a crowd does not ask one by one.
-        let client = world.sign_in(FREELANCER).await;
+        let client = world.turning(world.sign_in(FREELANCER)).await;
         world.turn(DAY + Duration::from_secs(1));
         world.fault(&json!({ "token": fault }));
         let answer = client.graphql(ME).await;

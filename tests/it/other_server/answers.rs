@@ -96,7 +96,7 @@ async fn each_token_error_has_its_page_and_its_words_in_the_log() {
     ] {
         let body = json!({ "error": error, "error_description": "PKCE verification failed" }).to_string();
         server.lock().tokens.push((status, body));
-        let page = come_back(&world, &server, &world.client()).await;
+        let page = world.turning(come_back(&world, &server, &world.client())).await;
         assert_eq!((page.status.as_u16(), page.page().as_str()), (answered, title), "{status} {error}");
         let lines = logged(&page);
         assert!(lines.contains(if status == 400 && error == "invalid_grant" { "PKCE" } else { error }), "{lines}");

@@ -42,8 +42,10 @@ async fn after_an_outage_everything_works_again_by_itself() {
         let page = client.navigate("/upwork/auth/").await;
         assert!(page.text().contains("Upwork did not answer; the next call tries again"), "{fault}: {}", page.text());
         // A failure is kept for a second, so that a crowd does not ask one by one.
-        let answer =
-            until("a fresh token", async || Some(client.graphql(ME).await).filter(|answer| answer.status != 503)).await;
+        let answer = until("a fresh token", async || {
+            Some(world.turning(client.graphql(ME)).await).filter(|answer| answer.status != 503)
+        })
+        .await;
         assert_eq!((answer.status.as_u16(), client.cookies().len()), (200, 1), "{fault}");
         assert_eq!(world.counters().token.refresh_token, 2, "{fault}");
         let page = client.navigate("/upwork/auth/").await.text();
@@ -180,8 +182,8 @@ async fn a_body_of_64_kib_is_kept_for_the_retry_and_no_more() {
     assert_eq!(world.counters().token.refresh_token, 2);
 }
 
-#[tokio::test]
-async fn a_second_401_is_passed_on_unchanged_and_ends_nothing() {
+/// An API that answers 401 to everything, and the number of its calls.
+async fn refusing() -> (SocketAddr, Arc<AtomicU64>, tokio_util::sync::DropGuard) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = listener.local_addr().unwrap();
     let calls = Arc::new(AtomicU64::new(0));
@@ -192,14 +194,41 @@ async fn a_second_401_is_passed_on_unchanged_and_ends_nothing() {
         std::future::ready(refused.unwrap())
     };
     let shutdown = CancellationToken::new();
-    let _ended = shutdown.clone().drop_guard();
-    tokio::spawn(plain::serve(listener, refuse, shutdown));
+    tokio::spawn(plain::serve(listener, refuse, shutdown.clone()));
+    (api, calls, shutdown.drop_guard())
+}
+
+#[tokio::test]
+async fn a_second_401_is_passed_on_unchanged_and_ends_nothing() {
+    let (api, calls, _ended) = refusing().await;
     let world = World::new().set("upwork.api_url", format!("http://{api}")).start();
     let client = world.sign_in(FREELANCER).await;
     let answer = client.get("/upwork/api/hr/v2/users/me.json").await;
     assert_eq!((answer.status.as_u16(), answer.text().as_str()), (401, "not for you"));
     assert_eq!((calls.load(Ordering::SeqCst), world.counters().token.refresh_token), (2, 1), "one retry, one refresh");
     assert_eq!(client.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_api_that_answers_401_to_everything_makes_few_refreshes() {
+    let (api, calls, _ended) = refusing().await;
+    let world = World::new().set("upwork.api_url", format!("http://{api}")).start();
+    let client = world.sign_in(FREELANCER).await;
+    let refreshes = || world.counters().token.refresh_token;
+    for (pause, expected) in [(0, 1), (29, 1), (2, 2), (59, 2), (2, 3)] {
+        world.turn(pause * SECOND);
+        for _ in 0..10 {
+            let answer = client.get("/upwork/api/hr/v2/users/me.json").await;
+            assert_eq!((answer.status.as_u16(), answer.text().as_str()), (401, "not for you"));
+        }
+        assert_eq!(refreshes(), expected, "after {pause} s");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 53, "each call, and a retry for each refresh");
+    // The service identity likewise.
+    for _ in 0..10 {
+        assert_eq!(world.neighbour().get("/upwork/api/hr/v2/users/me.json").await.status, 401);
+    }
+    assert_eq!(world.counters().token.client_credentials, 2);
 }
 
 #[tokio::test]

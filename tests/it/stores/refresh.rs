@@ -7,6 +7,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
+use upwarden::testing::broker::Pace;
+use upwarden::testing::broker::pacing::Pacer;
 use upwarden::testing::clock::ManualClock;
 use upwarden::testing::listener::plain;
 use upwarden::testing::oauth::refresh::{RefreshError, Refresher};
@@ -92,8 +94,10 @@ impl Scene {
             implicit_identity: false,
             outbound: Outbound { user_agent: "upwarden-test".to_owned(), ..Outbound::default() },
         };
-        let upwork = Upwork::new(config, clock.clone(), Handle::current());
         let metrics = Arc::new(Metrics::new());
+        let pace = Pace { per_second: 100_000, per_minute: 100_000, ..Pace::default() };
+        let pacer = Pacer::new(&pace, clock.clone(), metrics.clone(), Handle::current());
+        let upwork = Upwork::new(config, clock.clone(), Handle::current(), pacer);
         let deps = Dependencies { upwork, store, metrics, clock, control: Handle::current() };
         Refresher::new(deps, WHOLE, NEVER)
     }

@@ -1,12 +1,17 @@
-//! A fair queue: calls wait in one queue for each caller, and callers are served in turn.
+//! A fair queue: calls wait in one queue for each caller, and callers are served in turn. Our own calls of the token endpoint
+//! and the like have lanes of their own, which go first in their turns.
 //!
 //! Returns the next call, and how many calls go before a new one. A caller gains nothing by asking more often: one with a
 //! thousand waiting calls is served as often as one with a single call.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::limits::CallerId;
+use super::limits::{CallerId, LANES};
 use crate::clock::Timestamp;
+
+/// Which lane may go first, turn by turn, so that none starves: half of the turns are for calls of the API. A turn that its
+/// lane does not need goes to the most urgent call.
+const TURNS: [usize; 8] = [0, 2, 1, 2, 0, 2, 3, 2];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueuedCall {
@@ -19,18 +24,26 @@ pub(super) struct QueuedCall {
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
     calls: HashMap<CallerId, VecDeque<QueuedCall>>,
-    /// Callers with waiting calls, the next one first.
-    order: VecDeque<CallerId>,
-    count: usize,
+    /// By lane: callers with waiting calls, the next one first.
+    order: [VecDeque<CallerId>; LANES],
+    /// By lane: waiting calls.
+    counts: [usize; LANES],
+    turn: usize,
+}
+
+/// The lane of the next call, where so many wait.
+fn next_lane(turn: usize, counts: &[usize; LANES]) -> Option<usize> {
+    let reserved = TURNS.get(turn % TURNS.len()).copied();
+    reserved.into_iter().chain(0..LANES).find(|lane| counts.get(*lane).is_some_and(|count| *count > 0))
 }
 
 impl FairQueue {
     pub(super) fn len(&self) -> usize {
-        self.count
+        self.counts.iter().sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
     /// How many calls of this caller wait.
@@ -40,37 +53,60 @@ impl FairQueue {
 
     /// How many calls would go before a new one of this caller, if no other came.
     pub(super) fn ahead_of(&self, caller: &CallerId) -> u64 {
+        let lane = caller.lane();
+        let mut counts = self.counts;
+        if let Some(count) = counts.get_mut(lane) {
+            *count = self.ahead_in_lane(caller) + 1;
+        }
+        for ahead in 0.. {
+            let Some(next) = next_lane(self.turn + ahead, &counts) else { break };
+            if let Some(count) = counts.get_mut(next) {
+                *count -= 1;
+                if next == lane && *count == 0 {
+                    return ahead as u64;
+                }
+            }
+        }
+        0
+    }
+
+    fn ahead_in_lane(&self, caller: &CallerId) -> usize {
         let own = self.len_of(caller);
         let mut passed = false;
         let mut ahead = own;
-        for other in &self.order {
+        for other in self.order.get(caller.lane()).into_iter().flatten() {
             if other == caller {
                 passed = true;
             } else {
                 ahead += self.len_of(other).min(if passed { own } else { own + 1 });
             }
         }
-        ahead as u64
+        ahead
     }
 
     pub(super) fn push(&mut self, caller: CallerId, call: QueuedCall) {
+        let lane = caller.lane();
+        let (Some(order), Some(count)) = (self.order.get_mut(lane), self.counts.get_mut(lane)) else { return };
         let calls = self.calls.entry(caller.clone()).or_default();
         if calls.is_empty() {
-            self.order.push_back(caller);
+            order.push_back(caller);
         }
         calls.push_back(call);
-        self.count += 1;
+        *count += 1;
     }
 
     pub(super) fn pop(&mut self) -> Option<QueuedCall> {
-        let caller = self.order.pop_front()?;
+        let lane = next_lane(self.turn, &self.counts)?;
+        let (order, count) = (self.order.get_mut(lane)?, self.counts.get_mut(lane)?);
+        let caller = order.pop_front()?;
         let calls = self.calls.get_mut(&caller)?;
         let call = calls.pop_front()?;
-        self.count -= 1;
+        self.turn = (self.turn + 1) % TURNS.len();
+        *count -= 1;
         if calls.is_empty() {
             self.calls.remove(&caller);
         } else {
-            self.order.push_back(caller);
+            order.push_back(caller);
         }
         Some(call)
     }
@@ -81,7 +117,7 @@ impl FairQueue {
 
     /// Removes every call that cannot wait until `moment`.
     pub(super) fn remove_due_before(&mut self, moment: Timestamp) -> Vec<(CallerId, Vec<QueuedCall>)> {
-        let callers: Vec<CallerId> = self.order.iter().cloned().collect();
+        let callers: Vec<CallerId> = self.order.iter().flatten().cloned().collect();
         let due = callers.into_iter().map(|caller| {
             let removed = self.retain(&caller, |call| call.until >= moment);
             (caller, removed)
@@ -96,10 +132,14 @@ impl FairQueue {
             return removed;
         }
         calls.retain(keep);
-        self.count -= removed.len();
+        if let Some(count) = self.counts.get_mut(caller.lane()) {
+            *count -= removed.len();
+        }
         if calls.is_empty() {
             self.calls.remove(caller);
-            self.order.retain(|other| other != caller);
+            if let Some(order) = self.order.get_mut(caller.lane()) {
+                order.retain(|other| other != caller);
+            }
         }
         removed
     }
@@ -131,6 +171,42 @@ mod tests {
     #[test]
     fn callers_are_served_in_turn_and_each_in_the_order_of_its_calls() {
         assert_eq!(rest(queue(&CALLS)), [1, 4, 5, 2, 6, 3]);
+    }
+
+    fn mixed() -> FairQueue {
+        let mut queue = queue(&[("a", 20), ("a", 21), ("a", 22), ("b", 23), ("b", 24)]);
+        for (caller, ids) in [(CallerId::Renewal, 30..32), (CallerId::SignIn, 10..13), (CallerId::Refresh, 0..4)] {
+            ids.for_each(|id| queue.push(caller.clone(), call(id)));
+        }
+        queue
+    }
+
+    #[test]
+    fn urgent_calls_go_first_and_none_starves() {
+        assert_eq!(rest(mixed()), [0, 20, 10, 23, 1, 21, 30, 24, 2, 22, 11, 3, 12, 31]);
+        let mut queue = FairQueue::default();
+        for (caller, id) in [(CallerId::Renewal, 3), (CallerId::SignIn, 2), (CallerId::Refresh, 1)] {
+            queue.push(caller, call(id));
+        }
+        assert_eq!(rest(queue), [1, 2, 3], "no turn is lost on those who do not wait");
+    }
+
+    #[test]
+    fn the_calls_ahead_are_known_across_lanes() {
+        for served in 0..14 {
+            for caller in
+                [CallerId::Refresh, CallerId::SignIn, CallerId::user("a"), CallerId::user("z"), CallerId::Renewal]
+            {
+                let mut queue = mixed();
+                for _ in 0..served {
+                    queue.pop();
+                }
+                let ahead = queue.ahead_of(&caller);
+                queue.push(caller.clone(), call(99));
+                let position = rest(queue).iter().position(|id| *id == 99);
+                assert_eq!(position, usize::try_from(ahead).ok(), "{caller:?} after {served}");
+            }
+        }
     }
 
     #[test]

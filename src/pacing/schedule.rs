@@ -183,10 +183,11 @@ impl Schedule {
             return Ok(Admission::Released(self.release(moment, id, moment.now)));
         }
         let full = self.queue.len() >= MAX_QUEUED || self.queue.len_of(caller) >= MAX_QUEUED_OF_CALLER;
-        if full || at.since(moment.now) > self.wait() {
+        let wait = self.wait(caller);
+        if full || at.since(moment.now) > wait {
             return Err(self.rate_limited(moment, caller));
         }
-        let until = moment.now.plus(self.wait());
+        let until = moment.now.plus(wait);
         self.queue.push(caller.clone(), QueuedCall { id, since: moment.now, until });
         Ok(Admission::Queued(id))
     }
@@ -219,8 +220,16 @@ impl Schedule {
         }
     }
 
-    fn wait(&self) -> Duration {
-        if self.shared.is_some() { self.pace.wait.max(STORE_WAIT) } else { self.pace.wait }
+    fn wait(&self, caller: &CallerId) -> Duration {
+        let wait = caller.wait(self.pace.wait);
+        if self.shared.is_some() { wait.max(STORE_WAIT) } else { wait }
+    }
+
+    /// The longest that any call in the queue waits.
+    fn patience(&self) -> Duration {
+        let own = [CallerId::Refresh, CallerId::SignIn, CallerId::Renewal];
+        let own = own.iter().filter(|caller| self.queue.len_of(caller) > 0).map(|caller| self.wait(caller)).max();
+        own.unwrap_or_default().max(self.wait(&CallerId::Service))
     }
 
     /// From now on other replicas share the limits.
@@ -230,7 +239,7 @@ impl Schedule {
 
     /// What to ask the store, or when to look again.
     pub(super) fn request(&mut self, wall: Timestamp) -> Result<RateRequest, Timestamp> {
-        let (moment, id, patience) = (self.read(wall), self.new_id(), self.wait());
+        let (moment, id, patience) = (self.read(wall), self.new_id(), self.patience());
         let usable = !self.queue.is_empty() && self.reservation(moment.now).is_some();
         let pause = self.pause.until().unwrap_or(moment.now);
         let Some(shared) = &mut self.shared else { return Err(wall.plus(HEARTBEAT)) };

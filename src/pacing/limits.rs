@@ -23,6 +23,11 @@ impl Default for Pace {
     }
 }
 
+/// How long a call of our own waits for its turn, whatever `pace.wait` is: someone waits for what it brings.
+pub(crate) const OWN_WAIT: Duration = Duration::from_secs(10);
+/// Kinds of calls, the most urgent first.
+pub(super) const LANES: usize = 4;
+
 /// Between whom Upwork's limits are shared fairly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CallerId {
@@ -30,11 +35,35 @@ pub enum CallerId {
     Service,
     /// A person by `user.id`, through any session, ticket or token.
     User(Arc<str>),
+    /// Our own: a refresh that a call waits for.
+    Refresh,
+    /// Our own: a step of a sign-in or sign-out.
+    SignIn,
+    /// Our own: a refresh that nothing waits for.
+    Renewal,
 }
 
 impl CallerId {
     pub fn user(id: &str) -> Self {
         Self::User(id.into())
+    }
+
+    /// Its place among the kinds of calls.
+    pub(super) fn lane(&self) -> usize {
+        match self {
+            Self::Refresh => 0,
+            Self::SignIn => 1,
+            Self::Service | Self::User(_) => 2,
+            Self::Renewal => 3,
+        }
+    }
+
+    /// How long a call of this caller waits, where calls of the API wait for `wait`.
+    pub(super) fn wait(&self, wait: Duration) -> Duration {
+        match self {
+            Self::Service | Self::User(_) => wait,
+            Self::Refresh | Self::SignIn | Self::Renewal => OWN_WAIT,
+        }
     }
 }
 

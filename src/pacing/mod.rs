@@ -29,16 +29,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock::{SharedClock, Timestamp};
-use crate::oauth::upwork;
 use crate::recent::lock;
 use crate::store::{RateReply, RateRequest, StoreError};
 use crate::telemetry::metrics::Metrics;
 pub use crate::telemetry::metrics::PaceRefusal;
+pub(crate) use limits::OWN_WAIT;
 pub use limits::{CallerId, Pace, RateLimited};
 pub(crate) use quota::Quota;
 use replicas::ModeChange;
@@ -120,7 +121,7 @@ impl Pacer {
         } else {
             self.control.spawn(self.clone().drive());
         }
-        let until = now.plus(self.wait.max(STORE_WAIT) + GRACE);
+        let until = now.plus(caller.wait(self.wait).max(STORE_WAIT) + GRACE);
         let mut place = QueuePlace { pacer: self.clone(), caller, id, outcome, until };
         place.outcome().await
     }
@@ -159,6 +160,10 @@ impl Pacer {
             }
         }
         step.again
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub fn quota(&self) -> Quota {
@@ -288,7 +293,7 @@ impl Permit {
         let now = self.pacer.clock.now();
         let mut state = self.pacer.lock();
         if status == StatusCode::TOO_MANY_REQUESTS {
-            state.schedule.too_many(&self.release, upwork::retry_after(headers), now);
+            state.schedule.too_many(&self.release, retry_after(headers), now);
         } else {
             state.schedule.succeeded(&self.release);
         }
@@ -316,4 +321,9 @@ impl Drop for Permit {
             self.pacer.changed.notify_one();
         }
     }
+}
+
+/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is ignored.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
