@@ -3,7 +3,7 @@
 //! From PEM files come server and client configurations. It never logs a key, and installs no process-wide default.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
@@ -118,15 +118,29 @@ pub(crate) fn server(certificates: Arc<dyn ResolvesServerCert>) -> Result<Server
     Ok(config)
 }
 
-/// A client's configuration: it trusts `ca_file` and the system's roots, or webpki's if the system has none. It offers no
-/// ALPN.
-pub(crate) fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
+/// Where Linux distributions keep all trusted roots in one file. The folder beside it has them again, each in a file.
+const BUNDLES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// The system's roots, or webpki's if the system has none; read once.
+static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
+    let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| std::env::var_os(name).is_some());
+    let bundle = BUNDLES.into_iter().map(Path::new).find(|bundle| !chosen && bundle.is_file());
+    let found = match bundle {
+        Some(bundle) => rustls_native_certs::load_certs_from_paths(Some(bundle), None),
+        None => rustls_native_certs::load_native_certs(),
+    };
     let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    roots
+});
+
+/// A client's configuration: it trusts `ca_file` and the system's roots. It offers no ALPN.
+pub(crate) fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
+    let mut roots = ROOTS.clone();
     let mut own = Vec::new();
     if let Some(path) = ca_file {
         own = certificates(path)?;

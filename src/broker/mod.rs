@@ -159,15 +159,10 @@ pub enum SetupError {
 }
 
 impl Host {
-    fn new(
-        url: &Url,
-        outbound: &Outbound,
-        roots: &Arc<rustls::ClientConfig>,
-        descriptors: &Arc<Descriptors>,
-    ) -> Result<Self, SetupError> {
+    fn new(url: &Url, outbound: &Outbound, descriptors: &Arc<Descriptors>) -> Result<Self, SetupError> {
         let upstream = Upstream::of(url).ok_or(SetupError::Unusable("a URL without a host or port"))?;
         let name = HeaderValue::from_str(&upstream.authority()).map_err(|_| SetupError::Unusable("a host name"))?;
-        let connector = Connector::new(&upstream, roots, outbound.proxy.clone());
+        let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone())?;
         Ok(Self { client: Client::new(connector, TIMEOUTS, descriptors.clone()), name })
     }
 }
@@ -179,11 +174,10 @@ impl Broker {
         pacer: Arc<Pacer>,
         descriptors: &Arc<Descriptors>,
     ) -> Result<Self, SetupError> {
-        let roots = Arc::new(tls::client(config.outbound.ca_file.as_deref())?);
         let value = |text: &str, what| HeaderValue::from_str(text).map_err(|_| SetupError::Unusable(what));
         Ok(Self {
-            api: Host::new(&config.api_url, &config.outbound, &roots, descriptors)?,
-            graphql: Host::new(&config.graphql_url, &config.outbound, &roots, descriptors)?,
+            api: Host::new(&config.api_url, &config.outbound, descriptors)?,
+            graphql: Host::new(&config.graphql_url, &config.outbound, descriptors)?,
             user_agent: value(&config.outbound.user_agent, "upwork.user_agent")?,
             organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
             graphql_path: config.graphql_url.path().into(),

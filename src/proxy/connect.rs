@@ -3,7 +3,7 @@
 //! It never falls back: an upstream that should speak TLS is not tried without.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -83,15 +83,16 @@ impl std::fmt::Debug for Target {
 }
 
 impl Connector {
-    /// With TLS it trusts `roots`. A `proxy` (http) is sent CONNECT (RFC 9110 section 9.3.6).
-    pub(crate) fn new(upstream: &Upstream, roots: &Arc<ClientConfig>, proxy: Option<Url>) -> Self {
+    /// With TLS it trusts `ca_file` beside the system's roots. A `proxy` (http) is sent CONNECT (RFC 9110 section 9.3.6).
+    pub(crate) fn new(upstream: &Upstream, ca_file: Option<&Path>, proxy: Option<Url>) -> Result<Self, tls::Error> {
         let target = match upstream {
             Upstream::Tcp { host, port, tls } => {
-                Target::Tcp { host: host.clone(), port: *port, tls: tls.then(|| roots.clone()) }
+                let tls = if *tls { Some(Arc::new(tls::client(ca_file)?)) } else { None };
+                Target::Tcp { host: host.clone(), port: *port, tls }
             }
             Upstream::Unix(path) => Target::Unix(path.clone()),
         };
-        Self { target, proxy }
+        Ok(Self { target, proxy })
     }
 
     pub(super) async fn connect(&self) -> io::Result<Socket> {

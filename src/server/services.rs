@@ -85,8 +85,8 @@ fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> Arc<AppSettings> {
 
 fn app_client(config: &Config, descriptors: &Arc<Descriptors>) -> Result<Client, Error> {
     let app = &config.app;
-    let roots = Arc::new(tls::client(app.ca_file.as_deref())?);
+    let connector = Connector::new(&app.upstream, app.ca_file.as_deref(), None)?;
     let timeouts =
         Timeouts { connect: app.connect_timeout, first_byte: app.first_byte_timeout, idle: app.idle_timeout };
-    Ok(Client::new(Connector::new(&app.upstream, &roots, None), timeouts, descriptors.clone()))
+    Ok(Client::new(connector, timeouts, descriptors.clone()))
 }

@@ -39,7 +39,8 @@ async fn send(connector: Connector, request: Request<Body>) -> Probe {
 /// Calls one of Upwork's URLs in the same way as the broker.
 pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json: &str) -> Probe {
     let upstream = Upstream::of(url).ok_or("the URL has no host or port")?;
-    let roots = Arc::new(tls::client(outbound.ca_file.as_deref()).map_err(|error| causes(&error))?);
+    let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone());
+    let connector = connector.map_err(|error| causes(&error))?;
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let mut request = Request::builder()
         .method(method)
@@ -50,15 +51,15 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
         request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     let request = request.body(Body::full(json.to_owned())).map_err(|error| causes(&error))?;
-    send(Connector::new(&upstream, &roots, outbound.proxy.clone()), request).await
+    send(connector, request).await
 }
 
 /// Whether the app answers.
 pub(super) async fn app(config: &Config) -> Finding {
     const WHAT: &str = "app";
     let app = &config.app;
-    let roots = match tls::client(app.ca_file.as_deref()) {
-        Ok(roots) => Arc::new(roots),
+    let connector = match Connector::new(&app.upstream, app.ca_file.as_deref(), None) {
+        Ok(connector) => connector,
         Err(error) => return Finding::fail(WHAT, causes(&error), "set app.ca_file to a PEM file with its CA"),
     };
     let path = config.router.public_paths.first().map_or("/", String::as_str);
@@ -75,7 +76,7 @@ pub(super) async fn app(config: &Config) -> Finding {
             "check app.public_paths and app.host",
         );
     };
-    match send(Connector::new(&app.upstream, &roots, None), request).await {
+    match send(connector, request).await {
         Ok(response) => {
             let status = response.status();
             let text = format!("{} answers GET {path} with {}", app.upstream, status.as_u16());
