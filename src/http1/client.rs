@@ -11,20 +11,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, UPGRADE};
-use http::{Method, Request, Response, StatusCode};
-use http_body::{Body as _, Frame, SizeHint};
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName};
+use http::{Response, StatusCode};
+use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::connection::{Connection, KEEP_IDLE};
-use super::output::{Output, Source};
+use super::outgoing::Outgoing;
 use super::pool::Pool;
 use super::socket::Socket;
 use super::upload::Upload;
 use super::{head, poll_read, poll_read_body};
 use crate::body::{self, Body};
-use crate::framing::{self, BodyLength, Piece, Refusal, ResponseHead, Step};
+use crate::framing::{BodyLength, Piece, Refusal, ResponseHead, Step};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseTimeouts {
@@ -64,81 +64,24 @@ pub(crate) struct Answer {
     pub(crate) upgraded: Option<Socket>,
 }
 
-/// A request as it is sent.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    output: Output,
-    body: Source,
-    method: framing::Method,
-    upgrade: bool,
-    expects: bool,
-    /// All of the request, if a second copy of it can do no harm.
-    repeat: Option<Bytes>,
-}
-
-impl Outgoing {
-    /// `request` has its target in origin form, and `Host` among its fields.
-    pub(crate) fn new(request: Request<Body>) -> Self {
-        let (parts, body) = request.into_parts();
-        let (method, headers) = (&parts.method, &parts.headers);
-        let length = request_length(headers, &body);
-        let mut head = BytesMut::with_capacity(1 << 10);
-        head::write_request(&mut head, method, &parts.uri, headers);
-        match length {
-            BodyLength::Chunked => head::write_field(&mut head, "transfer-encoding", b"chunked"),
-            _ if headers.contains_key(CONTENT_LENGTH) => {}
-            BodyLength::Exact(bytes) => {
-                head::write_field(&mut head, "content-length", bytes.to_string().as_bytes());
-            }
-            // RFC 9110 section 8.6.
-            BodyLength::None if [Method::POST, Method::PUT, Method::PATCH].contains(method) => {
-                head::write_field(&mut head, "content-length", b"0");
-            }
-            BodyLength::None | BodyLength::UntilClose | BodyLength::Opaque => {}
-        }
-        head.extend_from_slice(b"\r\n");
-        let head = head.freeze();
-        let empty = length == BodyLength::None;
-        let idempotent = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-        let expects = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        Self {
-            repeat: (idempotent && empty).then(|| head.clone()),
-            output: Output::of(head, !empty),
-            body: Source::new(body, length, true),
-            method: if *method == Method::HEAD { framing::Method::Head } else { framing::Method::Other },
-            upgrade: headers.contains_key(UPGRADE),
-            expects: expects && !empty,
-        }
-    }
-
-    /// Such a request gets a connection of its own.
-    pub(crate) fn asks_upgrade(&self) -> bool {
-        self.upgrade
-    }
-}
-
-/// RFC 9112 section 6.3.
-fn request_length(headers: &HeaderMap, body: &Body) -> BodyLength {
-    if body.is_end_stream() {
-        return BodyLength::None;
-    }
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| framing::number(value.as_bytes()).ok());
-    announced.or(body.size_hint().exact()).map_or(BodyLength::Chunked, BodyLength::Exact)
-}
-
 /// Sends `request` on `connection`, which returns to `pool` at the response's end. `on_interim` is given the interim
 /// responses but 100.
-pub(crate) async fn send(
-    connection: Box<Connection>,
+pub(crate) fn send(
+    mut connection: Box<Connection>,
     request: Outgoing,
     timeouts: ResponseTimeouts,
     pool: &Arc<Pool>,
+    on_interim: impl FnMut(StatusCode, HeaderMap),
+) -> impl Future<Output = Result<Answer, Failure>> {
+    connection.reader.expect(request.method, request.upgrade);
+    run(Call { connection, upload: Upload::new(request), timeouts, waiting: None, started: false }, pool, on_interim)
+}
+
+async fn run(
+    mut call: Call,
+    pool: &Arc<Pool>,
     mut on_interim: impl FnMut(StatusCode, HeaderMap),
 ) -> Result<Answer, Failure> {
-    let Outgoing { output, body, method, upgrade, expects, repeat } = request;
-    let upload = Upload::new(output, body, expects);
-    let mut call = Call { connection, upload, timeouts, waiting: None, started: false };
-    call.connection.reader.expect(method, upgrade);
     let error = match poll_fn(|cx| call.poll_head(cx, &mut on_interim)).await {
         Ok((response, head)) if head.body == BodyLength::None || call.reads_on() => {
             return Ok(call.answer(response, head, pool));
@@ -146,13 +89,8 @@ pub(crate) async fn send(
         Ok(_) => Error::Malformed,
         Err(error) => error,
     };
-    let Call { upload: Upload { output, body, .. }, started, .. } = call;
-    let output = match &repeat {
-        _ if started || !matches!(error, Error::Response(_)) => None,
-        Some(head) => Some(Output::of(head.clone(), false)),
-        None => Some(output).filter(|output| !output.begun),
-    };
-    let request = output.map(|output| Outgoing { output, body, method, upgrade, expects, repeat });
+    let lost = matches!(error, Error::Response(_)) && !call.started;
+    let request = if lost { call.upload.request.again() } else { None };
     Err(Failure { error, request })
 }
 

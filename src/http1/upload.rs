@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::output::{Output, Source};
+use super::outgoing::Outgoing;
 use super::socket::Socket;
 use super::timer::Timer;
 use crate::body;
@@ -17,8 +17,7 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Upload {
-    pub(super) output: Output,
-    pub(super) body: Source,
+    pub(super) request: Outgoing,
     stage: Stage,
     /// When something was last written.
     pub(super) moved: Instant,
@@ -38,11 +37,11 @@ enum Stage {
 }
 
 impl Upload {
-    /// With `expects`, the body waits for [`Upload::proceed`], at most a second.
-    pub(super) fn new(output: Output, body: Source, expects: bool) -> Self {
+    /// A body that expects a 100 (Continue) waits for [`Upload::proceed`], at most a second.
+    pub(super) fn new(request: Outgoing) -> Self {
         let now = Instant::now();
-        let stage = if expects { Stage::Held(now + CONTINUE_WAIT) } else { Stage::Sending };
-        Self { output, body, stage, moved: now, starved: false }
+        let stage = if request.expects { Stage::Held(now + CONTINUE_WAIT) } else { Stage::Sending };
+        Self { request, stage, moved: now, starved: false }
     }
 
     /// All of it is written.
@@ -60,7 +59,7 @@ impl Upload {
         loop {
             match self.stage {
                 Stage::Done | Stage::Abandoned => return Poll::Ready(Ok(())),
-                Stage::Sending => match self.body.poll_fill(cx, &mut self.output) {
+                Stage::Sending => match self.request.body.poll_fill(cx, &mut self.request.output) {
                     Poll::Ready(filled) => {
                         self.starved = false;
                         filled?;
@@ -69,10 +68,10 @@ impl Upload {
                 },
                 Stage::Held(_) => {}
             }
-            if !self.output.is_empty() {
-                let before = self.output.len();
-                let written = self.output.poll_write(socket, cx);
-                if self.output.len() < before {
+            if !self.request.output.is_empty() {
+                let before = self.request.output.len();
+                let written = self.request.output.poll_write(socket, cx);
+                if self.request.output.len() < before {
                     self.moved = Instant::now();
                 }
                 if ready!(written).is_err() {
@@ -89,7 +88,7 @@ impl Upload {
                     ready!(timer.poll_until(cx, until));
                     self.stage = Stage::Sending;
                 }
-                Stage::Sending if self.body.has_ended() => self.stage = Stage::Done,
+                Stage::Sending if self.request.body.has_ended() => self.stage = Stage::Done,
                 Stage::Sending => return Poll::Pending,
                 Stage::Done | Stage::Abandoned => {}
             }

@@ -1,7 +1,8 @@
 //! What a door is: its socket, what it allows, and what its handler learns about a connection.
 
+use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -91,6 +92,8 @@ pub struct Peer {
     pub drain: CancellationToken,
     /// The drain waits for what is spawned here, such as the copying of an upgraded connection.
     pub tracker: TaskTracker,
+    /// What its handler remembers for the connection.
+    pub memory: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// How doors are closed.

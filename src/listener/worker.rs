@@ -3,7 +3,7 @@
 //! A worker serves the connections it gets from the acceptors, each in a task of its own.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,7 +87,7 @@ where
     let by_alpn = matches!(&stream, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
     let mut socket = Socket::from(stream);
     let http2 = by_alpn || (door.h2c && !tls && speaks_http2(&mut socket, &door).await);
-    let peer = Arc::new(Peer { door: door.door, address, unix, tls, drain, tracker });
+    let peer = Arc::new(Peer { door: door.door, address, unix, tls, drain, tracker, memory: OnceLock::new() });
     if http2 {
         http2::serve(socket, peer, &door, permit, handler).await;
     } else {

@@ -71,16 +71,15 @@ impl Client {
 
     /// Sends `request`, whose target is in origin form and whose `Host` is set.
     pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
-        Ok(self.exchange(request, |_, _| {}).await?.response)
+        Ok(self.exchange(Outgoing::new(request), |_, _| {}).await?.response)
     }
 
     /// The same. `on_interim` is given the interim responses; the request may ask for an upgrade.
     pub(super) async fn exchange(
         &self,
-        request: Request<Body>,
+        mut request: Outgoing,
         mut on_interim: impl FnMut(StatusCode, HeaderMap),
     ) -> Result<Answer, Error> {
-        let mut request = Outgoing::new(request);
         let timeouts = ResponseTimeouts { first_byte: self.timeouts.first_byte, idle: self.timeouts.idle };
         if let Some(connection) = if request.asks_upgrade() { None } else { self.pool.take() } {
             match http1::send(connection, request, timeouts, &self.pool, &mut on_interim).await {
@@ -89,7 +88,8 @@ impl Client {
                 Err(Failure { error, request: None }) => return Err(error.into()),
             }
         }
-        let connection = self.connect().await?;
+        // Boxed: most requests find a connection in the pool.
+        let connection = Box::pin(self.connect()).await?;
         let answer = http1::send(connection, request, timeouts, &self.pool, on_interim).await;
         answer.map_err(|failure| failure.error.into())
     }

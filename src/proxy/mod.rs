@@ -14,12 +14,12 @@ pub(crate) mod via;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::header::UPGRADE;
+use http::header::{TRAILER, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, Uri};
 
 use crate::body::Body;
-use crate::http1::{Answer, Exchange};
+use crate::http1::{Answer, Exchange, Outgoing};
 pub(crate) use caching::private_unless_said;
 pub(crate) use client::{Client, Error};
 pub(crate) use connect::Upstream;
@@ -62,44 +62,54 @@ pub(crate) struct AppRequest {
     pub method: Method,
     pub target: Option<PathAndQuery>,
     pub headers: AppHeaders,
+    /// The client takes trailers, so that the response may announce them.
+    pub trailers: bool,
     /// The client's exchange, for interim responses and an upgrade; `None` under HTTP/2.
     pub exchange: Option<Exchange>,
     pub upgrades: Upgrades,
 }
 
 /// Forwards a request to the app. `owns` says which cookies are ours: the app cannot set those.
-pub(crate) async fn to_app(
+///
+/// What a future is called with stays in it, so the request is made before it.
+pub(crate) fn to_app(
     app: &Client,
     request: AppRequest,
     body: Body,
     owns: impl Fn(&str) -> bool,
-) -> Result<Response<Body>, Error> {
-    let AppRequest { method, target, headers, exchange, upgrades } = request;
+) -> impl Future<Output = Result<Response<Body>, Error>> {
+    let AppRequest { method, target, headers, trailers, exchange, upgrades } = request;
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = origin_form(target);
     *request.headers_mut() = headers.into_inner();
     let requested = request.headers().get(UPGRADE).cloned();
-    let inform = |status, mut headers| {
-        headers::clean_app_response(&mut headers, &owns);
-        if let Some(exchange) = &exchange {
-            exchange.inform(status, &headers);
-        }
-    };
-    let Answer { mut response, upgraded } = app.exchange(request, inform).await?;
-    let protocol = response.headers().get(UPGRADE).cloned();
-    headers::clean_app_response(response.headers_mut(), &owns);
-    if let Some(upgraded) = upgraded {
-        let accepted = requested.zip(protocol).filter(|(requested, protocol)| is_offered(protocol, requested));
-        let (Some(exchange), Some((_, protocol))) = (exchange, accepted) else {
-            // Dropping the socket closes it.
-            return Err(Error::UnexpectedUpgrade);
+    let outgoing = Outgoing::new(request);
+    async move {
+        let inform = |status, mut headers| {
+            headers::clean_app_response(&mut headers, &owns);
+            if let Some(exchange) = &exchange {
+                exchange.inform(status, &headers);
+            }
         };
-        let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-        headers::request_upgrade(response.headers_mut(), protocol);
-        upgrades.join(exchange.upgrade(), upgraded, websocket);
+        let Answer { mut response, upgraded } = app.exchange(outgoing, inform).await?;
+        let protocol = response.headers().get(UPGRADE).cloned();
+        headers::clean_app_response(response.headers_mut(), &owns);
+        if !trailers {
+            headers::strip(response.headers_mut(), &TRAILER);
+        }
+        if let Some(upgraded) = upgraded {
+            let accepted = requested.zip(protocol).filter(|(requested, protocol)| is_offered(protocol, requested));
+            let (Some(exchange), Some((_, protocol))) = (exchange, accepted) else {
+                // Dropping the socket closes it.
+                return Err(Error::UnexpectedUpgrade);
+            };
+            let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+            headers::request_upgrade(response.headers_mut(), protocol);
+            upgrades.join(exchange.upgrade(), upgraded, websocket);
+        }
+        Ok(response)
     }
-    Ok(response)
 }
 
 /// RFC 9110 section 7.8: a server switches only to protocols that the client named. Each side may name several.

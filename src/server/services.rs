@@ -24,7 +24,6 @@ use crate::proxy::via::Via;
 use crate::seal::{self, SharedKeyring};
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
-use crate::tls;
 
 /// What the workers and the background tasks use.
 pub(super) struct Services {

@@ -98,8 +98,9 @@ impl Store {
     pub async fn open(&self, value: &str) -> Result<Option<StoredSession>, StoreError> {
         match self {
             Self::Cookie(store) => Ok(store.open(value)),
-            Self::Embedded(store) => store.open(value).await,
-            Self::Valkey(store) => store.open(value).await,
+            // Boxed, so that the future of every request does not need room for them.
+            Self::Embedded(store) => Box::pin(store.open(value)).await,
+            Self::Valkey(store) => Box::pin(store.open(value)).await,
         }
     }
 

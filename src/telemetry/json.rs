@@ -3,12 +3,15 @@
 //! The access line is written for every request, so it goes straight into the line's buffer: 1.4 µs of CPU, where the
 //! `json` format of tracing-subscriber, which builds a map first, takes 3.0 µs (release build, both into a sink).
 
+use std::cell::RefCell;
 use std::fmt::{self, Write};
+use std::time::UNIX_EPOCH;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -22,7 +25,7 @@ where
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         line.write_str("{\"timestamp\":\"")?;
-        SystemTime.format_time(&mut line)?;
+        timestamp(&mut line)?;
         line.write_str("\",\"level\":\"")?;
         line.write_str(event.metadata().level().as_str())?;
         line.write_char('"')?;
@@ -31,6 +34,24 @@ where
         fields.outcome?;
         line.write_str("}\n")
     }
+}
+
+/// RFC 3339 in UTC with microseconds. All but these is formatted once a second.
+#[expect(clippy::disallowed_methods, reason = "a log line tells the system's time, whatever the Clock says")]
+fn timestamp(line: &mut Writer<'_>) -> fmt::Result {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() || text.is_empty() {
+            *second = since.as_secs();
+            *text = OffsetDateTime::from(now).truncate_to_second().format(&Rfc3339).map_err(|_| fmt::Error)?;
+        }
+        line.write_str(text.trim_end_matches('Z'))?;
+        write!(line, ".{:06}Z", since.subsec_micros())
+    })
 }
 
 struct Fields<'a, 'w> {
@@ -66,7 +87,11 @@ impl Visit for Fields<'_, '_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, format_args!("{value}"));
+        self.put(field, |line| {
+            line.write_char('"')?;
+            Escaped(line).write_str(value)?;
+            line.write_char('"')
+        });
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

@@ -1,7 +1,6 @@
 //! Sends a single request to the app or to Upwork, and returns the response or the chain of causes why there is none. It
 //! follows no redirect.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -17,7 +16,6 @@ use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{Client, HostPolicy, Upstream};
 use crate::telemetry::causes;
-use crate::tls;
 
 /// A longer body reads as empty.
 const MAX_BODY: usize = 256 << 10;

@@ -175,7 +175,7 @@ impl Sessions {
     ) {
         let mut lines = match change {
             SessionChange::Begin(lines) => lines,
-            SessionChange::Renew(stored) => self.renewed(&stored, seen).await,
+            SessionChange::Renew(stored) => Box::pin(self.renewed(&stored, seen)).await,
             SessionChange::End(stored) if self.end_by_upwork(&stored.session) => self.cookie.clear(seen),
             SessionChange::Keep | SessionChange::End(_) => Vec::new(),
             SessionChange::SignOut => self.cookie.clear(seen),

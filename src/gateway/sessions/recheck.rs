@@ -56,7 +56,9 @@ impl Recheck {
         let open = open();
         let waits = !open && lock(&self.waited).get(&session.id, now).is_none();
         let patience = if waits { WAIT } else { Duration::ZERO };
-        match tokio::time::timeout(patience, self.refresher.fresh(stored.clone(), None)).await.ok() {
+        // Boxed, as the rarer ways are: not every request's future needs room for it.
+        let fresh = Box::pin(self.refresher.fresh(stored.clone(), None));
+        match tokio::time::timeout(patience, fresh).await.ok() {
             Some(Ok(fresh)) if !Arc::ptr_eq(&fresh.session, session) => {
                 return (Some(fresh.clone()), SessionChange::Renew(fresh));
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, TRAILER, VIA};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, VIA};
 use http::{Method, Response, Version};
 use tokio_util::sync::CancellationToken;
 
@@ -12,11 +12,11 @@ use crate::gateway::callers::is_our_token;
 use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::request::{Message, RequestInfo};
 use crate::http1::Exchange;
+use crate::listener::Peer;
 use crate::oauth::Grant;
-use crate::proxy::forwarded::Claims;
+use crate::proxy::forwarded::{Claims, ForwardedFields, Origin};
 use crate::proxy::headers::{
     FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, TICKET, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
-    strip,
 };
 use crate::proxy::upgrade::Upgrades;
 use crate::proxy::via::Via;
@@ -72,23 +72,33 @@ impl AppUpstream {
     }
 
     /// Sends a request on. `owns` tells our cookies from the app's.
-    pub(in crate::gateway) async fn forward(
+    pub(in crate::gateway) fn forward(
         &self,
         request: &RequestInfo,
-        message: Message,
+        mut message: Message,
         told: Told<'_>,
         owns: impl Fn(&str) -> bool,
-    ) -> Result<Response<Body>, Fault> {
+    ) -> impl Future<Output = Result<Response<Body>, Fault>> {
+        let body = std::mem::take(&mut message.body);
+        let onward = self.app_request(request, message, told);
+        async move {
+            let exchange = onward.exchange.clone();
+            let sent = proxy::to_app(&self.client, onward, body, &owns).await;
+            sent.map_err(|error| body_fault(exchange.as_ref()).unwrap_or_else(|| Fault::of_app(&error)))
+        }
+    }
+
+    fn app_request(&self, request: &RequestInfo, message: Message, told: Told<'_>) -> AppRequest {
         let settings = &self.settings;
-        let exchange = message.extensions.get::<Exchange>().cloned();
-        let claims = Claims::read(&message.headers);
+        // The claims of others are dropped.
+        let claims = request.origin.trusted.then(|| Claims::read(&message.headers));
         let via = settings.via.field(&message.headers, message.version);
         let drops_authorization = settings.config.drop_authorization || is_our_token(&message.headers);
         let mut headers = AppHeaders::from_client(message.headers, &request.cookies);
         if drops_authorization {
             headers.drop_authorization();
         }
-        request.origin.write_to(&mut headers, &claims);
+        write_origin(&request.origin, claims.as_ref(), &message.peer, &mut headers);
         headers.set(VIA, via);
         headers.set(REQUEST_ID, request.id.into());
         self.set_host(&mut headers);
@@ -107,20 +117,14 @@ impl AppUpstream {
             idle: settings.upgrade_idle,
             metrics: settings.metrics.clone(),
         };
-        let onward = AppRequest {
+        AppRequest {
             method: request.method.clone(),
             target: request.uri.path_and_query().cloned(),
             headers,
-            exchange: exchange.clone(),
+            trailers,
+            exchange: message.extensions.get::<Exchange>().cloned(),
             upgrades,
-        };
-        let mut response = proxy::to_app(&self.client, onward, message.body, &owns)
-            .await
-            .map_err(|error| body_fault(exchange.as_ref()).unwrap_or_else(|| Fault::of_app(&error)))?;
-        if !trailers {
-            strip(response.headers_mut(), &TRAILER);
         }
-        Ok(response)
     }
 
     fn set_host(&self, headers: &mut AppHeaders) {
@@ -148,6 +152,20 @@ impl AppUpstream {
             fields.push((ORGANIZATION_ID, ascii_value(&organization.id)));
         }
         fields
+    }
+}
+
+/// Describes the client to the app: for a peer that is not a proxy in the same words all through its connection.
+fn write_origin(origin: &Origin, claims: Option<&Claims>, peer: &Peer, headers: &mut AppHeaders) {
+    let known = peer.memory.get().and_then(|known| known.downcast_ref::<ForwardedFields>());
+    if let Some(fields) = known.filter(|fields| fields.describe(origin)) {
+        return fields.write_to(headers);
+    }
+    let fields = origin.fields(claims.unwrap_or(&Claims::default()));
+    fields.write_to(headers);
+    if !origin.trusted {
+        // Another request may have been first; then its fields stay.
+        let _ = peer.memory.set(Box::new(fields));
     }
 }
 

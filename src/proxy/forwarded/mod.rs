@@ -74,6 +74,11 @@ impl Origin {
 
     /// Replaces the client's claims by ours.
     pub fn write_to(&self, headers: &mut AppHeaders, client: &Claims) {
+        self.fields(client).write_to(headers);
+    }
+
+    /// The fields for the app, behind the `client`'s own chains.
+    pub(crate) fn fields(&self, client: &Claims) -> ForwardedFields {
         let proto = if self.https { "https" } else { "http" };
         let host = self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let address = self.peer.map(|peer| peer.to_string()).unwrap_or_default();
@@ -95,16 +100,15 @@ impl Origin {
         // A Unix socket has no address; the chain of a trusted proxy stands as it is.
         let addresses = addresses.trim_end_matches(", ");
         let addresses = (!addresses.is_empty()).then(|| HeaderValue::from_str(addresses).ok()).flatten();
-        // No honest proxy sends a look-alike (`x_forwarded_for`).
-        let plain = |name: &str| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric());
-        headers.strip_where(|name| is_claim(name) && !(self.trusted && plain(name)));
-        headers.put(&FOR, addresses);
-        headers.put(&FORWARDED, HeaderValue::try_from(element).ok());
-        headers.put(&PROTO, Some(HeaderValue::from_static(proto)));
-        headers.put(&FORWARDED_HOST, self.host.clone());
         let named = uri::Authority::try_from(host).ok().and_then(|host| host.port_u16());
         let port = named.or(self.port).unwrap_or(if self.https { 443 } else { 80 });
-        headers.put(&PORT, Some(HeaderValue::from(port)));
+        ForwardedFields {
+            origin: self.clone(),
+            addresses,
+            element: HeaderValue::try_from(element).ok(),
+            proto: HeaderValue::from_static(proto),
+            port: HeaderValue::from(port),
+        }
     }
 
     /// The chain of a trusted peer, ready for one more element, with `room` for it.
@@ -116,6 +120,34 @@ impl Origin {
             text.push_str(", ");
         }
         text
+    }
+}
+
+/// The fields that describe one origin to the app.
+#[derive(Clone, Debug)]
+pub(crate) struct ForwardedFields {
+    origin: Origin,
+    addresses: Option<HeaderValue>,
+    element: Option<HeaderValue>,
+    proto: HeaderValue,
+    port: HeaderValue,
+}
+
+impl ForwardedFields {
+    /// Whether they are those of `origin` too. A trusted proxy's clients differ with every request.
+    pub(crate) fn describe(&self, origin: &Origin) -> bool {
+        !origin.trusted && self.origin == *origin
+    }
+
+    pub(crate) fn write_to(&self, headers: &mut AppHeaders) {
+        // No honest proxy sends a look-alike (`x_forwarded_for`).
+        let plain = |name: &str| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric());
+        headers.strip_where(|name| is_claim(name) && !(self.origin.trusted && plain(name)));
+        headers.put(&FOR, self.addresses.clone());
+        headers.put(&FORWARDED, self.element.clone());
+        headers.put(&PROTO, Some(self.proto.clone()));
+        headers.put(&FORWARDED_HOST, self.origin.host.clone());
+        headers.put(&PORT, Some(self.port.clone()));
     }
 }
 

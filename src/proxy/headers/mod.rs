@@ -35,6 +35,10 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
+/// RFC 9110 section 7.6.1, beside `Connection` and what it names.
+static HOP_BY_HOP: [HeaderName; 7] =
+    [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
+
 /// Fields that only we set. A client's own are dropped, look-alikes too: many servers turn every byte of a name that is not
 /// a letter or digit into `_` (RFC 3875 section 4.1.18 for `-`, lighttpd for all).
 const OURS: [&str; 8] = [
@@ -275,10 +279,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         strip(headers, &CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE]
-    {
-        strip(headers, &name);
-    }
+    strip_names(headers, |name| HOP_BY_HOP.contains(name));
 }
 
 fn drop_misleading(headers: &mut HeaderMap) {
@@ -290,7 +291,11 @@ fn drop_misleading(headers: &mut HeaderMap) {
 }
 
 pub(super) fn strip_where(headers: &mut HeaderMap, drop: impl Fn(&str) -> bool) {
-    let found: Vec<HeaderName> = headers.keys().filter(|name| drop(name.as_str())).cloned().collect();
+    strip_names(headers, |name| drop(name.as_str()));
+}
+
+fn strip_names(headers: &mut HeaderMap, drop: impl Fn(&HeaderName) -> bool) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| drop(name)).cloned().collect();
     for name in found {
         strip(headers, &name);
     }
