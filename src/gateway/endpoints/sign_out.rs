@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 
 use crate::gateway::answer::Answer;
-use crate::gateway::fault::{ClientFault, Fault};
+use crate::gateway::fault::{ClientFault, Fault, OurFault};
 use crate::gateway::request::{Message, RequestInfo};
 use crate::gateway::response;
 use crate::gateway::sessions::SessionChange;
@@ -37,7 +37,11 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     let stored = gateway.sessions.open(&request.cookies).await?;
     let mut location = format!("{}/auth/logout", gateway.prefix());
     if let Some(stored) = &stored {
-        let outcome = end(gateway, stored, everywhere).await?;
+        // In a task of its own, which goes on when its client hangs up.
+        let (gateway, stored) = (gateway.clone(), stored.clone());
+        let work = tokio::spawn(async move { end(&gateway, &stored, everywhere).await });
+        let dropped = |_| Err(OurFault::Internal("the sign-out's task was dropped".to_owned()).into());
+        let outcome = work.await.unwrap_or_else(dropped)?;
         if let Some((query, _)) = OUTCOMES.into_iter().find(|(_, known)| *known == outcome) {
             location.extend(["?", query, if everywhere { EVERYWHERE } else { "" }]);
         }

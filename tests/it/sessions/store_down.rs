@@ -5,7 +5,7 @@ use redis::cmd;
 
 use super::stores::{plan, readiness};
 use super::{DAY, ME, SECOND};
-use crate::harness::{AGENCY, FREELANCER, until, within};
+use crate::harness::{AGENCY, FREELANCER, Raw, until, within};
 use crate::stores::world::{Server, Transport};
 
 /// Sends a command as the administrator.
@@ -107,4 +107,37 @@ async fn public_paths_are_served_without_a_store_and_without_identity() {
     assert_eq!(client.get("/health").await.status, 200);
     assert_eq!(world.app.last().header("x-upwork-user-id"), "");
     assert_eq!(client.get("/x").await.problem(), "store-down");
+}
+
+#[tokio::test]
+async fn a_sign_out_goes_on_when_its_client_hangs_up() {
+    let Some(server) = Server::start(Transport::Tcp) else { return };
+    let world = plan(&server).start();
+    let client = world.sign_in(FREELANCER).await;
+    let copy = client.twin();
+    let mut admin = server.admin().await;
+    // The store holds every write back.
+    operate(&mut admin, &["CLIENT", "PAUSE", "600000", "WRITE"]).await;
+    let mut raw = Raw::to(world.public_address()).await;
+    let (host, cookies) = (world.public_address(), client.jar().field().unwrap());
+    raw.send(&format!(
+        "POST /upwork/auth/logout HTTP/1.1\r\nHost: {host}\r\nCookie: {cookies}\r\nContent-Length: 0\r\n\r\n"
+    ))
+    .await;
+    until("a write that waits", async || {
+        let clients: String = within(cmd("CLIENT").arg("LIST").query_async(&mut admin.clone())).await.unwrap();
+        clients.contains("flags=b").then_some(())
+    })
+    .await;
+    raw.0.set_zero_linger().unwrap();
+    drop(raw);
+    let gone = "upwarden_requests_total{route=\"auth\",status=\"4xx\"}";
+    until("the end of the connection", async || (world.metric(gone).await > 0).then_some(())).await;
+    operate(&mut admin, &["CLIENT", "UNPAUSE"]).await;
+    until("the revocation", async || {
+        world.turn(SECOND);
+        (world.counters().revoke == 1).then_some(())
+    })
+    .await;
+    assert_eq!(copy.get("/x").await.problem(), "sign-in-required");
 }
