@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use serde_json::Value;
 use tokio::runtime::Handle;
 use url::{Url, form_urlencoded};
@@ -27,6 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a call may take, with its turn under Upwork's limits.
 pub(super) const LONGEST: Duration = Duration::from_secs(TIMEOUT.as_secs() + OWN_WAIT.as_secs());
 const MAX_BODY: usize = 256 << 10;
+/// The byte order mark in UTF-8.
+const BOM: &[u8] = "\u{feff}".as_bytes();
 const MAX_NAME: usize = 120;
 
 /// Upwork, as sign-in and refresh need it.
@@ -204,9 +206,12 @@ impl Upwork {
             if let Some(token) = post.bearer {
                 request = request.bearer_auth(token.expose());
             }
-            let response = receive(request.header(USER_AGENT, &this.config.outbound.user_agent), permit);
-            let late = |_| Err(format!("no answer within {} seconds", TIMEOUT.as_secs()));
-            tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late).map_err(Unavailable::no_response)
+            // Without the field, any coding would be allowed (RFC 9110 section 12.5.3).
+            let request = request.header(ACCEPT_ENCODING, "identity");
+            let request = request.header(USER_AGENT, &this.config.outbound.user_agent);
+            let late = |_| Err(Unavailable::no_response(format!("no answer within {} seconds", TIMEOUT.as_secs())));
+            let response = receive(request, permit, &this.clock);
+            tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late)
         });
         let stopping = || Unavailable::no_response("the request was cancelled, since upwarden is stopping");
         task.await.unwrap_or_else(|_| Err(stopping()))
@@ -236,8 +241,12 @@ fn build_client(outbound: &Outbound) -> Result<reqwest::Client, Box<dyn std::err
     Ok(builder.build()?)
 }
 
-async fn receive(request: reqwest::RequestBuilder, permit: Permit) -> Result<Response, String> {
-    let reason = |error: reqwest::Error| causes(&error.without_url());
+async fn receive(
+    request: reqwest::RequestBuilder,
+    permit: Permit,
+    clock: &SharedClock,
+) -> Result<Response, Unavailable> {
+    let reason = |error: reqwest::Error| Unavailable::no_response(causes(&error.without_url()));
     let mut response = match request.send().await {
         Ok(response) => response,
         Err(error) => {
@@ -248,13 +257,24 @@ async fn receive(request: reqwest::RequestBuilder, permit: Permit) -> Result<Res
         }
     };
     permit.answered(response.status(), response.headers());
-    let (status, retry_after) = (response.status(), retry_after(response.headers()));
+    let (status, retry_after) = (response.status(), retry_after(response.headers(), clock.now()));
+    let coding = response.headers().get(CONTENT_ENCODING).map(|coding| String::from_utf8_lossy(coding.as_bytes()));
+    if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        let (status, coding) = (status.as_u16(), quote(&coding, &[]));
+        return Err(Unavailable::invalid(format!(
+            "status {status} with the content coding {coding}, which we did not accept"
+        )));
+    }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(reason)? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_BODY {
-            return Err(format!("status {} with a body that is too long", status.as_u16()));
+            return Err(Unavailable::no_response(format!("status {} with a body that is too long", status.as_u16())));
         }
+    }
+    // RFC 8259 section 8.1: a byte order mark may be ignored.
+    if body.starts_with(BOM) {
+        body.drain(..BOM.len());
     }
     Ok(Response { status, retry_after, body })
 }

@@ -27,7 +27,7 @@ mod windows;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
@@ -293,7 +293,7 @@ impl Permit {
         let now = self.pacer.clock.now();
         let mut state = self.pacer.lock();
         if status == StatusCode::TOO_MANY_REQUESTS {
-            state.schedule.too_many(&self.release, retry_after(headers), now);
+            state.schedule.too_many(&self.release, retry_after(headers, now), now);
         } else {
             state.schedule.succeeded(&self.release);
         }
@@ -323,7 +323,12 @@ impl Drop for Permit {
     }
 }
 
-/// `Retry-After` in seconds (RFC 9110 section 10.2.3); a date is ignored.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+/// `Retry-After` in seconds, or as a date (RFC 9110 section 10.2.3).
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let until_date = || {
+        let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(Timestamp::from_seconds(i64::try_from(date.as_secs()).ok()?).since(now))
+    };
+    text.parse().ok().map(Duration::from_secs).or_else(until_date)
 }

@@ -155,6 +155,7 @@ impl Schedule {
     }
 
     fn release(&mut self, moment: Moment, queued: u64, since: Timestamp) -> Release {
+        self.pause.released(moment.now);
         let day = day_of(moment.wall);
         let reserved = self.shared.as_mut().and_then(SharedBudget::take_reservation);
         if reserved.is_none() {

@@ -342,3 +342,20 @@ async fn a_clock_that_is_set_back_stops_no_call_and_releases_none() {
     assert_eq!(first.await.unwrap(), Ok(at(-3_600_000 + 1_030)));
     assert_eq!(second.await.unwrap(), Ok(at(-3_600_000 + 1_030)));
 }
+
+#[test]
+fn retry_after_is_read_in_seconds_and_as_a_date() {
+    let now = Timestamp::from_seconds(784_111_777 - 90);
+    for (text, seconds) in [
+        ("7", Some(7)),
+        (" 7 ", Some(7)),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", Some(90)),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", Some(90)),
+        ("Sat, 06 Nov 1993 08:49:37 GMT", Some(0)),
+        ("soon", None),
+        ("-1", None),
+    ] {
+        let headers = [(RETRY_AFTER, HeaderValue::from_static(text))].into_iter().collect();
+        assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
+    }
+}

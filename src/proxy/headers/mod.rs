@@ -177,7 +177,9 @@ impl ApiHeaders {
                 headers.append(name, value.clone());
             }
         }
-        headers.entry(USER_AGENT).or_insert_with(|| user_agent.clone());
+        if headers.get(USER_AGENT).is_none_or(|value| value.as_bytes().trim_ascii().is_empty()) {
+            headers.insert(USER_AGENT, user_agent.clone());
+        }
         if let Some(tenant) = tenant {
             headers.entry(TENANT).or_insert_with(|| tenant.clone());
         }

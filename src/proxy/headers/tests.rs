@@ -115,6 +115,15 @@ fn only_listed_fields_go_to_upwork() {
 }
 
 #[test]
+fn an_empty_user_agent_is_replaced_by_ours() {
+    for (sent, goes) in [("", "upwarden"), (" ", "upwarden"), ("theirs", "theirs")] {
+        let caller = map(&[("user-agent", sent)]);
+        let headers = ApiHeaders::from_caller(&caller, &HeaderValue::from_static("upwarden"), None);
+        assert_eq!(headers.into_inner(), map(&[("user-agent", goes)]), "{sent:?}");
+    }
+}
+
+#[test]
 fn what_upwork_tells_browsers_on_its_own_site_is_dropped() {
     let mut answer = map(&[
         ("set-cookie", "a=1"),

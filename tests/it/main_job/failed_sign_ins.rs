@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use upwarden::sandbox;
+use upwarden::testing::body::Body;
 use upwarden::testing::secret::Secret;
 
 use crate::harness::{AGENCY, FREELANCER, World, logs, until, within};
@@ -177,6 +178,40 @@ async fn the_sandboxs_limits_count_calls_of_the_token_endpoint() {
     let answer = world.turning(asked).await.unwrap();
     assert_eq!(answer.problem(), "upwork-busy", "the second call of the second");
     assert_eq!(world.counters().token.authorization_code, 1);
+}
+
+/// A server whose token endpoint and who-am-I answer with these fields, and with `before` in front of what is right.
+async fn answering(coding: &'static str, before: &'static str) -> (String, tokio_util::sync::DropGuard) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = move |request: http::Request<Body>, _: std::net::SocketAddr| {
+        assert_eq!(request.headers()["accept-encoding"], "identity");
+        let right = if request.uri().path() == "/token" {
+            json!({ "access_token": "made-up", "token_type": "Bearer", "refresh_token": "made-up-too" })
+        } else {
+            json!({ "data": { "user": { "id": "1", "nid": "one" }, "organization": { "id": "2" } } })
+        };
+        let response = http::Response::builder().header("content-encoding", coding);
+        std::future::ready(response.body(Body::full(format!("{before}{right}"))).unwrap())
+    };
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(upwarden::testing::listener::plain::serve(listener, answer, shutdown.clone()));
+    (url, shutdown.drop_guard())
+}
+
+#[tokio::test]
+async fn a_coding_that_was_not_asked_for_is_named_and_a_byte_order_mark_is_skipped() {
+    for (coding, before, status) in [("gzip", "", 502), ("identity", "\u{feff}", 303)] {
+        let (url, _ended) = answering(coding, before).await;
+        let world = World::new().set("upwork.token_url", format!("{url}/token"));
+        let world = world.set("upwork.graphql_url", format!("{url}/graphql")).start();
+        let client = world.client();
+        let answer = client.navigate(&world.callback(&client, "/x").await).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let (id, lines) = (answer.header("x-request-id"), logs());
+        let named = lines.lines().any(|line| line.contains(id) && line.contains("the content coding gzip"));
+        assert_eq!(named, coding == "gzip");
+    }
 }
 
 #[tokio::test]
