@@ -28,7 +28,6 @@ mod pages; // what the pages show, and what they must never contain
 mod real_clients; // curl and h2load
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets
-mod sdk; // Upwork's own SDK and curl, which know nothing of upwarden
 mod sessions; // refresh, implicit grant, tabs, stores, sign-out: sessions that never lose a user
 mod stores; // one contract for every store, and what only one store has
 mod tls; // versions, names, changing certificates, an app behind a private CA

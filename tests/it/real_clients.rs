@@ -1,4 +1,4 @@
-//! Clients that know nothing of upwarden: curl over HTTP/1.1 and HTTP/2, and h2load.
+//! Clients that know nothing of upwarden: curl and h2load.
 
 use std::path::Path;
 use std::process::Command;
@@ -57,4 +57,56 @@ async fn h2load_gets_an_answer_to_every_request() {
         let told = run(&h2load, &[&["-n", "3000", "-c", "10", "-m", "20"], version, &[&url]].concat()).await;
         assert!(told.contains("3000 succeeded, 0 failed, 0 errored, 0 timeout"), "{told}");
     }
+}
+
+#[tokio::test]
+async fn curl_without_credentials_is_answered_at_the_neighbour_door() {
+    let curl = program("curl");
+    if !has(curl.is_some(), "curl") {
+        return;
+    }
+    let (curl, world) = (curl.unwrap(), World::new().start());
+    for (arguments, part) in [
+        (vec!["--json", "{\"query\":\"{ user { nid } }\"}", "/upwork/graphql"], "corgeservice"),
+        (vec!["-d", "{\"query\":\"{ user { nid } }\"}", "/upwork/graphql"], "corgeservice"),
+        (vec!["/upwork/api/hr/v2/users/me.json"], "service@example.com"),
+        (vec!["--compressed", "/upwork/api/auth/v1/info.json"], "Corge"),
+    ] {
+        let (target, options) = arguments.split_last().expect("it has a target");
+        let url = world.neighbour_url(target);
+        let text = run(&curl, &[&["-sS", "--fail-with-body", "--max-time", "20"], options, &[&url]].concat()).await;
+        assert!(text.contains(part), "{arguments:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn curl_signs_in_and_is_answered_at_the_public_door() {
+    let curl = program("curl");
+    if !has(curl.is_some(), "curl") {
+        return;
+    }
+    let (curl, world) = (curl.unwrap(), World::new().start());
+    let folder = tempfile::tempdir().expect("a folder");
+    let jar = folder.path().join("cookies").display().to_string();
+    let ask = async |arguments: &[&str]| {
+        run(&curl, &[&["-sS", "--max-time", "20", "-c", &jar, "-b", &jar], arguments].concat()).await
+    };
+    let (graphql, rest) = (world.url("/upwork/graphql"), world.url("/upwork/api/hr/v2/users/me.json"));
+    let refused = ask(&["-w", "\n%{http_code} %{content_type}", &graphql]).await;
+    assert!(refused.ends_with("\n401 application/problem+json"), "{refused}");
+
+    // The whole sign-in by curl: it asks for HTML, follows the redirects and posts the form.
+    let html = "Accept: text/html";
+    let page = ask(&["-L", "-H", html, "-w", "\n%{url_effective}", &world.url("/x")]).await;
+    let consent = page.lines().last().expect("an address").to_owned();
+    assert!(consent.contains("/oauth2/authorize?"), "{page}");
+    let form = format!("account={FREELANCER}&decision=accept");
+    let app = ask(&["-L", "-H", html, "-d", &form, "-w", "\n%{http_code}", &consent]).await;
+    assert_eq!(app, "GET /x\n\n200");
+
+    let user = ask(&["--json", "{\"query\":\"{ user { nid } }\"}", &graphql]).await;
+    assert!(user.contains("foofreelancer"), "{user}");
+    assert!(ask(&[&rest]).await.contains("foo@example.com"));
+    let kept = std::fs::read_to_string(&jar).expect("curl keeps cookies");
+    assert!(kept.contains("#HttpOnly_127.0.0.1") && kept.contains("upwarden"), "{kept}");
 }

@@ -78,6 +78,30 @@ fn no_files_of_a_module_use_each_other_in_a_circle() {
     assert!(found.is_empty(), "files that use each other in a circle:\n\n{}\n", found.join("\n\n"));
 }
 
+/// A module is `x/mod.rs` with its children in `x/`, or a leaf `x.rs`, so its path alone leads to its file.
+#[test]
+fn a_modules_path_leads_to_its_file() {
+    let all = files(Path::new("src")).into_iter().chain(files(Path::new("tests")));
+    let both: Vec<_> = all.filter(|file| Path::new(file.trim_end_matches(".rs")).is_dir()).collect();
+    assert!(both.is_empty(), "a file and a folder for one module: {both:?}");
+    let moved: BTreeSet<_> =
+        sources().iter().filter(|source| source.moved).map(|source| source.file.as_str()).collect();
+    assert!(moved.is_empty(), "files with `#[path]`: {moved:?}");
+}
+
+/// Unit tests, and everything else that is compiled for them only, stand in a module called `tests`: at the end of the file
+/// or in a file of its own. Nothing else depends on whether tests are compiled.
+#[test]
+fn unit_tests_stand_in_the_module_tests() {
+    let in_tests = |module: &source::Module| module.iter().any(|part| part == "tests");
+    let elsewhere = sources().iter().filter(|source| {
+        let mut modules = source.test_modules.iter().chain(&source.tested_in);
+        !source.test_items.is_empty() || modules.any(|module| !in_tests(module))
+    });
+    let elsewhere: BTreeSet<_> = elsewhere.map(|source| source.file.as_str()).collect();
+    assert!(elsewhere.is_empty(), "files with tests elsewhere: {elsewhere:?}");
+}
+
 #[test]
 fn the_binary_only_calls_the_command_line() {
     let main = Source::parse("src/main.rs", &read("src/main.rs"));

@@ -1,5 +1,5 @@
-// Upwork's own node SDK with a ticket, a personal access token or a placeholder as its access token, and a cookie where one
-// is given; only its base URLs are set. Prints what it was answered as JSON.
+// Upwork's own Node SDK. Its access token is a ticket, a personal access token or a placeholder, without which it refuses to
+// start; only its base URLs are set, and a cookie if one is given. Prints the answers as JSON.
 const http = require("node:http");
 const UpworkApi = require("@upwork/node-upwork-oauth2");
 const Client = require("@upwork/node-upwork-oauth2/lib/client");
@@ -8,7 +8,7 @@ const { Graphql } = require("@upwork/node-upwork-oauth2/lib/routers/graphql");
 
 const [door, accessToken, cookie] = process.argv.slice(2);
 
-// It sends no field of its user's.
+// The SDK cannot send a header of its user's.
 const request = http.request;
 http.request = (options, ...rest) => {
   if (cookie) options.headers = { ...options.headers, Cookie: cookie };
@@ -21,15 +21,21 @@ function api() {
   return new UpworkApi(null, new Client(config));
 }
 
-const answered = (call) =>
+const answer = (call) =>
   new Promise((resolve, reject) => call((error, status, body) => (error ? reject(error) : resolve({ status, body }))));
 
 async function main() {
   const legacy = api();
   await new Promise((resolve) => legacy.setAccessToken(resolve));
-  const rest = await answered((done) => legacy.client.get("/auth/v1/info", {}, done));
-  const graphql = await answered((done) => new Graphql(api()).execute({ query: "{ user { id nid } }" }, done));
-  console.log(JSON.stringify({ rest, graphql }));
+  const rest = await answer((done) => legacy.client.get("/auth/v1/info", { a: "b c" }, done));
+  const missing = await answer((done) => legacy.client.put("/nothing/v1/here", { text: "x" }, done));
+
+  const modern = api();
+  const query = (text) => answer((done) => new Graphql(modern).execute({ query: text }, done));
+  const graphql = await query("query { user { id nid rid } organization { id } }");
+  modern.setOrgUidHeader(graphql.body.data.organization.id);
+  const organization = await query("{ organization { id } }");
+  console.log(JSON.stringify({ rest, missing, graphql, organization }));
 }
 
 main().catch((error) => {

@@ -1,5 +1,5 @@
-# Upwork's own Python SDK with a ticket, a personal access token or a placeholder as its access token, and a cookie where
-# one is given; only the constants of its module are set. Prints what it was answered as JSON.
+# Upwork's own Python SDK. Its access token is a ticket, a personal access token or a placeholder; only the constants of its
+# module are set, and a cookie if one is given. Prints the answers as JSON.
 import json
 import os
 import sys
@@ -18,12 +18,12 @@ def client():
     known = {"access_token": token, "token_type": "Bearer", "expires_at": 4102444800}
     made = upwork.Client(upwork.Config({"client_id": "-", "client_secret": "-", "token": known}))
     if cookie:
-        # Its session of `requests`, which it does not hand out.
+        # The SDK does not expose its session of `requests`.
         made._Client__oauth.headers["Cookie"] = cookie
     return made
 
 
-# A router turns its client to GraphQL for good, so REST has another one.
+# A router switches its client to GraphQL for good, so REST needs another client.
 rest, queries = client(), client()
 api = graphql.Api(queries)
 answers = {

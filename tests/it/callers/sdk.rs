@@ -23,7 +23,7 @@ async fn answers(mut command: Command, shown: Shown<'_>) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The answers to the Node SDK; `None` if it is not installed.
+/// All answers to the Node SDK; `None` if it is not installed.
 async fn by_node(shown: Shown<'_>) -> Option<Value> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let modules = here.join("target/sdk-node/node_modules");
@@ -33,9 +33,11 @@ async fn by_node(shown: Shown<'_>) -> Option<Value> {
     }
     let mut command = Command::new(node?);
     command.arg(here.join("tests/it/callers/sdk.cjs")).env("NODE_PATH", modules);
-    let said = answers(command, shown).await;
-    assert_eq!((&said["graphql"]["status"], &said["rest"]["status"]), (&200.into(), &200.into()), "{said}");
-    Some(said["graphql"]["body"].clone())
+    let answers = answers(command, shown).await;
+    assert_eq!((&answers["graphql"]["status"], &answers["rest"]["status"]), (&200.into(), &200.into()), "{answers}");
+    let missing = &answers["missing"];
+    assert_eq!((&missing["status"], &missing["body"]["error"]["code"]), (&404.into(), &404.into()), "{answers}");
+    Some(answers)
 }
 
 /// The answer to the Python SDK; `None` if it is not installed.
@@ -55,7 +57,8 @@ async fn by_python(shown: Shown<'_>) -> Option<Value> {
 
 /// Each SDK that is installed acts as `user`.
 async fn both_act_as(user: &str, shown: Shown<'_>) {
-    for said in [by_node(shown).await, by_python(shown).await].into_iter().flatten() {
+    let node = by_node(shown).await.map(|answers| answers["graphql"]["body"].clone());
+    for said in [node, by_python(shown).await].into_iter().flatten() {
         assert_eq!(said["data"]["user"]["id"], user, "{said}");
     }
 }
@@ -70,6 +73,27 @@ async fn the_sdks_work_at_the_neighbour_door_with_a_placeholder() {
     let world = World::new().start();
     both_act_as("1484254172266924885", Shown { door: &world.neighbour_url(""), token: "placeholder", cookie: "" })
         .await;
+}
+
+#[tokio::test]
+async fn the_node_sdks_requests_errors_and_organization_pass_through() {
+    const ORGANIZATION: &str = "1484254172266924886";
+    let world = World::new().start();
+    let shown = Shown { door: &world.neighbour_url(""), token: "placeholder", cookie: "" };
+    let Some(answers) = by_node(shown).await else { return };
+    assert_eq!(answers["rest"]["body"]["auth_user"]["first_name"], "Corge", "{answers}");
+    assert_eq!(answers["graphql"]["body"]["data"]["user"]["nid"], "corgeservice", "{answers}");
+    for answer in [&answers["graphql"], &answers["organization"]] {
+        assert_eq!(answer["body"]["data"]["organization"]["id"], ORGANIZATION, "{answers}");
+    }
+
+    let requests = world.upwork.sandbox.requests();
+    let to = |target: &str| requests.iter().find(|seen| seen.target == target).cloned().expect("the request");
+    assert_eq!(to("/api/auth/v1/info.json?a=b%20c").header("user-agent"), Some("Github Upwork API NodeJS Client"));
+    assert_eq!(to("/api/nothing/v1/here.json").method, "POST", "the SDK sends PUT as POST");
+    let tenants = requests.iter().filter_map(|seen| seen.header("x-upwork-api-tenantid"));
+    assert_eq!(tenants.collect::<Vec<_>>(), [ORGANIZATION]);
+    assert_eq!(world.counters().token.client_credentials, 1, "its placeholder is not forwarded");
 }
 
 #[tokio::test]
