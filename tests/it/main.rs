@@ -3,6 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a failing helper fails its test; clippy's own exception for tests does not reach the harness"
 )]
 

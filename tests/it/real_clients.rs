@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{App, Certificate, World, has, program};
+use crate::harness::{App, Certificate, FREELANCER, World, has, program};
 
 /// A world that speaks TLS as `localhost`, the file of its certificate, and the folder of that file.
 fn world() -> (World, String, tempfile::TempDir) {

@@ -1,7 +1,5 @@
 //! The sample app over real sockets, as the sidecar would call it.
 
-#![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
-
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -79,7 +79,7 @@ impl Source {
         let place = file.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
         let module: Module = place.split('/').map(str::to_owned).collect();
         let mut source = Self { file: file.to_owned(), module: module.clone(), ..Self::default() };
-        let tokens = text.parse().unwrap_or_else(|error| unreachable!("{file}: {error}"));
+        let tokens = text.parse().unwrap_or_else(|error| panic!("{file}: {error}"));
         source.scope(&module);
         source.read(tokens, &module);
         source

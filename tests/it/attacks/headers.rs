@@ -50,7 +50,7 @@ async fn send(world: &World, target: &str, lines: &[&str], cookies: &str) -> u16
          GET /upwork/none HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     );
     let answer = String::from_utf8_lossy(&world.client().raw(text.as_bytes()).await).into_owned();
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| unreachable!("{answer}"))
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
 }
 
 async fn signed_in(world: &World) -> String {

@@ -36,7 +36,7 @@ const AFTER_PUBLIC: &str = "/..¦/../admin¦/../../admin¦/./../admin¦/..;/admi
 async fn status(client: &Client, method: &str, path: &str, fields: &str) -> u16 {
     let text = format!("{method} {path} HTTP/1.1\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n");
     let answer = String::from_utf8_lossy(&client.raw(text.as_bytes()).await).into_owned();
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| unreachable!("{answer}"))
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
 }
 
 /// The same for a page of the app.

@@ -53,7 +53,7 @@ fn held_against(parser: &str, resolved: &Value) {
     for ((given, location), urls) in accepted.iter().zip(resolved) {
         for url in urls.as_array().expect("a pair") {
             let there = Url::parse(url.as_str().unwrap_or_default())
-                .unwrap_or_else(|_| unreachable!("{parser} cannot read {given:?} ({location:?}): {url}"));
+                .unwrap_or_else(|_| panic!("{parser} cannot read {given:?} ({location:?}): {url}"));
             properties::stays(&format!("{parser}: {given:?}"), &there);
         }
     }
@@ -126,7 +126,7 @@ async fn a_redirect_to_our_host_is_absolute() {
             let raw = format!("GET {target}{suffix} HTTP/1.1\r\nhost: {host}\r\n{accept}\r\nconnection: close\r\n\r\n");
             let answer = String::from_utf8_lossy(&client.raw(raw.as_bytes()).await).into_owned();
             let location = answer.lines().find_map(|line| line.strip_prefix("location: "));
-            let location = location.unwrap_or_else(|| unreachable!("{answer}"));
+            let location = location.unwrap_or_else(|| panic!("{answer}"));
             assert!(location.starts_with(&world.url(target)), "{target} → {location}");
         }
     }

@@ -30,7 +30,7 @@ fn ask(client: &Client, query: &str) -> Call {
 fn whom(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let said: Value = answer.json();
-    said["data"]["user"]["id"].as_str().unwrap_or_else(|| unreachable!("no user: {said}")).to_owned()
+    said["data"]["user"]["id"].as_str().unwrap_or_else(|| panic!("no user: {said}")).to_owned()
 }
 
 /// Settings for the real binary, with the world's sandbox as Upwork.

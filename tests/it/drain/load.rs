@@ -60,7 +60,7 @@ async fn over_http_2(sidecar: SocketAddr, answered: Answered) {
                 open.insert(next);
                 next += 2;
             }
-            let frame = client.next().await.unwrap_or_else(|| unreachable!("ended with {open:?} unanswered"));
+            let frame = client.next().await.unwrap_or_else(|| panic!("ended with {open:?} unanswered"));
             match frame.kind {
                 PING if frame.flags & ACK == 0 => {
                     client.send(&self::frame(PING, ACK, 0, &frame.payload)).await;

@@ -50,7 +50,7 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| {
             let (status, text) = (self.status, self.text());
-            unreachable!("not JSON ({error}): {status} {text}")
+            panic!("not JSON ({error}): {status} {text}")
         })
     }
 

@@ -9,8 +9,6 @@
 //! - A [`Sidecar`] is the real binary as a process of its own, in front of an [`App`] in the test's process.
 //! - A [`Door`] is the listener alone, with a handler of the test's own.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper fails its test as a test does")]
-
 mod answer;
 mod app;
 mod browser;

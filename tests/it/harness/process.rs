@@ -61,7 +61,7 @@ impl Upwarden {
             let line = self.lines.recv_timeout(left).unwrap_or_else(|_| {
                 let _ = self.child.kill();
                 let log = self.log.take().map(|log| log.join().unwrap()).unwrap_or_default();
-                unreachable!("no line with {part:?}:\n{}\n{log}", self.said)
+                panic!("no line with {part:?}:\n{}\n{log}", self.said)
             });
             self.said.push_str(&line);
             self.said.push('\n');

@@ -81,7 +81,7 @@ impl Start {
         let log = lines(child.stderr.take().unwrap());
         let bound = wait_for(&log, "doors are bound");
         let fields: serde_json::Value = serde_json::from_str(&bound).unwrap();
-        let at = |door: &str| find(&fields, door).unwrap_or_else(|| unreachable!("{bound}")).parse().unwrap();
+        let at = |door: &str| find(&fields, door).unwrap_or_else(|| panic!("{bound}")).parse().unwrap();
         let (public, admin) = (at("public"), at("admin"));
         Sidecar { child, public, admin, _app: app_ends.drop_guard(), _log: log }
     }
@@ -124,7 +124,7 @@ fn wait_for(log: &Receiver<String>, part: &str) -> String {
     let mut read = String::new();
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let line = log.recv_timeout(left).unwrap_or_else(|_| unreachable!("no line with {part:?}:\n{read}"));
+        let line = log.recv_timeout(left).unwrap_or_else(|_| panic!("no line with {part:?}:\n{read}"));
         if line.contains(part) {
             return line;
         }

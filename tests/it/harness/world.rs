@@ -236,7 +236,7 @@ where
 }
 
 pub(super) fn sidecar(sources: Sources, doors: Doors, clock: Arc<ManualClock>) -> Thread {
-    let config = config::load(&sources).unwrap_or_else(|problems| unreachable!("{problems}"));
+    let config = config::load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
     thread("sidecar", async move |shutdown| {
         let running = server::run(config, doors, clock, Some(sources), shutdown.cancelled_owned());
         running.await.map_err(|error| error.to_string())

@@ -1,7 +1,5 @@
 //! Replicas with one Redis server between them, which runs upwarden's own script by a clock that the test turns.
 
-#![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -2,8 +2,6 @@
 //!
 //! `main_job` tests one session at one replica, `stores` each store by itself.
 
-#![expect(clippy::panic, reason = "a helper fails its test as a test does")]
-
 mod crowd;
 mod identity;
 mod implicit;

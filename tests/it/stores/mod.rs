@@ -1,7 +1,5 @@
 //! What every store does, tested on each; then what only one of them has.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails its test as a test does")]
-
 mod crash;
 mod lost;
 mod records;
