@@ -21,7 +21,7 @@ const DEFAULT_FILE: &str = "upwarden.toml";
     args_conflicts_with_subcommands = true,
     after_help = "First steps:
   upwarden demo                             try it, without keys or configuration
-  (umask 077; upwarden key > session-key)   create a session key
+  upwarden key --out session-key            create a session key
   upwarden check --config upwarden.toml     find every problem in the configuration
   upwarden doctor --config upwarden.toml    check what the configuration refers to
   upwarden serve --config upwarden.toml     run it
@@ -93,7 +93,7 @@ Examples:
     Doctor(ConfigArguments),
     /// Print a new session key: 32 random bytes in base64url
     #[command(after_help = "To start:
-  (umask 077; upwarden key > /run/secrets/session-key)
+  upwarden key --out /run/secrets/session-key
   and in upwarden.toml: session.key_files = [\"/run/secrets/session-key\"]
 To rotate keys without signing anyone out, put a new key before the old one:
 the first seals, all of them open.")]
@@ -101,6 +101,9 @@ the first seals, all of them open.")]
         /// How many keys, one per line
         #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
         count: u32,
+        /// Write them to this new file, which only its owner can read (mode 0600), instead of printing them
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// Connect the service identity: sign in once, and get a file with a refresh token
     #[command(

@@ -27,6 +27,9 @@ pub(super) fn summary(config: &Config) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {label:<15}{value}");
     }
+    for shown in config.exposed_secrets() {
+        let _ = writeln!(text, "warning: every user of this machine can read {shown}; run: chmod 600 {shown}");
+    }
     text.truncate(text.trim_end().len());
     text
 }

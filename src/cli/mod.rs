@@ -21,6 +21,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::config;
 use crate::seal::Key;
+use crate::secret::Secret;
 use args::{Arguments, Command};
 use output::{Failure, print};
 
@@ -51,7 +52,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             let config = config::load(&config.sources()?).map_err(Failure::Config)?;
             runtime::block_on(doctor::doctor(&config))
         }
-        Command::Key { count } => (0..count).try_for_each(|_| print(Key::generate().map_err(Failure::other)?.expose())),
+        Command::Key { count, out } => {
+            let keys: Result<Vec<_>, _> = (0..count).map(|_| Key::generate()).collect();
+            let keys = keys.map_err(Failure::other)?;
+            let text = keys.iter().map(Secret::expose).collect::<Vec<_>>().join("\n");
+            match out {
+                Some(out) => login::write_private(&out, &text, false).map_err(Failure::other),
+                None => print(&text),
+            }
+        }
         Command::Login(arguments) => login::login(arguments),
         Command::Health(admin) => admin::health(admin.address()?),
         Command::Drain(admin) => admin::drain(admin.address()?),

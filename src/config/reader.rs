@@ -18,12 +18,14 @@ use crate::secret::Secret;
 pub(super) struct Reader {
     raw: RawConfig,
     pub(super) problems: Vec<Problem>,
+    /// The files of secrets that were read.
+    pub(super) secret_files: Vec<PathBuf>,
 }
 
 impl Reader {
     /// `problems` are those of the layers themselves.
     pub(super) fn new(raw: RawConfig, problems: Vec<Problem>) -> Self {
-        Self { raw, problems }
+        Self { raw, problems, secret_files: Vec::new() }
     }
 
     /// True if a layer sets this key.
@@ -206,6 +208,7 @@ impl Reader {
     /// The content of a secret's file, without one final line break (LF or CRLF).
     fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
         let shown = path.display();
+        self.secret_files.push(path.to_owned());
         let text = match std::fs::read(path).map(String::from_utf8) {
             Ok(Ok(text)) => zeroize::Zeroizing::new(text),
             Ok(Err(_)) => {

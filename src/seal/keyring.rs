@@ -62,6 +62,8 @@ pub enum KeyError {
     Encoding,
     #[error("it is {0} bytes long; a key has 32")]
     Length(usize),
+    #[error("it is all zeros, as a file that was never written is")]
+    Zero,
     #[error("it cannot be used")]
     Unusable,
 }
@@ -81,6 +83,9 @@ impl Key {
         let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::Encoding)?);
         if bytes.len() != 32 {
             return Err(KeyError::Length(bytes.len()));
+        }
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(KeyError::Zero);
         }
         let prk = Salt::new(HKDF_SHA256, b"upwarden seal v1").extract(&bytes);
         let mut id = [0; KEY_ID];
@@ -116,12 +121,20 @@ pub struct OpenedValue {
 #[derive(Clone, Debug)]
 pub struct Keyring {
     keys: Vec<Key>,
+    /// What is sealed for one deployment does not open in another with the same keys.
+    deployment: String,
 }
 
 impl Keyring {
     /// `None` without a key.
     pub fn new(keys: Vec<Key>) -> Option<Self> {
-        (!keys.is_empty()).then_some(Self { keys })
+        (!keys.is_empty()).then_some(Self { keys, deployment: String::new() })
+    }
+
+    /// The same keys, for the deployment of this name.
+    #[must_use]
+    pub fn named(self, deployment: &str) -> Self {
+        Self { deployment: deployment.to_owned(), ..self }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -131,7 +144,20 @@ impl Keyring {
     /// A keyring of one new key.
     pub fn generate() -> Result<Self, NoRandomness> {
         let key = Key::parse(&Key::generate()?).map_err(|_| NoRandomness)?;
-        Ok(Self { keys: vec![key] })
+        Ok(Self { keys: vec![key], deployment: String::new() })
+    }
+
+    /// Grants stay readable in the store under another name: they never leave it.
+    fn associated(&self, purpose: Purpose) -> Vec<u8> {
+        let mut data = purpose.label().to_vec();
+        data.push(VERSION);
+        match purpose {
+            Purpose::Session | Purpose::Login | Purpose::State | Purpose::Ticket => {
+                data.extend_from_slice(self.deployment.as_bytes());
+            }
+            Purpose::Grant => {}
+        }
+        data
     }
 
     /// Seals `bytes` with the first key. The text is safe in URLs and cookies, and 50 characters and a third longer than
@@ -146,7 +172,7 @@ impl Keyring {
         sealed.extend_from_slice(&salt);
         let mut text = Zeroizing::new(bytes.to_vec());
         let tag = cipher
-            .seal_in_place_separate_tag(nonce, Aad::from(associated(purpose)), &mut text)
+            .seal_in_place_separate_tag(nonce, Aad::from(self.associated(purpose)), &mut text)
             .map_err(|_| NoRandomness)?;
         sealed.extend_from_slice(&text);
         sealed.extend_from_slice(tag.as_ref());
@@ -168,7 +194,7 @@ impl Keyring {
         }
         let (index, key) = self.keys.iter().enumerate().find(|(_, key)| key.id == id)?;
         let (cipher, nonce) = key.derive(purpose, salt)?;
-        let bytes = cipher.open_in_place(nonce, Aad::from(associated(purpose)), body).ok()?.to_vec();
+        let bytes = cipher.open_in_place(nonce, Aad::from(self.associated(purpose)), body).ok()?.to_vec();
         Some(OpenedValue { bytes: Zeroizing::new(bytes), reseal: index > 0 })
     }
 
@@ -184,13 +210,6 @@ pub(crate) fn to_json(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
     serde_json::to_vec(value).map(Zeroizing::new).unwrap_or_default()
 }
 
-/// Purpose and version, so that neither of a sealed value can be changed.
-fn associated(purpose: Purpose) -> Vec<u8> {
-    let mut data = purpose.label().to_vec();
-    data.push(VERSION);
-    data
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +220,25 @@ mod tests {
 
     fn ring(keys: &[&Key]) -> Keyring {
         Keyring::new(keys.iter().map(|key| (*key).clone()).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_key_of_zeros_is_refused() {
+        let zeros = Secret::new(URL_SAFE_NO_PAD.encode([0; 32]));
+        assert_eq!(Key::parse(&zeros).unwrap_err(), KeyError::Zero);
+    }
+
+    #[test]
+    fn what_one_deployment_sealed_does_not_open_in_another_with_the_same_key() {
+        let key = Key::parse(&Key::generate().unwrap()).unwrap();
+        let ring = |name: &str| Keyring::new(vec![key.clone()]).unwrap().named(name);
+        let (one, other) = (ring("https://one.example"), ring("https://other.example"));
+        for purpose in [Purpose::Session, Purpose::Login, Purpose::State, Purpose::Ticket] {
+            let sealed = one.seal(purpose, b"x").unwrap();
+            assert!(one.open(purpose, &sealed).is_some() && other.open(purpose, &sealed).is_none(), "{purpose:?}");
+        }
+        let grant = one.seal(Purpose::Grant, b"x").unwrap();
+        assert!(other.open(Purpose::Grant, &grant).is_some(), "a store may be taken along");
     }
 
     #[test]

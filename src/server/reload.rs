@@ -82,7 +82,7 @@ async fn reload_on_change(
 
 fn apply(sources: &Sources, watched: &Watched) -> Result<Config, String> {
     let config = config::load(sources).map_err(|problems| problems.to_string())?;
-    let keys = config.keys.read().map_err(|error| error.to_string())?;
+    let keys = config.keyring().map_err(|error| error.to_string())?;
     let certificates = match &watched.certificates {
         Some(_) => Some(load_certificates(&config).map_err(|error| causes(&error))?),
         None => None,
@@ -126,7 +126,7 @@ mod tests {
         let sources = Sources { file: Some(path.clone()), sets, ..Sources::default() };
         let config = config::load(&sources).unwrap();
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
-        let ring = SharedKeyring::new(config.keys.read().unwrap());
+        let ring = SharedKeyring::new(config.keyring().unwrap());
         let watched = Watched { ring, access: access.clone(), certificates: None };
         let reloading = reload_on_change(&sources, config, &watched, None, Duration::from_millis(1));
         let changed = async {

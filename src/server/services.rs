@@ -44,7 +44,7 @@ impl Services {
     pub(super) fn build(config: &Config, clock: SharedClock, descriptors: &Arc<Descriptors>) -> Result<Self, Error> {
         let control = Handle::current();
         let metrics = Arc::new(Metrics::new());
-        let ring = SharedKeyring::new(config.keys.read()?);
+        let ring = SharedKeyring::new(config.keyring()?);
         let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?;
         let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
         let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone(), pacer.clone());

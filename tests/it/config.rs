@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -109,6 +110,37 @@ fn the_file_is_named_with_its_line() {
     assert!(stderr.contains("source  upwarden.toml:2\n"), "{stderr}");
     assert!(stderr.contains("did you mean `app.url`?"), "{stderr}");
     assert!(stderr.contains("looked in upwarden.toml, UPWARDEN_APP__URL, --set app.url"), "{stderr}");
+}
+
+#[test]
+fn a_key_goes_to_a_file_that_only_its_owner_can_read_and_replaces_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("session-key");
+    let (code, stdout, stderr) = Run::of(&["key", "--out", "session-key"]).at(folder.path()).ends();
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "", ""));
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(written.len(), 44, "a key and a line break");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let (code, _, stderr) = Run::of(&["key", "--out", "session-key"]).at(folder.path()).ends();
+    assert!(code != 0 && stderr.contains("exists"), "{stderr}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), written);
+}
+
+#[test]
+fn a_key_of_zeros_is_refused_and_a_secret_that_everyone_can_read_is_named() {
+    let folder = configured();
+    let file = folder.path().join("session-key");
+    let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    std::fs::write(&file, format!("{}\n", fresh_key())).unwrap();
+    mode(0o600);
+    let (code, stdout, _) = Run::of(&["check"]).at(folder.path()).ends();
+    assert!(code == 0 && !stdout.contains("session-key; run: chmod"), "{stdout}");
+    mode(0o644);
+    let (code, stdout, _) = Run::of(&["check"]).at(folder.path()).ends();
+    assert!(code == 0 && stdout.contains("every user of this machine can read session-key"), "{stdout}");
+    std::fs::write(&file, format!("{}\n", "A".repeat(43))).unwrap();
+    let (code, _, stderr) = Run::of(&["check"]).at(folder.path()).ends();
+    assert!(code == 78 && stderr.contains("line 1 of session-key"), "{stderr}");
 }
 
 #[test]

@@ -251,7 +251,7 @@ async fn an_open_door_a_readable_key_and_an_unreachable_store_are_reported() {
         .await;
     assert_eq!(report.code, 1, "{}", report.text);
     assert!(report.has("warn", "public door", "without TLS"), "{}", report.text);
-    assert!(report.has("warn", "session keys", "chmod 600"), "{}", report.text);
+    assert!(report.has("warn", "secret files", "chmod 600"), "{}", report.text);
     assert!(report.has("warn", "access", "anyone"), "{}", report.text);
     assert!(report.has("fail", "store", "valkey"), "{}", report.text);
     assert!(!report.text.contains("s3cr3t"), "{}", report.text);

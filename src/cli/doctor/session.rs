@@ -1,7 +1,5 @@
 //! What sessions need: the keys, the cookie and the store. It seals a made-up session to learn the cookie's size.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -19,10 +17,10 @@ use crate::store;
 const COMFORTABLE: usize = 4096;
 
 pub(super) async fn all(config: &Config, clock: &SharedClock, control: &Handle) -> Vec<Finding> {
-    let ring = match config.keys.read() {
+    let ring = match config.keyring() {
         Ok(ring) => ring,
         Err(error) => {
-            let remedy = "run `upwarden key > session-key` and name the file in session.key_files";
+            let remedy = "run `upwarden key --out session-key` and name the file in session.key_files";
             return vec![Finding::fail("session keys", error.to_string(), remedy)];
         }
     };
@@ -34,15 +32,12 @@ pub(super) async fn all(config: &Config, clock: &SharedClock, control: &Handle) 
 }
 
 fn keys(config: &Config, count: usize) -> Finding {
-    let mode = |path: &PathBuf| std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
-    match config.keys.files().iter().find(|path| mode(path) & 0o007 != 0) {
-        Some(path) => Finding::warn(
-            "session keys",
-            format!("every user of this machine can read {}", path.display()),
-            format!("chmod 600 {}", path.display()),
-        ),
-        None => Finding::ok("session keys", format!("{count}; the first seals, all open")),
+    let exposed = config.exposed_secrets();
+    if exposed.is_empty() {
+        return Finding::ok("session keys", format!("{count}; the first seals, all open"));
     }
+    let why = format!("every user of this machine can read {}", exposed.join(", "));
+    Finding::warn("secret files", why, format!("chmod 600 {}", exposed.join(" ")))
 }
 
 fn cookie(config: &Config, ring: &Keyring, now: Timestamp) -> Finding {

@@ -27,7 +27,7 @@ fn parent(out: &Path) -> &Path {
 }
 
 /// Writes a draft beside it first, so that a reader finds the whole token or nothing.
-pub(super) fn write(out: &Path, token: &str, force: bool) -> Result<(), String> {
+pub(in crate::cli) fn write(out: &Path, token: &str, force: bool) -> Result<(), String> {
     let name = random().map(u128::from_ne_bytes).map_err(|error| error.to_string())?;
     let draft = parent(out).join(format!(".upwarden-login-{name:032x}"));
     let written = write_draft(&draft, token).and_then(|()| {

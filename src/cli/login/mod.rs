@@ -15,6 +15,7 @@ use http::StatusCode;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+pub(super) use self::file::write as write_private;
 use self::redirect::Redirects;
 use super::args::LoginArguments;
 use super::output::{Failure, print, print_error};

@@ -9,14 +9,18 @@ mod server;
 mod store;
 mod upwork;
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
 use tracing_subscriber::filter::LevelFilter;
 
 use self::server::Server;
 pub(super) use self::server::admin;
 use super::parse;
 use super::reader::Reader;
-use super::session_keys::SessionKeys;
+use super::session_keys::{KeyError, SessionKeys};
 use super::sources::Sources;
+use crate::seal::Keyring;
 use crate::{broker, oauth, policy, proxy, router, session, telemetry};
 
 /// The checked configuration.
@@ -35,6 +39,22 @@ pub struct Config {
     pub(crate) app: proxy::AppConfig,
     pub(crate) gateway: crate::gateway::Config,
     pub(crate) telemetry: telemetry::Config,
+    /// Every file that holds a secret.
+    pub(crate) secret_files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// The session keys, for this deployment.
+    pub(crate) fn keyring(&self) -> Result<Keyring, KeyError> {
+        Ok(self.keys.read()?.named(&self.gateway.public.url))
+    }
+
+    /// The files with a secret that every user of this machine can read.
+    pub(crate) fn exposed_secrets(&self) -> Vec<String> {
+        let mode = |path: &PathBuf| std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
+        let exposed = self.secret_files.iter().filter(|path| mode(path) & 0o007 != 0);
+        exposed.map(|path| path.display().to_string()).collect()
+    }
 }
 
 /// Checks everything.
@@ -56,9 +76,18 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     if let (Some(app), Some(server)) = (&app, &server) {
         server::apart_from_app(reader, &app.upstream, server);
     }
+    let keys = keys?;
+    let refresh_token = service.as_ref().and_then(|service| match &service.grant {
+        oauth::ServiceGrant::RefreshToken { file } => file.clone(),
+        oauth::ServiceGrant::ClientCredentials => None,
+    });
+    let certificates = server.iter().flat_map(|server| &server.certificates).map(|pair| pair.key_file.clone());
+    let mut secret_files = std::mem::take(&mut reader.secret_files);
+    secret_files.extend(keys.files().iter().cloned().chain(refresh_token).chain(certificates));
     Some(Config {
+        secret_files,
         server: server?,
-        keys: keys?,
+        keys,
         router: router?,
         session: session?,
         store: store?,

@@ -63,7 +63,7 @@ fn session(number: usize, sandbox: &Sandbox, client_id: &str) -> Session {
 /// Browsers with sessions that were written into this store.
 async fn sealed(world: &World, store: &Config, count: usize) -> Vec<Client> {
     let key = Key::parse(&Secret::new(setting(world, "session.keys"))).unwrap();
-    let ring = SharedKeyring::new(Keyring::new(vec![key]).unwrap());
+    let ring = SharedKeyring::new(Keyring::new(vec![key]).unwrap().named(&world.url("")));
     let store = open_store(store, ring, Arc::new(SystemClock), Handle::current()).unwrap();
     let (store, sandbox, client_id) = (&store, &world.upwork.sandbox, setting(world, "upwork.client_id"));
     let saved = stream::iter(0..count).map(|number| async move {
