@@ -96,6 +96,14 @@ impl RequestReader {
         }
     }
 
+    /// Whether `bytes`, as they were given last, begin a request. Empty lines do not (RFC 9112 section 2.2).
+    pub(crate) fn has_begun(&self, bytes: &[u8]) -> bool {
+        match &self.state {
+            State::Head(head) => head.start.is_some() || bytes.get(head.lines.at()).is_some_and(|byte| *byte != b'\r'),
+            State::Body(_) | State::Refused(_) => true,
+        }
+    }
+
     /// True between a head and the end of its body.
     pub fn in_body(&self) -> bool {
         matches!(self.state, State::Body(_))
@@ -217,4 +225,20 @@ fn finish(bytes: &[u8], start: &RequestLine, fields: &FramingFields) -> Result<R
     let body = fields.length(start.http_10)?.unwrap_or(BodyLength::None);
     let upgrade = fields.upgrade && !start.http_10;
     Ok(RequestHead { body, upgrade, http_10: start.http_10 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_lines_do_not_begin_a_request() {
+        for (bytes, begun) in
+            [("", false), ("\r", false), ("\r\n\r\n", false), ("\r\n\r\nG", true), ("GET / HTTP/1.1\r\n", true)]
+        {
+            let mut reader = RequestReader::new(Limits::default());
+            assert_eq!(reader.step(bytes.as_bytes()), Ok(Step::More));
+            assert_eq!(reader.has_begun(bytes.as_bytes()), begun, "{bytes:?}");
+        }
+    }
 }

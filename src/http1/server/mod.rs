@@ -206,8 +206,7 @@ impl<R: Fn(Event)> Connection<R> {
                 Ok(Step::More | Step::Body { .. } | Step::Opaque) => {}
                 Err(refusal) => return Poll::Ready(Some(Err(refusal.into()))),
             }
-            // RFC 9112 section 2.2: an empty line behind a body is no beginning of a request.
-            if begun.is_none() && self.input.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+            if begun.is_none() && self.reader.has_begun(&self.input) {
                 *begun = Some(Instant::now());
             }
             if self.times.half_closed.is_some() {
