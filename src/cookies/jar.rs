@@ -1,4 +1,5 @@
-//! A cookie of ours: read from a request, set and cleared always with the same attributes.
+//! A cookie of ours: read from a request, set and cleared always with the same attributes. The session's cookie and those of
+//! sign-ins are each a [`Jar`], so an attribute that is added here is added to all of them.
 //!
 //! A value that passes 4,096 bytes with its name is split, since a browser silently drops a larger cookie (RFC 6265bis
 //! section 5.6). The first chunk says how many there are: `NAME=3.…`, `NAME-1=…`, `NAME-2=…`.

@@ -6,13 +6,13 @@
 //! a request.
 
 mod access_log;
+mod address_limits;
 mod answer;
 mod callers;
 mod config;
 mod endpoints;
 mod fault;
 mod handle;
-mod limits;
 mod public_url;
 mod request;
 mod response;

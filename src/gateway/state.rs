@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use super::address_limits::{InFlightLimit, Slot};
 use super::answer::Answer;
 use super::callers::Callers;
 use super::config::PublicConfig;
 use super::fault::{ClientFault, Fault, FaultView, render};
-use super::limits::{InFlightLimit, Slot};
 use super::request::RequestInfo;
 use super::sessions::{Context, SessionChange, Sessions};
 use super::sign_in::{Held, SignIn, not_admitted};

@@ -33,6 +33,8 @@ impl Connection {
 
     /// Whether an idle connection is still open, and silent.
     pub(super) fn is_usable(&mut self) -> bool {
-        poll_read(&mut self.socket, &mut self.input, &mut Context::from_waker(Waker::noop())).is_pending()
+        // Without budget left, tokio does not look at the socket.
+        tokio::task::coop::has_budget_remaining()
+            && poll_read(&mut self.socket, &mut self.input, &mut Context::from_waker(Waker::noop())).is_pending()
     }
 }

@@ -45,15 +45,13 @@ struct State {
 /// What the handler wants of the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// It has not asked for anything.
+    /// Nothing for now.
     #[default]
-    Untouched,
+    Later,
     /// The next piece.
     More,
-    /// Nothing for now.
-    Later,
-    /// Nothing any more; true if it had asked for some before.
-    Dropped(bool),
+    /// Nothing any more.
+    Dropped,
 }
 
 impl Exchange {
@@ -118,7 +116,7 @@ impl Exchange {
     }
 
     pub(super) fn is_dropped(&self) -> bool {
-        matches!(lock(&self.0).wish, Wish::Dropped(_))
+        lock(&self.0).wish == Wish::Dropped
     }
 
     /// Delivers a piece that was wished for. `waker` needs no waking: it is the connection's own.
@@ -176,7 +174,7 @@ pub(super) struct RequestBody(Arc<Mutex<State>>);
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let mut state = lock(&self.0);
-        state.wish = Wish::Dropped(state.wish != Wish::Untouched);
+        state.wish = Wish::Dropped;
         state.ready = None;
         wake(&mut state.connection);
     }

@@ -36,7 +36,7 @@ pub(crate) use head::origin_form;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use pool::Pool;
 pub use socket::Socket;
-pub(crate) use socket::{ResetFlag, Stream};
+pub(crate) use socket::Stream;
 pub(crate) use timer::Timer;
 
 use std::io;

@@ -18,8 +18,8 @@ use tokio_rustls::TlsStream;
 pub(crate) struct ResetFlag(Arc<AtomicBool>);
 
 impl ResetFlag {
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    pub(crate) fn set(&self, resets: bool) {
+        self.0.store(resets, Ordering::Relaxed);
     }
 }
 

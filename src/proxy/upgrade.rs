@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::http1::{ResetFlag, Socket};
+use crate::http1::Socket;
 use crate::telemetry::metrics::Metrics;
 
 /// Bytes copied at once, each way.
@@ -50,7 +50,7 @@ impl Upgrades {
     async fn copy(self, mut client: Socket, mut app: Socket, websocket: bool) {
         // If one side fails instead of closing, the other must not see a clean end.
         let resets = [client.reset_flag(), app.reset_flag()];
-        let reset = || resets.iter().for_each(ResetFlag::set);
+        let reset = || resets.iter().for_each(|flag| flag.set(true));
         let (client_reader, client_writer) = tokio::io::split(client);
         let (app_reader, app_writer) = tokio::io::split(app);
         let (moved, seen) = watch::channel(Instant::now());

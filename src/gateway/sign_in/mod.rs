@@ -12,10 +12,10 @@ mod loops;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::address_limits::{SignInLimit, Step};
 use super::answer::Answer;
 use super::config::PublicConfig;
 use super::fault::{ClientFault, Fault, OurFault};
-use super::limits::{SignInLimit, Step};
 use super::public_url::{PublicUrl, without_marker};
 use super::request::RequestInfo;
 use super::response;

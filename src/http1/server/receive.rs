@@ -25,8 +25,8 @@ impl<R: Fn(Event)> Connection<R> {
         loop {
             let dropped = match current.exchange.wish(cx.waker()) {
                 Wish::More if !self.over => false,
-                Wish::Dropped(_) if !self.over && current.discarded <= DISCARDED => true,
-                Wish::More | Wish::Dropped(_) | Wish::Untouched | Wish::Later => {
+                Wish::Dropped if !self.over && current.discarded <= DISCARDED => true,
+                Wish::More | Wish::Dropped | Wish::Later => {
                     return self.poll_watch(cx).map(Err);
                 }
             };
@@ -136,12 +136,8 @@ impl<R: Fn(Event)> Connection<R> {
         if !self.reader.in_body() {
             return Poll::Ready(!self.over);
         }
-        let begun = match current.exchange.wish(cx.waker()) {
-            Wish::Untouched | Wish::Dropped(false) => false,
-            Wish::More | Wish::Later | Wish::Dropped(true) => true,
-        };
-        // RFC 9110 section 10.1.1: a client that was not asked to send the body may leave it out.
-        if current.expects && !begun {
+        // RFC 9110 section 10.1.1: a client that was not sent a 100 (Continue) may leave the body out.
+        if current.expects {
             return Poll::Ready(false);
         }
         if !current.exchange.is_dropped() {
@@ -167,6 +163,7 @@ impl<R: Fn(Event)> Connection<R> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(false),
                 Poll::Pending if !self.reader.in_body() => {}
+                Poll::Pending if self.over || current.discarded > DISCARDED => return Poll::Ready(false),
                 Poll::Pending => return self.timer.poll_until(cx, until).map(|()| false),
             }
         }

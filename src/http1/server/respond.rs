@@ -46,21 +46,22 @@ impl<R: Fn(Event)> Connection<R> {
         }
         self.write_head(&parts, &body, length, current);
         let mut source = Source::new(body, length, current.takes_trailers);
+        // Where only the end of the connection ends the body, a clean end says that all of it came.
+        let unframed = (length == BodyLength::UntilClose).then(|| self.socket.reset_flag());
+        if let Some(reset) = &unframed {
+            reset.set(true);
+        }
         let sent = poll_fn(|cx| self.poll_send(cx, &mut source, current)).await;
         // The response's body may hold the rest of the request's.
         drop(source);
         match sent {
-            Ok(()) => {}
+            Ok(()) => unframed.iter().for_each(|reset| reset.set(false)),
             Err(Cut::Gone) => return Next::Gone,
             Err(Cut::Body(error)) => {
                 if current.exchange.refused().is_none() {
                     (self.report)(Event::ResponseCut(error));
                 }
-                if length == BodyLength::UntilClose {
-                    self.socket.reset_flag().set();
-                    return Next::Gone;
-                }
-                return Next::Close;
+                return if unframed.is_some() { Next::Gone } else { Next::Close };
             }
         }
         if switches {
@@ -95,20 +96,17 @@ impl<R: Fn(Event)> Connection<R> {
     /// Writes the response; ready when all of it is written.
     fn poll_send(&mut self, cx: &mut Context<'_>, source: &mut Source, current: &mut Current) -> Poll<Result<(), Cut>> {
         loop {
-            match source.poll_fill(cx, &mut self.output) {
+            let waits = match source.poll_fill(cx, &mut self.output) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Cut::Body(error))),
-                Poll::Ready(Ok(())) if !self.output.is_empty() => match self.poll_output(cx) {
-                    Poll::Ready(Ok(())) => continue,
-                    Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Cut::Gone)),
-                    Poll::Pending => {}
-                },
-                Poll::Ready(Ok(())) => match Pin::new(&mut self.socket).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Cut::Gone)),
-                    Poll::Pending => {}
-                },
-                // An error shows at the next write.
-                Poll::Pending => drop(Pin::new(&mut self.socket).poll_flush(cx)),
+                Poll::Ready(Ok(())) => false,
+                Poll::Pending => true,
+            };
+            match self.poll_output(cx) {
+                Poll::Ready(Err(Gone)) => return Poll::Ready(Err(Cut::Gone)),
+                Poll::Ready(Ok(())) if waits => {}
+                Poll::Ready(Ok(())) if source.has_ended() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => continue,
+                Poll::Pending => {}
             }
             match self.poll_aside(cx, current) {
                 Poll::Ready(Ok(())) => {}
@@ -122,24 +120,30 @@ impl<R: Fn(Event)> Connection<R> {
         if let Some(interim) = exchange.take_interim(cx.waker()) {
             self.output.head().extend_from_slice(&interim);
         }
+        if self.output.is_empty() && self.times.blocked.is_none() {
+            return Ok(());
+        }
         match self.poll_output(cx) {
             Poll::Ready(Err(gone)) => Err(gone),
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
         }
     }
 
-    /// Writes what is waiting to be written.
+    /// Writes and flushes what is waiting for that. TLS takes bytes that its socket does not take yet.
     pub(super) fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         let before = self.output.len();
-        if before == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let written = self.output.poll_write(&mut self.socket, cx);
+        let written = match self.output.poll_write(&mut self.socket, cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut self.socket).poll_flush(cx),
+            unwritten @ (Poll::Ready(Err(_)) | Poll::Pending) => unwritten,
+        };
         if self.output.len() < before {
             (self.times.blocked, self.times.wrote) = (None, Instant::now());
         }
         let timed_out = match written {
-            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => {
+                self.times.blocked = None;
+                return Poll::Ready(Ok(()));
+            }
             Poll::Ready(Err(error)) => error.kind() == io::ErrorKind::TimedOut,
             Poll::Pending => {
                 let since = *self.times.blocked.get_or_insert_with(Instant::now);

@@ -39,7 +39,7 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 static HOP_BY_HOP: [HeaderName; 7] =
     [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// Fields that only we set. A client's own are dropped, look-alikes too: many servers turn every byte of a name that is not
+/// Fields that only we set (the user's in `gateway/upstreams/app.rs`, `identity`). A client's own are dropped, look-alikes too: many servers turn every byte of a name that is not
 /// a letter or digit into `_` (RFC 3875 section 4.1.18 for `-`, lighttpd for all).
 const OURS: [&str; 8] = [
     "x-upwork-user-id",

@@ -30,6 +30,18 @@ async fn no_body_is_forwarded_when_the_app_refuses_the_expectation() {
 }
 
 #[tokio::test]
+async fn a_client_that_got_no_100_is_told_that_nothing_follows() {
+    // The app's 100 and its answer come at once: the body is asked for, and answered, before the client can be told.
+    let (app, _) = blunt(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 401 No\r\ncontent-length: 4\r\n\r\nno.\n");
+    let world = World::open(app).start();
+    let mut client = Raw::to(world.public_address()).await;
+    client.send("POST /up HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 37\r\n\r\n").await;
+    let got = client.until("no.\n").await;
+    let continued = got.starts_with("HTTP/1.1 100 ");
+    assert_ne!(continued, got.contains("connection: close\r\n"), "what follows is either the body or nothing: {got}");
+}
+
+#[tokio::test]
 async fn http_1_0_neither_expects_100_nor_upgrades() {
     let world = World::open(App::default()).start();
     let mut client = Raw::to(world.public_address()).await;

@@ -2,4 +2,5 @@
 
 mod early; // answers before the request has ended
 mod expect; // `Expect: 100-continue`
-mod requests; // refusals, bodies, pieces, HTTP/1.0
+mod requests;
+mod unread; // clients that do not read // refusals, bodies, pieces, HTTP/1.0
