@@ -76,11 +76,12 @@ fn any_reading(path: &str, holds: impl Fn(&[Vec<u8>]) -> bool) -> bool {
     readings.unfinished || readings.all.iter().any(|reading| holds(&segments(reading)))
 }
 
-/// The segments of a path in lower case, without parameters.
+/// The segments of a path in lower case, without parameters and without the white space around them, of which some servers
+/// strip all that Unicode has.
 fn segments(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|byte| matches!(byte, b'/' | b'\\'))
-        .map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default())
-        .map(|segment| segment.trim_ascii().to_ascii_lowercase())
+        .map(|segment| segment.split(|byte| matches!(byte, b';' | b'\0')).next().unwrap_or_default())
+        .map(|segment| String::from_utf8_lossy(segment).trim().to_ascii_lowercase().into_bytes())
         .filter(|segment| !segment.is_empty() && segment != b".")
         .collect()
 }
@@ -108,6 +109,9 @@ mod tests {
             "/api/v3/oauth2",
             "/api/v3/OAuth2/token",
             "/api/v3/oauth2;x=y/token",
+            "/api/v3/OAuth201\u{2003}",
+            "/api/v3/oauth2%E2%80%83/token",
+            "/api/v3/oauth2%00/token",
             "/api/v3;a/oauth2/token",
             "/api/v3/%6fauth2/token",
             "/api/v3/%256fauth2/token",
