@@ -67,3 +67,14 @@ pub enum BodyLength {
     /// Another protocol follows: a 101 response.
     Opaque,
 }
+
+impl BodyLength {
+    /// Bytes of the body, if its head says how many.
+    pub(crate) fn bytes(self) -> Option<u64> {
+        match self {
+            Self::None => Some(0),
+            Self::Exact(bytes) => Some(bytes),
+            Self::Chunked | Self::UntilClose | Self::Opaque => None,
+        }
+    }
+}

@@ -69,7 +69,7 @@ impl Gateway {
         let anonymous = || self.sessions.decide(facts, Credential::Nothing);
         let stored = match self.sessions.open(&request.cookies).await {
             Ok(stored) => stored,
-            // What is public needs no store: the app is told no identity.
+            // What is public needs no store: the app gets no identity.
             Err(_) if anonymous() == Decision::AllowAnonymous => None,
             Err(error) => return Err(error.into()),
         };

@@ -24,7 +24,7 @@ use super::socket::Socket;
 use super::upload::Upload;
 use super::{head, poll_read, poll_read_body};
 use crate::body::{self, Body};
-use crate::framing::{BodyLength, Piece, Refusal, ResponseHead, Step};
+use crate::framing::{BodyLength, Refusal, ResponseHead, Step};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseTimeouts {
@@ -174,12 +174,7 @@ impl Call {
             self.connection.keep_idle = keep_idle;
         }
         let reusable = head::keeps_alive(response.headers(), head.http_10) && head.body != BodyLength::UntilClose;
-        let left = match head.body {
-            BodyLength::None => Some(0),
-            BodyLength::Exact(bytes) => Some(bytes),
-            BodyLength::Chunked | BodyLength::UntilClose | BodyLength::Opaque => None,
-        };
-        let mut body = ResponseBody { call: Some(self), pool: pool.clone(), reusable, left };
+        let mut body = ResponseBody { call: Some(self), pool: pool.clone(), reusable, left: head.body.bytes() };
         if head.body == BodyLength::None {
             body.finish();
             return Answer { response: response.map(|()| Body::empty()), upgraded: None };
@@ -195,16 +190,12 @@ impl Call {
             }
             let Connection { socket, reader, input, timer, .. } = &mut *self.connection;
             match reader.step(input) {
-                Ok(Step::Body { len, piece, .. }) => {
+                Ok(Step::Body { len, piece, end }) => {
                     self.waiting = None;
                     let bytes = input.split_to(len).freeze();
-                    match piece {
-                        Piece::Data if !bytes.is_empty() => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                        Piece::Trailers => {
-                            let trailers = head::fields(&bytes).filter(|trailers| !trailers.is_empty());
-                            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
-                        }
-                        Piece::Data | Piece::Framing => continue,
+                    match head::frame(bytes, piece) {
+                        None if !end => continue,
+                        frame => return Poll::Ready(frame.map(Ok)),
                     }
                 }
                 Ok(Step::More | Step::Head { .. } | Step::Opaque) => {}

@@ -9,9 +9,11 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Frame;
 
 use crate::body::Body;
 use crate::clock::{Clock, SystemClock};
+use crate::framing::{Piece, number};
 
 /// Room for the fields of a usual message without growing.
 const FIELDS: usize = 16;
@@ -81,6 +83,20 @@ pub(super) fn fields(bytes: &Bytes) -> Option<HeaderMap> {
         headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
         at = end + 1;
     }
+}
+
+/// A piece of a body as a frame; chunk framing and an empty trailer section are none.
+pub(super) fn frame(bytes: Bytes, piece: Piece) -> Option<Frame<Bytes>> {
+    match piece {
+        Piece::Data => (!bytes.is_empty()).then(|| Frame::data(bytes)),
+        Piece::Framing => None,
+        Piece::Trailers => fields(&bytes).filter(|trailers| !trailers.is_empty()).map(Frame::trailers),
+    }
+}
+
+/// The length that `Content-Length` announces.
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH).and_then(|value| number(value.as_bytes()).ok())
 }
 
 /// Whether another message may follow one with these fields (RFC 9112 section 9.3).

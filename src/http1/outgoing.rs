@@ -75,8 +75,7 @@ impl Outgoing {
 
 /// RFC 9112 section 6.3.
 fn request_length(headers: &HeaderMap, body: &Body) -> BodyLength {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| framing::number(value.as_bytes()).ok());
-    match announced {
+    match head::announced(headers) {
         Some(bytes @ 1..) => BodyLength::Exact(bytes),
         Some(0) | None if body.is_end_stream() => BodyLength::None,
         Some(0) | None => body.size_hint().exact().map_or(BodyLength::Chunked, BodyLength::Exact),

@@ -17,7 +17,7 @@ use crate::framing::{self, Rejection};
 use crate::http1::server::Config;
 use crate::telemetry::Door;
 use crate::telemetry::access::PeerIds;
-use crate::telemetry::metrics::Refusal;
+use crate::telemetry::metrics::{Metrics, Refusal};
 
 /// What a door allows: docs/configuration.md "public.limits" and "public.timeouts".
 #[derive(Clone, Debug)]
@@ -106,8 +106,14 @@ pub struct Drain {
     pub timeout: Duration,
 }
 
+/// Counts and logs a message that was not accepted.
+pub(super) fn report(rejection: Rejection, door: Door, metrics: &Metrics) {
+    metrics.refused(door, label(rejection));
+    tracing::info!(door = door.as_str(), reason = rejection.reason, rule = rejection.section, "refused");
+}
+
 /// The label that a rejection is counted under.
-pub(super) fn refusal_label(rejection: Rejection) -> Refusal {
+fn label(rejection: Rejection) -> Refusal {
     match rejection.status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => Refusal::HeadTooLarge,
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::BodyTooLarge,

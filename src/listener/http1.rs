@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 
 use super::accept::DoorState;
-use super::door::{Peer, refusal_label};
+use super::door::{self, Peer};
 use super::permits::Permit;
 use crate::body::Body;
 use crate::http1::Socket;
@@ -19,16 +19,13 @@ where
     H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let (door, http1, metrics, drain) = (peer.door, door.http1.clone(), door.metrics.clone(), peer.drain.clone());
+    let (peer_door, http1, metrics, drain) = (peer.door, door.http1.clone(), door.metrics.clone(), peer.drain.clone());
     let report = move |event| match event {
-        Event::Rejected(rejection) => {
-            metrics.refused(door, refusal_label(rejection));
-            tracing::info!(door = door.as_str(), reason = rejection.reason, rule = rejection.section, "refused");
-        }
-        Event::ResponseTimeout => metrics.refused(door, metrics::Refusal::AnswerTimeout),
+        Event::Rejected(rejection) => door::report(rejection, peer_door, &metrics),
+        Event::ResponseTimeout => metrics.refused(peer_door, metrics::Refusal::AnswerTimeout),
         Event::ResponseCut(error) => {
-            metrics.refused(door, metrics::Refusal::AnswerCut);
-            tracing::info!(door = door.as_str(), %error, "a response was cut");
+            metrics.refused(peer_door, metrics::Refusal::AnswerCut);
+            tracing::info!(door = peer_door.as_str(), %error, "a response was cut");
         }
     };
     server::serve(socket.hold(permit), http1, drain, move |request| handler(request, peer.clone()), report).await;

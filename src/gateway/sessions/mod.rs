@@ -231,7 +231,7 @@ impl Sessions {
         self.recheck.is_due(session, self.context.now())
     }
 
-    /// The session that the app is told of, refreshed where it is due: see [`Recheck::run`].
+    /// The session whose user the app sees, refreshed where it is due: see [`Recheck::run`].
     pub(super) async fn recheck(
         &self,
         stored: StoredSession,

@@ -36,7 +36,7 @@ impl Recheck {
         session.needs_recheck(now, self.after)
     }
 
-    /// The session that the app is told of. `needs_token`: its ticket holds the access token itself, so one that expires
+    /// The session whose user the app sees. `needs_token`: its ticket holds the access token itself, so one that expires
     /// soon would be of no use. A request waits for Upwork only a moment, not where the path is public (`open`), and not
     /// just after this session waited without success: the refresh goes on, and a later request finds its outcome.
     pub(super) async fn run(

@@ -1,4 +1,4 @@
-//! On to the app. Identity is told in fields that no client can set; the app never sees a token of Upwork's.
+//! On to the app. Fields that no client can set carry the identity; the app never sees a token of Upwork's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(in crate::gateway) struct AppUpstream {
     settings: Arc<AppSettings>,
 }
 
-/// What the app is told of the session, besides the client's own fields.
+/// What the app learns of the session, besides the client's own fields.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct Told<'a> {
     pub(in crate::gateway) session: Option<&'a Session>,

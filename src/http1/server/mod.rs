@@ -326,10 +326,7 @@ impl Message {
     fn new(mut request: Request<Body>, head: RequestHead) -> Self {
         let headers = request.headers();
         let http_10 = head.http_10;
-        let left = match head.body {
-            BodyLength::Exact(bytes) => Some(bytes),
-            BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose | BodyLength::Opaque => None,
-        };
+        let left = head.body.bytes();
         let exchange = Exchange::new(!http_10);
         let current = Current {
             exchange: exchange.clone(),

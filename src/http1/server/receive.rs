@@ -39,9 +39,9 @@ impl<R: Fn(Event)> Connection<R> {
             match self.reader.step(&self.input) {
                 Ok(Step::Body { len, piece, end }) => {
                     self.times.starved = None;
-                    let bytes = self.input.split_to(len).freeze();
+                    let (read, bytes) = (current.read, self.input.split_to(len).freeze());
                     match self.receive(current, bytes, piece) {
-                        _ if dropped => {}
+                        _ if dropped => current.discarded += current.read - read,
                         Ok(frame) => {
                             let visible = frame.is_some() || end;
                             current.exchange.deliver(frame, end, cx.waker());
@@ -77,26 +77,18 @@ impl<R: Fn(Event)> Connection<R> {
 
     /// Counts a piece of the body, and makes of it what the handler sees.
     fn receive(&self, current: &mut Current, bytes: Bytes, piece: Piece) -> Result<Option<Frame<Bytes>>, Rejection> {
-        match piece {
-            Piece::Data => {
-                let count = bytes.len() as u64;
-                current.read += count;
-                current.left = current.left.map(|left| left.saturating_sub(count));
-                current.discarded += if current.exchange.is_dropped() { count } else { 0 };
-                if self.config.body_bytes.is_some_and(|most| current.read > most) {
-                    return Err(Rejection::BODY_TOO_LARGE);
-                }
-                Ok((!bytes.is_empty()).then(|| Frame::data(bytes)))
-            }
-            Piece::Framing => Ok(None),
-            Piece::Trailers => {
-                let trailers = head::fields(&bytes).unwrap_or_default();
-                Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)))
+        if piece == Piece::Data {
+            let count = bytes.len() as u64;
+            current.read += count;
+            current.left = current.left.map(|left| left.saturating_sub(count));
+            if self.config.body_bytes.is_some_and(|most| current.read > most) {
+                return Err(Rejection::BODY_TOO_LARGE);
             }
         }
+        Ok(head::frame(bytes, piece))
     }
 
-    /// The body is not acceptable: the handler is told why, and nothing follows on this connection.
+    /// The body is not acceptable: the handler learns why, and nothing follows on this connection.
     fn refuse_body(
         &mut self,
         cx: &mut Context<'_>,

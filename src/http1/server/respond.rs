@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{Connection, Current, Event, Gone, Next};
 use crate::body::{self, Body};
-use crate::framing::{BodyLength, number};
+use crate::framing::BodyLength;
 use crate::http1::exchange::Exchange;
 use crate::http1::head::{self, is_bodiless};
 use crate::http1::output::Source;
@@ -84,7 +84,7 @@ impl<R: Fn(Event)> Connection<R> {
             BodyLength::UntilClose | BodyLength::Opaque => {}
             BodyLength::None | BodyLength::Exact(_) => {
                 let announced =
-                    if current.head { body.size_hint().exact().filter(|bytes| *bytes > 0) } else { exact(length) };
+                    if current.head { body.size_hint().exact().filter(|bytes| *bytes > 0) } else { length.bytes() };
                 if let Some(bytes) = announced.filter(|_| counted && !parts.headers.contains_key(CONTENT_LENGTH)) {
                     head::write_field(out, "content-length", bytes.to_string().as_bytes());
                 }
@@ -163,19 +163,10 @@ fn response_length(parts: &response::Parts, body: &Body, current: &Current) -> B
     if current.head || is_bodiless(parts.status) || parts.status == StatusCode::NOT_MODIFIED {
         return BodyLength::None;
     }
-    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| number(value.as_bytes()).ok());
-    match announced.or(body.size_hint().exact()) {
+    match head::announced(&parts.headers).or(body.size_hint().exact()) {
         Some(0) => BodyLength::None,
         Some(bytes) => BodyLength::Exact(bytes),
         None if current.http_10 => BodyLength::UntilClose,
         None => BodyLength::Chunked,
-    }
-}
-
-fn exact(length: BodyLength) -> Option<u64> {
-    match length {
-        BodyLength::None => Some(0),
-        BodyLength::Exact(bytes) => Some(bytes),
-        BodyLength::Chunked | BodyLength::UntilClose | BodyLength::Opaque => None,
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::framing::Rejection;
-use crate::listener::door::refusal_label;
+use crate::listener::door;
 use crate::recent::lock;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
@@ -74,8 +74,7 @@ impl Http2State {
     }
 
     pub(super) fn reject(&self, rejection: Rejection) {
-        self.count(refusal_label(rejection));
-        tracing::info!(door = self.door.as_str(), reason = rejection.reason, rule = rejection.section, "refused");
+        door::report(rejection, self.door, &self.metrics);
     }
 
     /// Far more requests were aborted than answered, as by a client that wants no responses.

@@ -57,18 +57,22 @@ async fn http_1_0_neither_expects_100_nor_upgrades() {
     assert_eq!((seen.header("expect"), seen.header("upgrade"), seen.header("connection")), ("", "", ""));
 }
 
-#[tokio::test]
-async fn the_apps_100_releases_the_body() {
-    let app = App::raw(|mut stream| async move {
+/// An app that is sent the expectation, sends this, and then sends a body of five bytes back.
+fn echoes_five(first: &'static [u8]) -> App {
+    App::raw(move |mut stream| async move {
         let head = head(&mut stream).await.unwrap();
         assert!(head.to_ascii_lowercase().contains("expect: 100-continue"), "{head}");
-        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        stream.write_all(first).await.unwrap();
         let mut body = [0; 5];
         stream.read_exact(&mut body).await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await.unwrap();
         stream.write_all(&body).await.unwrap();
-    });
-    let world = World::open(app).start();
+    })
+}
+
+#[tokio::test]
+async fn the_apps_100_releases_the_body() {
+    let world = World::open(echoes_five(b"HTTP/1.1 100 Continue\r\n\r\n")).start();
     let mut client = Raw::to(world.public_address()).await;
     let begun = Instant::now();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
@@ -80,14 +84,7 @@ async fn the_apps_100_releases_the_body() {
 
 #[tokio::test]
 async fn an_app_that_sends_no_100_gets_the_body_after_a_second() {
-    let app = App::raw(|mut stream| async move {
-        head(&mut stream).await.unwrap();
-        let mut body = [0; 5];
-        stream.read_exact(&mut body).await.unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await.unwrap();
-        stream.write_all(&body).await.unwrap();
-    });
-    let world = World::open(app).start();
+    let world = World::open(echoes_five(b"")).start();
     let mut client = Raw::to(world.public_address()).await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
     client.until("HTTP/1.1 100 Continue\r\n\r\n").await;
