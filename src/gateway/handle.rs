@@ -7,7 +7,7 @@ use http::{Request, Response, StatusCode};
 
 use super::access_log::{AccessLog, End};
 use super::answer::Answer;
-use super::callers::{Caller, admit_neighbour};
+use super::callers::{Caller, Callers, admit_neighbour};
 use super::fault::{ClientFault, Fault, NeighbourFault, OurFault};
 use super::public_url::without_marker;
 use super::request::{self, Message, RequestInfo, is_preflight};
@@ -85,9 +85,11 @@ impl Gateway {
                 Ok(self.confirm(held, answer))
             }
             Decision::AllowAnonymous => self.forward(request, message, None, facts).await,
-            Decision::SignIn | Decision::NeedsSession | Decision::CrossSite | Decision::NotAdmitted => {
-                self.refuse(request, decision, session)
-            }
+            Decision::SignIn | Decision::NeedsSession => match Callers::not_accepted(&message.headers) {
+                Some(fault) => Err(fault),
+                None => self.refuse(request, decision, session),
+            },
+            Decision::CrossSite | Decision::NotAdmitted => self.refuse(request, decision, session),
         }
     }
 

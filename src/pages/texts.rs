@@ -49,31 +49,31 @@ pub(crate) const DECLINED: Text = text(
     "You declined at Upwork",
     "Upwork asked whether this site may act for you, and the request was declined. You are not signed in, and nothing \
      was stored.",
-    "If you declined by mistake, sign in again and allow access. Otherwise, you can close this page.",
+    "If you declined by mistake, sign in again and allow access.",
 );
 
 /// `login_required` and its like (`OpenID` Connect Core, section 3.1.2.6).
 pub(crate) const UPWORK_NOT_ASKED: Text = text(
     "Upwork needs to ask you first",
     "Upwork did not complete this sign-in, because you first have to sign in at Upwork or give your consent there.",
-    "Open Upwork in another tab and sign in. Then sign in here again.\n\
-     If you see this page again, contact the site’s administrator: `upwork.authorize_url` may prevent Upwork from asking.",
+    "Sign in at Upwork first. Then sign in here again.\n\
+     If this happens again, contact the site’s administrator: `upwork.authorize_url` may prevent Upwork from asking.",
 );
 
 /// A state that was never ours.
 pub(crate) const BAD_STATE: Text = text(
     "This sign-in did not start here",
-    "The answer from Upwork does not match a sign-in started in this browser, so it was not used. This happens when the \
+    "The answer from Upwork does not match a sign-in that started here, so it was not used. This happens when the \
      sign-in took too long, when its address was bookmarked or copied, or when someone tries to sign you in to their own \
      account.",
-    "Sign in again from here.",
+    "Sign in again.",
 );
 
 /// The code was redeemed before, or ran out (`invalid_grant`).
 pub(crate) const CODE_USED: Text = text(
     "This sign-in was already used",
     "Upwork issues a code that works once and only for a short time, and it says that this code is no longer valid. \
-     Reloading the page or pressing Back can cause this.",
+     Reloading a page or going back to it can cause this.",
     "Open the app: you may already be signed in. If not, sign in again.",
 );
 
@@ -108,7 +108,7 @@ pub(crate) const WRONG_ISSUER: Text = text(
     "The problem is not on your side. The server that sent you back here identifies itself as a different issuer from \
      the Upwork that this site expects, so nothing it sent was used.",
     "Sign in again.\n\
-     If you see this page again, contact the site’s administrator: the log has both names, and `upwork.issuer` may be wrong.",
+     If this happens again, contact the site’s administrator: the log has both names, and `upwork.issuer` may be wrong.",
 );
 
 /// `invalid_client`, `unauthorized_client`, a wrong `redirect_uri`.

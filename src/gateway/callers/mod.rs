@@ -134,6 +134,16 @@ impl Callers {
         }
     }
 
+    /// The fault of a request without a session that shows a credential of ours where none is accepted.
+    pub(super) fn not_accepted(headers: &HeaderMap) -> Option<Fault> {
+        let fault = match own_credential(headers) {
+            OwnCredential::Nothing => return None,
+            OwnCredential::Token(_) | OwnCredential::BadToken => ClientFault::Token(TokenFault::OnlyApi),
+            OwnCredential::Ticket(_) | OwnCredential::BadTicket => ClientFault::Ticket(TicketFault::WrongDoor),
+        };
+        Some(fault.into())
+    }
+
     /// At the neighbour listener: the user whose ticket is shown, else the service identity.
     pub(super) async fn by_ticket(&self, headers: &HeaderMap) -> Result<Caller, Fault> {
         match own_credential(headers) {

@@ -11,6 +11,7 @@ mod tokens;
 mod verify;
 
 use super::answer::Answer;
+use super::callers::Callers;
 use super::fault::{ClientFault, Fault};
 use super::request::{Message, RequestInfo};
 use super::response;
@@ -38,7 +39,8 @@ pub(super) async fn answer(
     if let Some(methods) = methods.filter(|methods| methods.split(", ").all(|method| method != request.method)) {
         return Err(ClientFault::MethodNotAllowed(methods).into());
     }
-    match endpoint {
+    let shown = Callers::not_accepted(&message.headers);
+    let answer = match endpoint {
         AuthPath::Account => account::answer(gateway, request, message).await,
         AuthPath::Session => session::answer(gateway, request, message).await,
         AuthPath::Login => login::answer(gateway, request, &message),
@@ -48,5 +50,10 @@ pub(super) async fn answer(
         AuthPath::Token => tokens::revoke(gateway, request, endpoint).await,
         AuthPath::Verify => verify::answer(gateway, request, message).await,
         AuthPath::Stylesheet => Ok(response::stylesheet().into()),
-    }
+    };
+    // A script with a token learns what the token opens.
+    answer.map_err(|fault| match (fault, shown) {
+        (Fault::Client(ClientFault::SignInRequired { .. }), Some(shown)) => shown,
+        (fault, _) => fault,
+    })
 }

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::credentials::{NeighbourFault, NoTokens, TicketFault, TokenFault};
 use super::row::{FaultRow, Links, words};
 use crate::listener::Rejection;
 use crate::pacing::RateLimited;
@@ -69,72 +70,50 @@ pub(in crate::gateway) enum ClientFault {
     },
 }
 
-/// Why the neighbour door refuses a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) enum NeighbourFault {
-    /// A web page made it.
-    Browser,
-    /// `Host` names something else.
-    Host,
-    /// The shared secret is missing or wrong.
-    Secret,
-    /// Not a path of the API.
-    Path,
-    /// There is no service identity, and the request shows no ticket.
-    NoServiceIdentity,
-}
-
-/// Why a ticket is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) enum TicketFault {
-    /// It does not open, or there are several.
-    Bad,
-    Expired,
-    /// The session is over, or the access token in it.
-    SessionOver,
-    /// It was shown at the public door.
-    WrongDoor,
-}
-
-/// Why a personal access token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) enum TokenFault {
-    /// Unknown, revoked, expired, mistyped, or ended by `access.not_before`.
-    Bad,
-    /// Upwork ended the grant behind it.
-    GrantOver,
-    /// It was shown at the neighbour door.
-    WrongDoor,
-}
-
-/// Why no personal access token can be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) enum NoTokens {
-    /// The cookie store keeps nothing here.
-    Store,
-    /// The session cannot be renewed, so neither could a token.
-    Refresh,
-    /// The user has as many as one user may have.
-    Limit,
-}
+const SIGN_IN_DETAIL: &str = "The request has no session, or one that has ended, and no personal access token, so it was not \
+                              passed on. Open `login_url` in a browser to sign in. A script calls the API with a personal \
+                              access token from `{prefix}/auth/`, sent as `Authorization: Bearer`.";
+const CROSS_SITE_DETAIL: &str = "The request has a session, and its fields say that a page on another site made it, or its address \
+                                 may change its method. Send it from a page of this site, or with a personal access token \
+                                 instead of the cookie.";
 
 impl ClientFault {
     pub(super) fn row(&self) -> FaultRow {
         match self {
             Self::SignInRequired { sent } => {
                 let text = if *sent { texts::SIGN_IN_NOT_SENT } else { texts::SIGN_IN };
-                FaultRow::new(StatusCode::UNAUTHORIZED, "sign-in-required", text).links(Links::SignIn)
+                FaultRow::new(StatusCode::UNAUTHORIZED, "sign-in-required", text)
+                    .links(Links::SignIn)
+                    .detail(SIGN_IN_DETAIL)
             }
-            Self::NotAdmitted { shown, id } => {
-                FaultRow::new(StatusCode::FORBIDDEN, "not-admitted", texts::refused(shown, id))
-                    .links(Links::SignInAgain)
+            Self::NotAdmitted { shown, id } => FaultRow::new(
+                StatusCode::FORBIDDEN,
+                "not-admitted",
+                texts::refused(shown, id),
+            )
+            .links(Links::SignInAgain)
+            .detail(format!(
+                "{shown} (user id {id}) is signed in at Upwork and is not allowed here. The site’s administrator can \
+                         add the user id to `access.users`."
+            )),
+            Self::CrossSite => {
+                FaultRow::new(StatusCode::FORBIDDEN, "cross-site", texts::CROSS_SITE).detail(CROSS_SITE_DETAIL)
             }
-            Self::CrossSite => FaultRow::new(StatusCode::FORBIDDEN, "cross-site", texts::CROSS_SITE),
             Self::CrossSiteLink { .. } => {
-                FaultRow::new(StatusCode::FORBIDDEN, "cross-site-link", texts::CROSS_SITE_LINK).links(Links::Open)
+                FaultRow::new(StatusCode::FORBIDDEN, "cross-site-link", texts::CROSS_SITE_LINK)
+                    .links(Links::Open)
+                    .detail(CROSS_SITE_DETAIL)
             }
-            Self::AmbiguousPath => FaultRow::new(StatusCode::BAD_REQUEST, "ambiguous-path", texts::AMBIGUOUS_PATH),
-            Self::NotFound => FaultRow::new(StatusCode::NOT_FOUND, "not-found", texts::NOT_FOUND),
+            Self::AmbiguousPath => {
+                let detail = "The path contains dots, slashes or escapes that programs interpret differently (such as `..`, `//` \
+                              or `%2f`). Write it without them.";
+                FaultRow::new(StatusCode::BAD_REQUEST, "ambiguous-path", texts::AMBIGUOUS_PATH).detail(detail)
+            }
+            Self::NotFound => {
+                let detail = "Paths under `{prefix}/` belong to upwarden, and it has nothing at this one. Call the API at \
+                              `{prefix}/graphql` or `{prefix}/api/…`.";
+                FaultRow::new(StatusCode::NOT_FOUND, "not-found", texts::NOT_FOUND).detail(detail)
+            }
             Self::MethodNotAllowed(_) => method_not_allowed(),
             Self::BadRequest(why) => bad_request(why),
             Self::Refused(refused) => bad_message(refused),
@@ -154,10 +133,10 @@ impl ClientFault {
             }
             Self::Paced(late) => paced(late),
             Self::ForbiddenTarget => forbidden_target(),
-            Self::Neighbour(fault) => neighbour(*fault),
-            Self::Ticket(fault) => ticket(*fault),
-            Self::Token(fault) => token(*fault),
-            Self::NoTokens(why) => no_tokens(*why),
+            Self::Neighbour(fault) => fault.row(),
+            Self::Ticket(fault) => fault.row(),
+            Self::Token(fault) => fault.row(),
+            Self::NoTokens(why) => why.row(),
             Self::ReadOnly { why, too_long } => read_only(why, *too_long),
         }
     }
@@ -213,155 +192,6 @@ fn forbidden_target() -> FaultRow {
         "Call the API itself. The bearer token is added for you.",
     );
     FaultRow::new(StatusCode::FORBIDDEN, "forbidden-target", text)
-}
-
-fn neighbour(fault: NeighbourFault) -> FaultRow {
-    let (status, name, text) = match fault {
-        NeighbourFault::Browser => (
-            StatusCode::FORBIDDEN,
-            "neighbour-browser",
-            words(
-                "This door does not serve browsers",
-                "The request carries `Origin` or `Sec-Fetch-Site`, so a web page made it. The neighbour door is for local programs.",
-                "From a browser, use the public door.",
-            ),
-        ),
-        NeighbourFault::Host => (
-            StatusCode::FORBIDDEN,
-            "neighbour-host",
-            words(
-                "Unknown host name",
-                "The request’s `Host` is not in `neighbour.hosts`. A web page whose name is pointed at this machine (DNS rebinding) looks like this.",
-                "Call 127.0.0.1 or localhost, or add the name to `neighbour.hosts`.",
-            ),
-        ),
-        NeighbourFault::Secret => (
-            StatusCode::FORBIDDEN,
-            "neighbour-secret",
-            words(
-                "The shared secret is missing or wrong",
-                "This door requires the `X-Upwarden-Secret` field.",
-                "Send the secret from `neighbour.secret_file` in `X-Upwarden-Secret`.",
-            ),
-        ),
-        NeighbourFault::Path => (
-            StatusCode::NOT_FOUND,
-            "not-found",
-            words(
-                "Not found",
-                "The neighbour door serves only Upwork’s API.",
-                "Call a path under /upwork/api/, or /upwork/graphql (or your own prefix).",
-            ),
-        ),
-        NeighbourFault::NoServiceIdentity => (
-            StatusCode::UNAUTHORIZED,
-            "no-service-identity",
-            words(
-                "No credentials for this call",
-                "This upwarden has no service identity, and the request has no ticket.",
-                "Set `service.grant` in the configuration, or send the ticket of the user you are calling for.",
-            ),
-        ),
-    };
-    FaultRow::new(status, name, text)
-}
-
-fn ticket(fault: TicketFault) -> FaultRow {
-    let (name, text) = match fault {
-        TicketFault::Bad => (
-            "bad-ticket",
-            words(
-                "Invalid ticket",
-                "The ticket does not open, or the request has more than one.",
-                "Send `X-Upwork-Ticket` exactly as it came with the request you are handling.",
-            ),
-        ),
-        TicketFault::Expired => (
-            "ticket-expired",
-            words(
-                "The ticket has expired",
-                "A ticket is valid for five minutes.",
-                "Use the ticket of the request you are handling. For longer work, use the service identity.",
-            ),
-        ),
-        TicketFault::SessionOver => (
-            "ticket-over",
-            words(
-                "The session behind this ticket is over",
-                "The user has signed out, or the sign-in has ended.",
-                "Wait for the user’s next request, which brings a new ticket.",
-            ),
-        ),
-        TicketFault::WrongDoor => (
-            "bad-ticket",
-            words(
-                "Tickets are for the neighbour door",
-                "The public door does not accept tickets.",
-                "Call the neighbour door with it.",
-            ),
-        ),
-    };
-    FaultRow::new(StatusCode::UNAUTHORIZED, name, text)
-}
-
-fn token(fault: TokenFault) -> FaultRow {
-    let (name, text) = match fault {
-        TokenFault::Bad => (
-            "bad-token",
-            words(
-                "Invalid personal access token",
-                "The token is mistyped, revoked, expired or unknown.",
-                "Make a new one on the account page, /upwork/auth/ (or your own prefix).",
-            ),
-        ),
-        TokenFault::GrantOver => (
-            "token-over",
-            words(
-                "The sign-in behind this token is over",
-                "Upwork has ended the grant that this personal access token uses.",
-                "Its owner signs in again in a browser. The same token then works again.",
-            ),
-        ),
-        TokenFault::WrongDoor => (
-            "bad-token",
-            words(
-                "Personal access tokens are for the public door",
-                "The neighbour door does not accept personal access tokens.",
-                "Call the public door with it, or leave out `Authorization`.",
-            ),
-        ),
-    };
-    FaultRow::new(StatusCode::UNAUTHORIZED, name, text)
-}
-
-fn no_tokens(why: NoTokens) -> FaultRow {
-    let (name, text) = match why {
-        NoTokens::Store => (
-            "tokens-need-store",
-            words(
-                "This site cannot store tokens",
-                "Its sessions live in cookies only, so it has nowhere to keep personal access tokens.",
-                "The operator of this site can set `store.kind` to \"embedded\" or \"valkey\".",
-            ),
-        ),
-        NoTokens::Refresh => (
-            "tokens-need-refresh",
-            words(
-                "This sign-in cannot be renewed",
-                "Upwork gave this session no refresh token, so a personal access token would stop working within a day.",
-                "Sign in again. With `upwork.grant = \"implicit\"` there are no personal access tokens.",
-            ),
-        ),
-        NoTokens::Limit => (
-            "too-many-tokens",
-            words(
-                "You have too many tokens",
-                "A user can have 50 personal access tokens.",
-                "Revoke the ones you no longer use.",
-            ),
-        ),
-    };
-    FaultRow::new(StatusCode::CONFLICT, name, text)
 }
 
 fn read_only(why: &str, too_long: bool) -> FaultRow {

@@ -8,6 +8,7 @@
 mod app;
 mod client;
 mod convert;
+mod credentials;
 mod ours;
 mod render;
 mod row;
@@ -18,7 +19,8 @@ mod upwork;
 use crate::telemetry::Side;
 
 pub(super) use app::AppFault;
-pub(super) use client::{ClientFault, NeighbourFault, NoTokens, TicketFault, TokenFault};
+pub(super) use client::ClientFault;
+pub(super) use credentials::{NeighbourFault, NoTokens, TicketFault, TokenFault};
 pub(super) use ours::OurFault;
 pub(super) use render::{FaultView, render};
 use row::FaultRow;

@@ -44,6 +44,11 @@ impl<'a> FaultView<'a> {
         Self { repeatable: false, return_to: place, ..Self::of(request, prefix) }
     }
 
+    /// The texts of the table name this site's own paths.
+    fn fill(&self, text: &str) -> String {
+        text.replace("{prefix}", self.prefix)
+    }
+
     fn login_url(&self) -> String {
         match &self.return_to {
             Some(place) => format!("{}/auth/login?return_to={}", self.prefix, place.encoded()),
@@ -115,12 +120,13 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         Links::SignInAgain => vec![sign_in("Sign in again", false), start],
     };
     let retry_after = row.retry_after.filter(|_| view.repeatable).and_then(|seconds| u32::try_from(seconds).ok());
+    let (cause, remedy) = (view.fill(&row.text.cause), view.fill(&row.text.remedy));
     let page = pages::problem(&ProblemView {
         frame: Frame { prefix: view.prefix, request_id: Some(&id) },
         status: row.status.as_u16(),
         title: row.text.title,
-        cause: &row.text.cause,
-        remedy: &row.text.remedy,
+        cause: &cause,
+        remedy: &remedy,
         actions: &actions,
         retry_after,
         // A page that reloads by itself needs its query.
@@ -144,11 +150,15 @@ struct Problem<'a> {
 }
 
 fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
+    let detail = row.detail.clone().unwrap_or_else(|| {
+        let remedy = row.text.remedy.replace('\n', " ");
+        format!("{} {remedy}", row.text.cause).into()
+    });
     let problem = Problem {
         kind: format!("urn:upwarden:{}", row.name),
         title: row.text.title,
         status: row.status.as_u16(),
-        detail: format!("{} {}", row.text.cause, row.text.remedy.replace('\n', " ")),
+        detail: view.fill(&detail),
         request_id: view.id.to_string(),
         login_url: (row.links == Links::SignIn).then(|| view.login_url()),
     };

@@ -15,6 +15,8 @@ pub(in crate::gateway) struct FaultRow {
     /// The last part of `urn:upwarden:…`, and the name in the log.
     pub(in crate::gateway) name: &'static str,
     pub(in crate::gateway) text: Text,
+    /// The `detail` of the problem document, where the page's words would be of no use to a program.
+    pub(in crate::gateway) detail: Option<Cow<'static, str>>,
     pub(in crate::gateway) level: tracing::Level,
     /// Seconds, for `Retry-After`.
     pub(in crate::gateway) retry_after: Option<u64>,
@@ -45,11 +47,17 @@ impl FaultRow {
             status,
             name,
             text,
+            detail: None,
             level: tracing::Level::DEBUG,
             retry_after: None,
             seen: None,
             links: Links::Home,
         }
+    }
+
+    /// The words for programs, in place of the page's.
+    pub(super) fn detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { detail: Some(detail.into()), ..self }
     }
 
     pub(super) fn retry(self, seconds: u64) -> Self {

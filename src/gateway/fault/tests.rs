@@ -50,6 +50,7 @@ fn client_faults() -> Vec<ClientFault> {
         ClientFault::Ticket(TicketFault::WrongDoor),
         ClientFault::Token(TokenFault::Bad),
         ClientFault::Token(TokenFault::GrantOver),
+        ClientFault::Token(TokenFault::OnlyApi),
         ClientFault::Token(TokenFault::WrongDoor),
         ClientFault::NoTokens(NoTokens::Store),
         ClientFault::NoTokens(NoTokens::Refresh),
@@ -166,5 +167,19 @@ fn every_text_says_what_happened_and_what_to_do() {
         let row = fault.row();
         assert!(!row.text.title.is_empty() && !row.text.title.ends_with('.'), "{}", row.name);
         assert!(!row.text.cause.is_empty() && row.text.remedy.ends_with('.'), "{}", row.name);
+    }
+}
+
+/// A program sees no buttons, tabs or pages.
+#[test]
+fn no_detail_for_programs_speaks_of_a_page() {
+    for fault in all() {
+        let row = fault.row();
+        let own = format!("{} {}", row.text.cause, row.text.remedy);
+        let detail = row.detail.as_deref().unwrap_or(&own).to_lowercase();
+        for word in ["button", "this tab", "this page", "start page", "from here", "press", "your browser"] {
+            assert!(!detail.contains(word), "{}: {word}: {detail}", row.name);
+        }
+        assert!(detail.ends_with('.'), "{}: {detail}", row.name);
     }
 }

@@ -112,6 +112,12 @@ async fn a_token_is_not_a_session_and_never_reaches_the_app() {
     for path in ["/", "/upwork/auth/session", "/upwork/auth/verify", PATH] {
         assert_eq!(world.client().get(path).header("authorization", &bearer).await.status, 401, "{path}");
     }
+    for path in ["/", "/upwork/auth/session", PATH] {
+        let answer = world.client().get(path).header("authorization", &bearer).await;
+        assert_eq!(answer.problem(), "bad-token", "{path}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("`/upwork/graphql`") && detail.contains("neither the app"), "{path}: {detail}");
+    }
     let post = world.client().post(PATH, r#"{"name":"x"}"#).header("content-type", "application/json");
     assert_eq!(post.header("authorization", &bearer).await.status, 401, "a token cannot create tokens");
     for name in ["upwarden", "__Host-upwarden", "session"] {

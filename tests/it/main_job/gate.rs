@@ -36,6 +36,10 @@ async fn curl_without_a_cookie_gets_a_401_problem() {
     assert_eq!(answer.problem(), "sign-in-required");
     let problem = answer.json();
     assert_eq!(problem["title"], "Sign in to continue");
+    let detail = problem["detail"].as_str().unwrap();
+    for part in ["no session", "`login_url`", "personal access token", "`/upwork/auth/`"] {
+        assert!(detail.contains(part), "{part}: {detail}");
+    }
     assert_eq!(problem["login_url"], "/upwork/auth/login?return_to=%2Freports%2F2026%3Fx%3D1%26y%3Da%2520b");
     let mut fields: Vec<&String> = problem.as_object().unwrap().keys().collect();
     fields.sort();
