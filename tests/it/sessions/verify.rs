@@ -5,11 +5,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{DAY, ME, SECOND};
-use crate::harness::{Client, FREELANCER, World, has, listener, program, until};
+use crate::harness::{App, Client, FREELANCER, Plan, Raw, World, has, head, listener, program, until};
 
 const NGINX: &str = include_str!("../../../deploy/nginx/upwarden.conf");
 const CADDY: &str = include_str!("../../../deploy/caddy/Caddyfile");
@@ -19,6 +21,9 @@ struct Front {
     child: Child,
     _folder: tempfile::TempDir,
 }
+
+/// Starts a web server at an address, in front of a world.
+type Start = fn(&World, SocketAddr) -> Option<Front>;
 
 impl Drop for Front {
     fn drop(&mut self) {
@@ -82,13 +87,13 @@ fn quiet(command: &mut Command) -> Child {
 }
 
 /// A world whose public address is the web server's.
-async fn fronted(start: fn(&World, SocketAddr) -> Option<Front>) -> Option<(World, Front, Client)> {
+async fn fronted(plan: Plan, start: Start) -> Option<(World, Front, Client, SocketAddr)> {
     let at = listener().local_addr().unwrap();
-    let plan = World::new().set("public_url", format!("http://{at}"));
+    let plan = plan.set("public_url", format!("http://{at}"));
     let world = plan.set("public.trusted_proxies", "127.0.0.1/32").start();
     let front = start(&world, at)?;
     until("the web server", async || TcpStream::connect(at).await.ok()).await;
-    Some((world, front, Client::at(at)))
+    Some((world, front, Client::at(at), at))
 }
 
 /// Names that some server could take for one of upwarden's fields: with each separator that a field name may have (RFC 9110
@@ -119,7 +124,18 @@ async fn identity_comes_from_upwarden(world: &World, client: &Client, target: &s
         "x-forwarded-user",
         "x-upwarden-secret",
     ];
-    let theirs = ["forwarded", "x-forwarded-email", "x-forwarded-for", "x-real-ip", "x-original-url", "x-rewrite-url"];
+    let theirs = [
+        "forwarded",
+        "x-forwarded-client-cert",
+        "x-forwarded-email",
+        "x-forwarded-for",
+        "x-forwarded-groups",
+        "x-forwarded-preferred-username",
+        "x-forwarded-uri",
+        "x-real-ip",
+        "x-original-url",
+        "x-rewrite-url",
+    ];
     let theirs = theirs.into_iter().map(|name| vec![name.to_owned(), name.replace('-', "_")]);
     // One name at a time, so that the head does not become too long.
     for spellings in ours.into_iter().map(spellings).chain(theirs) {
@@ -180,15 +196,74 @@ async fn the_round_trip_works(world: &World, client: &Client) {
 
 #[tokio::test]
 async fn nginx_asks_and_forwards() {
-    let Some((world, _front, client)) = fronted(nginx).await else { return };
+    let Some((world, _front, client, _)) = fronted(World::new(), nginx).await else { return };
     the_round_trip_works(&world, &client).await;
     assert_eq!(client.get("/upwork/auth/verify").await.status, 404, "only nginx itself asks there");
 }
 
 #[tokio::test]
 async fn caddy_asks_and_forwards() {
-    let Some((world, _front, client)) = fronted(caddy).await else { return };
+    let Some((world, _front, client, _)) = fronted(World::new(), caddy).await else { return };
     the_round_trip_works(&world, &client).await;
+}
+
+/// An app that switches to whatever is asked for, as an app with h2c does, and notes the fields that it was sent.
+fn switching(heads: &Arc<Mutex<Vec<String>>>) -> App {
+    let heads = heads.clone();
+    App::raw(move |mut stream| {
+        let heads = heads.clone();
+        async move {
+            let asked = head(&mut stream).await.unwrap().to_ascii_lowercase();
+            let protocol = asked.lines().find_map(|line| line.strip_prefix("upgrade: ")).map(str::to_owned);
+            heads.lock().unwrap().push(asked);
+            let answer = match protocol {
+                Some(protocol) => format!("HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"),
+                None => "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nhere".to_owned(),
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // What follows a switch would be requests that no one checks.
+            let mut rest = String::new();
+            let _ = stream.read_to_string(&mut rest).await;
+        }
+    })
+}
+
+/// h2c would carry requests past the server in front (RFC 9113 section 3.1 withdrew it): only `websocket` is passed on, alone.
+async fn only_websockets_are_switched_to(start: Start) {
+    let heads = Arc::default();
+    let Some((world, _front, client, at)) = fronted(World::new().app(switching(&heads)), start).await else { return };
+    assert_eq!(world.sign_in_with(&client, FREELANCER, "/x").await.location(), "/x");
+    let cookies = client.jar().field().unwrap();
+    for (upgrade, passes) in [
+        ("Upgrade: h2c", false),
+        ("Upgrade: H2C", false),
+        ("Upgrade: TLS/1.2, HTTP/1.1", false),
+        ("Upgrade: websocket, h2c", false),
+        ("Upgrade: h2c\r\nUpgrade: websocket", false),
+        ("Upgrade: websocket\r\nUpgrade: h2c", false),
+        ("Upgrade: WebSocket", true),
+    ] {
+        let mut raw = Raw::to(at).await;
+        let fields = format!("Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n{upgrade}");
+        raw.send(format!("GET /c HTTP/1.1\r\nHost: {at}\r\nCookie: {cookies}\r\n{fields}\r\n\r\n")).await;
+        let answer = raw.until("\r\n\r\n").await.to_ascii_lowercase();
+        let seen = heads.lock().unwrap().drain(..).collect::<Vec<_>>().concat();
+        let switched = answer.starts_with("http/1.1 101 ") && answer.contains("\r\nupgrade: websocket\r\n");
+        assert!(if passes { switched } else { switched || answer.starts_with("http/1.1 200 ") }, "{upgrade}: {answer}");
+        assert!(seen.contains("x-upwork-user-id") && !seen.contains("http2-settings"), "{upgrade}: {seen}");
+        let asked: Vec<&str> = seen.lines().filter(|line| line.starts_with("upgrade:")).collect();
+        assert!(asked.is_empty() || asked == ["upgrade: websocket"], "{upgrade}: {seen}");
+    }
+}
+
+#[tokio::test]
+async fn nginx_switches_to_websockets_only() {
+    only_websockets_are_switched_to(nginx).await;
+}
+
+#[tokio::test]
+async fn caddy_switches_to_websockets_only() {
+    only_websockets_are_switched_to(caddy).await;
 }
 
 #[tokio::test]
