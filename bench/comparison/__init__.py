@@ -1,0 +1,11 @@
+"""What `bench/compare` is made of.
+
+processes   starts and ends processes, and reads what they cost
+tools       finds and installs the programs that are compared
+backend     the app and the Upwork behind every proxy
+browser     signs in as a browser would
+peers       the proxies: how each is configured and started
+load        makes requests and counts the answers
+cases       what is measured
+report      ratios, Markdown, JSON and SVG
+"""
