@@ -8,9 +8,12 @@ import sys
 TEXT = b"x" * 32
 MESSAGE = bytes([0x81, 0x80 | len(TEXT)]) + bytes(4) + TEXT
 ECHO = bytes([0x81, len(TEXT)]) + TEXT
+# What a client asks with, and the answer to its key (RFC 6455 section 1.3).
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
 UPGRADED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    # The answer to the key of RFC 6455 section 1.3, which every client of the measurement sends.
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
 

@@ -4,11 +4,13 @@ nginx, HAProxy and Caddy only forward; Envoy, oauth2-proxy and upwarden ask who 
 `X-Forwarded-*` fields, keeps its connections to the app, and writes an access log to a file where the stage has one.
 """
 
+import json
 import os
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from . import backend as behind
 from .browser import Browser, request
@@ -18,6 +20,7 @@ CLIENT_ID = "0123456789abcdef0123456789abcdef"
 CLIENT_SECRET = "0123456789abcdef"
 BEARER = "oauth2v2_0123456789abcdef0123456789abcdef"
 FORWARDS_ONLY = "it only forwards"
+ONLY_BY_SIGN_IN = "its sessions can only be made by signing in, one by one"
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class Upwarden(Peer):
             "public_url": self.origin,
             "workers": 1,
             "public.listen": f"127.0.0.1:{self.port}",
-            "public.limits.connections": 20000,
+            "public.limits.connections": 15000,
             "public.limits.sign_ins_per_address": 1000000,
             "public.timeouts.idle": "5m",
             "admin.listen": f"127.0.0.1:{self.admin}",
@@ -174,10 +177,12 @@ class Upwarden(Peer):
             "pace.per_second": 1000000,
             "pace.per_minute": 60000000,
             "pace.per_day": 1000000000,
+            "drain.delay": "0s",
+            "drain.timeout": "1s",
         }
         if tls:
-            pair = f'cert_file = "{self.setting.certificate}", key_file = "{self.setting.key}"'
-            settings["public.tls.certificates"] = f"[{{ {pair} }}]"
+            pair = {"cert_file": str(self.setting.certificate), "key_file": str(self.setting.key)}
+            settings["public.tls.certificates"] = json.dumps([pair])
         return [self.tool, "serve"] + [part for pair in settings.items() for part in ("--set", "{}={}".format(*pair))]
 
     def environment(self):
@@ -189,14 +194,229 @@ class Upwarden(Peer):
         return Browser(self.origin).sign_in(self.setting.backend.sandbox)
 
 
-KNOWN = [Nginx, Upwarden]
+class Haproxy(Peer):
+    name = "haproxy"
+    lacks = {"sign-in": FORWARDS_ONLY}
+
+    CONFIG = """
+global
+  maxconn 15000
+  # With a limit of open files below twice maxconn, it starts all the same.
+  no strict-limits
+  nbthread 1
+  {log}
+defaults
+  mode http
+  log global
+  option httplog
+  timeout connect 5s
+  timeout client 300s
+  timeout server 300s
+frontend public
+  bind 127.0.0.1:{port} {tls}
+  http-request set-header X-Forwarded-For %[src]
+  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  use_backend api if {{ path_beg /upwork/api/ }}
+  default_backend app
+backend app
+  http-reuse always
+  server app {app}
+backend api
+  http-reuse always
+  http-request set-path %[path,regsub(^/upwork,)]
+  http-request del-header Cookie
+  http-request set-header Authorization "Bearer {bearer}"
+  server app {app}
+"""
+
+    def command(self):
+        setting = self.setting
+        pair = self.write("pair.pem", setting.certificate.read_text() + setting.key.read_text())
+        tls = f"ssl crt {pair} alpn h2,http/1.1" if self.stage.tls else ""
+        # It logs to stdout, which goes to a file.
+        log = "log stdout format raw local0" if self.stage.log else ""
+        text = self.CONFIG.format(log=log, port=self.port, tls=tls, app=setting.backend.address, bearer=BEARER)
+        return [self.tool, "-db", "-f", self.write("haproxy.cfg", text)]
+
+
+class Envoy(Peer):
+    name = "envoy"
+    lacks = {"sessions": ONLY_BY_SIGN_IN, "one-session": ONLY_BY_SIGN_IN}
+
+    TYPES = "type.googleapis.com/envoy.extensions"
+
+    def command(self):
+        config = {"static_resources": {"listeners": [self.listener()], "clusters": self.clusters(), "secrets": self.secrets()}}
+        path = self.write("envoy.json", json.dumps(config))
+        return [self.tool, "--concurrency", 1, "--disable-hot-restart", "--log-level", "error", "-c", path]
+
+    def sign_in(self):
+        return Browser(self.origin).sign_in(self.setting.backend.sandbox)
+
+    def listener(self):
+        manager = {
+            "stat_prefix": "public",
+            "use_remote_address": True,
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "stream_idle_timeout": "300s",
+            "http_filters": [
+                self.extension("envoy.filters.http.oauth2", "filters.http.oauth2.v3.OAuth2", {"config": self.oauth2()}),
+                self.extension("envoy.filters.http.router", "filters.http.router.v3.Router", {}),
+            ],
+            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                {"match": {"prefix": "/upwork/api/"}, "route": {"cluster": "app", "prefix_rewrite": "/api/", "timeout": "0s"}},
+                {"match": {"prefix": "/"}, "route": {"cluster": "app", "timeout": "0s"}},
+            ]}]},
+        }
+        if self.stage.log:
+            path = {"path": str(self.folder / "access.log")}
+            manager["access_log"] = [self.extension("envoy.access_loggers.file", "access_loggers.file.v3.FileAccessLog", path)]
+        name = "envoy.filters.network.http_connection_manager"
+        kind = "filters.network.http_connection_manager.v3.HttpConnectionManager"
+        chain = {"filters": [self.extension(name, kind, manager)]}
+        if self.stage.tls:
+            files = {"certificate_chain": {"filename": str(self.setting.certificate)}, "private_key": {"filename": str(self.setting.key)}}
+            context = {"common_tls_context": {"tls_certificates": [files], "alpn_protocols": ["h2", "http/1.1"]}}
+            chain["transport_socket"] = self.extension("envoy.transport_sockets.tls", "transport_sockets.tls.v3.DownstreamTlsContext", context)
+        return {"name": "public", "address": self.address("127.0.0.1", self.port), "filter_chains": [chain]}
+
+    def oauth2(self):
+        upwork = self.setting.backend.sandbox
+        return {
+            "token_endpoint": {"cluster": "upwork", "uri": f"{upwork}/api/v3/oauth2/token", "timeout": "5s"},
+            "authorization_endpoint": f"{upwork}/ab/account-security/oauth2/authorize",
+            "redirect_uri": f"{self.origin}/callback",
+            "redirect_path_matcher": {"path": {"exact": "/callback"}},
+            "signout_path": {"path": {"exact": "/signout"}},
+            "credentials": {"client_id": CLIENT_ID, "token_secret": {"name": "token"}, "hmac_secret": {"name": "hmac"}},
+            "forward_bearer_token": True,
+        }
+
+    def clusters(self):
+        found = [("app", self.setting.backend.port), ("upwork", urlsplit(self.setting.backend.sandbox).port)]
+        return [
+            {
+                "name": name,
+                "type": "STATIC",
+                "connect_timeout": "5s",
+                "load_assignment": {
+                    "cluster_name": name,
+                    "endpoints": [{"lb_endpoints": [{"endpoint": {"address": self.address("127.0.0.1", port)}}]}],
+                },
+            }
+            for name, port in found
+        ]
+
+    def secrets(self):
+        values = {"token": CLIENT_SECRET, "hmac": "an arbitrary text of some length"}
+        return [{"name": name, "generic_secret": {"secret": {"inline_string": value}}} for name, value in values.items()]
+
+    def extension(self, name, kind, fields):
+        return {"name": name, "typed_config": {"@type": f"{self.TYPES}.{kind}", **fields}}
+
+    @staticmethod
+    def address(host, port):
+        return {"socket_address": {"address": host, "port_value": port}}
+
+
+class Caddy(Peer):
+    name = "caddy"
+    lacks = {"sign-in": FORWARDS_ONLY}
+
+    CONFIG = """
+{{
+  admin off
+  auto_https off
+  persist_config off
+}}
+{origin} {{
+  bind 127.0.0.1
+  {tls}
+  {log}
+  handle /upwork/api/* {{
+    uri strip_prefix /upwork
+    reverse_proxy {app} {{
+      {transport}
+      header_up -Cookie
+      header_up Authorization "Bearer {bearer}"
+    }}
+  }}
+  handle {{
+    reverse_proxy {app} {{
+      {transport}
+    }}
+  }}
+}}
+"""
+    # By default it keeps 32 connections to the app, and would open new ones all the time.
+    TRANSPORT = "transport http {\n        keepalive_idle_conns_per_host 128\n      }"
+
+    def command(self):
+        setting, stage = self.setting, self.stage
+        text = self.CONFIG.format(
+            origin=self.origin,
+            tls=f"tls {setting.certificate} {setting.key}" if stage.tls else "",
+            log=f"log {{\n    output file {self.folder}/access.log\n  }}" if stage.log else "",
+            app=setting.backend.address,
+            bearer=BEARER,
+            transport=self.TRANSPORT,
+        )
+        return [self.tool, "run", "--adapter", "caddyfile", "--config", self.write("Caddyfile", text)]
+
+    def environment(self):
+        return {**os.environ, "GOMAXPROCS": "1", "XDG_DATA_HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder)}
+
+
+class Oauth2Proxy(Peer):
+    name = "oauth2-proxy"
+    lacks = {
+        "api": "it has no API to call",
+        "sessions": ONLY_BY_SIGN_IN,
+        "one-session": ONLY_BY_SIGN_IN,
+    }
+
+    def command(self):
+        upwork, app, setting = self.setting.backend.sandbox, self.setting.backend.address, self.setting
+        flags = {
+            # The provider whose answer about the user is the plainest; the app gives it.
+            "provider": "digitalocean",
+            "login-url": f"{upwork}/ab/account-security/oauth2/authorize",
+            "redeem-url": f"{upwork}/api/v3/oauth2/token",
+            "profile-url": f"http://{app}/profile",
+            "validate-url": f"http://{app}/profile",
+            "redirect-url": f"{self.origin}/oauth2/callback",
+            "client-id": CLIENT_ID,
+            "client-secret": CLIENT_SECRET,
+            "cookie-secret": "0123456789abcdef0123456789abcdef",
+            "cookie-secure": "false",
+            "email-domain": "*",
+            "skip-provider-button": "true",
+            "upstream": f"http://{app}",
+            "request-logging": str(self.stage.log).lower(),
+            "http-address": f"127.0.0.1:{self.admin if self.stage.tls else self.port}",
+        }
+        if self.stage.tls:
+            tls = {"https-address": f"127.0.0.1:{self.port}", "tls-cert-file": setting.certificate, "tls-key-file": setting.key}
+            flags.update(tls)
+        return [self.tool] + [f"--{name}={value}" for name, value in flags.items()]
+
+    def environment(self):
+        return {**os.environ, "GOMAXPROCS": "1"}
+
+    def sign_in(self):
+        return Browser(self.origin).sign_in(self.setting.backend.sandbox)
+
+
+KNOWN = [Nginx, Haproxy, Envoy, Caddy, Oauth2Proxy, Upwarden]
 
 
 def available(setting, only):
-    """The proxies that can be started here, nginx first, and why the others are not."""
+    """The proxies that can be started here, nginx first, and why the others are not. nginx is what the others are compared
+    with, and those that only forward get upwarden's session."""
     present, absent = [], {}
     for kind in KNOWN:
-        if only and kind.name not in only and kind is not Nginx:
+        if only and kind.name not in only and kind not in (Nginx, Upwarden):
             continue
         if kind.name in setting.tools.missing:
             absent[kind.name] = setting.tools.missing[kind.name]

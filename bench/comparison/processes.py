@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,15 @@ class Cpu:
         return total * share, total * (1 - share)
 
 
+UNUSED = Cpu({}, 0.0, 0.0)
+
+
 class Program:
     """One started program with the processes it started itself."""
 
     def __init__(self, command, log, env):
         self.command, self.log = command, log
-        with open(log, "ab") as out:
+        with open(log, "wb") as out:
             # A session of its own: Ctrl-C reaches this script, which then ends its programs in order.
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, start_new_session=True
@@ -79,8 +83,8 @@ class Program:
         end = time.monotonic() + seconds
         while not ready():
             if self.process.poll() is not None or time.monotonic() > end:
-                tail = Path(self.log).read_text(errors="replace")[-2000:]
-                raise NotReady(f"{self.command[0]} does not come up:\n{tail}")
+                print(Path(self.log).read_text(errors="replace")[-2000:], file=sys.stderr)
+                raise NotReady("it does not come up (its log is on stderr)")
             time.sleep(0.02)
 
     def stop(self):

@@ -64,8 +64,14 @@ class Results:
         yield _row(["case", REFERENCE, *others])
         yield _row(["---", *["---:"] * (1 + len(others))])
         for case in self.cases:
-            absolute = f"{_number(self.value(case, REFERENCE, 'figure'))} {case.unit}"
-            yield _row([case.title, absolute, *(_number(self.ratio(case, peer)) for peer in others)])
+            absolute = [self.value(case, peer, "figure") for peer in (REFERENCE, *others)]
+            cells = [self.ratio(case, peer) for peer in others]
+            if absolute[0] is None:
+                # Without nginx there is no ratio.
+                cells = [_measured(value, case.unit) for value in absolute]
+            else:
+                cells = [_measured(absolute[0], case.unit), *(_number(ratio) for ratio in cells)]
+            yield _row([case.title, *cells])
 
     def _reasons(self):
         """Each reason once, with the cases that it stands for."""
@@ -103,7 +109,8 @@ class Results:
         return json.dumps({"about": self.about, "cases": cases}, indent=2, ensure_ascii=False) + "\n"
 
     def svg(self):
-        return plot([(case.title, {peer: self.ratio(case, peer) for peer in self.peers()}) for case in self.cases])
+        rows = [(case.title, {peer: self.ratio(case, peer) for peer in self.peers()}) for case in self.cases]
+        return plot([row for row in rows if row[1].get(REFERENCE)])
 
 
 def plot(rows):
@@ -145,6 +152,10 @@ def _number(value):
     if value is None:
         return "–"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _measured(value, unit):
+    return "–" if value is None else f"{_number(value)} {unit}"
 
 
 def _escape(text):
