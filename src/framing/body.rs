@@ -11,11 +11,18 @@ pub(super) enum Body {
     UntilClose,
 }
 
+/// What becomes of spaces behind a chunk's size. The grammar has none, but some servers pad with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Padding {
+    Accepted,
+    Refused,
+}
+
 impl Body {
-    pub(super) fn of(length: BodyLength) -> Option<Self> {
+    pub(super) fn of(length: BodyLength, padding: Padding) -> Option<Self> {
         match length {
             BodyLength::Exact(left) => Some(Self::Exact(left)),
-            BodyLength::Chunked => Some(Self::Chunked(ChunkedBody::new())),
+            BodyLength::Chunked => Some(Self::Chunked(ChunkedBody::new(padding))),
             BodyLength::UntilClose => Some(Self::UntilClose),
             BodyLength::None | BodyLength::Opaque => None,
         }

@@ -1,5 +1,6 @@
 //! Chunked bodies (RFC 9112 section 7.1), strictly.
 
+use super::body::Padding;
 use super::fields::{self, MAX_LENGTH};
 use super::line::Lines;
 use super::message::{Limits, Piece};
@@ -13,6 +14,7 @@ const SIZE_DIGITS: usize = 16;
 pub(super) struct ChunkedBody {
     place: Place,
     extensions: usize,
+    padding: Padding,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +26,8 @@ enum Place {
 }
 
 impl ChunkedBody {
-    pub(super) fn new() -> Self {
-        Self { place: Place::Size(Lines::default()), extensions: 0 }
+    pub(super) fn new(padding: Padding) -> Self {
+        Self { place: Place::Size(Lines::default()), extensions: 0, padding }
     }
 
     /// How many of `bytes`, at least one, belong to this body, as what, and whether it ends there; `None` if that is undecided.
@@ -39,7 +41,7 @@ impl ChunkedBody {
                 }
                 let Some(line) = lines.next(bytes, limit, Refusal::ChunkExtensionsTooLong)? else { return Ok(None) };
                 let taken = lines.at();
-                let (size, extension) = size(line)?;
+                let (size, extension) = size(line, self.padding)?;
                 self.extensions += extension;
                 if self.extensions > limits.extension_bytes {
                     return Err(Refusal::ChunkExtensionsTooLong);
@@ -84,8 +86,8 @@ impl ChunkedBody {
 }
 
 /// The size, and how many bytes of extensions follow it. "Bad whitespace" is accepted before an extension's `;`, as RFC
-/// 9112 section 7.1.1 requires of a recipient, and nowhere else: without an extension the grammar has none.
-fn size(line: &[u8]) -> Result<(u64, usize), Refusal> {
+/// 9112 section 7.1.1 requires of a recipient; without an extension it is padding, of which no recipient makes another size.
+fn size(line: &[u8], padding: Padding) -> Result<(u64, usize), Refusal> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, rest) = line.split_at_checked(digits).unwrap_or((line, &[]));
     if digits == 0 || digits > SIZE_DIGITS {
@@ -95,7 +97,7 @@ fn size(line: &[u8]) -> Result<(u64, usize), Refusal> {
     let size = size.iter().fold(0, |size, digit| (size << 4) | value(*digit));
     match super::bytes::trimmed(rest).first() {
         _ if size > MAX_LENGTH => Err(Refusal::ChunkSize),
-        None if rest.is_empty() => Ok((size, 0)),
+        None if rest.is_empty() || padding == Padding::Accepted => Ok((size, rest.len())),
         Some(b';') if super::bytes::bad_value_byte(rest).is_none() => Ok((size, rest.len())),
         Some(b';') => Err(Refusal::ChunkExtension),
         None | Some(_) => Err(Refusal::ChunkSize),

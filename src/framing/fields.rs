@@ -14,7 +14,8 @@ const MAX_NAME: usize = 65_535;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FramingFields {
     pub(super) count: usize,
-    length: Option<u64>,
+    /// Why it is refused, in a response: where there is no body, it does not matter.
+    length: Option<Result<u64, Refusal>>,
     coding: Option<Result<(), Refusal>>,
     /// The position of `Host`'s value in the head.
     pub(super) host: Option<(usize, usize)>,
@@ -24,13 +25,20 @@ pub(super) struct FramingFields {
 
 /// Splits a field line into its name, and its value without the spaces around it.
 pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let (name, value) = at_colon(line)?;
+    checked(name, value)
+}
+
+fn at_colon(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Refusal::ObsFold);
     }
     let colon = memchr::memchr(b':', line);
-    let Some((name, value)) = colon.and_then(|colon| line.split_at_checked(colon)) else {
-        return Err(bad_byte(line).unwrap_or(Refusal::NoColon));
-    };
+    let parts = colon.and_then(|colon| line.split_at_checked(colon));
+    parts.ok_or_else(|| bad_byte(line).unwrap_or(Refusal::NoColon))
+}
+
+fn checked<'a>(name: &'a [u8], value: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Refusal> {
     if name.len() > MAX_NAME {
         return Err(Refusal::HeadTooLarge);
     }
@@ -52,13 +60,15 @@ fn bad_byte(bytes: &[u8]) -> Option<Refusal> {
 }
 
 impl FramingFields {
-    /// Reads one field line that begins `at` bytes into the head.
+    fn count(&mut self, max: usize) -> Result<(), Refusal> {
+        self.count += 1;
+        if self.count > max { Err(Refusal::TooManyFields) } else { Ok(()) }
+    }
+
+    /// Reads one field line of a request that begins `at` bytes into the head.
     pub(super) fn read(&mut self, line: &[u8], at: usize, max: usize) -> Result<(), Refusal> {
         let (name, value) = split(line)?;
-        self.count += 1;
-        if self.count > max {
-            return Err(Refusal::TooManyFields);
-        }
+        self.count(max)?;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 if self.host.is_some() {
@@ -82,7 +92,7 @@ impl FramingFields {
                 if self.length.is_some() {
                     return Err(Refusal::LengthRepeated);
                 }
-                self.length = Some(number(value)?);
+                self.length = Some(Ok(number(value)?));
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 if self.coding.is_some() {
@@ -95,14 +105,32 @@ impl FramingFields {
         Ok(())
     }
 
-    /// Reads a field line of a response, where `Host` and `Authorization` mean nothing.
-    pub(super) fn read_response(&mut self, line: &[u8], at: usize, max: usize) -> Result<(), Refusal> {
-        let (name, _) = split(line)?;
-        if name.eq_ignore_ascii_case(b"host") || name.eq_ignore_ascii_case(b"authorization") {
-            self.count += 1;
-            return if self.count > max { Err(Refusal::TooManyFields) } else { Ok(()) };
+    /// Reads a field line of a response, where `Host` and `Authorization` mean nothing, white space before the colon is
+    /// removed (RFC 9112 section 5.1), and equal lengths count as one (section 6.3 rule 5).
+    pub(super) fn read_response(&mut self, line: &[u8], max: usize) -> Result<(), Refusal> {
+        let (name, value) = at_colon(line)?;
+        let (name, value) = checked(trimmed(name), value)?;
+        self.count(max)?;
+        match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = equal_numbers(value);
+                self.length = Some(match self.length {
+                    Some(Ok(before)) if length != Ok(before) => Err(length.err().unwrap_or(Refusal::LengthRepeated)),
+                    Some(Err(refusal)) => Err(refusal),
+                    Some(Ok(_)) | None => length,
+                });
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.coding = Some(if self.coding.is_some() { Err(Refusal::CodingRepeated) } else { coding(value) });
+            }
+            _ => {}
         }
-        self.read(line, at, max)
+        Ok(())
+    }
+
+    /// The length that is announced; `None` where a coding overrides it, or where it has no one reading.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.length?.ok().filter(|_| self.coding.is_none())
     }
 
     /// How the body is framed according to the fields (RFC 9112 section 6.3, 3 to 5); `None` if they do not say.
@@ -111,14 +139,28 @@ impl FramingFields {
             (Some(_), Some(_)) => Err(Refusal::LengthAndCoding),
             (Some(_), None) if http_10 => Err(Refusal::CodingInHttp10),
             (Some(coding), None) => coding.map(|()| Some(BodyLength::Chunked)),
-            (None, Some(0)) => Ok(Some(BodyLength::None)),
-            (None, Some(length)) => Ok(Some(BodyLength::Exact(length))),
+            (None, Some(length)) => match length? {
+                0 => Ok(Some(BodyLength::None)),
+                length => Ok(Some(BodyLength::Exact(length))),
+            },
             (None, None) => Ok(None),
         }
     }
 }
 
-/// RFC 9110 section 8.6: digits and nothing else. A recipient may accept a list of equal numbers; we do not.
+/// RFC 9112 section 6.3 rule 5: a list of equal numbers stands for one of them.
+fn equal_numbers(value: &[u8]) -> Result<u64, Refusal> {
+    let mut numbers = value.split(|byte| *byte == b',').map(trimmed).filter(|member| !member.is_empty()).map(number);
+    let first = numbers.next().unwrap_or(Err(Refusal::LengthMalformed))?;
+    for other in numbers {
+        if other? != first {
+            return Err(Refusal::LengthRepeated);
+        }
+    }
+    Ok(first)
+}
+
+/// RFC 9110 section 8.6: digits and nothing else. A recipient may accept a list of equal numbers; of a request, we do not.
 pub(crate) fn number(value: &[u8]) -> Result<u64, Refusal> {
     if value.is_empty() {
         return Err(Refusal::LengthMalformed);

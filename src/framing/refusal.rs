@@ -50,7 +50,6 @@ pub enum Refusal {
     TrailerField,
     // Responses.
     StatusLine,
-    BodyForbidden,
     UnexpectedUpgrade,
     TooManyInterim,
     Surplus,
@@ -120,7 +119,6 @@ impl Refusal {
             Self::TrailerTooLarge => (BAD, "trailer_too_large", "RFC 9112 7.1.2"),
             Self::TrailerField => (BAD, "trailer_field", "RFC 9110 6.5.1"),
             Self::StatusLine => (BAD, "status_line", "RFC 9112 4"),
-            Self::BodyForbidden => (BAD, "body_where_none_may_be", "RFC 9112 6.3"),
             Self::UnexpectedUpgrade => (BAD, "unasked_upgrade", "RFC 9110 15.2.2"),
             Self::TooManyInterim => (BAD, "too_many_interim_responses", "RFC 9110 15.2"),
             Self::Surplus => (BAD, "bytes_after_the_response", "RFC 9112 9.2"),

@@ -1,6 +1,6 @@
 //! Requests: RFC 9112 sections 2, 3, 5, 6 and 7.
 
-use super::body::Body;
+use super::body::{Body, Padding};
 use super::bytes::{begins_method, is_host, is_path_and_query, is_token};
 use super::fields::FramingFields;
 use super::line::Lines;
@@ -78,7 +78,8 @@ impl RequestReader {
         match &mut self.state {
             State::Head(partial) => match partial.step(bytes, &self.limits)? {
                 Some((len, head)) => {
-                    self.state = Body::of(head.body).map_or(State::Head(PartialHead::default()), State::Body);
+                    self.state =
+                        Body::of(head.body, Padding::Refused).map_or(State::Head(PartialHead::default()), State::Body);
                     Ok(Step::Head { len, head })
                 }
                 None => Ok(Step::More),

@@ -1,6 +1,6 @@
 //! Responses: RFC 9112 sections 4, 6, 7 and 9.
 
-use super::body::Body;
+use super::body::{Body, Padding};
 use super::fields::FramingFields;
 use super::line::Lines;
 use super::message::{BodyLength, Limits, Step};
@@ -18,6 +18,10 @@ pub struct ResponseHead {
     /// A 1xx other than 101: the final response is still to come.
     pub interim: bool,
     pub http_10: bool,
+    /// The one length that its `Content-Length` announces, however often.
+    pub length: Option<u64>,
+    /// Its fields frame a body where none may be, or none that two parsers would read alike: what follows belongs to nothing.
+    pub stray_framing: bool,
 }
 
 /// Reads the responses of one connection, each once its request was announced.
@@ -87,7 +91,7 @@ impl ResponseReader {
             State::Idle => Err(Refusal::Surplus),
             State::Head(request, partial) => match partial.step(bytes, &self.limits, *request)? {
                 Some((len, head)) => {
-                    self.state = match Body::of(head.body) {
+                    self.state = match Body::of(head.body, Padding::Accepted) {
                         Some(body) => State::Body(body),
                         None if head.body == BodyLength::Opaque => State::Opaque,
                         None if !head.interim => State::Idle,
@@ -141,7 +145,6 @@ impl PartialHead {
             return Err(Refusal::StatusLine);
         }
         loop {
-            let at = self.lines.at();
             let Some(line) = self.lines.next(bytes, limits.head_bytes, Refusal::HeadTooLarge)? else {
                 return Ok(None);
             };
@@ -150,7 +153,7 @@ impl PartialHead {
                 Some(start) if line.is_empty() => {
                     return Ok(Some((self.lines.at(), finish(start, &self.fields, request)?)));
                 }
-                Some(_) => self.fields.read_response(line, at, limits.head_fields)?,
+                Some(_) => self.fields.read_response(line, limits.head_fields)?,
             }
         }
     }
@@ -170,7 +173,8 @@ fn status_line(line: &[u8]) -> Result<StatusLine, Refusal> {
         _ => return Err(Refusal::StatusLine),
     };
     let good_reason = matches!(reason, [] | [b' ', ..]) && super::bytes::bad_value_byte(reason).is_none();
-    let known = matches!(status.first(), Some(b'1'..=b'5')) && status.iter().all(u8::is_ascii_digit);
+    // RFC 9110 section 15: a recipient takes an unknown class for a 5xx.
+    let known = matches!(status.first(), Some(b'1'..=b'9')) && status.iter().all(u8::is_ascii_digit);
     if !good_reason || !known {
         return Err(Refusal::StatusLine);
     }
@@ -181,18 +185,23 @@ fn status_line(line: &[u8]) -> Result<StatusLine, Refusal> {
 /// RFC 9112 section 6.3, in its order.
 fn finish(start: StatusLine, fields: &FramingFields, request: Request) -> Result<ResponseHead, Refusal> {
     let StatusLine { code, http_10 } = start;
-    let length = fields.length(http_10)?;
-    let has_body = matches!(length, Some(BodyLength::Exact(_) | BodyLength::Chunked));
-    let interim = matches!(code, 100 | 102..=199);
-    let body = match code {
-        101 if !request.upgrade || http_10 => return Err(Refusal::UnexpectedUpgrade),
-        // Section 6.1 forbids Transfer-Encoding here, RFC 9110 section 8.6 Content-Length. Parsers differ about what
-        // follows then.
-        100..=199 | 204 if has_body => return Err(Refusal::BodyForbidden),
-        101 => BodyLength::Opaque,
-        100..=199 | 204 | 304 => BodyLength::None,
-        _ if request.method == Method::Head => BodyLength::None,
-        _ => length.unwrap_or(BodyLength::UntilClose),
+    if code == 101 && (!request.upgrade || http_10) {
+        return Err(Refusal::UnexpectedUpgrade);
+    }
+    let framed = fields.length(http_10);
+    // Rule 1: it ends with the head, whatever the fields say. Section 6.1 and RFC 9110 section 8.6 allow them in the responses
+    // that have a body for another request.
+    let ends_with_head = matches!(code, 100..=199 | 204 | 304) || request.method == Method::Head;
+    let (body, stray_framing) = if ends_with_head {
+        let stray = match framed {
+            Ok(None | Some(BodyLength::None)) => false,
+            Ok(Some(_)) => matches!(code, 100..=199 | 204),
+            Err(_) => true,
+        };
+        (if code == 101 { BodyLength::Opaque } else { BodyLength::None }, stray)
+    } else {
+        (framed?.unwrap_or(BodyLength::UntilClose), false)
     };
-    Ok(ResponseHead { body, interim, http_10 })
+    let interim = matches!(code, 100 | 102..=199);
+    Ok(ResponseHead { body, interim, http_10, length: fields.announced(), stray_framing })
 }

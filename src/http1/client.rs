@@ -74,7 +74,11 @@ pub(crate) fn send(
     on_interim: impl FnMut(StatusCode, HeaderMap),
 ) -> impl Future<Output = Result<Answer, Failure>> {
     connection.reader.expect(request.method, request.upgrade);
-    run(Call { connection, upload: Upload::new(request), timeouts, waiting: None, started: false }, pool, on_interim)
+    run(
+        Call { connection, upload: Upload::new(request), timeouts, waiting: None, started: false, closes: false },
+        pool,
+        on_interim,
+    )
 }
 
 async fn run(
@@ -104,6 +108,8 @@ struct Call {
     waiting: Option<Instant>,
     /// A byte of the response came.
     started: bool,
+    /// What follows the response belongs to nothing.
+    closes: bool,
 }
 
 impl Call {
@@ -121,7 +127,9 @@ impl Call {
             match connection.reader.step(&connection.input) {
                 Ok(Step::Head { len, head }) => {
                     let bytes = connection.input.split_to(len).freeze();
-                    let response = head::response(bytes).ok_or_else(|| refused(Refusal::StatusLine))?;
+                    let mut response = head::response(bytes).ok_or_else(|| refused(Refusal::StatusLine))?;
+                    head::keep_one_length(&mut response, head.length);
+                    self.closes |= head.stray_framing;
                     match response.status() {
                         StatusCode::CONTINUE => self.upload.proceed(),
                         status if head.interim => on_interim(status, response.into_parts().0.headers),
@@ -173,7 +181,8 @@ impl Call {
         if let Some(keep_idle) = keep_alive(response.headers()) {
             self.connection.keep_idle = keep_idle;
         }
-        let reusable = head::keeps_alive(response.headers(), head.http_10) && head.body != BodyLength::UntilClose;
+        let keeps_alive = head::keeps_alive(response.headers(), head.http_10) && !self.closes;
+        let reusable = keeps_alive && head.body != BodyLength::UntilClose;
         let mut body = ResponseBody { call: Some(self), pool: pool.clone(), reusable, left: head.body.bytes() };
         if head.body == BodyLength::None {
             body.finish();
@@ -247,9 +256,11 @@ impl ResponseBody {
     /// A response that ends before the request leaves the connection in the middle of it: it is closed, and nothing more of
     /// the request is sent.
     fn finish(&mut self) {
-        let Some(Call { connection, upload, .. }) = self.call.take() else { return };
+        let Some(Call { connection, upload, closes, .. }) = self.call.take() else { return };
         if !connection.input.is_empty() {
-            refused(Refusal::Surplus);
+            if !closes {
+                refused(Refusal::Surplus);
+            }
         } else if self.reusable && upload.is_done() && connection.reader.is_idle() {
             self.pool.put(connection);
         }

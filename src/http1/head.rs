@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Frame;
@@ -78,7 +78,8 @@ pub(super) fn fields(bytes: &Bytes) -> Option<HeaderMap> {
             return Some(headers);
         }
         let colon = memchr::memchr(b':', line)?;
-        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
+        // White space before the colon is left only in a response (RFC 9112 section 5.1).
+        let name = HeaderName::from_bytes(line.get(..colon)?.trim_ascii_end()).ok()?;
         let value = bytes.slice_ref(line.get(colon + 1..)?.trim_ascii());
         headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
         at = end + 1;
@@ -97,6 +98,23 @@ pub(super) fn frame(bytes: Bytes, piece: Piece) -> Option<Frame<Bytes>> {
 /// The length that `Content-Length` announces.
 pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH).and_then(|value| number(value.as_bytes()).ok())
+}
+
+/// Leaves one `Content-Length` of one number, or none: what a head says in several ways, or where it means nothing, would
+/// have several readings further on.
+pub(super) fn keep_one_length(response: &mut Response<()>, length: Option<u64>) {
+    let length = length.filter(|_| !is_bodiless(response.status()));
+    let headers = response.headers_mut();
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let (first, repeated) = (lines.next(), lines.next().is_some());
+    if !repeated && first.map(|value| number(value.as_bytes()).ok()) == length.map(Some) {
+        return;
+    }
+    match (length, headers.entry(CONTENT_LENGTH)) {
+        (Some(length), _) => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        (None, Entry::Occupied(lines)) => drop(lines.remove_entry_mult()),
+        (None, Entry::Vacant(_)) => {}
+    }
 }
 
 /// Whether another message may follow one with these fields (RFC 9112 section 9.3).

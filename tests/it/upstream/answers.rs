@@ -1,6 +1,9 @@
 //! What an app may answer, and what the client gets of it.
 
-use http::{HeaderValue, Response};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{HeaderValue, Method, Response};
 use tokio::io::AsyncWriteExt;
 use upwarden::testing::body::Body;
 
@@ -42,6 +45,65 @@ async fn a_body_after_a_head_or_304_answer_is_not_taken_for_the_next_answer() {
             assert!(got.starts_with(&format!("HTTP/1.1 {status}")) && !got.contains("evil"), "{got}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_loses_the_fields_that_frame_one_and_its_connection_is_not_used_again() {
+    for fields in ["transfer-encoding: chunked", "content-length: 5", "content-length: 5\r\ntransfer-encoding: chunked"]
+    {
+        for rest in ["", "0\r\n\r\n", "hello", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"] {
+            for interim in [false, true] {
+                let answers = format!("HTTP/1.1 204 No Content\r\n{fields}\r\n\r\n{rest}");
+                let answers = if interim {
+                    format!("HTTP/1.1 103 Early Hints\r\n{fields}\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n{rest}")
+                } else {
+                    answers
+                };
+                let (connections, counted) = (Arc::new(AtomicUsize::new(0)), Arc::new(answers));
+                let opened = connections.clone();
+                let app = App::raw(move |mut stream| {
+                    opened.fetch_add(1, Ordering::Relaxed);
+                    let answers = counted.clone();
+                    async move {
+                        while head(&mut stream).await.is_some() && stream.write_all(answers.as_bytes()).await.is_ok() {}
+                    }
+                });
+                let world = World::open(app).set("workers", 1).start();
+                for count in 1..4 {
+                    let answer = world.client().call(Method::DELETE, "/x").await;
+                    assert_eq!(
+                        (answer.status.as_u16(), answer.body.len()),
+                        (204, 0),
+                        "{fields:?} {rest:?}: {answer:?}"
+                    );
+                    let left = ["transfer-encoding", "content-length"].map(|name| answer.header(name));
+                    assert_eq!(left, ["", ""], "{fields:?}");
+                    assert_eq!(connections.load(Ordering::Relaxed), count, "{fields:?} {rest:?}: it is closed");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_length_is_passed_on_where_the_app_says_it_in_several_ways() {
+    for lengths in ["content-length: 2\r\ncontent-length: 2", "content-length: 2, 02", "content-length \t: 2"] {
+        let world = World::open(says(format!("HTTP/1.1 200 OK\r\nA : b\r\n{lengths}\r\n\r\nok").leak())).start();
+        let mut client = Raw::to(world.public_address()).await;
+        for method in ["GET", "GET"] {
+            client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+            let got = client.until("\r\n\r\nok").await;
+            assert_eq!(got.matches("content-length").count(), 1, "{got}");
+            assert!(got.contains("content-length: 2\r\n") && got.contains("\r\na: b\r\n"), "{got}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_status_of_no_known_class_is_passed_on() {
+    let world = World::open(says("HTTP/1.1 799 Odd\r\ncontent-length: 2\r\n\r\nok")).start();
+    let answer = world.client().get("/").await;
+    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (799, "ok"));
 }
 
 #[tokio::test]
