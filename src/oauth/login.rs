@@ -17,8 +17,10 @@ use crate::router::ReturnTo;
 use crate::seal::{Keyring, NoRandomness, Purpose, random};
 use crate::session::Grant;
 
-/// How long a sign-in may take.
+/// How long a sign-in may take: its cookie's age, by the browser's clock.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
+/// How far the clocks of replicas may differ.
+const SKEW: Duration = Duration::from_secs(600);
 /// Failed sign-ins in a row, after which a page stops the next.
 pub(crate) const MAX_FAILURES: u8 = 3;
 /// The longest return address that the `state` carries too, so that it survives a lost cookie.
@@ -68,7 +70,7 @@ impl State {
     }
 
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
-        now.since(self.began_at) > LIFETIME
+        now.since(self.began_at) > LIFETIME + SKEW
     }
 
     /// Where the browser wanted to go, where the address was short enough for the `state`.
@@ -129,7 +131,12 @@ impl Login {
     /// Opens a login cookie's value; `None` for another purpose, an unknown key, or an expired sign-in.
     pub fn open(ring: &Keyring, text: &str, now: Timestamp) -> Option<Self> {
         let login: Self = ring.open_json(Purpose::Login, text)?;
-        (now.since(login.began_at) <= LIFETIME).then_some(login)
+        (now.since(login.began_at) <= LIFETIME + SKEW).then_some(login)
+    }
+
+    /// When no replica accepts it any more, by the clock of this one.
+    pub(crate) fn is_over_at(&self, now: Timestamp) -> Timestamp {
+        self.began_at.max(now).plus(LIFETIME + SKEW)
     }
 
     pub(super) fn matches(&self, state: &State) -> bool {

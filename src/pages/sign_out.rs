@@ -10,6 +10,8 @@ pub enum Revocation {
     Revoked,
     /// They live on, because a personal access token uses the same grant.
     KeptForTokens,
+    /// They live on, because another browser of the same person uses the same grant.
+    KeptForSessions,
     /// Upwork could not be reached.
     Failed,
     /// Upwork was reached, and did not revoke them.
@@ -23,6 +25,7 @@ impl Revocation {
         match self {
             Self::Revoked => "revoked",
             Self::KeptForTokens => "kept",
+            Self::KeptForSessions => "shared",
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::NoSession => "none",

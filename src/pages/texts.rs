@@ -231,6 +231,21 @@ pub(crate) fn wrong_host(asked: &str, public_url: &str) -> Text {
     }
 }
 
+/// A session of so many bytes fits no cookie that browsers accept.
+pub(crate) fn too_large(bytes: usize) -> Text {
+    Text {
+        title: "Your sign-in does not fit into cookies",
+        cause: format!(
+            "This site keeps sessions in cookies. The tokens that Upwork issued need {bytes} bytes, more than fit into five \
+             cookies."
+        )
+        .into(),
+        remedy: "Contact the site’s administrator: signing in again does not help.\n\
+                 If you run this site: a session store (`store.kind`) keeps the cookie small, whatever the tokens’ length."
+            .into(),
+    }
+}
+
 /// Why three sign-ins in a row did not last, as measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loop {
@@ -334,7 +349,7 @@ mod tests {
             Loop::KeyChanged,
             Loop::Unknown,
         ];
-        let made = [refused("Ann", "1"), wrong_host("svc", "https://tools.example.com")];
+        let made = [refused("Ann", "1"), wrong_host("svc", "https://tools.example.com"), too_large(20_000)];
         for text in fixed.into_iter().chain(loops.iter().map(looped)).chain(made) {
             assert!(!text.title.ends_with('.') && text.title.len() < 50, "{}", text.title);
             assert!(text.cause.ends_with('.'), "{}", text.cause);

@@ -3,9 +3,10 @@
 //! Everything is read and checked first and then replaced as a whole; a wrong configuration changes nothing and is logged.
 //! Listening addresses and URLs do not change while the server runs.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -96,19 +97,41 @@ fn apply(sources: &Sources, watched: &Watched) -> Result<Config, String> {
     Ok(config)
 }
 
-/// Modification time and length of each file. Kubernetes swaps a symbolic link, which changes the time of its target.
-fn fingerprint(sources: &Sources, config: &Config) -> Vec<Option<(SystemTime, u64)>> {
+/// What identifies a file's content without reading it: a file that is replaced by one with the same length and
+/// modification time has another inode, and one that is overwritten has another time of change.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+/// The stamp of each file, or of the target of a symbolic link, as Kubernetes swaps one.
+fn fingerprint(sources: &Sources, config: &Config) -> Vec<Option<Stamp>> {
     let certificates = config.server.certificates.iter().flat_map(|pair| [&pair.cert_file, &pair.key_file]);
-    let files: Vec<&PathBuf> = sources.file.iter().chain(config.keys.files()).chain(certificates).collect();
-    files
-        .into_iter()
-        .map(|path| std::fs::metadata(path).and_then(|about| Ok((about.modified()?, about.len()))).ok())
-        .collect()
+    let files = sources.file.iter().chain(config.keys.files()).chain(certificates);
+    files.map(|path| stamp(path)).collect()
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let about = std::fs::metadata(path).ok()?;
+    let (modified, changed) = ((about.mtime(), about.mtime_nsec()), (about.ctime(), about.ctime_nsec()));
+    Some((about.dev(), about.ino(), about.len(), modified, changed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_was_replaced_differs_even_with_the_same_length_and_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, next) = (folder.path().join("keys"), folder.path().join("next"));
+        std::fs::write(&path, "one").unwrap();
+        std::fs::write(&next, "two").unwrap();
+        let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::File::options().write(true).open(&next).unwrap().set_modified(time).unwrap();
+        let before = stamp(&path);
+        assert!(before.is_some() && before == stamp(&path));
+        std::fs::rename(&next, &path).unwrap();
+        assert_ne!(stamp(&path), before);
+        assert_eq!(stamp(&next), None);
+    }
 
     #[tokio::test]
     async fn changed_files_are_reloaded_even_if_sighup_cannot_be_heard() {

@@ -80,6 +80,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError>;
     /// Deletes all sessions of an owner, `own` last; returns how many there were.
     async fn end_owned(&self, owner: &str, own: Option<&str>) -> Result<u64, StoreError>;
+    /// An owner's sessions beyond `most`, those that end soonest.
+    async fn surplus(&self, owner: &str, most: usize) -> Result<Vec<String>, StoreError>;
     /// Takes a lock for a time, or extends it; false where another owner has it.
     fn try_lock(&self, id: &str, owner: &str, lease: Duration)
     -> impl Future<Output = Result<bool, StoreError>> + Send;

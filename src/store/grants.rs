@@ -19,6 +19,11 @@ pub(super) const GRANTS: &str = "grant";
 /// A grant's record is useless after that: Upwork's refresh tokens live two weeks from their last use.
 const LIFETIME: Duration = Duration::from_secs(15 * 86_400);
 
+/// The namespace that lists the sessions that refer to a grant. A listing without its session does no harm.
+pub(super) fn sharers_of(grant: &str) -> String {
+    format!("shared-{grant}")
+}
+
 /// The name of a user's grant, which is stored as it is.
 pub(super) fn grant_of(user_id: &str) -> String {
     format!("user-{}", owner(user_id))
@@ -70,6 +75,16 @@ impl<B: Backend> SealedStore<B> {
         };
         let grant = Some(GrantHandle::new(&grant.name, version));
         Ok(StoredSession { session, reseal: stored.reseal, record: Some(RecordHandle { grant, ..record.clone() }) })
+    }
+
+    /// Whether a session of this user, other than one that ended, refers to the grant.
+    pub(super) async fn is_shared_by_others(&self, grant: &str, ended: &str) -> Result<bool, StoreError> {
+        for id in self.backend.names(&sharers_of(grant)).await? {
+            if id != ended && self.backend.load(&id).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) async fn read_grant(&self, name: &str) -> Result<Option<(Session, Version)>, StoreError> {

@@ -42,6 +42,7 @@ pub use personal::{NewTokenRecord, TokenRecord};
 pub use sealed_store::NewRecord;
 use sealed_store::SealedStore;
 pub use stored_session::StoredSession;
+use stored_session::lock_of;
 pub(crate) use ticket::OpenedTicket;
 pub(crate) use valkey::RateLimits;
 pub use valkey::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest, check_url};
@@ -155,16 +156,24 @@ impl Store {
         }
     }
 
+    /// Ends a user's sessions beyond `most`, first those that were not used for longest. The cookie store has none to end.
+    pub async fn end_surplus(&self, user_id: &str, most: usize) -> Result<(), StoreError> {
+        match self {
+            Self::Cookie(_) => Ok(()),
+            Self::Embedded(store) => store.end_surplus(user_id, most).await,
+            Self::Valkey(store) => store.end_surplus(user_id, most).await,
+        }
+    }
+
     /// Moves the session's tokens into its user's shared grant, or takes over the newer ones that are there.
     pub async fn share(&self, stored: &StoredSession, ends_at: Timestamp) -> Result<StoredSession, StoreError> {
         if stored.is_shared() {
             return Ok(stored.clone());
         }
-        let busy = || StoreError::Down("another replica is refreshing this session".to_owned());
         // Always in this order: the session, then the grant. A refresh takes only one of them.
-        let session = self.lock(&stored.session.id).await?.ok_or_else(busy)?;
+        let session = self.lock(&stored.session.id).await?.ok_or_else(refreshing)?;
         let name = grant_of(&stored.session.user.id);
-        let grant = self.lock(&format!("grant-{name}")).await?.ok_or_else(busy)?;
+        let grant = self.lock(&lock_of(&name)).await?.ok_or_else(refreshing)?;
         let shared = match self {
             Self::Cookie(_) => Err(StoreError::NoRecords),
             Self::Embedded(store) => store.share(stored, &name, ends_at).await,
@@ -190,6 +199,24 @@ impl Store {
             Some(grant) => self.delete_grant(&grant.name).await.map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Ends the shared grant of a session that has ended, unless another session refers to it. True where one does.
+    pub async fn release_shared(&self, ended: &StoredSession) -> Result<bool, StoreError> {
+        let Some(grant) = ended.grant() else { return Ok(false) };
+        // No session comes to refer to it in between.
+        let lock = self.lock(&lock_of(&grant.name)).await?.ok_or_else(refreshing)?;
+        let shared = match self {
+            Self::Cookie(_) => Ok(false),
+            Self::Embedded(store) => store.is_shared_by_others(&grant.name, &ended.session.id).await,
+            Self::Valkey(store) => store.is_shared_by_others(&grant.name, &ended.session.id).await,
+        };
+        let shared = match shared {
+            Ok(false) => self.delete_grant(&grant.name).await.map(|_| false),
+            shared => shared,
+        };
+        lock.release().await;
+        shared
     }
 
     /// The right to refresh a session or grant, which one replica has at a time; none where another kept it for
@@ -238,4 +265,8 @@ impl Store {
             Self::Valkey(store) => store.backend.healthy(),
         }
     }
+}
+
+fn refreshing() -> StoreError {
+    StoreError::Down("another replica is refreshing this session".to_owned())
 }

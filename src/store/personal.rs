@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::backend::{Expect, Version};
+use super::lock::Lock;
 use super::sealed_store::{NewRecord, Record, owner};
 use super::{Store, StoreError};
 use crate::clock::Timestamp;
@@ -56,6 +57,12 @@ pub struct NewTokenRecord {
 }
 
 impl Store {
+    /// The right to count a user's personal access tokens and add one, which one request has at a time.
+    pub async fn lock_tokens(&self, user_id: &str) -> Result<Lock, StoreError> {
+        let busy = || StoreError::Down("another request is making a token".to_owned());
+        self.lock(&tokens_of(user_id)).await?.ok_or_else(busy)
+    }
+
     pub async fn add_token(
         &self,
         token: &PersonalToken,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::backend::{Backend, Expect, SessionRecord};
-use super::grants::without_tokens;
-use super::sealed_store::{SealedStore, owner};
+use super::grants::{sharers_of, without_tokens};
+use super::sealed_store::{NewRecord, SealedStore, owner};
 use super::stored_session::{GrantHandle, RecordHandle};
 use super::{StoreError, StoredSession};
 use crate::clock::Timestamp;
@@ -84,6 +84,11 @@ impl<B: Backend> SealedStore<B> {
         let grant = record.and_then(|record| record.grant);
         let bytes = write(&session, grant.as_ref().map(|grant| grant.name.as_str()), ends_at).ok_or(NoRandomness)?;
         let text = keyring(&key).ok_or(NoRandomness)?.seal(Purpose::Session, &bytes)?;
+        if let Some(grant) = &grant {
+            // Listed first, so that no sign-out elsewhere takes the grant from it.
+            let listing = NewRecord { bytes: &[], expires_at: Some(ends_at) };
+            self.put(&sharers_of(&grant.name), &session.id, listing, &Expect::Anything).await?;
+        }
         let record = SessionRecord { id: session.id.clone(), owner: owner(&session.user.id), text, ends_at, new };
         if !self.backend.save(record).await? {
             return Err(StoreError::Ended);
@@ -119,6 +124,14 @@ impl<B: Backend> SealedStore<B> {
 
     pub(super) async fn end(&self, stored: &StoredSession) -> Result<(), StoreError> {
         self.backend.end(&stored.session.id, &owner(&stored.session.user.id)).await
+    }
+
+    pub(super) async fn end_surplus(&self, user_id: &str, most: usize) -> Result<(), StoreError> {
+        let owner = owner(user_id);
+        for id in self.backend.surplus(&owner, most).await? {
+            self.backend.end(&id, &owner).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn end_user(&self, user_id: &str, own: Option<&str>) -> Result<u64, StoreError> {

@@ -36,6 +36,11 @@ pub(super) struct GrantHandle {
     pub(super) changed: bool,
 }
 
+/// What is locked to change a grant.
+pub(super) fn lock_of(grant: &str) -> String {
+    format!("grant-{grant}")
+}
+
 impl GrantHandle {
     pub(super) fn new(name: &str, version: Version) -> Self {
         Self { name: name.to_owned(), version, changed: false }
@@ -71,7 +76,7 @@ impl StoredSession {
 
     /// What is locked to refresh it: the session, or the grant it refers to.
     pub fn lock_name(&self) -> String {
-        self.grant().map_or_else(|| self.session.id.clone(), |grant| format!("grant-{}", grant.name))
+        self.grant().map_or_else(|| self.session.id.clone(), |grant| lock_of(&grant.name))
     }
 
     pub(super) fn grant(&self) -> Option<&GrantHandle> {

@@ -6,7 +6,7 @@ use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault, OurFault};
 use crate::gateway::request::{Message, RequestInfo};
 use crate::gateway::response;
-use crate::gateway::sessions::SessionChange;
+use crate::gateway::sessions::{GrantUse, SessionChange};
 use crate::gateway::state::Gateway;
 use crate::pages::{self, ConfirmView, Frame, Revocation, SignedOutView};
 use crate::policy::Site;
@@ -17,11 +17,12 @@ const MAX_FORM: usize = 4 << 10;
 /// Ends the query of the page that follows a sign-out of all browsers.
 const EVERYWHERE: &str = "&everywhere=1";
 /// What became of the grant, as the query of the page that follows says it.
-const OUTCOMES: [(&str, Revocation); 4] = [
+const OUTCOMES: [(&str, Revocation); 5] = [
     ("done=revoked", Revocation::Revoked),
     ("done=failed", Revocation::Failed),
     ("done=refused", Revocation::Refused),
     ("done=kept", Revocation::KeptForTokens),
+    ("done=shared", Revocation::KeptForSessions),
 ];
 
 pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
@@ -91,11 +92,12 @@ async fn end(gateway: &Gateway, stored: &StoredSession, everywhere: bool) -> Res
     if ended.is_ok() {
         sessions.close(session);
     }
-    // Where it is not known whether personal access tokens use the grant, it is not revoked.
+    // Where it is not known whether others use the grant, it is not revoked.
     let kept = sessions.release_grant(stored).await;
     let outcome = match kept {
-        Ok(false) => gateway.sign_in.revoke(&session.tokens).await,
-        Ok(true) | Err(_) => Revocation::KeptForTokens,
+        Ok(GrantUse::None) => gateway.sign_in.revoke(&session.tokens).await,
+        Ok(GrantUse::Sessions) => Revocation::KeptForSessions,
+        Ok(GrantUse::Tokens) | Err(_) => Revocation::KeptForTokens,
     };
     ended?;
     kept?;

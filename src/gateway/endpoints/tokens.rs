@@ -125,6 +125,8 @@ async fn create(
     if !sessions.store.keeps_records() {
         return Err(ClientFault::NoTokens(NoTokens::Store).into());
     }
+    // Counted and added under a lock, so that no two requests make the last one.
+    let counting = sessions.store.lock_tokens(&session.user.id).await?;
     let existing = sessions.tokens_of(&session.user.id).await?;
     if session.tokens.refresh.is_none() {
         return Err(ClientFault::NoTokens(NoTokens::Refresh).into());
@@ -138,6 +140,7 @@ async fn create(
     let expires_at = now.plus(Duration::from_secs(new.expires_in));
     let new = NewTokenRecord { user, name: new.name, expires_at, read_only: new.read_only };
     let record = sessions.store.add_token(&token, new, now).await?;
+    counting.release().await;
     let (user, id) = (&record.user, &record.id);
     tracing::info!(request_id = %request.id, user, token = id, "a personal access token was made");
     Ok((stored, token, record))

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::row::{FaultRow, Links, words};
-use crate::pages::texts::{self, Loop};
+use crate::pages::texts;
 
 /// Our side. Texts say what was seen, for the log.
 #[derive(Clone, Debug, strum::EnumCount)]
@@ -41,8 +41,7 @@ impl OurFault {
                 FaultRow::new(StatusCode::MISDIRECTED_REQUEST, "wrong-host", texts::wrong_host(asked, public_url))
             }
             Self::SessionTooLarge(bytes) => {
-                let text = texts::looped(&Loop::CookieTooBig(*bytes));
-                FaultRow::new(StatusCode::INTERNAL_SERVER_ERROR, "session-too-large", text)
+                FaultRow::new(StatusCode::INTERNAL_SERVER_ERROR, "session-too-large", texts::too_large(*bytes))
             }
             Self::Internal(why) => {
                 let text = words(

@@ -3,6 +3,16 @@
 use super::Sessions;
 use crate::store::{StoreError, StoredSession, TokenRecord};
 
+/// Who uses a grant besides a session that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) enum GrantUse {
+    None,
+    /// Personal access tokens.
+    Tokens,
+    /// Sessions of other browsers.
+    Sessions,
+}
+
 impl Sessions {
     /// A user's personal access tokens; none where the store keeps no records.
     pub(in crate::gateway) async fn tokens_of(&self, user: &str) -> Result<Vec<TokenRecord>, StoreError> {
@@ -23,16 +33,12 @@ impl Sessions {
         Ok((self.store.save_record(&stored, self.expires_at(&stored.session)).await?, true))
     }
 
-    /// Whether personal access tokens still use the session's grant, which then outlives a sign-out. Where none does, the
-    /// grant's record is deleted.
-    pub(in crate::gateway) async fn release_grant(&self, stored: &StoredSession) -> Result<bool, StoreError> {
-        if !stored.is_shared() {
-            return Ok(false);
+    /// Who still uses the grant of a session that has ended, which then outlives a sign-out. Where no one does, the grant's
+    /// record is deleted.
+    pub(in crate::gateway) async fn release_grant(&self, ended: &StoredSession) -> Result<GrantUse, StoreError> {
+        if ended.is_shared() && !self.tokens_of(&ended.session.user.id).await?.is_empty() {
+            return Ok(GrantUse::Tokens);
         }
-        let used = !self.tokens_of(&stored.session.user.id).await?.is_empty();
-        if !used {
-            self.store.end_shared(stored).await?;
-        }
-        Ok(used)
+        Ok(if self.store.release_shared(ended).await? { GrantUse::Sessions } else { GrantUse::None })
     }
 }

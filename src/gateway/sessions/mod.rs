@@ -28,6 +28,7 @@ use crate::store::{Store, StoreError, StoredSession};
 use crate::telemetry::metrics::{CookieOutcome, Metrics};
 pub(super) use change::SessionChange;
 use ended::{EndedSessions, Extent};
+pub(super) use grants::GrantUse;
 use recheck::Recheck;
 use watch::Watches;
 
@@ -63,6 +64,8 @@ struct Ends {
     watches: Watches,
 }
 
+/// Sessions of one user in the store; a further one ends the one that was not used for longest.
+const MAX_PER_USER: usize = 100;
 /// How often a session with upgraded connections is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -144,6 +147,8 @@ impl Sessions {
     /// Stores a new session; the `Set-Cookie` values that give it to the browser.
     pub(super) async fn begin(&self, stored: &StoredSession, seen: &RequestCookies) -> Result<Vec<HeaderValue>, Fault> {
         let value = self.save(stored).await?;
+        // A store that fails now leaves one session too many, which is no reason to refuse this one.
+        let _ = self.store.end_surplus(&stored.session.user.id, MAX_PER_USER).await;
         Ok(self.set_cookie(stored, &value, seen)?)
     }
 

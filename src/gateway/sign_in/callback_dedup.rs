@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 use crate::gateway::fault::{ClientFault, Fault, OurFault, UpworkFault};
-use crate::oauth::login::LIFETIME;
+use crate::oauth::login::Login;
 use crate::oauth::{Unavailable, UnavailableKind};
 use crate::recent::{Recent, lock};
 use crate::store::StoredSession;
@@ -87,12 +87,12 @@ impl CallbackDedup {
         Self(Arc::new(Mutex::new(Recent::new(MAX_SIGN_INS))))
     }
 
-    /// The outcome of sign-in `id`: by `work`, unless another callback started it already.
-    pub(super) async fn once<W>(&self, id: &str, now: Timestamp, work: W) -> Result<Completed, Fault>
+    /// The outcome of a sign-in: by `work`, unless another callback started it already.
+    pub(super) async fn once<W>(&self, login: &Login, now: Timestamp, work: W) -> Result<Completed, Fault>
     where
         W: Future<Output = Outcome> + Send + 'static,
     {
-        let Some(mut pending) = self.join(id, now, work) else {
+        let Some(mut pending) = self.join(login, now, work) else {
             return Err(ClientFault::CodeUsed(REPEATED.to_owned()).into());
         };
         let outcome = pending.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
@@ -100,10 +100,11 @@ impl CallbackDedup {
         outcome.unwrap_or_else(dropped).map_err(|failure| failure.fault)
     }
 
-    fn join<W>(&self, id: &str, now: Timestamp, work: W) -> Option<Pending>
+    fn join<W>(&self, login: &Login, now: Timestamp, work: W) -> Option<Pending>
     where
         W: Future<Output = Outcome> + Send + 'static,
     {
+        let (id, over_at) = (login.id(), login.is_over_at(now));
         let mut known = lock(&self.0);
         let number = match known.get(id, now) {
             None => 1,
@@ -114,11 +115,11 @@ impl CallbackDedup {
         let (sender, outcome) = watch::channel(None);
         let attempt = Redemption::Attempt { number, outcome: outcome.clone(), until: None };
         // An older sign-in is refused by its own age.
-        known.insert(id.to_owned(), attempt, now, now.plus(LIFETIME));
+        known.insert(id.to_owned(), attempt, now, over_at);
         drop(known);
         let pause = PAUSE * 2_u32.pow(number - 1);
         let failed = Redemption::Attempt { number, outcome: outcome.clone(), until: Some(now.plus(pause)) };
-        let mut entry = Entry { dedup: self.clone(), id: id.to_owned(), began: now, next: Redemption::Over };
+        let mut entry = Entry { dedup: self.clone(), id: id.to_owned(), began: now, over_at, next: Redemption::Over };
         tokio::spawn(async move {
             let outcome = work.await;
             if number <= MAX_RETRIES && matches!(outcome, Err(Failure { retry: true, .. })) {
@@ -136,12 +137,13 @@ struct Entry {
     dedup: CallbackDedup,
     id: String,
     began: Timestamp,
+    over_at: Timestamp,
     next: Redemption,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let next = std::mem::replace(&mut self.next, Redemption::Over);
-        lock(&self.dedup.0).insert(std::mem::take(&mut self.id), next, self.began, self.began.plus(LIFETIME));
+        lock(&self.dedup.0).insert(std::mem::take(&mut self.id), next, self.began, self.over_at);
     }
 }

@@ -228,7 +228,7 @@ impl SignIn {
             let session = this.redeem(brought).await.inspect_err(|failure| this.count_failed(&failure.fault))?;
             this.store(session, &cookies, client, id).await.map_err(Failure::last)
         };
-        self.callbacks.once(login.id(), self.context().now(), work).await
+        self.callbacks.once(login, self.context().now(), work).await
     }
 
     async fn redeem(&self, brought: CallbackResult) -> Result<Session, Failure> {

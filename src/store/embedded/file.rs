@@ -10,7 +10,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
 use super::StoreError;
-use super::keys::unexpired;
+use super::keys::{expiry, unexpired};
 use super::overlay::Overlay;
 use crate::clock::Timestamp;
 use crate::recent::lock;
@@ -196,11 +196,22 @@ impl Snapshot {
 
     /// What follows the prefix in each key whose value has not expired.
     pub(super) fn names(&self, prefix: &str, now: Timestamp) -> Result<Vec<String>, redb::Error> {
+        Ok(self.names_and_ends(prefix, now)?.into_iter().map(|(_, name)| name).collect())
+    }
+
+    /// The same, in the order in which they expire.
+    pub(super) fn names_by_end(&self, prefix: &str, now: Timestamp) -> Result<Vec<String>, redb::Error> {
+        let mut names = self.names_and_ends(prefix, now)?;
+        names.sort();
+        Ok(names.into_iter().map(|(_, name)| name).collect())
+    }
+
+    fn names_and_ends(&self, prefix: &str, now: Timestamp) -> Result<Vec<(Timestamp, String)>, redb::Error> {
         let mut names = Vec::new();
         for item in self.table.range(prefix..)? {
             let (key, value) = item?;
             let Some(name) = key.value().strip_prefix(prefix) else { break };
-            names.extend(unexpired(value.value(), now).map(|_| name.to_owned()));
+            names.extend(expiry(value.value()).filter(|end| now < *end).map(|end| (end, name.to_owned())));
         }
         Ok(names)
     }

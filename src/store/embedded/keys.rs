@@ -36,10 +36,14 @@ pub(super) fn unescape(name: &str) -> String {
     name.replace("%2F", "/").replace("%25", "%")
 }
 
+/// When a value expires.
+pub(super) fn expiry(value: &[u8]) -> Option<Timestamp> {
+    value.first_chunk().map(|millis| Timestamp::from_millis(i64::from_be_bytes(*millis)))
+}
+
 /// What a value holds, unless it has expired.
 pub(super) fn unexpired(value: &[u8], now: Timestamp) -> Option<&[u8]> {
-    let (expires_at, rest) = value.split_first_chunk()?;
-    (now.millis() < i64::from_be_bytes(*expires_at)).then_some(rest)
+    expiry(value).filter(|end| now < *end).and_then(|_| value.get(8..))
 }
 
 pub(super) fn with_expiry(expires_at: Timestamp, value: &[u8]) -> Vec<u8> {

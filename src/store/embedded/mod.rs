@@ -105,6 +105,13 @@ impl Backend for File {
         self.writer.change(Change::EndOwned { prefix: owner_prefix(owner), now: self.clock.now() }).await
     }
 
+    async fn surplus(&self, owner: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        let prefix = owner_prefix(owner);
+        let mut found = self.read(move |snapshot, now| snapshot.names_by_end(&prefix, now)).await?;
+        found.truncate(found.len().saturating_sub(most));
+        Ok(found)
+    }
+
     async fn try_lock(&self, id: &str, owner: &str, lease: Duration) -> Result<bool, StoreError> {
         let now = Instant::now();
         let mut locks = lock(&self.locks);

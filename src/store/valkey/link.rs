@@ -2,8 +2,8 @@
 //!
 //! Sends commands and returns the answers, or [`StoreError::Down`]. A task on the control runtime connects with backoff and
 //! probes every few seconds whether the server accepts writes. A command that meets a broken connection waits a moment for
-//! the next one and is sent once more. A server that answers and refuses writes (memory or disk full, an ACL) is still read
-//! from, and counts as down. It never logs or quotes a command, since commands carry what is stored.
+//! the next one and is sent once more. A server that answers and refuses writes (memory or disk full, an ACL, a replica after
+//! a failover) is still read from, and counts as down. It never logs or quotes a command, since commands carry what is stored.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,18 +20,16 @@ use tokio_rustls::TlsConnector;
 
 use super::address::{Address, Endpoint};
 use super::probe;
+use super::refusal::{PATIENCE, RESPONSE_TIMEOUT, Refusal, down, is_broken, is_readonly, reason};
 use crate::store::StoreError;
 use crate::store::jitter::jitter;
 use crate::tls;
 
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// With TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// The least time between two probes, however many commands the server refuses.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
-/// How long after the server went away commands still wait for it, before they fail at once.
-const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
@@ -41,7 +39,7 @@ enum State {
         connection: MultiplexedConnection,
         number: u64,
         /// Why the server refused the last probe.
-        refusal: Option<String>,
+        refusal: Option<Refusal>,
     },
     Down {
         why: String,
@@ -119,7 +117,9 @@ impl Link {
     /// Why the server cannot be written, once that is no longer a matter of moments.
     pub(super) fn outage(&self) -> Option<String> {
         match &*self.state.borrow() {
-            State::Up { refusal, .. } => refusal.clone(),
+            State::Up { refusal, .. } => {
+                refusal.as_ref().filter(|refusal| !refusal.is_young()).map(|refusal| refusal.why.clone())
+            }
             State::Down { why, since } => (since.elapsed() >= PATIENCE).then(|| why.clone()),
         }
     }
@@ -153,7 +153,7 @@ impl Link {
     async fn connection(&self, except: Option<u64>) -> Result<(MultiplexedConnection, u64), StoreError> {
         let mut state = self.state.clone();
         let since = match &*state.borrow() {
-            State::Down { since, .. } => *since,
+            State::Down { since, .. } | State::Up { refusal: Some(Refusal { replica: true, since, .. }), .. } => *since,
             State::Up { .. } => Instant::now(),
         };
         let good = |state: &State| matches!(state, State::Up { number, .. } if except != Some(*number));
@@ -170,42 +170,10 @@ impl Link {
         let broken = is_broken(error);
         // A full channel holds such a report already.
         let _ = self.failures.try_send(if broken { Failure::Broken(number) } else { Failure::Refused });
-        if !broken || error.is_timeout() {
+        if !(broken || is_readonly(error)) || error.is_timeout() {
             return Err(down(error));
         }
         Ok(self.connection(Some(number)).await?.0)
-    }
-}
-
-/// Whether another connection would help. That includes a primary that became a replica: the name may lead to another server
-/// by now.
-fn is_broken(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY")
-}
-
-/// Never the details of an error, which may quote a command.
-fn down(error: &RedisError) -> StoreError {
-    StoreError::Down(reason(error))
-}
-
-fn reason(error: &RedisError) -> String {
-    if error.kind() == redis::ErrorKind::AuthenticationFailed {
-        return "the server refuses the user and password of store.url".to_owned();
-    }
-    match error.code() {
-        Some(code @ ("NOAUTH" | "WRONGPASS")) => {
-            format!("the server refuses the user and password of store.url ({code})")
-        }
-        Some("NOPERM") => "the server's ACL does not allow this user what upwarden needs (NOPERM)".to_owned(),
-        Some("LOADING") => "the server is loading its data".to_owned(),
-        Some("OOM") => "the server is out of memory and accepts no writes (OOM)".to_owned(),
-        Some("MISCONF") => "the server cannot save to its disk and accepts no writes (MISCONF)".to_owned(),
-        Some("READONLY") => "the server is a replica and accepts no writes (READONLY)".to_owned(),
-        Some(code) => format!("the server answered {code}"),
-        None if error.is_timeout() => format!("no answer within {} seconds", RESPONSE_TIMEOUT.as_secs()),
-        None if error.is_connection_refusal() => "the connection was refused".to_owned(),
-        None if error.is_io_error() => "the connection broke".to_owned(),
-        None => error.category().to_owned(),
     }
 }
 
@@ -252,11 +220,11 @@ impl Dialer {
 }
 
 /// Why the server refuses writes; an error where the connection is useless.
-async fn check(connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+async fn check(connection: &mut MultiplexedConnection) -> RedisResult<Option<Refusal>> {
     match probe::write(connection).await {
         Ok(()) => Ok(None),
         Err(error) if is_broken(&error) || error.code() == Some("LOADING") => Err(error),
-        Err(error) => Ok(Some(reason(&error))),
+        Err(error) => Ok(Some(Refusal::of(&error))),
     }
 }
 
@@ -265,23 +233,36 @@ async fn maintain(dialer: Dialer, state: watch::Sender<State>, mut failures: mps
     let store = &dialer.address.endpoint;
     let mut pause = FIRST_PAUSE;
     let mut number = 0;
+    let mut replacement = None;
     loop {
+        let connect = async {
+            match replacement.take() {
+                Some(connected) => Ok(Ok(connected)),
+                None => timeout(CONNECT_TIMEOUT, connect(&dialer)).await,
+            }
+        };
         let connected = tokio::select! {
             () = state.closed() => return,
-            connected = timeout(CONNECT_TIMEOUT, connect(&dialer)) => connected,
+            connected = connect => connected,
         };
         match connected {
             Ok(Ok((connection, refusal))) => {
                 number += 1;
                 let began = Instant::now();
                 tracing::info!(%store, "the session store answers");
-                if let Some(why) = &refusal {
+                if let Some(Refusal { why, .. }) = &refusal {
                     tracing::warn!(%store, %why, "the session store cannot be written");
                 }
                 state.send_replace(State::Up { connection: connection.clone(), number, refusal });
                 let why = tokio::select! {
                     () = state.closed() => return,
-                    why = watch_over(connection, number, &mut failures, &state) => why,
+                    end = watch_over(connection, number, &mut failures, &state, &dialer) => match end {
+                        End::Lost(why) => why,
+                        End::Replaced(connection) => {
+                            replacement = Some((connection, None));
+                            continue;
+                        }
+                    },
                 };
                 tracing::warn!(%store, %why, "the connection to the session store was lost");
                 state.send_replace(State::Down { why, since: Instant::now() });
@@ -303,42 +284,55 @@ async fn maintain(dialer: Dialer, state: watch::Sender<State>, mut failures: mps
 }
 
 /// A connection, and why its server refuses writes.
-async fn connect(dialer: &Dialer) -> Result<(MultiplexedConnection, Option<String>), String> {
+async fn connect(dialer: &Dialer) -> Result<(MultiplexedConnection, Option<Refusal>), String> {
     let mut connection = dialer.dial().await?;
     let refusal = check(&mut connection).await.map_err(|error| reason(&error))?;
     Ok((connection, refusal))
 }
 
-/// Keeps the state's refusal up to date; returns why the connection broke.
+/// How a connection ended.
+enum End {
+    Lost(String),
+    /// Its server became a replica, and this one accepts writes.
+    Replaced(MultiplexedConnection),
+}
+
+/// Keeps the state's refusal up to date until the connection breaks, or another server takes the place of its own.
 async fn watch_over(
     mut connection: MultiplexedConnection,
     number: u64,
     failures: &mut mpsc::Receiver<Failure>,
     state: &watch::Sender<State>,
-) -> String {
+    dialer: &Dialer,
+) -> End {
     loop {
         let pause = tokio::select! {
             failure = failures.recv() => match failure {
-                Some(Failure::Broken(broken)) if broken == number => return "the connection broke".to_owned(),
+                Some(Failure::Broken(broken)) if broken == number => return End::Lost("the connection broke".to_owned()),
                 Some(Failure::Refused) => PROBE_PAUSE,
                 Some(Failure::Broken(_)) => continue,
-                None => return "it is no longer used".to_owned(),
+                None => return End::Lost("it is no longer used".to_owned()),
             },
             () = sleep(PROBE_EVERY) => Duration::ZERO,
         };
-        match check(&mut connection).await {
-            Ok(refusal) => set_refusal(state, refusal),
-            Err(error) => return reason(&error),
+        let refusal = match check(&mut connection).await {
+            Ok(refusal) => refusal,
+            Err(error) => return End::Lost(reason(&error)),
+        };
+        let replica = refusal.as_ref().is_some_and(|refusal| refusal.replica);
+        set_refusal(state, refusal);
+        if replica && let Ok(Ok((connection, None))) = timeout(CONNECT_TIMEOUT, connect(dialer)).await {
+            return End::Replaced(connection);
         }
         sleep(pause).await;
     }
 }
 
 /// Logs each change once.
-fn set_refusal(state: &watch::Sender<State>, new: Option<String>) {
+fn set_refusal(state: &watch::Sender<State>, new: Option<Refusal>) {
     state.send_if_modified(|state| match state {
-        State::Up { refusal, .. } if *refusal != new => {
-            if let Some(why) = &new {
+        State::Up { refusal, .. } if refusal.as_ref().map(|old| &old.why) != new.as_ref().map(|new| &new.why) => {
+            if let Some(Refusal { why, .. }) = &new {
                 tracing::warn!(%why, "the session store cannot be written");
             } else {
                 tracing::info!("the session store can be written again");

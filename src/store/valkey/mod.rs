@@ -17,6 +17,7 @@ mod address;
 mod link;
 mod probe;
 mod rate_limit;
+mod refusal;
 mod scripts;
 
 use std::path::Path;
@@ -151,6 +152,13 @@ impl Backend for Server {
             self.link.send::<()>(remove).await?;
         }
         Ok(ended)
+    }
+
+    async fn surplus(&self, owner: &str, most: usize) -> Result<Vec<String>, StoreError> {
+        // By their end, soonest first.
+        let mut range = on("ZRANGE", owner_key(owner));
+        range.arg(0).arg(-i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1));
+        self.link.send(range).await
     }
 
     async fn try_lock(&self, id: &str, owner: &str, lease: Duration) -> Result<bool, StoreError> {

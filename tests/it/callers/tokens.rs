@@ -1,5 +1,6 @@
 //! Personal access tokens: a user's scripts at the public door.
 
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use http::Method;
@@ -209,6 +210,48 @@ async fn tokens_keep_the_grant_after_a_sign_out_and_without_tokens_it_is_revoked
     let out = browser.post("/upwork/auth/logout", "").await;
     assert_eq!(out.location(), "/upwork/auth/logout?done=revoked");
     assert_eq!(world.counters().revoke, 1);
+}
+
+#[tokio::test]
+async fn a_sign_out_leaves_the_other_browsers_of_a_shared_grant_signed_in() {
+    let folder = Folder::new();
+    let world = folder.world().start();
+    let browser = world.sign_in(FREELANCER).await;
+    token(&browser).await;
+    let (second, third) = (world.sign_in(FREELANCER).await, world.sign_in(FREELANCER).await);
+    let id = browser.get(PATH).await.json()["tokens"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(browser.call(Method::DELETE, &format!("{PATH}/{id}")).await.status, 204);
+    let out = second.post("/upwork/auth/logout", "").await;
+    assert_eq!(out.location(), "/upwork/auth/logout?done=shared");
+    assert!(second.navigate(&out.location()).await.text().contains("another browser"));
+    assert_eq!((world.counters().revoke, second.get("/").await.status.as_u16()), (0, 401));
+    world.turn(Duration::from_hours(25));
+    for other in [&browser, &third] {
+        assert_eq!(other.get("/").await.status, 200);
+        assert_eq!(whom(&other.graphql(WHO).await), FREELANCER);
+    }
+    // Everywhere is everywhere, and no one uses the grant any more.
+    let out = third.post("/upwork/auth/logout", "everywhere=1").await;
+    assert_eq!(out.location(), "/upwork/auth/logout?done=revoked&everywhere=1");
+    assert_eq!((world.counters().revoke, browser.get("/").await.status.as_u16()), (1, 401));
+}
+
+#[tokio::test]
+async fn a_user_has_fifty_tokens_however_many_are_made_at_once() {
+    let folder = Folder::new();
+    let world = folder.world().start();
+    let browser = world.sign_in(FREELANCER).await;
+    token(&browser).await;
+    let calls = (0..60).map(|number| {
+        let wish = serde_json::json!({ "name": number.to_string() }).to_string();
+        browser.twin().post(PATH, wish).header("content-type", "application/json").into_future()
+    });
+    let answers = futures_util::future::join_all(calls).await;
+    let made = answers.iter().filter(|answer| answer.status == 201).count();
+    assert_eq!((made, browser.get(PATH).await.json()["tokens"].as_array().unwrap().len()), (49, 50));
+    for refused in answers.iter().filter(|answer| answer.status != 201) {
+        assert_eq!((refused.status.as_u16(), refused.problem().as_str()), (409, "too-many-tokens"));
+    }
 }
 
 #[tokio::test]

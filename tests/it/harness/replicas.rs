@@ -69,6 +69,12 @@ impl Plan {
         self
     }
 
+    /// With the clocks of all sidecars but the first this many seconds ahead, or behind if negative.
+    pub(crate) fn replica_ahead(mut self, ahead: i64) -> Self {
+        self.replica_ahead = ahead;
+        self
+    }
+
     /// With Upwork's clock this many seconds ahead of ours, or behind if negative.
     pub(crate) fn upwork_ahead(mut self, ahead: i64) -> Self {
         self.ahead = ahead;

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(super) replicas: usize,
     /// How many seconds Upwork's clock is ahead of ours.
     pub(super) ahead: i64,
+    /// How many seconds the clocks of further replicas are ahead.
+    pub(super) replica_ahead: i64,
 }
 
 /// Upwork, as the world sees it.
@@ -51,6 +53,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) upwork: Upwork,
     pub(super) upwork_clock: Arc<ManualClock>,
+    replica_clock: Arc<ManualClock>,
     /// The scripted app.
     pub(crate) app: App,
     /// The traffic between browser and sidecar, if the plan asked for it.
@@ -92,6 +95,7 @@ impl World {
             tapped: false,
             replicas: 1,
             ahead: 0,
+            replica_ahead: 0,
         }
     }
 
@@ -165,10 +169,7 @@ impl Plan {
         });
         let sources = Sources { sets: over(settings, self.settings), file: file.clone(), ..Sources::default() };
 
-        let upwork_clock = match self.ahead {
-            0 => clock.clone(),
-            ahead => ManualClock::at(Timestamp::from_seconds(BEGIN.seconds() + ahead)),
-        };
+        let (upwork_clock, replica_clock) = (ahead_of(&clock, self.ahead), ahead_of(&clock, self.replica_ahead));
         let sandbox = Sandbox::new(self.upwork, upwork_clock.clone());
         let around = Around {
             sandbox: sandbox.clone(),
@@ -180,7 +181,7 @@ impl Plan {
         let doors =
             Doors { public: Bound::from(public), neighbour: Some(Bound::from(neighbour)), admin: Bound::from(admin) };
         let app_address = around.app.as_ref().map_or(public_at, |(_, listener)| at(listener));
-        let more = (1..self.replicas).map(|_| replica(&sources, clock.clone()));
+        let more = (1..self.replicas).map(|_| replica(&sources, replica_clock.clone()));
         let (mut others, mut threads): (Vec<_>, Vec<_>) = more.unzip();
         others.insert(0, public_at);
         threads.push(sidecar(sources.clone(), doors, clock.clone()));
@@ -188,6 +189,7 @@ impl Plan {
         World {
             clock,
             upwork_clock,
+            replica_clock,
             upwork: Upwork { sandbox, address: upwork_at },
             app: self.app.unwrap_or_default(),
             tap,
@@ -202,6 +204,11 @@ impl Plan {
             threads,
         }
     }
+}
+
+/// The same clock, or one of its own that is ahead.
+fn ahead_of(clock: &Arc<ManualClock>, seconds: i64) -> Arc<ManualClock> {
+    if seconds == 0 { clock.clone() } else { ManualClock::at(Timestamp::from_seconds(BEGIN.seconds() + seconds)) }
 }
 
 fn watch_panics() {
@@ -318,8 +325,10 @@ impl World {
     /// Turns the clock.
     pub(crate) fn turn(&self, by: Duration) {
         self.clock.advance(by);
-        if !Arc::ptr_eq(&self.clock, &self.upwork_clock) {
-            self.upwork_clock.advance(by);
+        for other in [&self.upwork_clock, &self.replica_clock] {
+            if !Arc::ptr_eq(&self.clock, other) {
+                other.advance(by);
+            }
         }
     }
 

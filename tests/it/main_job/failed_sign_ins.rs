@@ -44,6 +44,18 @@ async fn each_failure_of_upwork_is_a_page_or_a_problem_and_no_session() {
 }
 
 #[tokio::test]
+async fn tokens_too_large_for_the_cookies_are_a_page_that_says_so() {
+    let upwork = sandbox::Config { token_chars: 9_000, ..sandbox::Config::default() };
+    let world = World::new().upwork(upwork).start();
+    let client = world.client();
+    let answer = world.sign_in_with(&client, FREELANCER, "/x").await;
+    assert_eq!((answer.status.as_u16(), answer.page().as_str()), (500, "Your sign-in does not fit into cookies"));
+    let page = answer.html();
+    assert!(page.contains("store.kind") && !page.contains("Three sign-ins"), "{page}");
+    assert_eq!(world.counters().revoke, 1, "no one could use the grant");
+}
+
+#[tokio::test]
 async fn a_slow_token_endpoint_is_waited_for() {
     let world = World::new().start();
     let client = world.client();

@@ -170,7 +170,7 @@ async fn in_chromium_an_expired_fragment_begins_one_new_sign_in_and_the_app_may_
     let world = World::new().set("upwork.grant", "implicit").app(app).start();
     let back = world.callback(&world.client(), "/deep?x=1").await;
     // It began in another browser, too long ago.
-    world.turn(std::time::Duration::from_secs(601));
+    world.turn(std::time::Duration::from_secs(1201));
     let before = world.counters().authorize;
     browser.open(&back).await;
     browser.consent(FREELANCER, "accept").await;

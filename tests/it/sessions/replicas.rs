@@ -50,3 +50,24 @@ async fn three_replicas_with_valkey_make_one_token_call_even_where_a_replay_woul
         assert_eq!(client.cookie("upwarden"), cookie, "one session, under the cookie it began with");
     }
 }
+
+#[tokio::test]
+async fn replicas_whose_clocks_differ_by_ten_minutes_complete_each_others_sign_ins() {
+    for ahead in [600, -600] {
+        let world = World::new().replicas(2).replica_ahead(ahead).start();
+        let client = world.client();
+        let asked = client.navigate("/deep?x=1").await;
+        let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+        world.turn(std::time::Duration::from_secs(20));
+        let answer = world.replica(&client, 1).navigate(&back).header("sec-fetch-site", "cross-site").await;
+        assert_eq!((answer.status.as_u16(), answer.location().as_str()), (303, "/deep?x=1"), "{ahead}");
+        assert_eq!(world.counters().token.authorization_code, 1);
+        // The same sign-in is not redeemed again, at whatever age it is refused.
+        for _ in 0..4 {
+            let again = world.replica(&client.twin(), 1).get(&back).await;
+            assert_ne!(again.status, 200, "{}", again.text());
+            world.turn(std::time::Duration::from_secs(500));
+        }
+        assert_eq!(world.counters().token.authorization_code, 1);
+    }
+}

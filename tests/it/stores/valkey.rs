@@ -179,3 +179,50 @@ fn a_url_is_checked_without_a_connection() {
     assert!(check_url(&Secret::new("rediss://user:pw@cache.internal:6380/1")).is_ok());
     assert!(check_url(&Secret::new("http://cache.internal")).is_err());
 }
+
+/// Makes the server a replica of one that is not there, as a failover does with a primary that comes back.
+async fn demote(server: &Server) {
+    let mut admin = server.admin().await;
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).query_async::<()>(&mut admin).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_still_read_from() {
+    let Some(world) = World::valkey() else { return };
+    let value = world.save(session("aa", "1")).await;
+    let server = world.server.as_ref().unwrap();
+    demote(server).await;
+    let ends_at = START.plus(LIFETIME);
+    let written = within(world.store.save(&StoredSession::new(session("bb", "1")), ends_at)).await;
+    assert!(matches!(&written, Err(StoreError::Down(why)) if why.contains("READONLY")), "{written:?}");
+    until(|| async {
+        assert!(world.open(&value).await.is_some());
+        world.store.may_sign_in().err()
+    })
+    .await;
+    assert!(world.open(&value).await.is_some() && !world.store.healthy());
+    let mut admin = server.admin().await;
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").query_async::<()>(&mut admin).await.unwrap();
+    until(|| async { world.store.save(&StoredSession::new(session("cc", "1")), ends_at).await.ok() }).await;
+    until(|| async { world.store.healthy().then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn another_server_at_the_same_address_takes_over_from_a_replica() {
+    let (Some(old), Some(new)) = (Server::start(Transport::Socket), Server::start(Transport::Socket)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("primary.sock");
+    std::os::unix::fs::symlink(old.socket(), &link).unwrap();
+    let url = format!("redis+unix://{}?user=upwarden&pass=s3cr3t", link.display());
+    let world = World::at(Config::Valkey { url: Secret::new(url), ca_file: None });
+    world.save(session("aa", "1")).await;
+    demote(&old).await;
+    let next = folder.path().join("next.sock");
+    std::os::unix::fs::symlink(new.socket(), &next).unwrap();
+    std::fs::rename(next, &link).unwrap();
+    let ends_at = START.plus(LIFETIME);
+    until(|| async { world.store.save(&StoredSession::new(session("bb", "1")), ends_at).await.ok() }).await;
+    let mut admin = new.admin().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("upwarden:{bb}*").query_async(&mut admin).await.unwrap();
+    assert_eq!(keys, ["upwarden:{bb}:s"]);
+}

@@ -111,6 +111,11 @@ impl World {
         Some(Self::new("valkey", config, Some(server), None))
     }
 
+    /// The store of this configuration.
+    pub(super) fn at(config: Config) -> Self {
+        Self::new("valkey", config, None, None)
+    }
+
     /// One of each kind that this machine can run.
     pub(super) fn all() -> Vec<Self> {
         [Some(Self::cookie()), Some(Self::embedded()), Self::valkey()].into_iter().flatten().collect()
@@ -207,6 +212,11 @@ impl Server {
         let admin = format!("redis+unix://{}?user=admin&pass=x", socket.display());
         let child = launch(&config)?;
         Some(Self { url: Secret::new(url), ca_file, admin, config, folder, child })
+    }
+
+    /// Where its Unix socket is.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
     }
 
     /// SIGKILL, and its end.
