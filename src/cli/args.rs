@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use super::output::Failure;
-use crate::config::{self, Sources};
+use crate::config::{self, Config, Sources};
 
 /// The file that is read without `--config`, if it exists.
 const DEFAULT_FILE: &str = "upwarden.toml";
@@ -73,13 +73,14 @@ Examples:
     Sandbox(SandboxArguments),
     /// Report every problem in the configuration; do nothing else
     #[command(
-        after_help = "It prints a short summary and exits with 0, or prints every problem on stderr, each with its key,
-source, cause and remedy, and exits with 78. No secret is printed.
+        after_help = "It prints a short summary with warnings and exits with 0, or prints every problem on stderr, each with
+its key, source, cause and remedy, and exits with 78. No secret is printed.
 
-Example:
-  upwarden check --config upwarden.toml"
+Examples:
+  upwarden check --config upwarden.toml
+  upwarden check --strict"
     )]
-    Check(ConfigArguments),
+    Check(CheckArguments),
     /// Check the app, Upwork, the clock, the callback address, cookie, TLS, keys, store and doors
     #[command(
         after_help = "It prints one line per check, `ok`, `warn` or `fail`, with a remedy, and exits with 1 if one failed.
@@ -165,6 +166,25 @@ impl ConfigArguments {
         let default = || Path::new(DEFAULT_FILE).is_file().then(|| PathBuf::from(DEFAULT_FILE));
         Ok(Sources::of_process(self.config.or_else(default), self.sets))
     }
+
+    /// The checked configuration, and what it was read from.
+    pub(super) fn load(self) -> Result<(Config, Sources), Failure> {
+        let sources = self.sources()?;
+        match config::load(&sources) {
+            Ok(config) => Ok((config, sources)),
+            Err(problems) if sources.is_empty() => Err(Failure::NotConfigured(problems)),
+            Err(problems) => Err(Failure::Config(problems)),
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArguments {
+    /// Treat warnings as errors
+    #[arg(long)]
+    pub(super) strict: bool,
+    #[command(flatten)]
+    pub(super) config: ConfigArguments,
 }
 
 #[derive(Args, Debug)]

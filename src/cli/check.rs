@@ -1,4 +1,4 @@
-//! The summary that `upwarden check` prints of a valid configuration: names, addresses and counts, never a secret.
+//! The summary that `upwarden check` prints of a valid configuration: names, addresses, counts and warnings, never a secret.
 
 use std::fmt::Write;
 
@@ -27,8 +27,8 @@ pub(super) fn summary(config: &Config) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {label:<15}{value}");
     }
-    for shown in config.exposed_secrets() {
-        let _ = writeln!(text, "warning: every user of this machine can read {shown}; run: chmod 600 {shown}");
+    for warning in &config.warnings {
+        let _ = write!(text, "\nwarning: {warning}");
     }
     text.truncate(text.trim_end().len());
     text

@@ -22,7 +22,7 @@ use clap::{CommandFactory, Parser};
 use crate::config;
 use crate::seal::Key;
 use crate::secret::Secret;
-use args::{Arguments, Command};
+use args::{Arguments, CheckArguments, Command};
 use output::{Failure, print};
 
 /// Runs the command that these arguments name. The first argument is the name of the program.
@@ -41,15 +41,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Serve(config) => serve::serve(&config.sources()?),
+        Command::Serve(config) => {
+            let (config, sources) = config.load()?;
+            serve::serve(config, sources)
+        }
         Command::Demo(addresses) => demo::demo(&addresses),
         Command::Sandbox(arguments) => sandbox::sandbox(&arguments),
-        Command::Check(config) => {
-            let config = config::load(&config.sources()?).map_err(Failure::Config)?;
+        Command::Check(CheckArguments { strict, config }) => {
+            let (mut config, _) = config.load()?;
+            if strict && !config.warnings.is_empty() {
+                return Err(Failure::Config(config::Problems(std::mem::take(&mut config.warnings))));
+            }
             print(&check::summary(&config))
         }
         Command::Doctor(config) => {
-            let config = config::load(&config.sources()?).map_err(Failure::Config)?;
+            let (config, _) = config.load()?;
             runtime::block_on(doctor::doctor(&config))
         }
         Command::Key { count, out } => {

@@ -11,11 +11,18 @@ const USAGE: u8 = 64;
 /// Wrong configuration (`EX_CONFIG` of sysexits).
 const CONFIG: u8 = 78;
 
+const NOT_CONFIGURED: &str =
+    "Nothing is configured: this folder has no upwarden.toml, --config names no file, and no UPWARDEN_… variable is \
+set.
+Write upwarden.toml (README, \"Set it up\"), or run `upwarden demo`, which needs no configuration.";
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     Usage(String),
     Config(Problems),
+    /// The same, where nothing at all is configured.
+    NotConfigured(Problems),
     Other(String),
     /// The output already says why.
     Reported,
@@ -35,6 +42,10 @@ impl Failure {
             }
             Self::Config(problems) => {
                 print_error(&problems.to_string());
+                ExitCode::from(CONFIG)
+            }
+            Self::NotConfigured(problems) => {
+                print_error(&format!("{problems}\n\n{NOT_CONFIGURED}"));
                 ExitCode::from(CONFIG)
             }
             Self::Other(text) => {

@@ -7,17 +7,19 @@ use tokio_util::sync::CancellationToken;
 use super::output::Failure;
 use super::runtime;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Sources};
+use crate::config::{Config, Sources};
 use crate::{server, telemetry};
 
-pub(super) fn serve(sources: &Sources) -> Result<(), Failure> {
-    let config = config::load(sources).map_err(Failure::Config)?;
+pub(super) fn serve(config: Config, sources: Sources) -> Result<(), Failure> {
     telemetry::start(config.telemetry);
+    for warning in &config.warnings {
+        tracing::warn!(key = warning.key, remedy = warning.remedy, "configuration: {}", warning.why);
+    }
     // Up to the hard limit; the soft limit exists for programs that call select(2).
     let _ = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let doors = server::bind(&config).map_err(failure)?;
     runtime::block_on(async {
-        runtime::until_signal(|shutdown| run_server(config, doors, Some(sources.clone()), shutdown)).await
+        runtime::until_signal(|shutdown| run_server(config, doors, Some(sources), shutdown)).await
     })
 }
 

@@ -43,10 +43,20 @@ pub(super) fn parse(path: &Path, bytes: &[u8], problems: &mut Vec<Problem>) -> E
         Err(error) => {
             let line = error.span().map(|span| line_at(text, &span));
             // The message alone: the error's Display quotes the line.
-            let why = format!("the file is not valid TOML: {}", error.message().replace('\n', "; "));
-            problems.push(whole(path, line, why, "correct this line; texts need \"quotes\", lists [brackets]"));
+            let message = error.message().replace('\n', "; ");
+            let why = format!("the file is not valid TOML: {message}");
+            problems.push(whole(path, line, why, remedy_for(&message)));
             Entries::new()
         }
+    }
+}
+
+fn remedy_for(message: &str) -> &'static str {
+    if message.contains("duplicate key") {
+        "write each key once, and the keys of a table in one way: all under its [header], or all with dots \
+         (`upwork.client_id = …`) and no header"
+    } else {
+        "correct this line; texts need \"quotes\", lists [brackets]"
     }
 }
 
@@ -80,6 +90,10 @@ impl TableReader<'_> {
                     }
                 }
                 Some(below) if plain && schema::is_table(&key) => self.table(&key, below),
+                // Written for the top level, after the header of a table.
+                _ if plain && !name.is_empty() && !table.is_dotted() && is_top_level(last) => {
+                    self.problems.push(Problem::misplaced(&key, last, name, source));
+                }
                 below => {
                     let nearest = below.filter(|_| plain).and_then(|_| schema::nearest_table(&key));
                     self.problems.push(match nearest {
@@ -90,6 +104,11 @@ impl TableReader<'_> {
             }
         }
     }
+}
+
+/// A key without a table, or the first part of one with a table.
+fn is_top_level(name: &str) -> bool {
+    schema::find(name).is_some() || schema::is_table(name)
 }
 
 fn value(text: &str, item: &Item) -> Option<Value> {
@@ -172,6 +191,36 @@ mod tests {
         assert!(problems[0].remedy.contains("`public_url`"));
         assert!(problems[1].remedy.contains("`upwork.client_id`"));
         assert!(!format!("{problems:?}").contains("secret-looking"));
+    }
+
+    #[test]
+    fn a_key_that_stands_under_a_table_by_mistake_is_told_where_it_belongs() {
+        for (text, key, part) in [
+            ("[upwork]\nclient_id = 'x'\npublic_url = 'y'\n", "upwork.public_url", "`public_url`"),
+            ("[upwork]\nclient_id = 'x'\napp.url = 'y'\n", "upwork.app", "`app`"),
+            ("[public.tls]\nprefix = '/x'\n", "public.tls.prefix", "`prefix`"),
+        ] {
+            let (_, problems) = parsed(text);
+            assert_eq!((problems.len(), problems[0].key.as_str()), (1, key), "{problems:?}");
+            let table = key.rsplit_once('.').unwrap().0;
+            assert!(problems[0].why.contains(&format!("stands under [{table}]")), "{problems:?}");
+            assert!(problems[0].remedy.contains(part) && problems[0].remedy.contains("above the first [table]"));
+        }
+        // Not after a header.
+        assert!(parsed("upwork.public_url = 'y'\n").1[0].why.contains("no such key"));
+    }
+
+    #[test]
+    fn a_table_after_dotted_keys_is_explained() {
+        for text in [
+            "upwork.client_id = 'x'\n[upwork]\nclient_secret = 'y'\n",
+            "app.url = 'x'\napp.url = 'y'\n",
+            "[app]\nurl = 'x'\n[app]\nhost = 'keep'\n",
+        ] {
+            let (_, problems) = parsed(text);
+            assert_eq!((problems.len(), problems[0].key.as_str()), (1, WHOLE), "{problems:?}");
+            assert!(problems[0].remedy.contains("write each key once"), "{text}: {problems:?}");
+        }
     }
 
     #[test]

@@ -150,6 +150,12 @@ pub(super) fn network(text: &str) -> Result<IpNet, ValueError> {
 /// An `http` or `https` URL with a host, without user, password and fragment.
 pub(super) fn web_url(text: &str) -> Result<Url, ValueError> {
     let error = |why: &str| ValueError::new(why, "write a URL such as https://tools.example.com");
+    // `localhost:3000` would be read as a URL of the scheme `localhost`.
+    if !text.contains("://") {
+        let scheme =
+            if Url::parse(&format!("http://{text}")).is_ok_and(|url| is_loopback(&url)) { "http" } else { "https" };
+        return Err(error(&format!("has no scheme; put {scheme}:// in front of it")));
+    }
     let url = Url::parse(text).map_err(|cause| error(&format!("is not a URL ({cause})")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(error("is not an http or https URL"));
@@ -259,6 +265,10 @@ mod tests {
     fn plain_http_is_only_for_loopback() {
         for url in ["https://a.example", "http://localhost:1", "http://127.9.9.9", "http://[::1]:2"] {
             assert!(web_url(url).and_then(confidential).is_ok(), "{url}");
+        }
+        for (text, scheme) in [("localhost:3000", "http"), ("127.0.0.1:1", "http"), ("tools.example.com", "https")] {
+            let error = web_url(text).unwrap_err();
+            assert!(error.why.contains(&format!("put {scheme}:// in front")), "{error:?}");
         }
         for url in [
             "http://a.example",

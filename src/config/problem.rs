@@ -111,6 +111,12 @@ impl Problem {
         Self::new(key, source, "there is no such key", remedy)
     }
 
+    /// A key of the top level that follows the header of a table, which TOML reads as a key of that table.
+    pub(super) fn misplaced(key: &str, last: &str, table: &str, source: Source) -> Self {
+        let why = format!("this key now stands under [{table}], because it follows that header");
+        Self::new(key, source, why, format!("move `{last}` above the first [table]"))
+    }
+
     /// A table that does not exist, and the existing one with a similar name.
     pub(super) fn unknown_table(key: &str, source: Source, nearest: &str) -> Self {
         let why = "there is no such table, so its keys have no effect";

@@ -2,11 +2,17 @@
 //!
 //! Unknown keys become problems here. It parses no value and reads no environment of its own.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::file::{self, Entries};
 use super::problem::{Problem, Source};
 use super::schema;
 use super::sources::Sources;
 use super::value::{Entry, Value};
+
+/// Of each key that is set: equal for equal values, and no value can be read from it.
+pub(super) type Fingerprints = BTreeMap<String, u64>;
 
 pub(super) struct RawConfig {
     entries: Entries,
@@ -24,6 +30,15 @@ impl RawConfig {
 
     pub(super) fn find(&self, key: &str) -> Option<&Entry> {
         self.entries.get(key)
+    }
+
+    pub(super) fn fingerprints(&self) -> Fingerprints {
+        let fingerprint = |entry: &Entry| {
+            let mut hasher = DefaultHasher::new();
+            entry.value.hash(&mut hasher);
+            hasher.finish()
+        };
+        self.entries.iter().map(|(key, entry)| (key.clone(), fingerprint(entry))).collect()
     }
 
     /// The source of a key that no layer sets.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::parse::{self, ValueError};
 use super::problem::{Problem, Source};
-use super::raw::RawConfig;
+use super::raw::{Fingerprints, RawConfig};
 use super::schema::{self, Kind, Unset};
 use super::value::Value;
 use crate::secret::Secret;
@@ -18,14 +18,16 @@ use crate::secret::Secret;
 pub(super) struct Reader {
     raw: RawConfig,
     pub(super) problems: Vec<Problem>,
-    /// The files of secrets that were read.
-    pub(super) secret_files: Vec<PathBuf>,
+    /// What is valid, and hardly meant.
+    pub(super) warnings: Vec<Problem>,
+    /// The files of secrets that were read, each with its key.
+    pub(super) secret_files: Vec<(String, PathBuf)>,
 }
 
 impl Reader {
     /// `problems` are those of the layers themselves.
     pub(super) fn new(raw: RawConfig, problems: Vec<Problem>) -> Self {
-        Self { raw, problems, secret_files: Vec::new() }
+        Self { raw, problems, warnings: Vec::new(), secret_files: Vec::new() }
     }
 
     /// True if a layer sets this key.
@@ -40,13 +42,28 @@ impl Reader {
 
     /// Adds a problem with this key's value.
     pub(super) fn problem(&mut self, key: &str, why: impl Into<String>, remedy: impl Into<String>) {
+        let problem = Problem::new(key, self.source(key), why, remedy);
+        self.problems.push(problem);
+    }
+
+    /// Adds a warning: the value is valid, and hardly meant. `upwarden check --strict` refuses it.
+    pub(super) fn warn(&mut self, key: &str, why: impl Into<String>, remedy: impl Into<String>) {
+        let warning = Problem::new(key, self.source(key), why, remedy);
+        self.warnings.push(warning);
+    }
+
+    fn source(&self, key: &str) -> Source {
         let default = schema::find(key).is_some_and(|key| key.default().is_some());
-        let source = match self.raw.find(key) {
+        match self.raw.find(key) {
             Some(entry) => entry.source.clone(),
             None if default => Source::Default,
             None => self.raw.missing(key),
-        };
-        self.problems.push(Problem::new(key, source, why, remedy));
+        }
+    }
+
+    /// A fingerprint of each key that a layer sets, to see later which have changed.
+    pub(super) fn fingerprints(&self) -> Fingerprints {
+        self.raw.fingerprints()
     }
 
     /// Adds the problem that this key is missing.
@@ -208,7 +225,7 @@ impl Reader {
     /// The content of a secret's file, without one final line break (LF or CRLF).
     fn secret_file(&mut self, key: &str, path: &Path) -> Option<Secret> {
         let shown = path.display();
-        self.secret_files.push(path.to_owned());
+        self.secret_files.push((key.to_owned(), path.to_owned()));
         let text = match std::fs::read(path).map(String::from_utf8) {
             Ok(Ok(text)) => zeroize::Zeroizing::new(text),
             Ok(Err(_)) => {

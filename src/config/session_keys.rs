@@ -1,4 +1,5 @@
-//! Session keys: 32 random bytes each, written as base64url without padding (43 characters).
+//! Session keys: 32 random bytes each, written as base64url without padding (43 characters), or in base64 as
+//! `openssl rand -base64 32` prints them.
 //!
 //! Reads them from the configuration or from files, one key per line, at startup and again on every reload. Errors name
 //! the file and the line, and never show a key.
@@ -37,7 +38,9 @@ pub enum KeyError {
     #[error("there is no session key")]
     NoKey,
     /// A text is not a key.
-    #[error("{place} is not a session key: 32 bytes in base64url, 43 characters (letters, digits, - and _)")]
+    #[error(
+        "{place} is not a session key: 32 bytes in base64url or base64, as `upwarden key` or `openssl rand -base64 32` prints them"
+    )]
     NotAKey {
         /// `key 2`, or `line 1 of /run/secrets/key`.
         place: String,
@@ -56,7 +59,7 @@ impl SessionKeys {
     /// The key ring as the configuration and the files define it now.
     pub(crate) fn read(&self) -> Result<Keyring, KeyError> {
         let texts = match self {
-            Self::Inline(texts) => texts.clone(),
+            Self::Inline(texts) => texts.iter().map(base64url).collect(),
             Self::Files(paths) => paths.iter().map(|path| lines(path)).collect::<Result<Vec<_>, _>>()?.concat(),
         };
         // A repeated key would make a rotation look done when it is not.
@@ -80,6 +83,16 @@ impl SessionKeys {
     }
 }
 
+/// In the one form that keys are compared in: 44 characters of base64 with its padding become 43 of base64url.
+fn base64url(text: &Secret) -> Secret {
+    match text.expose().strip_suffix('=') {
+        Some(unpadded) if unpadded.len() == 43 => {
+            Secret::new(Zeroizing::new(unpadded.replace('+', "-").replace('/', "_")).as_str())
+        }
+        _ => text.clone(),
+    }
+}
+
 fn parse(text: &Secret) -> Option<Key> {
     Key::parse(text).ok().filter(|_| text.expose().len() == 43)
 }
@@ -90,7 +103,7 @@ pub(super) fn lines(path: &Path) -> Result<Vec<Secret>, KeyError> {
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
     let mut keys = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let key = Secret::new(line.trim());
+        let key = base64url(&Secret::new(line.trim()));
         if parse(&key).is_none() {
             return Err(KeyError::NotAKey { place: format!("line {} of {}", at + 1, path.display()) });
         }
@@ -111,13 +124,25 @@ mod tests {
         let is_key = |text: &str| SessionKeys::Inline(vec![Secret::new(text)]).read().is_ok();
         assert!(is_key(ONE) && is_key(TWO));
         for text in
-            ["", "short", &format!("{ONE}="), &ONE.replace('A', "+"), &format!("{ONE}A"), &ONE.replace('A', "é")]
+            ["", "short", &format!("{ONE}=="), &ONE.replace('A', "+"), &format!("{ONE}A"), &ONE.replace('A', "é")]
         {
             assert!(!is_key(text), "{text}");
         }
         assert!(!is_key(&"A".repeat(43)), "all zeros");
         // The last character carries two bits that must be zero.
         assert!(!is_key(&format!("{}B", &ONE[1..])));
+    }
+
+    #[test]
+    fn base64_with_padding_is_the_same_key() {
+        // `openssl rand -base64 32`, twice, and the first in base64url.
+        let (one, other) =
+            ("+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/s=", "3q2+7+rZvu/q2b7v6tm+7+rZvu/q2b7v6tm+7+rZvu8=");
+        let read = |texts: &[&str]| SessionKeys::Inline(texts.iter().map(|text| Secret::new(*text)).collect()).read();
+        assert_eq!(read(&[one, other]).unwrap().count(), 2);
+        let same = one.replace('+', "-").replace('/', "_").replace('=', "");
+        assert!(matches!(read(&[one, &same]), Err(KeyError::Duplicate { first: 1, second: 2 })));
+        assert!(read(&[&one.replace('=', "")]).is_err(), "base64 without its padding");
     }
 
     #[test]

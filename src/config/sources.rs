@@ -15,6 +15,12 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Nothing at all is configured.
+    pub(crate) fn is_empty(&self) -> bool {
+        let ours = |(name, _): &(String, String)| name.starts_with("UPWARDEN_");
+        self.file.is_none() && self.sets.is_empty() && !self.env.iter().any(ours)
+    }
+
     /// The environment and stderr of this process. Variables that are not UTF-8 become problems in [`super::load`].
     pub fn of_process(file: Option<PathBuf>, sets: Vec<String>) -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();

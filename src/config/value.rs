@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::parse::ValueError;
 use super::problem::Source;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Value {
     Text(String),
     List(Vec<Value>),

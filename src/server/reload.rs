@@ -60,6 +60,7 @@ async fn reload_on_change(
     interval: Duration,
 ) {
     let mut seen = fingerprint(sources, &config);
+    let running = config.clone();
     loop {
         let forced = tokio::select! {
             Some(()) = async { hangup.as_mut()?.recv().await } => true,
@@ -74,6 +75,10 @@ async fn reload_on_change(
             Ok(fresh) => {
                 config = fresh;
                 tracing::info!("reloaded session keys, access rules and certificates");
+                let keys = config.needs_restart(&running).join(", ");
+                if !keys.is_empty() {
+                    tracing::warn!(keys, "these keys have changed and take effect only after a restart");
+                }
             }
             Err(why) => tracing::error!("reload failed, the previous configuration stays in force: {why}"),
         }

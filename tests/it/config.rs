@@ -144,6 +144,41 @@ fn a_key_of_zeros_is_refused_and_a_secret_that_everyone_can_read_is_named() {
 }
 
 #[test]
+fn warnings_are_errors_with_strict() {
+    let folder = configured();
+    let private =
+        |name| std::fs::set_permissions(folder.path().join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    private("session-key");
+    private("upwork");
+    let run = |arguments: &[&str]| Run::of(arguments).at(folder.path()).ends();
+    let (code, stdout, stderr) = run(&["check", "--strict"]);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let wide = ["--set", "public.trusted_proxies=0.0.0.0/0", "--set", "app.tickets=true"];
+    let (code, stdout, stderr) = run(&[&["check"][..], &wide].concat());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert_eq!(stdout.matches("\nwarning: ").count(), 2, "{stdout}");
+    assert!(
+        stdout.contains("warning: public.trusted_proxies\n  source  --set public.trusted_proxies\n  why "),
+        "{stdout}"
+    );
+    let (code, stdout, stderr) = run(&[&["check", "--strict"][..], &wide].concat());
+    assert_eq!((code, stdout.as_str()), (78, ""));
+    assert!(stderr.contains("app.tickets\n") && stderr.contains("2 problems in the configuration"), "{stderr}");
+}
+
+#[test]
+fn nothing_configured_at_all_names_the_file_and_the_demo() {
+    let empty = tempfile::tempdir().unwrap();
+    for command in ["check", "serve", "doctor"] {
+        let (code, _, stderr) = Run::of(&[command]).at(empty.path()).ends();
+        assert_eq!(code, 78, "{command}");
+        assert!(stderr.contains("no upwarden.toml") && stderr.contains("`upwarden demo`"), "{stderr}");
+    }
+    let (_, _, stderr) = Run::of(&["check"]).at(empty.path()).with("UPWARDEN_APP__URL", "http://127.0.0.1:1").ends();
+    assert!(!stderr.contains("upwarden demo"), "{stderr}");
+}
+
+#[test]
 fn without_a_session_key_serve_says_how_to_make_one() {
     let folder = configured();
     let empty = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::DATE;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Request, Response};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -61,14 +61,27 @@ async fn bound() -> (TcpListener, SocketAddr) {
 impl World {
     /// Upwork's responses have this `Date`, or the real one.
     async fn new(date: Option<&'static str>) -> Self {
+        Self::at("http://127.0.0.1:4180", date).await
+    }
+
+    /// Upwork knows the callback of this address.
+    async fn at(public_url: &str, date: Option<&'static str>) -> Self {
         let ended = CancellationToken::new();
         let (app, app_address) = bound().await;
         let (door, upwork) = bound().await;
-        let redirect_uri = "http://127.0.0.1:4180/upwork/auth/callback".to_owned();
+        let redirect_uri = format!("{public_url}/upwork/auth/callback");
         let client = Client { id: ID.to_owned(), secret: Secret::new(SECRET), redirect_uri };
         let config = sandbox::Config { clients: vec![client], ..sandbox::Config::default() };
         let sandbox = Sandbox::new(config, Arc::new(SystemClock));
-        tokio::spawn(plain::serve(app, |_, _| async { Response::new(Body::full("hello")) }, ended.clone()));
+        // Like many frameworks, it refuses a host that it does not know.
+        let respond = |request: Request<Body>, _| async move {
+            let mut response = Response::new(Body::full("hello"));
+            if request.headers().get("host").is_some_and(|host| host == "unknown.example.com") {
+                *response.status_mut() = http::StatusCode::FORBIDDEN;
+            }
+            response
+        };
+        tokio::spawn(plain::serve(app, respond, ended.clone()));
         let behind = sandbox.clone();
         let answer = move |request, peer| {
             let sandbox = behind.clone();
@@ -85,7 +98,7 @@ impl World {
         private(&folder.path().join("session-key"));
         let at = |path: &str| format!("http://{upwork}{path}");
         let settings = [
-            ("public_url", "http://127.0.0.1:4180".to_owned()),
+            ("public_url", public_url.to_owned()),
             ("app.url", format!("http://{app_address}")),
             ("upwork.client_id", ID.to_owned()),
             ("upwork.client_secret", SECRET.to_owned()),
@@ -130,7 +143,7 @@ async fn a_valid_setup_passes_every_check_and_exits_with_0() {
     let report = world.doctor(&[]).await;
     assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
     for (what, part) in [
-        ("app", "answers GET / with 200"),
+        ("app", "answers GET / for the host 127.0.0.1:4180 with 200"),
         ("token endpoint", "accepts this client"),
         ("authorize page", "answers"),
         ("GraphQL API", "401"),
@@ -179,6 +192,48 @@ async fn a_wrong_secret_fails_and_is_not_shown() {
 }
 
 #[tokio::test]
+async fn a_redirect_uri_that_upwork_does_not_know_fails() {
+    let world = World::new(None).await;
+    let report = world.doctor(&["public_url=http://127.0.0.1:4999"]).await;
+    assert_eq!((report.code, report.failed()), (1, 1), "{}", report.text);
+    let remedy = "--client ID:SECRET:http://127.0.0.1:4999/upwork/auth/callback";
+    assert!(report.has("fail", "authorize page", remedy), "{}", report.text);
+}
+
+#[tokio::test]
+async fn an_app_that_refuses_the_public_host_fails() {
+    let world = World::at("https://unknown.example.com", None).await;
+    let report = world.doctor(&[]).await;
+    assert_eq!((report.code, report.failed()), (1, 1), "{}", report.text);
+    assert!(report.has("fail", "app", "it refuses the host; allow unknown.example.com in the app"), "{}", report.text);
+    let report = world.doctor(&["app.host=app"]).await;
+    assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
+}
+
+#[tokio::test]
+async fn a_door_and_a_service_identity_that_can_only_fail_do() {
+    let world = World::new(None).await;
+    let door = "neighbour.listen=127.0.0.1:4181";
+    let mut bare = World::new(None).await;
+    bare.settings.retain(|set| !set.starts_with("service.grant"));
+    let report = bare.doctor(&[door]).await;
+    assert_eq!((report.code, report.failed()), (1, 1), "{}", report.text);
+    assert!(report.has("fail", "neighbour door", "every call gets 401"), "{}", report.text);
+    assert_eq!(report.text.matches("service.grant or app.tickets").count(), 1, "once: {}", report.text);
+    let stored = [door, "service.grant=refresh_token", "store.kind=embedded", "store.path=sessions.db"];
+    let report = world.doctor(&stored).await;
+    assert_eq!((report.code, report.failed()), (1, 1), "{}", report.text);
+    assert!(report.has("fail", "service", "it has no refresh token"), "{}", report.text);
+    assert!(report.has("fail", "service", "run `upwarden login`"), "{}", report.text);
+    std::fs::write(world.folder.path().join("refresh-token"), "a-token\n").unwrap();
+    private(&world.folder.path().join("refresh-token"));
+    let report = world.doctor(&[&stored[..], &["service.refresh_token_file=refresh-token"]].concat()).await;
+    assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
+    assert!(report.has("ok", "service", "its file has a refresh token"), "{}", report.text);
+    assert!(!world.folder.path().join("sessions.db").exists());
+}
+
+#[tokio::test]
 async fn a_clock_that_is_off_fails() {
     let world = World::new(Some("Sun, 06 Nov 1994 08:49:37 GMT")).await;
     let report = world.doctor(&[]).await;
@@ -205,7 +260,7 @@ async fn a_bot_check_in_front_of_upwork_is_recognized() {
 
 #[tokio::test]
 async fn certificates_are_checked_against_the_name_and_the_time() {
-    let world = World::new(None).await;
+    let world = World::at("https://tools.example.com", None).await;
     let make = |name: &str, host: &str, until: i32| {
         let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
         parameters.not_after = rcgen::date_time_ymd(until, 1, 1);
@@ -251,7 +306,7 @@ async fn an_open_door_a_readable_key_and_an_unreachable_store_are_reported() {
         .await;
     assert_eq!(report.code, 1, "{}", report.text);
     assert!(report.has("warn", "public door", "without TLS"), "{}", report.text);
-    assert!(report.has("warn", "secret files", "chmod 600"), "{}", report.text);
+    assert!(report.has("warn", "session.key_files", "chmod 600"), "{}", report.text);
     assert!(report.has("warn", "access", "anyone"), "{}", report.text);
     assert!(report.has("fail", "store", "valkey"), "{}", report.text);
     assert!(!report.text.contains("s3cr3t"), "{}", report.text);

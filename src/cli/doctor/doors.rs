@@ -27,10 +27,6 @@ fn public(config: &Config) -> Finding {
     let proxies = trusted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let proxies = if proxies.is_empty() { "no proxy".to_owned() } else { format!("X-Forwarded-* from {proxies}") };
     let text = format!("{}, {}; trusts {proxies}", address(door), if plain { "plain HTTP" } else { "TLS" });
-    if trusted.iter().any(|network| network.prefix_len() == 0) {
-        let remedy = "public.trusted_proxies contains every address: list only those of the proxy";
-        return Finding::warn(WHAT, text, remedy);
-    }
     if !trusted.is_empty() || !plain {
         return Finding::ok(WHAT, text);
     }
@@ -49,6 +45,10 @@ fn public(config: &Config) -> Finding {
 
 fn neighbour(door: &Address, config: &Config) -> Finding {
     const WHAT: &str = "neighbour door";
+    if config.service.is_none() && !config.gateway.tickets {
+        let text = format!("{}; every call gets 401: there is neither a service identity nor a ticket", address(door));
+        return Finding::fail(WHAT, text, "set service.grant or app.tickets = true, or remove neighbour.listen");
+    }
     if is_loopback(door) {
         let callers = match config.service {
             Some(_) => "everyone who reaches it calls as the service identity",

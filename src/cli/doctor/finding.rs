@@ -1,5 +1,6 @@
 //! What a check found, and the report of all findings.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,23 +14,23 @@ pub(super) enum Level {
 pub(super) struct Finding {
     pub(super) level: Level,
     /// What was checked.
-    what: &'static str,
+    what: Cow<'static, str>,
     pub(super) text: String,
     /// What to do; empty if there is nothing to do.
     remedy: String,
 }
 
 impl Finding {
-    pub(super) fn ok(what: &'static str, text: impl Into<String>) -> Self {
-        Self { level: Level::Ok, what, text: text.into(), remedy: String::new() }
+    pub(super) fn ok(what: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
+        Self { level: Level::Ok, what: what.into(), text: text.into(), remedy: String::new() }
     }
 
-    pub(super) fn warn(what: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Warn, what, text: text.into(), remedy: remedy.into() }
+    pub(super) fn warn(what: impl Into<Cow<'static, str>>, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Warn, what: what.into(), text: text.into(), remedy: remedy.into() }
     }
 
-    pub(super) fn fail(what: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Fail, what, text: text.into(), remedy: remedy.into() }
+    pub(super) fn fail(what: impl Into<Cow<'static, str>>, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Fail, what: what.into(), text: text.into(), remedy: remedy.into() }
     }
 }
 

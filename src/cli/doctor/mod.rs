@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use self::finding::{Level, report};
+use self::finding::{Finding, Level, report};
 use super::output::{Failure, print};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
@@ -27,6 +27,9 @@ pub(super) async fn doctor(config: &Config) -> Result<(), Failure> {
     findings.extend(session::all(config, &clock, &Handle::current()).await);
     findings.extend(certificates::all(config, &clock));
     findings.extend(doors::all(config));
+    // What a door can only refuse has failed already.
+    let warnings = config.warnings.iter().filter(|warning| warning.key != "neighbour.listen");
+    findings.extend(warnings.map(|warning| Finding::warn(warning.key.clone(), &*warning.why, &*warning.remedy)));
     print(&report(&findings))?;
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
     if failed { Err(Failure::Reported) } else { Ok(()) }

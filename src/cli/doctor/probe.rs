@@ -52,14 +52,10 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
     send(connector, request).await
 }
 
-/// Whether the app answers.
+/// Whether the app answers, also under the host name that it will see.
 pub(super) async fn app(config: &Config) -> Finding {
     const WHAT: &str = "app";
     let app = &config.app;
-    let connector = match Connector::new(&app.upstream, app.ca_file.as_deref(), None) {
-        Ok(connector) => connector,
-        Err(error) => return Finding::fail(WHAT, causes(&error), "set app.ca_file to a PEM file with its CA"),
-    };
     let path = config.router.public_paths.first().map_or("/", String::as_str);
     let public_url = &config.gateway.public.url;
     let host = match &app.host {
@@ -67,27 +63,34 @@ pub(super) async fn app(config: &Config) -> Finding {
         HostPolicy::Fixed(host) => host.clone(),
         HostPolicy::Keep => public_url.split_once("://").map_or(public_url.as_str(), |(_, host)| host).to_owned(),
     };
-    let Ok(request) = Request::get(path).header(HOST, host).body(Body::empty()) else {
-        return Finding::fail(
-            WHAT,
-            format!("GET {path} is not a valid request"),
-            "check app.public_paths and app.host",
-        );
-    };
-    match send(connector, request).await {
-        Ok(response) => {
-            let status = response.status();
-            let text = format!("{} answers GET {path} with {}", app.upstream, status.as_u16());
-            if status.is_server_error() {
-                Finding::warn(WHAT, text, "check the app's own log")
-            } else {
-                Finding::ok(WHAT, text)
-            }
+    let status = match get(config, path, &host).await {
+        Ok(response) => response.status(),
+        Err(why) => {
+            let remedy = "start the app, or correct app.url; if it has its own certificate, set app.ca_file";
+            return Finding::fail(WHAT, format!("{} does not answer: {why}", app.upstream), remedy);
         }
-        Err(why) => Finding::fail(
-            WHAT,
-            format!("{} does not answer: {why}", app.upstream),
-            "start the app, or correct app.url; if it has its own certificate, set app.ca_file",
-        ),
+    };
+    let text = format!("{} answers GET {path} for the host {host} with {}", app.upstream, status.as_u16());
+    if status.is_server_error() {
+        return Finding::warn(WHAT, text, "check the app's own log");
     }
+    let own = app.upstream.authority();
+    if status.is_client_error() && host != own {
+        let as_own = get(config, path, &own).await.map(|response| response.status());
+        if let Ok(as_own) = as_own
+            && as_own != status
+        {
+            let text = format!("{text}, and for {own} with {}: it refuses the host", as_own.as_u16());
+            let remedy = format!("allow {host} in the app, or set app.host = \"app\"");
+            return Finding::fail(WHAT, text, remedy);
+        }
+    }
+    Finding::ok(WHAT, text)
+}
+
+async fn get(config: &Config, path: &str, host: &str) -> Probe {
+    let connector = Connector::new(&config.app.upstream, config.app.ca_file.as_deref(), None);
+    let connector = connector.map_err(|error| causes(&error))?;
+    let request = Request::get(path).header(HOST, host).body(Body::empty()).map_err(|error| causes(&error))?;
+    send(connector, request).await
 }

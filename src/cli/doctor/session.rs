@@ -1,13 +1,16 @@
 //! What sessions need: the keys, the cookie and the store. It seals a made-up session to learn the cookie's size.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use zeroize::Zeroizing;
 
 use super::finding::Finding;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Config;
 use crate::cookies::{Jar, RequestCookies};
+use crate::oauth::service::is_stored;
 use crate::seal::{Keyring, Purpose, SharedKeyring};
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Grant, Organization, Session, Tokens, User};
@@ -25,19 +28,10 @@ pub(super) async fn all(config: &Config, clock: &SharedClock, control: &Handle) 
         }
     };
     vec![
-        keys(config, ring.count()),
+        Finding::ok("session keys", format!("{}; the first seals, all open", ring.count())),
         cookie(config, &ring, clock.now()),
         store(config, SharedKeyring::new(ring), clock, control).await,
     ]
-}
-
-fn keys(config: &Config, count: usize) -> Finding {
-    let exposed = config.exposed_secrets();
-    if exposed.is_empty() {
-        return Finding::ok("session keys", format!("{count}; the first seals, all open"));
-    }
-    let why = format!("every user of this machine can read {}", exposed.join(", "));
-    Finding::warn("secret files", why, format!("chmod 600 {}", exposed.join(" ")))
 }
 
 fn cookie(config: &Config, ring: &Keyring, now: Timestamp) -> Finding {
@@ -93,6 +87,37 @@ fn sample(now: Timestamp) -> Option<Session> {
         refreshed: None,
         checked: None,
     })
+}
+
+/// Whether the service identity has a refresh token, in the store or in the file that the next start imports.
+pub(super) async fn refresh_token(config: &Config, file: Option<&Path>, clock: &SharedClock) -> Finding {
+    const WHAT: &str = "service";
+    let stored = match (&config.store, config.keyring()) {
+        (store::Config::Embedded { path }, _) if !path.exists() => Ok(false),
+        (_, Err(error)) => Err(error.to_string()),
+        (_, Ok(ring)) => {
+            match store::open_store(&config.store, SharedKeyring::new(ring), clock.clone(), Handle::current()) {
+                Ok(store) => is_stored(&store).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+    };
+    let in_file = file.map(|file| {
+        let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|error| error.to_string())?;
+        RefreshToken::parse(text.trim_end().to_owned()).map(drop).map_err(|_| "it holds no token".to_owned())
+    });
+    let not_tried = "not tried, because each attempt replaces the token of a running upwarden";
+    let why = match (&stored, in_file) {
+        (Ok(true), _) => return Finding::ok(WHAT, format!("the store has a refresh token; {not_tried}")),
+        (_, Some(Ok(()))) => return Finding::ok(WHAT, format!("its file has a refresh token; {not_tried}")),
+        (Err(error), _) => {
+            let text = format!("whether the store has its refresh token is not known: {error}");
+            return Finding::warn(WHAT, text, "expected while upwarden is running with the embedded store");
+        }
+        (Ok(false), None) => "the store has none, and service.refresh_token_file is not set".to_owned(),
+        (Ok(false), Some(Err(error))) => format!("the store has none, and service.refresh_token_file: {error}"),
+    };
+    Finding::fail(WHAT, format!("it has no refresh token: {why}"), "run `upwarden login`")
 }
 
 async fn store(config: &Config, ring: SharedKeyring, clock: &SharedClock, control: &Handle) -> Finding {

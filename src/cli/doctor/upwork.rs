@@ -9,15 +9,20 @@ use http::{Method, Response, StatusCode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 use tokio::runtime::Handle;
+use url::Url;
 
 use super::finding::Finding;
 use super::probe::{self, Probe};
+use super::session;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Config;
+use crate::oauth::login::Login;
 use crate::oauth::token::{Client, TokenError, TokenGrant};
 use crate::oauth::upwork::Upwork;
 use crate::oauth::{Grant, ServiceGrant};
 use crate::pacing::{CallerId, Pacer};
+use crate::router::ReturnTo;
+use crate::seal::Keyring;
 use crate::session::tokens::RefreshToken;
 use crate::telemetry::metrics::Metrics;
 
@@ -35,9 +40,9 @@ pub(super) async fn all(config: &Config, clock: &SharedClock) -> Vec<Finding> {
     let upwork = Upwork::new(config.oauth.clone(), clock.clone(), Handle::current(), pacer);
     let mut findings = vec![callback(config), token(&upwork).await];
     let outbound = &config.oauth.outbound;
-    let authorize_page = probe::upwork(outbound, &config.oauth.authorize_url, Method::GET, "").await;
-    let mut off_by = clock_difference(&authorize_page, clock.now());
-    findings.push(authorize(authorize_page));
+    let page = probe::upwork(outbound, &authorization_request(config, clock.now()), Method::GET, "").await;
+    let mut off_by = clock_difference(&page, clock.now());
+    findings.push(authorize(page, &config.oauth.redirect_uri));
     let query = "{\"query\":\"{ __typename }\"}";
     let graphql = probe::upwork(outbound, &config.broker.graphql_url, Method::POST, query).await;
     off_by = off_by.or_else(|| clock_difference(&graphql, clock.now()));
@@ -46,7 +51,7 @@ pub(super) async fn all(config: &Config, clock: &SharedClock) -> Vec<Finding> {
     rest.set_path("/api/auth/v1/info.json");
     findings.push(api("REST API", "upwork.api_url", probe::upwork(outbound, &rest, Method::GET, "").await));
     findings.push(time(off_by));
-    findings.extend(service(config, &upwork).await);
+    findings.extend(service(config, &upwork, clock).await);
     findings
 }
 
@@ -90,7 +95,14 @@ async fn token(upwork: &Arc<Upwork>) -> Finding {
     }
 }
 
-fn authorize(page: Probe) -> Finding {
+/// The address that a sign-in would open. Nothing is signed in by it.
+fn authorization_request(config: &Config, now: Timestamp) -> Url {
+    let request = Keyring::generate().and_then(|ring| Login::begin(&config.oauth, &ring, &ReturnTo::home(), 0, now));
+    let url = request.ok().and_then(|request| Url::parse(&request.url).ok());
+    url.unwrap_or_else(|| config.oauth.authorize_url.clone())
+}
+
+fn authorize(page: Probe, redirect_uri: &str) -> Finding {
     const WHAT: &str = "authorize page";
     let status = match page {
         Err(why) => return Finding::fail(WHAT, why, UNREACHABLE),
@@ -100,6 +112,13 @@ fn authorize(page: Probe) -> Finding {
     if status == StatusCode::NOT_FOUND || status.is_server_error() {
         let remedy = "compare upwork.authorize_url with Upwork's documentation; a 5xx may be temporary";
         return Finding::fail(WHAT, text, remedy);
+    }
+    if status == StatusCode::BAD_REQUEST {
+        let remedy = format!(
+            "compare upwork.client_id with the API key, and register exactly {redirect_uri} for it; a sandbox knows it with \
+             --client ID:SECRET:{redirect_uri}"
+        );
+        return Finding::fail(WHAT, format!("{text}: it refuses this client id or redirect URI"), remedy);
     }
     // A bot wall that stops this program need not stop people's browsers.
     Finding::ok(WHAT, text)
@@ -151,14 +170,11 @@ fn time(off_by: Option<i64>) -> Finding {
     }
 }
 
-async fn service(config: &Config, upwork: &Arc<Upwork>) -> Option<Finding> {
+async fn service(config: &Config, upwork: &Arc<Upwork>, clock: &SharedClock) -> Option<Finding> {
     const WHAT: &str = "service";
     let service = config.service.clone()?;
-    if matches!(service.grant, ServiceGrant::RefreshToken { .. }) {
-        return Some(Finding::ok(
-            WHAT,
-            "by refresh token; not tried, because each attempt replaces the token of a running upwarden",
-        ));
+    if let ServiceGrant::RefreshToken { file } = &service.grant {
+        return Some(session::refresh_token(config, file.as_deref(), clock).await);
     }
     let client = Client { id: &service.client_id, secret: &service.client_secret, redirect_uri: "" };
     Some(match upwork.tokens_for(client, TokenGrant::ClientCredentials, CallerId::SignIn).await {

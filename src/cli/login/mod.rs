@@ -21,7 +21,7 @@ use super::args::LoginArguments;
 use super::output::{Failure, print, print_error};
 use super::runtime::block_on;
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{self, Config, Sources};
+use crate::config::{Config, Sources};
 use crate::oauth::callback::{Authorization, Callback, CallbackError, VerifiedCode};
 use crate::oauth::login::{AuthorizationRequest, LIFETIME, Login};
 use crate::oauth::login_cookies::{BrowserLogins, PendingLogin};
@@ -35,8 +35,7 @@ use crate::telemetry::metrics::Metrics;
 
 pub(super) fn login(arguments: LoginArguments) -> Result<(), Failure> {
     let LoginArguments { out, force, no_browser, config } = arguments;
-    let sources = config.sources()?;
-    let config = config::load(&sources).map_err(Failure::Config)?;
+    let (config, sources) = config.load()?;
     let Some(out) = out.or_else(|| configured(&config)) else {
         let text = "name a file for the refresh token with --out FILE, or in service.refresh_token_file";
         return Err(Failure::Usage(text.to_owned()));

@@ -19,6 +19,10 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     let sign_ins_per_address = reader.count("public.limits.sign_ins_per_address", 1_000_000);
     let hosts = reader.parsed_list("neighbour.hosts", host);
     let secret = secret(reader);
+    if trusted_proxies.iter().flatten().any(|network| network.prefix_len() == 0) {
+        let why = "every address is trusted, so any client can claim any address, host and scheme in X-Forwarded-*";
+        reader.warn("public.trusted_proxies", why, "list only the addresses of the proxy in front");
+    }
     let server = server?;
     let public = PublicConfig {
         url: site?.public_url.clone(),

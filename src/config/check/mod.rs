@@ -17,6 +17,8 @@ use tracing_subscriber::filter::LevelFilter;
 use self::server::Server;
 pub(super) use self::server::admin;
 use super::parse;
+use super::problem::Problem;
+use super::raw::Fingerprints;
 use super::reader::Reader;
 use super::session_keys::{KeyError, SessionKeys};
 use super::sources::Sources;
@@ -39,8 +41,9 @@ pub struct Config {
     pub(crate) app: proxy::AppConfig,
     pub(crate) gateway: crate::gateway::Config,
     pub(crate) telemetry: telemetry::Config,
-    /// Every file that holds a secret.
-    pub(crate) secret_files: Vec<PathBuf>,
+    /// What is valid, and hardly meant.
+    pub(crate) warnings: Vec<Problem>,
+    fingerprints: Fingerprints,
 }
 
 impl Config {
@@ -49,12 +52,17 @@ impl Config {
         Ok(self.keys.read()?.named(&self.gateway.public.url))
     }
 
-    /// The files with a secret that every user of this machine can read.
-    pub(crate) fn exposed_secrets(&self) -> Vec<String> {
-        let mode = |path: &PathBuf| std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
-        let exposed = self.secret_files.iter().filter(|path| mode(path) & 0o007 != 0);
-        exposed.map(|path| path.display().to_string()).collect()
+    /// The keys whose value is another than in `running`, of those that a reload does not replace.
+    pub(crate) fn needs_restart<'a>(&'a self, running: &'a Self) -> Vec<&'a str> {
+        let (now, then) = (&self.fingerprints, &running.fingerprints);
+        let changed = now.keys().chain(then.keys().filter(|key| !now.contains_key(*key)));
+        changed.filter(|key| now.get(*key) != then.get(*key)).filter(|key| !is_live(key)).map(String::as_str).collect()
     }
+}
+
+/// What a reload replaces (`server::reload`).
+fn is_live(key: &str) -> bool {
+    key.starts_with("access.") || ["session.keys", "session.key_files", "public.tls.certificates"].contains(&key)
 }
 
 /// Checks everything.
@@ -76,16 +84,25 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     if let (Some(app), Some(server)) = (&app, &server) {
         server::apart_from_app(reader, &app.upstream, server);
     }
+    if let (Some(server), Some(gateway)) = (&server, &gateway) {
+        idle(reader, server, service.is_some(), gateway.tickets);
+    }
     let keys = keys?;
     let refresh_token = service.as_ref().and_then(|service| match &service.grant {
         oauth::ServiceGrant::RefreshToken { file } => file.clone(),
         oauth::ServiceGrant::ClientCredentials => None,
     });
     let certificates = server.iter().flat_map(|server| &server.certificates).map(|pair| pair.key_file.clone());
-    let mut secret_files = std::mem::take(&mut reader.secret_files);
-    secret_files.extend(keys.files().iter().cloned().chain(refresh_token).chain(certificates));
+    let secret_files = std::mem::take(&mut reader.secret_files).into_iter();
+    let with_key = |key: &'static str| move |path: PathBuf| (key.to_owned(), path);
+    let secret_files = secret_files
+        .chain(keys.files().iter().cloned().map(with_key("session.key_files")))
+        .chain(refresh_token.map(with_key("service.refresh_token_file")))
+        .chain(certificates.map(with_key("public.tls.certificates")));
+    exposed(reader, secret_files);
     Some(Config {
-        secret_files,
+        warnings: std::mem::take(&mut reader.warnings),
+        fingerprints: reader.fingerprints(),
         server: server?,
         keys,
         router: router?,
@@ -99,6 +116,36 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         gateway: gateway?,
         telemetry: telemetry?,
     })
+}
+
+/// Files with a secret that every user of this machine can read.
+fn exposed(reader: &mut Reader, files: impl Iterator<Item = (String, PathBuf)>) {
+    for (key, path) in files {
+        let mode = std::fs::metadata(&path).map_or(0, |found| found.permissions().mode());
+        if mode & 0o007 != 0 {
+            let path = path.display();
+            let why = format!("every user of this machine can read {path}");
+            reader.warn(&key, why, format!("run: chmod 600 {path}"));
+        }
+    }
+}
+
+/// Doors and credentials that are of no use to each other.
+fn idle(reader: &mut Reader, server: &Server, service: bool, tickets: bool) {
+    let open = "set neighbour.listen = \"127.0.0.1:4181\"";
+    if server.neighbour.is_some() && !service && !tickets {
+        let why = "callers have neither a service identity nor tickets, so this door answers every call with 401";
+        let remedy = "set service.grant or app.tickets = true, or remove neighbour.listen";
+        reader.warn("neighbour.listen", why, remedy);
+    }
+    if server.neighbour.is_none() && service {
+        let why = "the service identity serves callers at the neighbour door, which is off";
+        reader.warn("service.grant", why, format!("{open}, or remove service.grant"));
+    }
+    if server.neighbour.is_none() && tickets {
+        let why = "tickets are accepted at the neighbour door only, which is off";
+        reader.warn("app.tickets", why, format!("{open}, or remove app.tickets"));
+    }
 }
 
 fn telemetry(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
@@ -116,4 +163,59 @@ fn telemetry(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
     });
     let default = if terminal { Text } else { Json };
     Some(telemetry::Config { format: format.unwrap_or(default), level: level? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    fn with(sets: &[&str]) -> Config {
+        let least = [
+            "public_url=https://tools.example.com",
+            "app.url=http://127.0.0.1:3000",
+            "upwork.client_id=0123456789abcdef0123456789abcdef",
+            "upwork.client_secret=0123456789abcdef",
+            "session.keys=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+            "access.users=1",
+        ];
+        let sets = least.iter().chain(sets).map(|set| (*set).to_owned()).collect();
+        load(&Sources { sets, ..Sources::default() }).unwrap()
+    }
+
+    #[test]
+    fn what_is_hardly_meant_is_a_warning() {
+        const DOOR: &str = "neighbour.listen=127.0.0.1:4181";
+        const GRANT: &str = "service.grant=client_credentials";
+        const TICKETS: &str = "app.tickets=true";
+        let table: &[(&[&str], &[&str])] = &[
+            (&[], &[]),
+            (&[DOOR], &["neighbour.listen"]),
+            (&[DOOR, GRANT], &[]),
+            (&[DOOR, TICKETS], &[]),
+            (&[GRANT], &["service.grant"]),
+            (&[TICKETS], &["app.tickets"]),
+            (&["public.trusted_proxies=0.0.0.0/0"], &["public.trusted_proxies"]),
+            (&["public.trusted_proxies=10.0.0.0/8,::/0"], &["public.trusted_proxies"]),
+            (&["public.trusted_proxies=10.0.0.0/8"], &[]),
+        ];
+        for (sets, keys) in table {
+            let warnings = with(sets).warnings;
+            let found: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
+            assert_eq!(found, *keys, "{sets:?}");
+            for warning in &warnings {
+                assert_eq!(warning.source.to_string(), format!("--set {}", warning.key));
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_no_reload_replaces_needs_a_restart() {
+        let running = with(&["log.level=info", "access.organizations=2"]);
+        let changed =
+            with(&["app.url=http://127.0.0.1:4000", "prefix=/u", "access.users=1,2", "upwork.client_secret=x"]);
+        assert_eq!(changed.needs_restart(&running), ["app.url", "prefix", "upwork.client_secret", "log.level"]);
+        assert!(running.needs_restart(&running).is_empty());
+        assert!(!format!("{changed:?}").contains("secret\": \""));
+    }
 }

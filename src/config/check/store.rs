@@ -1,6 +1,6 @@
 //! Where sessions are stored.
 
-use crate::config::parse;
+use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
 use crate::store;
 
@@ -13,7 +13,13 @@ enum Kind {
 
 pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
     let kinds = [("cookie", Kind::Cookie), ("embedded", Kind::Embedded), ("valkey", Kind::Valkey)];
-    let kind = reader.parsed("store.kind", |text| parse::choice(text, &kinds));
+    let kind = reader.parsed("store.kind", |text| match text {
+        "redis" => Err(ValueError::new(
+            "is not one of the choices; Redis is spoken by \"valkey\"",
+            "write \"valkey\"; store.url may begin with redis://",
+        )),
+        _ => parse::choice(text, &kinds),
+    });
     let path = reader.path("store.path");
     let url = reader.secret("store.url");
     let ca_file = reader.ca_file("store.ca_file");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 
+pub(crate) use self::rotation::is_stored;
 use self::rotation::{FIRST_PAUSE, REFRESH_TOKEN_LIFETIME, Rotation, grant_ended};
 use super::config::{ServiceConfig, ServiceGrant};
 use super::dependencies::Dependencies;

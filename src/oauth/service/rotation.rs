@@ -22,7 +22,7 @@ use crate::seal::to_json;
 use crate::secret::Secret;
 use crate::session::Tokens;
 use crate::session::tokens::RefreshToken;
-use crate::store::{Expect, Version};
+use crate::store::{Expect, Store, StoreError, Version};
 
 /// Upwork's refresh tokens expire this long after their last use (docs/upwork.md "Token").
 pub(super) const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 86_400);
@@ -73,6 +73,13 @@ struct Source {
     token: RefreshToken,
     imported: String,
     expect: Expect,
+}
+
+/// Whether the store has a refresh token of the service identity that Upwork has not ended.
+pub(crate) async fn is_stored(store: &Store) -> Result<bool, StoreError> {
+    let found = store.get_grant(RECORD).await?;
+    let record = found.and_then(|found| serde_json::from_slice::<GrantRecord>(&found.bytes).ok());
+    Ok(record.is_some_and(|record| !record.ended && record.tokens.refresh.is_some()))
 }
 
 fn fingerprint(token: &RefreshToken) -> String {
