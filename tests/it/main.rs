@@ -22,6 +22,7 @@ mod habits; // documentation and deployment files against the code
 mod harness; // what the tests are made of
 mod http1; // order, refusals, bodies, early answers
 mod http2; // requests, abuse, slow clients
+mod instructions; // what a request costs, in instructions, against the budget in bench/instructions.toml
 mod limits; // sizes, counts, time-outs, crowds, memory
 mod main_job; // sign-in, sessions and API calls at the public door
 mod other_server; // another authorization server, strict by the RFCs, in Upwork's place

@@ -34,7 +34,19 @@ pub(super) fn without_settings(command: &mut Command) -> &mut Command {
 impl Upwarden {
     /// Starts it.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(command(arguments))
+    }
+
+    /// Starts it under another program, such as valgrind, whose arguments come before the binary's.
+    pub(crate) fn start_under(program: &[&str], arguments: &[&str]) -> Self {
+        let mut command = Command::new(program[0]);
+        without_settings(&mut command).args(&program[1..]).arg(env!("CARGO_BIN_EXE_upwarden")).args(arguments);
+        command.stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let (told, lines) = channel();
         std::thread::spawn(move || {
@@ -69,6 +81,10 @@ impl Upwarden {
                 return line;
             }
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends it a signal, by name.

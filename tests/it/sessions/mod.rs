@@ -13,7 +13,7 @@ mod recheck;
 mod replicas;
 mod sign_out;
 mod store_down;
-mod stores;
+pub(crate) mod stores;
 mod tabs;
 mod verify;
 

@@ -22,6 +22,14 @@ pub(super) async fn serve_at(
     public: SocketAddr,
     admin: SocketAddr,
 ) -> (Upwarden, SocketAddr) {
+    let arguments = arguments(world, own, public, admin);
+    let server = Upwarden::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    until("the other process listens", async || TcpStream::connect(public).await.ok()).await;
+    (server, public)
+}
+
+/// The command line of one more replica of `world`.
+pub(crate) fn arguments(world: &World, own: &[(&str, &str)], public: SocketAddr, admin: SocketAddr) -> Vec<String> {
     let (public_text, admin_text) = (public.to_string(), admin.to_string());
     let doors = [("public.listen", public_text.as_str()), ("admin.listen", &admin_text), ("neighbour.listen", "")];
     let own: Vec<_> = own.iter().copied().chain(doors).collect();
@@ -31,9 +39,7 @@ pub(super) async fn serve_at(
         .chain(own.iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}={value}")));
     let mut arguments = vec!["serve".to_owned()];
     arguments.extend(sets.flat_map(|line| ["--set".to_owned(), line]));
-    let server = Upwarden::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    until("the other process listens", async || TcpStream::connect(public).await.ok()).await;
-    (server, public)
+    arguments
 }
 
 fn with_valkey(server: &Server) -> [(&'static str, String); 2] {
