@@ -145,7 +145,7 @@ pub mod testing {
     }
     pub mod proxy {
         pub mod forwarded {
-            pub use crate::proxy::forwarded::{Claims, Origin};
+            pub use crate::proxy::forwarded::{Claims, Origin, Trust};
         }
         pub mod headers {
             pub use crate::proxy::headers::{ApiHeaders, AppHeaders};

@@ -15,6 +15,7 @@ pub(super) fn summary(config: &Config) -> String {
         ("app", config.app.upstream.to_string()),
         ("public door", public(config)),
         ("neighbour door", neighbour(config)),
+        ("clients", clients(config)),
         ("admin door", address(&config.server.admin)),
         ("access", access(config)),
         ("grant", grant(config).to_owned()),
@@ -48,6 +49,28 @@ fn public(config: &Config) -> String {
         count => format!("TLS, {count} certificate(s)"),
     };
     format!("{} ({how})", address(&config.server.public))
+}
+
+/// What is believed of where requests come from.
+pub(super) fn clients(config: &Config) -> String {
+    let public = &config.gateway.public;
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+    let proxies = list(&mut public.trust.proxies.iter().map(ToString::to_string));
+    let believed = if proxies.is_empty() {
+        "trusts no proxy".to_owned()
+    } else {
+        format!("trusts X-Forwarded-* or Forwarded from {proxies}")
+    };
+    let passed = list(&mut public.trusted_headers.iter().map(ToString::to_string));
+    let passed = if passed.is_empty() { passed } else { format!("; {passed} goes on to the app") };
+    let tls = !config.server.certificates.is_empty();
+    let scheme = match (tls, config.session.secure) {
+        (false, true) => {
+            format!("; unless a proxy says otherwise, a request for the host of {} came by https", public.url)
+        }
+        (true, _) | (false, false) => String::new(),
+    };
+    format!("{believed}{passed}{scheme}")
 }
 
 fn neighbour(config: &Config) -> String {

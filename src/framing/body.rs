@@ -1,6 +1,6 @@
 //! A body that is being read.
 
-use super::chunked::ChunkedBody;
+use super::chunked::{ChunkedBody, Padding};
 use super::message::{BodyLength, Limits, Piece};
 use super::refusal::Refusal;
 
@@ -9,13 +9,6 @@ pub(super) enum Body {
     Exact(u64),
     Chunked(ChunkedBody),
     UntilClose,
-}
-
-/// What becomes of spaces behind a chunk's size. The grammar has none, but some servers pad with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Padding {
-    Accepted,
-    Refused,
 }
 
 impl Body {

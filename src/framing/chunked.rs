@@ -1,6 +1,5 @@
 //! Chunked bodies (RFC 9112 section 7.1), strictly.
 
-use super::body::Padding;
 use super::fields::{self, MAX_LENGTH};
 use super::line::Lines;
 use super::message::{Limits, Piece};
@@ -8,6 +7,13 @@ use super::refusal::Refusal;
 
 /// Hexadecimal digits of a chunk size.
 const SIZE_DIGITS: usize = 16;
+
+/// What becomes of spaces behind a chunk's size. The grammar has none, but some servers pad with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Padding {
+    Accepted,
+    Refused,
+}
 
 /// The position in a chunked body.
 #[derive(Clone, Copy, Debug)]

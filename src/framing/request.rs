@@ -1,7 +1,8 @@
 //! Requests: RFC 9112 sections 2, 3, 5, 6 and 7.
 
-use super::body::{Body, Padding};
+use super::body::Body;
 use super::bytes::{begins_method, is_host, is_path_and_query, is_token};
+use super::chunked::Padding;
 use super::fields::FramingFields;
 use super::line::Lines;
 use super::message::{BodyLength, Limits, Step};

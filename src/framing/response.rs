@@ -1,6 +1,7 @@
 //! Responses: RFC 9112 sections 4, 6, 7 and 9.
 
-use super::body::{Body, Padding};
+use super::body::Body;
+use super::chunked::Padding;
 use super::fields::FramingFields;
 use super::line::Lines;
 use super::message::{BodyLength, Limits, Step};

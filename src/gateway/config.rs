@@ -1,7 +1,8 @@
 //! What the gateway needs of the configuration.
 
-use ipnet::IpNet;
+use http::HeaderName;
 
+use crate::proxy::forwarded::Trust;
 use crate::secret::Secret;
 
 #[derive(Clone, Debug)]
@@ -18,7 +19,9 @@ pub(crate) struct PublicConfig {
     /// `https://tools.example.com`: scheme, host and, where it is not the scheme's own, port; no path, no final slash.
     pub(crate) url: String,
     /// Whose `X-Forwarded-*` and `Forwarded` are believed.
-    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) trust: Trust,
+    /// More headers of that family that go on to the app from a trusted proxy.
+    pub(crate) trusted_headers: Vec<HeaderName>,
     /// CORS preflights go to the app without a session (`app.preflight = "pass"`).
     pub(crate) preflight_pass: bool,
     /// GraphQL queries and REST by GET only.

@@ -13,7 +13,6 @@ mod config;
 mod endpoints;
 mod fault;
 mod handle;
-mod public_url;
 mod request;
 mod response;
 mod sessions;

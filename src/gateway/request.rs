@@ -11,7 +11,6 @@ use http::header::{
 use http::{Extensions, Method, Request, Uri, Version};
 
 use super::config::PublicConfig;
-use super::public_url::without_marker;
 use crate::body::Body;
 use crate::broker::read_only::overrides_method;
 use crate::cookies::RequestCookies;
@@ -19,6 +18,7 @@ use crate::listener::{Peer, Rejection};
 use crate::policy::{Facts, Site, Target};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::headers::strip;
+use crate::router::public_url::without_marker;
 use crate::router::{ReturnTo, is_ambiguous};
 use crate::telemetry::{Door, RequestId};
 
@@ -82,13 +82,12 @@ pub(super) fn read(
     }
     let headers = parts.headers;
     let address = peer.address.map(|address| address.ip());
-    let origin = Origin::find(address, peer.tls, &headers, &config.trusted_proxies);
-    let is_proxy = |address: &IpAddr| config.trusted_proxies.iter().any(|net| net.contains(address));
+    let origin = Origin::find(address, peer.tls, &headers, &config.trust);
     let info = RequestInfo {
         id: RequestId::next(),
         method: parts.method,
         uri: parts.uri,
-        limited_address: origin.client.filter(|client| !is_proxy(client)),
+        limited_address: origin.client.filter(|client| !config.trust.is_proxy(client)),
         origin,
         fetch: fetch_metadata(&headers, site(&headers, &config.url), peer.door),
         cookies: RequestCookies::parse(&headers, owns_cookie),

@@ -4,8 +4,10 @@
 //! paths").
 
 pub(crate) mod percent;
+pub(crate) mod public_url;
 pub(crate) mod return_to;
 
+pub(crate) use public_url::PublicUrl;
 pub use return_to::ReturnTo;
 
 use crate::telemetry::RouteKind;

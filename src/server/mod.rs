@@ -196,7 +196,7 @@ fn door_specs(
         tls,
         h2c: config.server.h2c,
         limits: limits.clone(),
-        exempt: config.gateway.public.trusted_proxies.clone(),
+        exempt: config.gateway.public.trust.proxies.clone(),
         descriptors: descriptors.clone(),
     }];
     if let Some(bound) = neighbour {

@@ -78,6 +78,7 @@ fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> Arc<AppSettings> {
         upgrade_idle: config.server.limits.upgrade_idle_timeout,
         // Without random bytes a chain of several upwardens may look like a loop; nothing else depends on it.
         via: Via::new(seal::random().map_or(0, u64::from_ne_bytes)),
+        trusted_headers: config.gateway.public.trusted_headers.clone(),
         metrics: metrics.clone(),
     })
 }

@@ -74,6 +74,8 @@ fn check_summarizes_the_configuration_and_shows_no_secret() {
     assert!(stdout.starts_with("the configuration is valid\n"), "{stdout}");
     assert!(stdout.contains("https://tools.example.com/upwork/auth/callback"), "{stdout}");
     assert!(!stdout.contains("73317331"), "{stdout}");
+    let believed = "trusts no proxy; unless a proxy says otherwise, a request for the host of https://tools.example.com came by https";
+    assert!(stdout.contains(believed), "{stdout}");
     // Nothing was written.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
 }

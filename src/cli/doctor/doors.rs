@@ -1,7 +1,7 @@
 //! Who can reach each door, which proxies are trusted, and who may sign in.
 
 use super::finding::Finding;
-use crate::cli::check::address;
+use crate::cli::check::{address, clients};
 use crate::config::Config;
 use crate::listener::Address;
 
@@ -22,11 +22,9 @@ fn is_loopback(address: &Address) -> bool {
 
 fn public(config: &Config) -> Finding {
     const WHAT: &str = "public door";
-    let (door, trusted) = (&config.server.public, &config.gateway.public.trusted_proxies);
+    let (door, trusted) = (&config.server.public, &config.gateway.public.trust.proxies);
     let plain = config.server.certificates.is_empty();
-    let proxies = trusted.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let proxies = if proxies.is_empty() { "no proxy".to_owned() } else { format!("X-Forwarded-* from {proxies}") };
-    let text = format!("{}, {}; trusts {proxies}", address(door), if plain { "plain HTTP" } else { "TLS" });
+    let text = format!("{}, {}; {}", address(door), if plain { "plain HTTP" } else { "TLS" }, clients(config));
     if !trusted.is_empty() || !plain {
         return Finding::ok(WHAT, text);
     }

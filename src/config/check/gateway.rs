@@ -2,11 +2,14 @@
 
 use std::net::Ipv6Addr;
 
+use http::HeaderName;
+
 use super::app::Site;
 use super::server::Server;
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
 use crate::gateway::{Config, NeighbourConfig, PublicConfig};
+use crate::proxy::forwarded::Trust;
 use crate::secret::Secret;
 
 pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&Server>) -> Option<Config> {
@@ -14,6 +17,13 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         reader.defaulted("app.preflight", |text| parse::choice(text, &[("gate", false), ("pass", true)]));
     let tickets = reader.switch("app.tickets");
     let trusted_proxies = reader.parsed_list("public.trusted_proxies", parse::network);
+    let trusted_headers = reader.parsed_list("public.trusted_headers", forwarded_header);
+    if trusted_headers.as_ref().is_some_and(|headers| !headers.is_empty())
+        && trusted_proxies.as_ref().is_some_and(Vec::is_empty)
+    {
+        let remedy = "set public.trusted_proxies too, or remove it";
+        reader.problem("public.trusted_headers", "it has no effect without a trusted proxy", remedy);
+    }
     let public_read_only = reader.switch("public.read_only");
     let neighbour_read_only = reader.switch("neighbour.read_only");
     let sign_ins_per_address = reader.count("public.limits.sign_ins_per_address", 1_000_000);
@@ -24,9 +34,11 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         reader.warn("public.trusted_proxies", why, "list only the addresses of the proxy in front");
     }
     let server = server?;
+    let site = site?;
     let public = PublicConfig {
-        url: site?.public_url.clone(),
-        trusted_proxies: trusted_proxies?,
+        url: site.public_url.clone(),
+        trust: Trust::new(&site.public_url, trusted_proxies?),
+        trusted_headers: trusted_headers?,
         preflight_pass,
         read_only: public_read_only,
         sign_ins_per_address,
@@ -52,6 +64,19 @@ fn secret(reader: &mut Reader) -> Option<Secret> {
     Some(secret)
 }
 
+/// A header that proxies set about a client, and that upwarden does not set itself.
+fn forwarded_header(text: &str) -> Result<HeaderName, ValueError> {
+    let name = text.to_ascii_lowercase();
+    let own = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-user"];
+    if own.contains(&name.as_str()) {
+        return Err(ValueError::new("is a header that upwarden sets itself", "remove it from the list"));
+    }
+    let header = HeaderName::try_from(&name).ok().filter(|_| name.starts_with("x-forwarded-"));
+    header.ok_or_else(|| {
+        ValueError::new("is not an X-Forwarded-* header", "name only headers of that family; others pass in any case")
+    })
+}
+
 /// A host name or address without a port, in lower case, IPv6 in brackets.
 fn host(text: &str) -> Result<String, ValueError> {
     let bare = text.parse::<Ipv6Addr>().map(|address| format!("[{address}]"));
@@ -68,6 +93,14 @@ fn host(text: &str) -> Result<String, ValueError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_claims_that_we_do_not_make_can_be_let_through() {
+        assert_eq!(forwarded_header("X-Forwarded-Prefix").unwrap(), "x-forwarded-prefix");
+        for bad in ["X-Forwarded-For", "x-forwarded-user", "X-Real-IP", "Forwarded", "X-Custom", "x-forwarded- a", ""] {
+            assert!(forwarded_header(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_host_has_one_form() {

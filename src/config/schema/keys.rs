@@ -21,6 +21,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Accept HTTP/2 without TLS (prior knowledge)."),
     defaults("public.trusted_proxies", List, "[]",
         "Addresses and networks of proxies whose X-Forwarded-* and Forwarded headers are trusted."),
+    defaults("public.trusted_headers", List, "[]",
+        "More X-Forwarded-* headers of a trusted proxy that go on to the app, such as X-Forwarded-Prefix. For, Proto, Host and Port always go, rewritten."),
     defaults("public.read_only", Switch, "false",
         "Allow only reads of the API: GraphQL queries, and GET for REST."),
 

@@ -3,10 +3,10 @@
 
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault};
-use crate::gateway::public_url::without_marker;
 use crate::gateway::request::{Message, RequestInfo, is_subresource};
 use crate::gateway::state::Gateway;
 use crate::router::ReturnTo;
+use crate::router::public_url::without_marker;
 
 pub(super) fn answer(gateway: &Gateway, request: &RequestInfo, message: &Message) -> Result<Answer, Fault> {
     if is_subresource(&message.headers) {

@@ -34,6 +34,8 @@ pub(crate) struct AppSettings {
     /// Until an upgraded connection on which nothing moves is closed.
     pub(crate) upgrade_idle: Duration,
     pub(crate) via: Via,
+    /// Headers about the client, besides ours, that a trusted proxy may set.
+    pub(crate) trusted_headers: Vec<HeaderName>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -98,7 +100,9 @@ impl AppUpstream {
         if drops_authorization {
             headers.drop_authorization();
         }
-        write_origin(&request.origin, claims.as_ref(), &message.peer, &mut headers);
+        describe_origin(&request.origin, claims.as_ref(), &message.peer, |fields| {
+            fields.write_to(&mut headers, &settings.trusted_headers);
+        });
         headers.set(VIA, via);
         headers.set(REQUEST_ID, request.id.into());
         self.set_host(&mut headers);
@@ -156,13 +160,13 @@ impl AppUpstream {
 }
 
 /// Describes the client to the app: for a peer that is not a proxy in the same words all through its connection.
-fn write_origin(origin: &Origin, claims: Option<&Claims>, peer: &Peer, headers: &mut AppHeaders) {
+fn describe_origin(origin: &Origin, claims: Option<&Claims>, peer: &Peer, mut write: impl FnMut(&ForwardedFields)) {
     let known = peer.memory.get().and_then(|known| known.downcast_ref::<ForwardedFields>());
     if let Some(fields) = known.filter(|fields| fields.describe(origin)) {
-        return fields.write_to(headers);
+        return write(fields);
     }
     let fields = origin.fields(claims.unwrap_or(&Claims::default()));
-    fields.write_to(headers);
+    write(&fields);
     if !origin.trusted {
         // Another request may have been first; then its fields stay.
         let _ = peer.memory.set(Box::new(fields));

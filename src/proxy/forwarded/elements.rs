@@ -11,7 +11,7 @@ use http::header::{FORWARDED, HeaderMap, HeaderName};
 /// One element of `Forwarded`.
 #[derive(Debug, Default)]
 pub(super) struct Hop {
-    pub(super) client: Option<String>,
+    pub(super) client: Option<IpAddr>,
     pub(super) proto: Option<Vec<u8>>,
     pub(super) host: Option<Vec<u8>>,
 }
@@ -23,7 +23,7 @@ impl Hop {
             let Some((name, value)) = text(pair).and_then(|pair| pair.split_once('=')) else { continue };
             let value = unquoted(value.trim());
             match name.trim().to_ascii_lowercase().as_str() {
-                "for" => hop.client = Some(value),
+                "for" => hop.client = address(&value),
                 "proto" => hop.proto = Some(value.into_bytes()),
                 "host" => hop.host = Some(value.into_bytes()),
                 _ => {}
@@ -33,10 +33,10 @@ impl Hop {
     }
 }
 
-/// The last element of the field `name`.
-pub(super) fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let value = headers.get_all(name).iter().next_back()?.as_bytes();
-    value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii).next().filter(|value| !value.is_empty())
+/// The elements of a field of the family `X-Forwarded-*`.
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let elements = headers.get_all(name).iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// The elements of `X-Forwarded-For`.
@@ -44,8 +44,13 @@ pub(super) fn addresses<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl Iterator<Item = Option<&'a str>> + use<'a> {
-    let elements = headers.get_all(name).iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
-    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty()).map(text)
+    list(headers, name).map(text)
+}
+
+/// What the field `name` says of the hop at this place of the chain of addresses. Where fewer proxies appended to it than to
+/// the addresses, only the last element is certain to be a proxy's own.
+pub(super) fn of_hop<'a>(headers: &'a HeaderMap, name: &HeaderName, place: usize) -> Option<&'a [u8]> {
+    list(headers, name).nth(place).or_else(|| list(headers, name).next())
 }
 
 /// The elements of `Forwarded`.

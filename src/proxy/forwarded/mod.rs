@@ -13,18 +13,44 @@ use ipnet::IpNet;
 
 use super::headers::AppHeaders;
 use crate::framing::{begins_like, is_host, reads_as};
-use elements::{Hop, address, addresses, elements, last};
+use crate::router::PublicUrl;
+use elements::{Hop, address, addresses, elements, of_hop};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const UNKNOWN: &str = "unknown";
 
 /// Whether some app reads the field `name` as a claim about the client. That is the whole family in every spelling, since
 /// apps read more of it than we do (`-Prefix`, `-Uri`, `-Email`, `-Client-Cert` …).
 fn is_claim(name: &str) -> bool {
-    begins_like(name, "x-forwarded-") || reads_as(name, FORWARDED.as_str()) || reads_as(name, "x-real-ip")
+    begins_like(name, "x-forwarded-") || reads_as(name, FORWARDED.as_str()) || reads_as(name, REAL_IP.as_str())
+}
+
+/// Whose claims are believed, and what holds without any.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// Proxies that say the truth about their clients.
+    pub(crate) proxies: Vec<IpNet>,
+    /// What a request for its host came by, unless a proxy or our own TLS says otherwise.
+    public_url: PublicUrl,
+}
+
+impl Trust {
+    /// `public_url` has a scheme and a host, and no path.
+    pub fn new(public_url: &str, proxies: Vec<IpNet>) -> Self {
+        Self { proxies, public_url: PublicUrl::new(public_url) }
+    }
+
+    pub(crate) fn is_proxy(&self, address: &IpAddr) -> bool {
+        self.proxies.iter().any(|net| net.contains(address))
+    }
+
+    fn is_public_host(&self, host: Option<&HeaderValue>) -> bool {
+        host.and_then(|host| host.to_str().ok()).is_some_and(|host| self.public_url.has_host(host))
+    }
 }
 
 /// Where a request came from.
@@ -34,11 +60,11 @@ pub struct Origin {
     pub peer: Option<IpAddr>,
     /// The peer, or the last address that is not a trusted proxy.
     pub client: Option<IpAddr>,
-    /// `https` or `http`, as the client saw it.
+    /// `https` or `http`, as the client saw it: a trusted proxy says so, or our own TLS, or the host is `public_url`'s.
     pub https: bool,
     /// The host the client requested, with its port if it named one.
     pub host: Option<HeaderValue>,
-    /// The port from a trusted proxy's `X-Forwarded-Port`.
+    /// The port from a trusted proxy's `X-Forwarded-Port`, unless the address is that of `public_url`.
     pub port: Option<u16>,
     /// The peer is one of `public.trusted_proxies`.
     pub trusted: bool,
@@ -46,35 +72,27 @@ pub struct Origin {
 
 impl Origin {
     /// Believes `headers` only if the peer is trusted.
-    pub fn find(peer: Option<IpAddr>, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Self {
-        let host = headers.get(HOST).cloned();
+    pub fn find(peer: Option<IpAddr>, tls: bool, headers: &HeaderMap, trust: &Trust) -> Self {
         let peer = peer.map(|peer| peer.to_canonical());
-        let believes = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
-        let Some(address) = peer.filter(|peer| believes(*peer)) else {
-            return Self { peer, client: peer, https: tls, host, port: None, trusted: false };
-        };
-        let claims = if has_x_forwarded(headers) {
-            TrustedClaims::from_x_forwarded(headers, address, believes)
-        } else {
-            TrustedClaims::from_forwarded(headers, address, believes)
-        };
+        let proxy = peer.filter(|peer| trust.is_proxy(peer));
+        let claims = proxy.map(|proxy| TrustedClaims::read(headers, proxy, trust)).unwrap_or_default();
+        let host = claims.host.filter(|host| is_host(host)).and_then(|host| HeaderValue::from_bytes(&host).ok());
+        let host = host.or_else(|| headers.get(HOST).cloned());
+        let (ours, ours_https) = (trust.is_public_host(host.as_ref()), trust.public_url.is_https());
+        let https = claims.proto.as_deref().and_then(is_secure).unwrap_or(tls || (ours && ours_https));
         Self {
             peer,
-            client: Some(claims.client),
-            https: claims.proto.as_deref().and_then(is_secure).unwrap_or(tls),
-            host: claims
-                .host
-                .filter(|host| is_host(host))
-                .and_then(|host| HeaderValue::from_bytes(&host).ok())
-                .or(host),
-            port: claims.port,
-            trusted: true,
+            client: claims.client.or(peer),
+            https,
+            host,
+            port: claims.port.filter(|_| !(ours && https == ours_https)),
+            trusted: proxy.is_some(),
         }
     }
 
     /// Replaces the client's claims by ours.
     pub fn write_to(&self, headers: &mut AppHeaders, client: &Claims) {
-        self.fields(client).write_to(headers);
+        self.fields(client).write_to(headers, &[]);
     }
 
     /// The fields for the app, behind the `client`'s own chains.
@@ -105,6 +123,7 @@ impl Origin {
         ForwardedFields {
             origin: self.clone(),
             addresses,
+            client: self.client.and_then(|client| HeaderValue::try_from(client.to_string()).ok()),
             element: HeaderValue::try_from(element).ok(),
             proto: HeaderValue::from_static(proto),
             port: HeaderValue::from(port),
@@ -128,6 +147,7 @@ impl Origin {
 pub(crate) struct ForwardedFields {
     origin: Origin,
     addresses: Option<HeaderValue>,
+    client: Option<HeaderValue>,
     element: Option<HeaderValue>,
     proto: HeaderValue,
     port: HeaderValue,
@@ -139,10 +159,11 @@ impl ForwardedFields {
         !origin.trusted && self.origin == *origin
     }
 
-    pub(crate) fn write_to(&self, headers: &mut AppHeaders) {
-        // No honest proxy sends a look-alike (`x_forwarded_for`).
-        let plain = |name: &str| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric());
-        headers.strip_where(|name| is_claim(name) && !(self.origin.trusted && plain(name)));
+    /// Of a trusted proxy's other claims, only the fields that `passes` names stay: it may pass on a client's own.
+    pub(crate) fn write_to(&self, headers: &mut AppHeaders, passes: &[HeaderName]) {
+        let passes = if self.origin.trusted { passes } else { &[] };
+        headers.strip_where(|name| is_claim(name) && !passes.iter().any(|pass| pass == name));
+        headers.put(&REAL_IP, self.client.clone());
         headers.put(&FOR, self.addresses.clone());
         headers.put(&FORWARDED, self.element.clone());
         headers.put(&PROTO, Some(self.proto.clone()));
@@ -152,50 +173,45 @@ impl ForwardedFields {
 }
 
 /// What a trusted peer says about its client.
+#[derive(Default)]
 struct TrustedClaims {
-    client: IpAddr,
+    client: Option<IpAddr>,
     proto: Option<Vec<u8>>,
     host: Option<Vec<u8>>,
     port: Option<u16>,
 }
 
 impl TrustedClaims {
-    /// A proxy that writes one of these does not write `Forwarded`, which then comes from someone untrusted.
-    fn from_x_forwarded(headers: &HeaderMap, peer: IpAddr, believes: impl Fn(IpAddr) -> bool) -> Self {
-        let claims = addresses(headers, &FOR).map(|claim| claim.and_then(address));
-        let port = last(headers, &PORT).and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
-        Self {
-            client: nearest(peer, claims, believes).0,
-            proto: last(headers, &PROTO).map(<[u8]>::to_vec),
-            host: last(headers, &FORWARDED_HOST).map(<[u8]>::to_vec),
-            port: port.filter(|port| *port != 0),
+    /// Each proxy describes its own client, in an element of `Forwarded` (RFC 7239), or in one element of each `X-Forwarded-*`
+    /// if it appends to them. So protocol, host and port are taken where the chain of addresses ends.
+    fn read(headers: &HeaderMap, peer: IpAddr, trust: &Trust) -> Self {
+        if has_x_forwarded(headers) {
+            let claims = addresses(headers, &FOR).map(|claim| claim.and_then(address));
+            let (client, at) = nearest(peer, claims, trust);
+            let port = of_hop(headers, &PORT, at).and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
+            return Self {
+                client: Some(client),
+                proto: of_hop(headers, &PROTO, at).map(<[u8]>::to_vec),
+                host: of_hop(headers, &FORWARDED_HOST, at).map(<[u8]>::to_vec),
+                port: port.filter(|port| *port != 0),
+            };
         }
-    }
-
-    /// RFC 7239: each proxy describes its own client in one element, so protocol and host are taken from the element that
-    /// named the client.
-    fn from_forwarded(headers: &HeaderMap, peer: IpAddr, believes: impl Fn(IpAddr) -> bool) -> Self {
         let mut hops: Vec<Option<Hop>> = hops(headers).collect();
-        let claims = hops.iter().map(|hop| hop.as_ref().and_then(|hop| address(hop.client.as_deref()?)));
-        let (client, at) = nearest(peer, claims, believes);
+        let (client, at) = nearest(peer, hops.iter().map(|hop| hop.as_ref()?.client), trust);
         let hop = if at < hops.len() { hops.swap_remove(at) } else { None };
         let (proto, host) = hop.map(|hop| (hop.proto, hop.host)).unwrap_or_default();
-        Self { client, proto, host, port: None }
+        Self { client: Some(client), proto, host, port: None }
     }
 }
 
 /// The client, and which claim named it: from the right, an address counts while everyone to its right is trusted. An
 /// unreadable one ends the search, and the last readable one is the client: anyone may have written what is further left.
-fn nearest(
-    peer: IpAddr,
-    claims: impl Iterator<Item = Option<IpAddr>>,
-    believes: impl Fn(IpAddr) -> bool,
-) -> (IpAddr, usize) {
+fn nearest(peer: IpAddr, claims: impl Iterator<Item = Option<IpAddr>>, trust: &Trust) -> (IpAddr, usize) {
     let (mut client, mut at) = (peer, 0);
     for (number, claim) in claims.enumerate() {
         let Some(claim) = claim else { break };
         (client, at) = (claim, number);
-        if !believes(claim) {
+        if !trust.is_proxy(&claim) {
             break;
         }
     }
@@ -230,7 +246,7 @@ impl Claims {
             let claims = addresses(headers, &FOR).map(|claim| claim.unwrap_or(UNKNOWN));
             Self { addresses: chain(claims), forwarded: chain(nodes) }
         } else {
-            let clients = hops(headers).map(|hop| address(hop?.client.as_deref()?));
+            let clients = hops(headers).map(|hop| hop?.client);
             let clients = clients.map(|client| client.map_or_else(|| UNKNOWN.to_owned(), |client| client.to_string()));
             let elements = elements(headers).map(|element| element.unwrap_or("for=unknown"));
             Self { addresses: chain(clients), forwarded: chain(elements) }

@@ -9,12 +9,12 @@ fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn forward(peer: &str, fields: &[(&'static str, &str)], trusted: &[&str]) -> (Origin, HeaderMap) {
-    let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+    let trust = Trust::new("https://tools.example", trusted.iter().map(|net| net.parse().unwrap()).collect());
     let client = map(fields);
-    let origin = Origin::find(Some(peer.parse().unwrap()), false, &client, &trusted);
+    let origin = Origin::find(Some(peer.parse().unwrap()), false, &client, &trust);
     let claims = Claims::read(&client);
     let mut headers = AppHeaders::from_client(client, &crate::cookies::RequestCookies::default());
-    origin.write_to(&mut headers, &claims);
+    origin.fields(&claims).write_to(&mut headers, &[HeaderName::from_static("x-forwarded-prefix")]);
     (origin, headers.into_inner())
 }
 
@@ -33,6 +33,7 @@ fn claims_of_an_untrusted_peer_are_dropped() {
         ("x-forwarded-uri", "/admin"),
         ("x-forwarded-email", "root@example"),
         ("x-forwarded-client-cert", "By=x"),
+        ("x-forwarded-prefix", "/p"),
     ];
     let (origin, headers) = forward("192.0.2.7", &fields, &["10.0.0.0/8"]);
     assert_eq!(origin.client, Some("192.0.2.7".parse().unwrap()));
@@ -43,6 +44,7 @@ fn claims_of_an_untrusted_peer_are_dropped() {
         ("x-forwarded-proto", "http"),
         ("x-forwarded-host", "app.example:8080"),
         ("x-forwarded-port", "8080"),
+        ("x-real-ip", "192.0.2.7"),
         ("forwarded", "for=192.0.2.7;host=\"app.example:8080\";proto=http"),
     ]);
     assert_eq!(headers, expected);
@@ -57,7 +59,15 @@ fn claims_of_a_trusted_proxy_are_extended() {
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "tools.example"),
         ("x-forwarded-prefix", "/p"),
+        ("x_forwarded_prefix", "/evil"),
         ("x_forwarded_host", "evil"),
+        ("x-forwarded-email", "root@example"),
+        ("x-forwarded-groups", "admins"),
+        ("x-forwarded-preferred-username", "root"),
+        ("x-forwarded-uri", "/admin"),
+        ("x-forwarded-client-cert", "By=x"),
+        ("x-real-ip", "6.6.6.6"),
+        ("x_real_ip", "6.6.6.6"),
     ];
     let (origin, headers) = forward("10.0.0.1", &fields, &["10.0.0.0/8"]);
     assert_eq!(origin.client, Some("198.51.100.9".parse().unwrap()));
@@ -66,7 +76,69 @@ fn claims_of_a_trusted_proxy_are_extended() {
     assert_eq!(headers.get("x-forwarded-for").unwrap(), "6.6.6.6, 198.51.100.9, 10.0.0.2, 10.0.0.1");
     assert_eq!(headers.get("x-forwarded-port").unwrap(), "443");
     assert_eq!(headers.get("x-forwarded-prefix").unwrap(), "/p");
-    assert!(!headers.contains_key("x_forwarded_host"));
+    assert_eq!(headers.get("x-real-ip").unwrap(), "198.51.100.9");
+    let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    let left = ["forwarded", "host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"];
+    assert_eq!(names, [&left[..], &["x-forwarded-proto", "x-real-ip"]].concat());
+}
+
+#[test]
+fn the_values_belong_to_the_hop_at_which_the_chain_of_addresses_ends() {
+    let chain = "203.0.113.7, 10.0.0.9";
+    for (protos, hosts, ports, expected) in [
+        ("https, http", "tools.example:8443, inner", "8443, 80", "true tools.example:8443 8443"),
+        ("http, https, http", "evil, shown, inner", "1, 8443, 80", "true shown 8443"),
+        // One proxy sets them, and the other passes them on.
+        ("https", "shown", "8443", "true shown 8443"),
+        ("https", "shown, inner", "", "true shown 443"),
+    ] {
+        let fields = [
+            ("x-forwarded-for", chain),
+            ("x-forwarded-proto", protos),
+            ("x-forwarded-host", hosts),
+            ("x-forwarded-port", ports),
+        ];
+        assert_eq!(seen(&fields), expected, "{fields:?}");
+        assert_eq!(client(&fields), "203.0.113.7");
+    }
+    // Fewer than there are proxies: a stranger may have written all but the last.
+    let fields = [("x-forwarded-for", "203.0.113.7, 10.0.0.8, 10.0.0.9"), ("x-forwarded-proto", "https, http")];
+    assert_eq!(seen(&fields), "false  80");
+    // An address that is not trusted ends the chain.
+    let fields = [("x-forwarded-for", "203.0.113.7, 192.0.2.9"), ("x-forwarded-proto", "https, http")];
+    assert_eq!(seen(&fields), "false  80");
+}
+
+#[test]
+fn a_request_for_the_public_host_came_by_the_public_scheme() {
+    let ours = ("host", "Tools.example");
+    for (peer, fields, expected) in [
+        ("192.0.2.7", &[ours][..], "true Tools.example 443"),
+        ("192.0.2.7", &[("host", "tools.example:443")], "true tools.example:443 443"),
+        ("192.0.2.7", &[("host", "tools.example:80")], "false tools.example:80 80"),
+        ("192.0.2.7", &[("host", "other.example")], "false other.example 80"),
+        ("192.0.2.7", &[ours, ("x-forwarded-proto", "http")], "true Tools.example 443"),
+        ("10.0.0.1", &[ours], "true Tools.example 443"),
+        ("10.0.0.1", &[ours, ("x-forwarded-port", "8080")], "true Tools.example 443"),
+        // A trusted proxy knows better.
+        ("10.0.0.1", &[ours, ("x-forwarded-proto", "http")], "false Tools.example 80"),
+        ("10.0.0.1", &[("host", "inner"), ("x-forwarded-host", "tools.example")], "true tools.example 443"),
+    ] {
+        assert_eq!(seen_from(peer, fields), expected, "{peer} {fields:?}");
+    }
+}
+
+fn seen_from(peer: &str, fields: &[(&'static str, &str)]) -> String {
+    let (origin, headers) = forward(peer, fields, PROXY);
+    let host = origin.host.map(|host| host.to_str().unwrap().to_owned()).unwrap_or_default();
+    let proto = if origin.https { "https" } else { "http" };
+    assert_eq!(headers.get("x-forwarded-proto").unwrap(), proto);
+    format!("{} {host} {}", origin.https, headers.get("x-forwarded-port").unwrap().to_str().unwrap())
+}
+
+fn seen(fields: &[(&'static str, &str)]) -> String {
+    seen_from("10.0.0.1", fields)
 }
 
 const PROXY: &[&str] = &["10.0.0.0/8"];
@@ -143,11 +215,6 @@ fn forwarded_is_split_outside_of_its_quoted_strings() {
 
 #[test]
 fn protocol_host_and_port_are_used_only_if_valid() {
-    let seen = |fields: &[(&'static str, &str)]| {
-        let (origin, headers) = forward("10.0.0.1", fields, PROXY);
-        let host = origin.host.map(|host| host.to_str().unwrap().to_owned()).unwrap_or_default();
-        format!("{} {host} {}", origin.https, headers.get("x-forwarded-port").unwrap().to_str().unwrap())
-    };
     assert_eq!(seen(&[("x-forwarded-proto", "wss"), ("x-forwarded-host", "a")]), "true a 443");
     assert_eq!(seen(&[("x-forwarded-proto", "ws"), ("x-forwarded-host", "a")]), "false a 80");
     assert_eq!(seen(&[("host", "b"), ("x-forwarded-host", "a b\"c")]), "false b 80");

@@ -17,7 +17,7 @@ use upwarden::testing::oauth::callback::{Authorization, Callback, CallbackError}
 use upwarden::testing::oauth::login::{Login, State};
 use upwarden::testing::oauth::login_cookies::LoginJars;
 use upwarden::testing::oauth::token::{Client, TokenError, TokenGrant, TokenRequest};
-use upwarden::testing::proxy::forwarded::{Claims, Origin};
+use upwarden::testing::proxy::forwarded::{Claims, Origin, Trust};
 use upwarden::testing::proxy::headers::{ApiHeaders, AppHeaders};
 use upwarden::testing::proxy::via::Via;
 use upwarden::testing::router::{self, AuthPath, ReturnTo, Route};
@@ -230,27 +230,29 @@ pub(crate) fn headers(bytes: &[u8]) {
 /// What an untrusted client claims about addresses reaches no one; what a trusted proxy claims breaks nothing.
 pub(crate) fn forwarded(bytes: &[u8]) {
     let client = fields(bytes);
-    let trusted = ["10.0.0.0/8".parse().expect("a network")];
+    let trust = Trust::new("https://tools.example.com", vec!["10.0.0.0/8".parse().expect("a network")]);
     let peers: [(IpAddr, bool); 2] = [([192, 0, 2, 7].into(), false), ([10, 0, 0, 1].into(), true)];
     for (peer, believed) in peers {
-        let origin = Origin::find(Some(peer), true, &client, &trusted);
+        let origin = Origin::find(Some(peer), true, &client, &trust);
         assert_eq!(origin.trusted, believed);
         let mut told = AppHeaders::from_client(client.clone(), &RequestCookies::default());
         origin.write_to(&mut told, &Claims::read(&client));
         told.set(VIA, Via::new(1).field(&client, http::Version::HTTP_11));
         let via = told.as_map().get_all("via").iter().count();
         assert_eq!((told.as_map().get_all("x-forwarded-proto").iter().count(), via), (1, 1));
-        if believed {
-            continue;
-        }
-        assert_eq!((origin.client, origin.https), (Some(peer), true));
-        assert_eq!(told.as_map().get("x-forwarded-for").expect("ours"), "192.0.2.7");
-        let ours = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded"];
+        let ours =
+            ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "forwarded"];
         for (name, value) in told.as_map() {
             let folded = folded(name.as_str());
             let claim = folded.starts_with("x-forwarded-") || folded == "forwarded" || folded == "x-real-ip";
             assert!(!claim || ours.contains(&name.as_str()), "{name}: {value:?} is a stranger's");
         }
+        if believed {
+            continue;
+        }
+        assert_eq!((origin.client, origin.https), (Some(peer), true));
+        assert_eq!(told.as_map().get("x-real-ip").expect("ours"), "192.0.2.7");
+        assert_eq!(told.as_map().get("x-forwarded-for").expect("ours"), "192.0.2.7");
     }
 }
 

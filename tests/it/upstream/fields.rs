@@ -89,7 +89,7 @@ async fn forwarding_fields_of_an_untrusted_client_are_replaced() {
     assert_eq!((seen.header("x-forwarded-host"), seen.header("x-forwarded-port")), (host.as_str(), port.as_str()));
     assert_eq!(seen.header("forwarded"), format!("for=127.0.0.1;host=\"{host}\";proto=http"));
     assert!(seen.header("via").starts_with("1.0 edge, 1.1 upwarden-"), "{}", seen.header("via"));
-    assert_eq!(seen.header("x-real-ip"), "");
+    assert_eq!(seen.header("x-real-ip"), "127.0.0.1");
 }
 
 #[tokio::test]
@@ -101,6 +101,60 @@ async fn forwarding_fields_of_a_trusted_proxy_are_extended() {
     assert_eq!((seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")), ("https", "8443"));
     assert_eq!(seen.header("x-forwarded-host"), "shown.example:8443");
     assert_eq!(seen.header("forwarded"), "for=203.0.113.7, for=127.0.0.1;host=\"shown.example:8443\";proto=https");
+}
+
+/// A proxy that only appends an address passes the rest of its client's claims on.
+const STRANGE: [(&str, &str); 9] = [
+    ("x-forwarded-email", "root@example.com"),
+    ("x-forwarded-groups", "admins"),
+    ("x-forwarded-preferred-username", "root"),
+    ("x-forwarded-uri", "/admin"),
+    ("x-forwarded-client-cert", "Subject=root"),
+    ("x-forwarded-prefix", "/p"),
+    ("x_forwarded_prefix", "/p"),
+    ("x-real-ip", "198.51.100.66"),
+    ("x_real_ip", "198.51.100.66"),
+];
+
+#[tokio::test]
+async fn no_other_claim_passes_behind_a_trusted_proxy_unless_it_is_listed() {
+    for listed in ["", "X-Forwarded-Prefix"] {
+        let plan = World::open(App::default()).set("public.trusted_proxies", "127.0.0.0/8");
+        let plan = if listed.is_empty() { plan } else { plan.set("public.trusted_headers", listed) };
+        let world = plan.start();
+        world.client().get("/").headers(&STRANGE).header("x-forwarded-for", "203.0.113.7").await;
+        let seen = world.app.last();
+        for (name, value) in STRANGE {
+            let left = if name.eq_ignore_ascii_case(listed) { value } else { "" };
+            let expected = if name == "x-real-ip" { "203.0.113.7" } else { left };
+            assert_eq!(seen.header(name), expected, "{name} with {listed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_app_is_told_the_public_scheme_for_the_public_host() {
+    let world = World::open(App::default()).set("public_url", "https://tools.example.com").start();
+    for (host, proto, port) in [("tools.example.com", "https", "443"), ("other.example.com", "http", "80")] {
+        world.client().named(host).get("/").await;
+        let seen = world.app.last();
+        assert_eq!((seen.header("x-forwarded-proto"), seen.header("x-forwarded-port")), (proto, port), "{host}");
+        assert_eq!(seen.header("forwarded"), format!("for=127.0.0.1;host=\"{host}\";proto={proto}"));
+    }
+}
+
+#[tokio::test]
+async fn behind_two_appending_proxies_a_sign_in_begins() {
+    let plan = World::new().set("public_url", "https://tools.example.com");
+    let world = plan.set("public.trusted_proxies", "127.0.0.1,10.0.0.9").start();
+    let claims = [
+        ("x-forwarded-for", "203.0.113.7, 10.0.0.9"),
+        ("x-forwarded-proto", "https, http"),
+        ("x-forwarded-host", "tools.example.com, inner.local"),
+    ];
+    let answer = world.client().named("inner.local").navigate("/x").headers(&claims).await;
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    assert!(answer.location().starts_with(&format!("http://{}/", world.upwork.address)), "{}", answer.location());
 }
 
 #[tokio::test]

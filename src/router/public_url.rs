@@ -4,44 +4,44 @@
 const MARKER: &str = "upwarden_host=1";
 
 /// `public_url`, taken apart.
-#[derive(Clone, Debug)]
-pub(super) struct PublicUrl {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PublicUrl {
     /// `https://tools.example.com`: no path, no final slash.
-    pub(super) text: String,
+    pub(crate) text: String,
     scheme_end: usize,
 }
 
 impl PublicUrl {
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self { text: text.to_owned(), scheme_end: text.find("://").unwrap_or(0) }
     }
 
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.text.starts_with("https://")
     }
 
     /// Whether `host` is ours, whatever its case, with the scheme's own port or without.
-    pub(super) fn has_host(&self, host: &str) -> bool {
+    pub(crate) fn has_host(&self, host: &str) -> bool {
         let default = if self.is_https() { ":443" } else { ":80" };
         let bare = |host: &str| host.strip_suffix(default).unwrap_or(host).to_ascii_lowercase();
         bare(host) == bare(self.text.get(self.scheme_end + 3..).unwrap_or_default())
     }
 
     /// `target` on our host. Always the whole address: `//evil.example` or `/\evil.example` alone would be another host's.
-    pub(super) fn at(&self, target: &str) -> String {
+    pub(crate) fn at(&self, target: &str) -> String {
         let slash = if target.starts_with('/') { "" } else { "/" };
         format!("{}{slash}{target}", self.text)
     }
 
     /// The same with the marker.
-    pub(super) fn marked(&self, target: &str) -> String {
+    pub(crate) fn marked(&self, target: &str) -> String {
         let join = if target.contains('?') { '&' } else { '?' };
         format!("{}{join}{MARKER}", self.at(target))
     }
 }
 
 /// A target without the marker that a redirect to `public_url` leaves at its end.
-pub(super) fn without_marker(target: &str) -> &str {
+pub(crate) fn without_marker(target: &str) -> &str {
     target.strip_suffix(MARKER).and_then(|rest| rest.strip_suffix(['?', '&'])).unwrap_or(target)
 }
 
