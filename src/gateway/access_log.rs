@@ -59,12 +59,12 @@ impl<'a> AccessLog<'a> {
         let known = (!self.refused).then_some(self.request);
         let line = AccessLine {
             door: self.peer.door,
-            id: self.request.id,
+            request_id: self.request.id,
             method: known.map(|request| request.method.as_str()),
             path: known.map(RequestInfo::path),
             route: self.kind,
             status: end.status,
-            took,
+            micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             client: self.request.origin.client,
             user: end.user,
             peer: self.peer.unix,

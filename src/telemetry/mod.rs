@@ -8,16 +8,19 @@ pub(crate) mod metrics;
 mod outcomes;
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Serialize, Serializer};
 use strum::{IntoStaticStr, VariantArray};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// A door that requests are counted at; the admin door is not one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, Serialize)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Door {
     /// Browsers: the app, the API with a session, the sign-in.
     Public,
@@ -38,8 +41,9 @@ pub enum Side {
 }
 
 /// The kind of path that was requested; the `route` of metrics and of the access line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray, Serialize)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum RouteKind {
     /// Anything outside the prefix.
     App,
@@ -80,7 +84,7 @@ static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
 impl RequestId {
     /// Unique in this process and, by its random half, among processes; not a secret.
     pub fn next() -> Self {
-        static PROCESS: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+        static PROCESS: OnceLock<u64> = OnceLock::new();
         let process = *PROCESS.get_or_init(|| {
             let mut bytes = [0; 8];
             // Without randomness the ids of two processes may collide, which is harmless.
@@ -104,6 +108,12 @@ impl RequestId {
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(std::str::from_utf8(&self.digits()).unwrap_or("-"))
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(&self.digits()).unwrap_or("-"))
     }
 }
 
@@ -137,6 +147,15 @@ pub(crate) struct Config {
     pub format: Format,
     /// The level of our own lines; libraries log from `warn` on.
     pub level: LevelFilter,
+    /// Whether requests have a line each.
+    pub access: bool,
+}
+
+static CONFIG: OnceLock<Config> = OnceLock::new();
+
+/// How this process logs; `None` before [`start`].
+fn config() -> Option<&'static Config> {
+    CONFIG.get()
 }
 
 /// Starts logging on stderr, for the whole process. A second call changes nothing.
@@ -150,6 +169,7 @@ pub(crate) fn start(config: Config) {
     // A file or a journal would keep the escapes; on a terminal NO_COLOR turns them off.
     let lines = if std::io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
     let registry = tracing_subscriber::registry().with(filter);
+    let _ = CONFIG.set(config);
     // An error says that logging was started before, by a test for example; then that one stands.
     let _ = match config.format {
         Format::Json => registry.with(lines.event_format(json::Json)).try_init(),

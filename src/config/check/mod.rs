@@ -162,7 +162,8 @@ fn telemetry(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
         parse::choice(text, &levels)
     });
     let default = if terminal { Text } else { Json };
-    Some(telemetry::Config { format: format.unwrap_or(default), level: level? })
+    let access = reader.switch("log.access");
+    Some(telemetry::Config { format: format.unwrap_or(default), level: level?, access })
 }
 
 #[cfg(test)]

@@ -186,6 +186,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         r#""text" or "json". Default: text on a terminal, else json."#),
     defaults("log.level", Text, "info",
         r#""error", "warn", "info", "debug" or "trace"."#),
+    defaults("log.access", Switch, "true",
+        r#"One line per request, of level "info"."#),
 
     defaults("drain.delay", Duration, "5s",
         "After SIGTERM the doors serve this much longer, at most 1h, so that load balancers notice."),

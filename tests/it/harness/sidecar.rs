@@ -18,7 +18,7 @@ pub(crate) struct Sidecar {
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
     _app: DropGuard,
-    _log: Receiver<String>,
+    log: Receiver<String>,
 }
 
 /// A sidecar that is not started yet.
@@ -83,7 +83,7 @@ impl Start {
         let fields: serde_json::Value = serde_json::from_str(&bound).unwrap();
         let at = |door: &str| find(&fields, door).unwrap_or_else(|| panic!("{bound}")).parse().unwrap();
         let (public, admin) = (at("public"), at("admin"));
-        Sidecar { child, public, admin, _app: app_ends.drop_guard(), _log: log }
+        Sidecar { child, public, admin, _app: app_ends.drop_guard(), log }
     }
 }
 
@@ -162,6 +162,13 @@ impl Sidecar {
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Ends it; the lines that it logged once its doors were open.
+    pub(crate) fn log(self) -> Vec<serde_json::Value> {
+        self.signal("TERM");
+        let lines = std::iter::from_fn(|| self.log.recv_timeout(PATIENCE).ok());
+        lines.map(|line| serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"))).collect()
     }
 
     /// Waits for its end.
