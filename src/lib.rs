@@ -170,7 +170,7 @@ pub mod testing {
         pub use crate::secret::Secret;
     }
     pub mod session {
-        pub use crate::session::{Grant, Lifetime, Session, Tokens, User};
+        pub use crate::session::{Grant, IdentityFields, Lifetime, Session, Tokens, User};
         pub mod personal {
             pub use crate::session::personal::PersonalToken;
         }

@@ -3,8 +3,10 @@
 pub(crate) mod personal;
 pub(crate) mod tokens;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -122,6 +124,28 @@ pub struct Session {
     /// When Upwork last said whose tokens they are; none since the sign-in.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<Timestamp>,
+    #[serde(skip)]
+    pub identity: IdentityFields,
+}
+
+/// The identity headers of a session, made when a request first needs them. A copy of the session begins without them: it may
+/// get another user.
+#[derive(Debug, Default)]
+pub struct IdentityFields(OnceLock<Vec<(HeaderName, HeaderValue)>>);
+
+impl IdentityFields {
+    pub(crate) fn get_or_init(
+        &self,
+        make: impl FnOnce() -> Vec<(HeaderName, HeaderValue)>,
+    ) -> &[(HeaderName, HeaderValue)] {
+        self.0.get_or_init(make)
+    }
+}
+
+impl Clone for IdentityFields {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Session {
@@ -175,6 +199,7 @@ pub(crate) mod tests {
             began_at,
             refreshed: None,
             checked: None,
+            identity: IdentityFields::default(),
         }
     }
 

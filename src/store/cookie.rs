@@ -25,12 +25,15 @@ pub struct CookieStore {
     cache: Arc<Mutex<Cache>>,
 }
 
-/// Recently opened sessions, by their sealed value.
+/// Characters at the end of a sealed value, of its authentication tag: enough to look it up by.
+const TAG: usize = 22;
+
+/// Recently opened sessions, by their tag, each with all of its sealed value.
 #[derive(Debug)]
 struct Cache {
     /// The ring that opened them.
     ring: Arc<Keyring>,
-    sessions: Recent<String, StoredSession, Instant>,
+    sessions: Recent<String, (String, StoredSession), Instant>,
 }
 
 impl Cache {
@@ -60,13 +63,17 @@ impl CookieStore {
 
     pub(super) fn open(&self, value: &str) -> Option<StoredSession> {
         let (ring, now) = (self.ring.load(), Instant::now());
-        if let Some(stored) = self.cache(&ring).sessions.get(value, now) {
+        let tag = value.get(value.len().checked_sub(TAG)?..)?;
+        if let Some((sealed, stored)) = self.cache(&ring).sessions.get(tag, now)
+            && sealed == value
+        {
             return Some(stored.clone());
         }
         let opened = ring.open(Purpose::Session, value)?;
         let session = Session::from_bytes(&opened.bytes)?;
         let stored = StoredSession { reseal: opened.reseal, ..StoredSession::new(session) };
-        self.cache(&ring).sessions.insert(value.to_owned(), stored.clone(), now, now + REMEMBERED);
+        let opened = (value.to_owned(), stored.clone());
+        self.cache(&ring).sessions.insert(tag.to_owned(), opened, now, now + REMEMBERED);
         Some(stored)
     }
 

@@ -13,7 +13,7 @@ use crate::cookies::{Jar, RequestCookies};
 use crate::oauth::service::is_stored;
 use crate::seal::{Keyring, Purpose, SharedKeyring};
 use crate::session::tokens::{AccessToken, RefreshToken};
-use crate::session::{Grant, Organization, Session, Tokens, User};
+use crate::session::{Grant, IdentityFields, Organization, Session, Tokens, User};
 use crate::store;
 
 /// Bytes of `Cookie` that web servers commonly accept in total, other cookies included.
@@ -86,6 +86,7 @@ fn sample(now: Timestamp) -> Option<Session> {
         began_at: now,
         refreshed: None,
         checked: None,
+        identity: IdentityFields::default(),
     })
 }
 

@@ -30,6 +30,6 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     let held = gateway.shows_sign_in(request, &message.headers, Some(&stored.session));
     drop(gateway.sign_in.loops.confirm(held));
     let mut response = response::empty(StatusCode::NO_CONTENT);
-    response.headers_mut().extend(gateway.upstreams.app.identity(&stored.session));
+    response.headers_mut().extend(gateway.upstreams.app.identity(&stored.session).iter().cloned());
     Ok(Answer::from(response).user(&stored.session))
 }

@@ -30,7 +30,7 @@ use crate::pages::texts::Loop;
 use crate::router::ReturnTo;
 use crate::router::public_url::{PublicUrl, without_marker};
 use crate::seal::SharedKeyring;
-use crate::session::{self, Organization, Session, Tokens, User};
+use crate::session::{self, IdentityFields, Organization, Session, Tokens, User};
 use crate::store::StoredSession;
 use crate::telemetry::RequestId;
 use crate::telemetry::metrics::SignInOutcome;
@@ -237,7 +237,17 @@ impl SignIn {
             (Ok((user, organization)), _) => {
                 let id = crate::seal::random_id().map_err(|error| Failure::last(error.into()))?;
                 let began_at = self.context().now();
-                Ok(Session { id, user, organization, grant, tokens, began_at, refreshed: None, checked: None })
+                Ok(Session {
+                    id,
+                    user,
+                    organization,
+                    grant,
+                    tokens,
+                    began_at,
+                    refreshed: None,
+                    checked: None,
+                    identity: IdentityFields::default(),
+                })
             }
             // The token was not issued by this callback, so nothing is lost.
             (Err(fault), Grant::Implicit) => Err(Failure::of(fault)),

@@ -106,8 +106,8 @@ impl AppUpstream {
         headers.set(VIA, via);
         headers.set(REQUEST_ID, request.id.into());
         self.set_host(&mut headers);
-        for (name, value) in told.session.map(|session| self.identity(session)).into_iter().flatten() {
-            headers.set(name, value);
+        for (name, value) in told.session.map(|session| self.identity(session)).unwrap_or_default() {
+            headers.set(name.clone(), value.clone());
         }
         if let Some(ticket) = told.ticket {
             headers.set(TICKET, ticket);
@@ -142,21 +142,25 @@ impl AppUpstream {
     }
 
     /// The identity headers (docs/reference.md "Headers to the app"): none for a session whose identity is not proved.
-    pub(in crate::gateway) fn identity(&self, session: &Session) -> Vec<(HeaderName, HeaderValue)> {
+    pub(in crate::gateway) fn identity<'a>(&self, session: &'a Session) -> &'a [(HeaderName, HeaderValue)] {
         if session.grant == Grant::Implicit && !self.settings.implicit_identity {
-            return Vec::new();
+            return &[];
         }
-        let user = &session.user;
-        let nid = ascii_value(&user.nid);
-        let mut fields = vec![(USER_ID, ascii_value(&user.id)), (USER, nid.clone()), (FORWARDED_USER, nid)];
-        if let Some(name) = &user.name {
-            fields.push((USER_NAME, ascii_value(name)));
-        }
-        if let Some(organization) = &session.organization {
-            fields.push((ORGANIZATION_ID, ascii_value(&organization.id)));
-        }
-        fields
+        session.identity.get_or_init(|| identity_fields(session))
     }
+}
+
+fn identity_fields(session: &Session) -> Vec<(HeaderName, HeaderValue)> {
+    let user = &session.user;
+    let nid = ascii_value(&user.nid);
+    let mut fields = vec![(USER_ID, ascii_value(&user.id)), (USER, nid.clone()), (FORWARDED_USER, nid)];
+    if let Some(name) = &user.name {
+        fields.push((USER_NAME, ascii_value(name)));
+    }
+    if let Some(organization) = &session.organization {
+        fields.push((ORGANIZATION_ID, ascii_value(&organization.id)));
+    }
+    fields
 }
 
 /// Describes the client to the app: for a peer that is not a proxy in the same words all through its connection.

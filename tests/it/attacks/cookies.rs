@@ -9,7 +9,7 @@ use upwarden::testing::cookies::{Jar, RequestCookies};
 use upwarden::testing::oauth::login::{Login, State};
 use upwarden::testing::seal::{Keyring, Purpose, SharedKeyring};
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, Session, Tokens, User};
+use upwarden::testing::session::{Grant, IdentityFields, Session, Tokens, User};
 use upwarden::testing::store::{Store, StoredSession, cookie::CookieStore};
 
 use super::super::harness::{AGENCY, FREELANCER, World};
@@ -38,6 +38,7 @@ fn session(chars: usize) -> StoredSession {
         began_at: now,
         refreshed: None,
         checked: None,
+        identity: IdentityFields::default(),
     })
 }
 

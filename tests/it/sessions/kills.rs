@@ -14,7 +14,7 @@ use upwarden::testing::clock::{Clock, SystemClock};
 use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, Lifetime, Session, Tokens, User};
+use upwarden::testing::session::{Grant, IdentityFields, Lifetime, Session, Tokens, User};
 use upwarden::testing::store::{Config, StoredSession, open_store};
 
 use super::DAY;
@@ -57,6 +57,7 @@ fn session(number: usize, sandbox: &Sandbox, client_id: &str) -> Session {
         began_at: now,
         refreshed: None,
         checked: None,
+        identity: IdentityFields::default(),
     }
 }
 

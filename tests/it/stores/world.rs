@@ -15,7 +15,7 @@ use upwarden::testing::clock::{Clock, ManualClock, SharedClock, Timestamp};
 use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, Lifetime, Session, Tokens, User};
+use upwarden::testing::session::{Grant, IdentityFields, Lifetime, Session, Tokens, User};
 use upwarden::testing::store::{Config, Store, StoreError, StoredSession, open_store};
 
 /// No wait of a test is longer than this.
@@ -64,6 +64,7 @@ pub(super) fn session(id: &str, user: &str) -> Session {
         began_at: START,
         refreshed: None,
         checked: None,
+        identity: IdentityFields::default(),
     }
 }
 
