@@ -59,17 +59,26 @@ SIGTERM or Ctrl-C starts a graceful shutdown: readiness drops, and requests in f
         after_help = "It needs no keys and no configuration, and stores nothing. It prints the address to open in a
 browser, and two curl commands to paste. If a port is taken, it uses the next free one.
 
-Example:
-  upwarden demo"
+In a container, --public 0.0.0.0:4180 lets the host's browser in: publish 4180 and 4183, and open http://localhost:4180/.
+In a GitHub Codespace it prints the forwarded address.
+
+Examples:
+  upwarden demo
+  upwarden demo --app http://127.0.0.1:3000
+  docker run --rm -p 4180:4180 -p 4183:4183 upwarden demo --public 0.0.0.0:4180"
     )]
     Demo(DemoArguments),
     /// Run only the local imitation of Upwork
-    #[command(after_help = "Point upwork.authorize_url, token_url, revoke_url, graphql_url and api_url at it. Without
---client it accepts any id of 32 hex digits with a loopback redirect URI.
+    #[command(
+        after_help = "It prints the lines for upwarden.toml that point at it. Without --client it accepts any id of 32 hex
+digits with a loopback redirect URI. With --fixtures DIR, the GraphQL operation `query Jobs …` gets DIR/Jobs.json, and
+GET /api/profiles/v1/x.json gets DIR/api/profiles/v1/x.json; everything else gets the sandbox's own answers.
 
 Examples:
+  upwarden sandbox --fixtures answers
   upwarden sandbox --token-seconds 60
-  curl -X POST http://127.0.0.1:4184/faults -d '{\"token\":\"500\",\"times\":2}'")]
+  curl -X POST http://127.0.0.1:4184/faults -d '{\"token\":\"500\",\"times\":2}'"
+    )]
     Sandbox(SandboxArguments),
     /// Report every problem in the configuration; do nothing else
     #[command(
@@ -205,6 +214,9 @@ impl AdminArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArguments {
+    /// Your own app, in place of the sample app
+    #[arg(long, value_name = "URL")]
+    pub(super) app: Option<String>,
     /// The public door, for browsers
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4180")]
     pub(super) public: SocketAddr,
@@ -214,9 +226,9 @@ pub(super) struct DemoArguments {
     /// The admin door, for health and metrics
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4182")]
     pub(super) admin: SocketAddr,
-    /// The imitation of Upwork
-    #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4183")]
-    pub(super) sandbox: SocketAddr,
+    /// The imitation of Upwork, where browsers sign in [default: port 4183 of --public's interface]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub(super) sandbox: Option<SocketAddr>,
 }
 
 #[derive(Args, Debug)]
@@ -242,6 +254,9 @@ pub(super) struct SandboxArguments {
     /// A known client, which excludes all others; can be repeated
     #[arg(long = "client", value_name = "ID:SECRET:REDIRECT")]
     pub(super) clients: Vec<String>,
+    /// A folder of canned answers: by operation name for GraphQL, by path for REST
+    #[arg(long, value_name = "DIR")]
+    pub(super) fixtures: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -1,4 +1,5 @@
-//! `upwarden demo`: the sandbox, a sample app and the sidecar in one process, without keys or configuration.
+//! `upwarden demo`: the sandbox, a sample app or one of the user's, and the sidecar in one process, without keys or
+//! configuration.
 //!
 //! It prints what was started, what to open and what to paste, and stores nothing.
 
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::DemoArguments;
 use super::output::{Failure, print};
 use super::runtime::{address, block_on, listener, until_signal};
+use super::sandbox::{reached, urls};
 use super::serve::run_server;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Sources};
@@ -21,6 +23,7 @@ use crate::seal::{Key, random};
 use crate::server::Doors;
 use crate::telemetry;
 
+const SANDBOX_PORT: u16 = 4183;
 /// How many ports are tried after a taken one.
 const TRIES: u16 = 100;
 
@@ -30,6 +33,7 @@ struct Sockets {
     admin: TcpListener,
     sandbox: TcpListener,
     control: TcpListener,
+    /// For the sample app.
     app: TcpListener,
     /// A line for each taken port.
     moved: Vec<String>,
@@ -37,24 +41,34 @@ struct Sockets {
 
 pub(super) fn demo(wanted: &DemoArguments) -> Result<(), Failure> {
     let sockets = Sockets::bind(wanted)?;
-    let config = configuration(&sockets)?;
+    let places = Places::of(&sockets, &Sources::of_process(None, Vec::new()).env)?;
+    let config = configuration(&sockets, &places, wanted.app.as_deref())?;
     telemetry::start(config.telemetry);
     block_on(until_signal(|shutdown| async {
-        print(&greeting(&sockets)?)?;
-        run(config, sockets, shutdown).await
+        print(&greeting(&sockets, &places, wanted.app.as_deref())?)?;
+        run(config, sockets, wanted.app.is_none(), shutdown).await
     }))
 }
 
-async fn run(config: Config, sockets: Sockets, shutdown: CancellationToken) -> Result<(), Failure> {
+async fn run(config: Config, sockets: Sockets, sample: bool, shutdown: CancellationToken) -> Result<(), Failure> {
     let neighbour = format!("http://{}", address(&sockets.neighbour)?);
-    let sandbox = Sandbox::new(sandbox::Config::default(), Arc::new(SystemClock));
+    let client = sandbox::Client {
+        id: config.oauth.client_id.clone(),
+        secret: config.oauth.client_secret.clone(),
+        redirect_uri: config.oauth.redirect_uri.clone(),
+    };
+    // Beyond loopback it has to know the redirect URI; on loopback, other apps may use it as well.
+    let clients = if config.session.secure { vec![client] } else { Vec::new() };
+    let sandbox = Sandbox::new(sandbox::Config { clients, ..sandbox::Config::default() }, Arc::new(SystemClock));
     let app = SampleApp::new(sample_app::Config { prefix: "/upwork".to_owned(), neighbour: Some(neighbour) });
     // The sandbox and the app outlive the sidecar's drain.
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
     let (sandbox_door, control_door) = (listener(sockets.sandbox)?, listener(sockets.control)?);
     tokio::spawn(sandbox::run(sandbox, sandbox_door, control_door, ended.clone()));
-    tokio::spawn(sample_app::run(app, listener(sockets.app)?, ended.clone()));
+    if sample {
+        tokio::spawn(sample_app::run(app, listener(sockets.app)?, ended.clone()));
+    }
     let doors = Doors {
         public: Bound::from(sockets.public),
         neighbour: Some(Bound::from(sockets.neighbour)),
@@ -63,25 +77,53 @@ async fn run(config: Config, sockets: Sockets, shutdown: CancellationToken) -> R
     run_server(config, doors, None, shutdown).await
 }
 
+/// Where browsers find the public door and the sandbox.
+#[derive(Debug, PartialEq, Eq)]
+struct Places {
+    public: String,
+    sandbox: String,
+    /// A proxy in front has another address, and says so in `X-Forwarded-*`.
+    forwarded: bool,
+}
+
+impl Places {
+    fn of(sockets: &Sockets, env: &[(String, String)]) -> Result<Self, Failure> {
+        Ok(Self::at(address(&sockets.public)?, address(&sockets.sandbox)?, env))
+    }
+
+    /// On every interface: at localhost, which a container's ports are published to, or in a GitHub Codespace at the
+    /// forwarded addresses.
+    fn at(public: SocketAddr, sandbox: SocketAddr, env: &[(String, String)]) -> Self {
+        let variable = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let codespace = variable("CODESPACE_NAME").zip(variable("GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN"));
+        if let Some((name, domain)) = codespace.filter(|_| public.ip().is_unspecified()) {
+            let at = |port: u16| format!("https://{name}-{port}.{domain}");
+            return Self { public: at(public.port()), sandbox: at(sandbox.port()), forwarded: true };
+        }
+        let at = |address| format!("http://{}", reached(address));
+        Self { public: at(public), sandbox: at(sandbox), forwarded: false }
+    }
+}
+
 /// The configuration that a user would write for this, read and checked like any other.
-fn configuration(sockets: &Sockets) -> Result<Config, Failure> {
-    let sandbox = format!("http://{}", address(&sockets.sandbox)?);
+fn configuration(sockets: &Sockets, places: &Places, app: Option<&str>) -> Result<Config, Failure> {
+    let sandbox = format!("http://{}", loopback(address(&sockets.sandbox)?));
     let hex = || random().map(u128::from_ne_bytes).map(|number| format!("{number:032x}")).map_err(Failure::other);
+    let (app, public_paths) = match app {
+        Some(app) => (app.to_owned(), "[]"),
+        None => (format!("http://{}", address(&sockets.app)?), "/health"),
+    };
     let settings = [
-        ("public_url", format!("http://{}", address(&sockets.public)?)),
+        ("public_url", places.public.clone()),
         ("public.listen", address(&sockets.public)?.to_string()),
+        ("public.trusted_proxies", if places.forwarded { "127.0.0.0/8,::1" } else { "[]" }.to_owned()),
         ("neighbour.listen", address(&sockets.neighbour)?.to_string()),
         ("admin.listen", address(&sockets.admin)?.to_string()),
-        ("app.url", format!("http://{}", address(&sockets.app)?)),
-        ("app.public_paths", "/health".to_owned()),
+        ("app.url", app),
+        ("app.public_paths", public_paths.to_owned()),
         ("app.tickets", "true".to_owned()),
         ("upwork.client_id", hex()?),
         ("upwork.client_secret", hex()?),
-        ("upwork.authorize_url", format!("{sandbox}{}", sandbox::AUTHORIZE_PATH)),
-        ("upwork.token_url", format!("{sandbox}{}", sandbox::TOKEN_PATH)),
-        ("upwork.revoke_url", format!("{sandbox}{}", sandbox::REVOKE_PATH)),
-        ("upwork.graphql_url", format!("{sandbox}{}", sandbox::GRAPHQL_PATH)),
-        ("upwork.api_url", sandbox),
         ("service.grant", "client_credentials".to_owned()),
         ("session.keys", Key::generate().map_err(Failure::other)?.expose().to_owned()),
         ("access.anyone", "true".to_owned()),
@@ -90,23 +132,29 @@ fn configuration(sockets: &Sockets) -> Result<Config, Failure> {
         // What the smallest usual limit of open files allows; with more, the demo would begin with a warning.
         ("public.limits.connections", "90".to_owned()),
     ];
-    let sets = settings.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let settings = settings.into_iter().chain(urls(&places.sandbox, &sandbox));
+    let sets = settings.map(|(key, value)| format!("{key}={value}")).collect();
     let sources = Sources { sets, terminal: true, ..Sources::default() };
     config::load(&sources).map_err(Failure::Config)
 }
 
-fn greeting(sockets: &Sockets) -> Result<String, Failure> {
-    let public = address(&sockets.public)?;
+fn greeting(sockets: &Sockets, places: &Places, app: Option<&str>) -> Result<String, Failure> {
+    let open = if address(&sockets.public)?.ip().is_unspecified() {
+        "\nEveryone who reaches the public door can sign in, as one of the sandbox's users.\n"
+    } else {
+        ""
+    };
+    let app = app.map_or_else(|| "sample app".to_owned(), |app| format!("your app ({app})"));
     let [graphql, rest] = at_neighbour(Neighbour::Tcp(&address(&sockets.neighbour)?.to_string()), "/upwork", false);
     let moved = sockets.moved.concat();
     Ok(format!(
         "upwarden demo: everything runs in this process. Nothing is stored, and nothing leaves this machine.
 {moved}
-  sample app, behind upwarden   http://{public}/     <- open this in a browser
+  {app}, behind upwarden   {}/     <- open this in a browser
   neighbour door                http://{}/upwork/…
   health and metrics            http://{}/readyz
-  sandbox (not the real Upwork) http://{}/, its faults and counters at http://{}/
-
+  sandbox (not the real Upwork) {}/, its faults and counters at http://{}/
+{open}
 Call the API from a local program, without any OAuth:
 
 {graphql}
@@ -114,9 +162,10 @@ Call the API from a local program, without any OAuth:
 {rest}
 
 Press Ctrl-C to stop.",
+        places.public,
         address(&sockets.neighbour)?,
         address(&sockets.admin)?,
-        address(&sockets.sandbox)?,
+        places.sandbox,
         address(&sockets.control)?,
     ))
 }
@@ -133,21 +182,29 @@ impl Sockets {
             }
             Ok(listener)
         };
-        let sandbox = one("sandbox", wanted.sandbox)?;
-        let mut control = wanted.sandbox;
-        if control.port() != 0 {
-            control.set_port(address(&sandbox)?.port().saturating_add(1));
-        }
+        let everywhere = wanted.public.ip().is_unspecified();
+        let loopback = SocketAddr::from(([127, 0, 0, 1], SANDBOX_PORT));
+        let near = if everywhere { SocketAddr::new(wanted.public.ip(), SANDBOX_PORT) } else { loopback };
+        let wanted_sandbox = wanted.sandbox.unwrap_or(near);
+        let sandbox = one("sandbox", wanted_sandbox)?;
+        // Whoever reaches it makes the sandbox fail.
+        let port = if wanted_sandbox.port() == 0 { 0 } else { address(&sandbox)?.port().saturating_add(1) };
+        let control = self::loopback(SocketAddr::new(wanted_sandbox.ip(), port));
         Ok(Self {
-            public: one("sample app", wanted.public)?,
+            public: one("app", wanted.public)?,
             neighbour: one("neighbour door", wanted.neighbour)?,
             admin: one("admin door", wanted.admin)?,
             control: one("sandbox's control door", control)?,
-            app: one("app itself", SocketAddr::from(([127, 0, 0, 1], 0)))?,
+            app: one("sample app", SocketAddr::from(([127, 0, 0, 1], 0)))?,
             sandbox,
             moved,
         })
     }
+}
+
+/// The same port on loopback, for a listener on every interface.
+fn loopback(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
 }
 
 /// The address itself, or the next free port.
@@ -156,4 +213,28 @@ fn next_free(wanted: SocketAddr) -> Option<TcpListener> {
         let port = if wanted.port() == 0 { 0 } else { wanted.port().checked_add(step)? };
         TcpListener::bind(SocketAddr::new(wanted.ip(), port)).ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_find_it_in_a_container_and_in_a_codespace() {
+        let at = |public: &str, env: &[(&str, &str)]| {
+            let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let Places { public, sandbox, forwarded } =
+                Places::at(public.parse().unwrap(), "0.0.0.0:4183".parse().unwrap(), &env);
+            (public, sandbox, forwarded)
+        };
+        let codespace =
+            [("CODESPACE_NAME", "glad-owl"), ("GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN", "app.github.dev")];
+        let of = |public: &str, sandbox: &str, forwarded| (public.to_owned(), sandbox.to_owned(), forwarded);
+        let local = "http://localhost:4183";
+        assert_eq!(at("0.0.0.0:4180", &[]), of("http://localhost:4180", local, false));
+        assert_eq!(at("[::]:4180", &[]), of("http://localhost:4180", local, false));
+        assert_eq!(at("127.0.0.1:4180", &codespace), of("http://127.0.0.1:4180", local, false));
+        let forwarded = of("https://glad-owl-4180.app.github.dev", "https://glad-owl-4183.app.github.dev", true);
+        assert_eq!(at("0.0.0.0:4180", &codespace), forwarded);
+    }
 }

@@ -1,6 +1,7 @@
 //! `upwarden sandbox`: the local imitation of Upwork on its own.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::output::{Failure, print};
 use super::runtime::{address, block_on, listener, until_signal};
 use crate::clock::SystemClock;
 use crate::sandbox::{self, Client, Config, Sandbox};
+use crate::seal::Key;
 
 pub(super) fn sandbox(arguments: &SandboxArguments) -> Result<(), Failure> {
     let config = Config {
@@ -17,13 +19,15 @@ pub(super) fn sandbox(arguments: &SandboxArguments) -> Result<(), Failure> {
         strict: arguments.strict,
         limits: arguments.limits,
         clients: clients(&arguments.clients)?,
+        fixtures: arguments.fixtures.as_deref().map(folder).transpose()?,
         ..Config::default()
     };
     let (upwork, control) = (bind(arguments.listen)?, bind(arguments.control)?);
     let greeting = format!(
-        "The sandbox imitates Upwork at http://{}\nIts control door is at http://{} (GET / describes it)",
+        "The sandbox imitates Upwork at http://{}\nIts control door is at http://{} (GET / describes it)\n\n{}",
         address(&upwork)?,
-        address(&control)?
+        address(&control)?,
+        settings(address(&upwork)?, config.clients.first())?
     );
     block_on(async {
         let (upwork, control) = (listener(upwork)?, listener(control)?);
@@ -35,6 +39,53 @@ pub(super) fn sandbox(arguments: &SandboxArguments) -> Result<(), Failure> {
         })
         .await
     })
+}
+
+/// A configuration that points at the sandbox, complete but for the app's address.
+fn settings(upwork: SocketAddr, client: Option<&Client>) -> Result<String, Failure> {
+    let base = format!("http://{}", reached(upwork));
+    let public_url = client.and_then(|client| client.redirect_uri.strip_suffix("/upwork/auth/callback"));
+    let key = Key::generate().map_err(Failure::other)?;
+    let first = [
+        ("public_url", public_url.unwrap_or("http://127.0.0.1:4180").to_owned()),
+        ("app.url", "http://127.0.0.1:3000".to_owned()),
+        (
+            "upwork.client_id",
+            client.map_or_else(|| "0123456789abcdef0123456789abcdef".to_owned(), |client| client.id.clone()),
+        ),
+    ];
+    let lines = first.into_iter().chain(urls(&base, &base)).map(|(key, value)| format!("{key} = \"{value}\"\n"));
+    // A secret that was given is not repeated.
+    let secret = if client.is_some() { "the SECRET of --client" } else { "any" };
+    Ok(format!(
+        "For upwarden.toml; app.url is your app's address. Then run `upwarden serve` in the same folder.\n\n{}\
+         upwork.client_secret = \"{secret}\"\naccess.anyone = true\nsession.keys = [\"{}\"]\n\nPress Ctrl-C to stop.",
+        lines.collect::<String>(),
+        key.expose()
+    ))
+}
+
+/// The settings of a sandbox, as browsers and as upwarden reach it.
+pub(super) fn urls(browser: &str, program: &str) -> [(&'static str, String); 5] {
+    [
+        ("upwork.authorize_url", format!("{browser}{}", sandbox::AUTHORIZE_PATH)),
+        ("upwork.token_url", format!("{program}{}", sandbox::TOKEN_PATH)),
+        ("upwork.revoke_url", format!("{program}{}", sandbox::REVOKE_PATH)),
+        ("upwork.graphql_url", format!("{program}{}", sandbox::GRAPHQL_PATH)),
+        ("upwork.api_url", program.to_owned()),
+    ]
+}
+
+/// Where a listener on every interface is reached on this machine.
+pub(super) fn reached(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() }
+}
+
+fn folder(path: &Path) -> Result<PathBuf, Failure> {
+    if path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    Err(Failure::Usage(format!("--fixtures {} is not a folder", path.display())))
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

@@ -17,7 +17,7 @@ use super::graphql::{self, Context};
 use super::params::Params;
 use super::paths::GRAPHQL_PATH;
 use super::state::{Inner, ReleaseSignal};
-use super::{answers, bodies};
+use super::{answers, bodies, fixtures};
 use crate::body::Body;
 use crate::clock::Timestamp;
 
@@ -83,6 +83,9 @@ async fn route(
 ) -> Response<Body> {
     let now = inner.clock.now();
     let path = request.uri().path().to_owned();
+    if let Some(answer) = fixtures::for_path(inner.config.fixtures.as_deref(), &path).await {
+        return answer;
+    }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path.as_str() {
         GRAPHQL_PATH if request.method() == Method::POST => graphql(inner, request, account).await,
@@ -114,6 +117,9 @@ async fn graphql(inner: &Inner, request: Request<Body>, account: &'static Accoun
     let Ok(posted) = request.into_body().collect(MAX_QUERY).await else {
         return answers::text(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large");
     };
+    if let Some(answer) = fixtures::for_operation(inner.config.fixtures.as_deref(), &posted).await {
+        return answer;
+    }
     let mut context = Context { account, organization, state: &mut inner.lock() };
     answers::json(StatusCode::OK, &graphql::answer(&posted, &mut context))
 }

@@ -3,6 +3,8 @@
 //! Answers with a page, or sends the browser back to the client with a code, a token or an error. It never sends a browser
 //! to an address that is not the client's.
 
+use std::borrow::Cow;
+
 use cookie::Cookie;
 use http::header::{ALLOW, COOKIE, SET_COOKIE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -59,15 +61,19 @@ impl ResponseType {
 /// Why a request is not valid.
 enum AuthorizationError {
     /// The client or its redirect is wrong: shown to the user, never by a redirect (RFC 6749 section 4.1.2.1).
-    Page(&'static str),
+    Page(Cow<'static, str>),
     /// Reported to the client at this address.
     Redirect(String),
 }
 
 impl AuthorizationError {
+    fn page(why: impl Into<Cow<'static, str>>) -> Self {
+        Self::Page(why.into())
+    }
+
     fn answer(self) -> Response<Body> {
         match self {
-            Self::Page(why) => message(StatusCode::BAD_REQUEST, why),
+            Self::Page(why) => message(StatusCode::BAD_REQUEST, &why),
             Self::Redirect(location) => answers::see_other(&location),
         }
     }
@@ -125,7 +131,7 @@ async fn decide(inner: &Inner, request: Request<Body>, decline: bool) -> Result<
             let account = form.get("account");
             let account = account.and_then(|id| ACCOUNTS.iter().find(|known| [known.id, known.nid].contains(&id)));
             let Some(account) = account else {
-                return Err(AuthorizationError::Page("There is no such account. Go back and choose one."));
+                return Err(AuthorizationError::page("There is no such account. Go back and choose one."));
             };
             let browser = inner.lock().browsers.accept(account, &asked.client);
             set_cookie(accepted(inner, account, &asked), &format!("{COOKIE_NAME}={browser}; {COOKIE_ATTRIBUTES}"))
@@ -140,9 +146,9 @@ async fn decide(inner: &Inner, request: Request<Body>, decline: bool) -> Result<
 fn read(inner: &Inner, sources: &[&Params]) -> Result<AuthorizationRequest, AuthorizationError> {
     let get = |name: &str| sources.iter().find_map(|source| source.get(name));
     if sources.iter().any(|source| source.repeats(&KNOWN)) {
-        return Err(AuthorizationError::Page("A parameter is repeated."));
+        return Err(AuthorizationError::page("A parameter is repeated."));
     }
-    let client = get("client_id").ok_or(AuthorizationError::Page("The client_id is missing."))?;
+    let client = get("client_id").ok_or_else(|| AuthorizationError::page("The client_id is missing."))?;
     let redirect_uri = redirect(inner, client, get("redirect_uri"))?;
     let state = get("state");
     let (response_type, error) = match get("response_type") {
@@ -170,20 +176,33 @@ fn read(inner: &Inner, sources: &[&Params]) -> Result<AuthorizationRequest, Auth
 fn redirect(inner: &Inner, client: &str, given: Option<&str>) -> Result<String, AuthorizationError> {
     let config = &inner.config;
     if config.takes_any_client(client) {
-        let given = given.ok_or(AuthorizationError::Page("The redirect_uri is missing."))?;
-        let wrong = "The redirect_uri is not on loopback. Start the sandbox with --client to use another one.";
-        return if is_loopback(given) { Ok(given.to_owned()) } else { Err(AuthorizationError::Page(wrong)) };
+        let given = given.ok_or_else(|| AuthorizationError::page("The redirect_uri is missing."))?;
+        let wrong = || format!("The redirect_uri {given} is not on loopback. {}", start_with(client, given));
+        return if is_loopback(given) { Ok(given.to_owned()) } else { Err(AuthorizationError::page(wrong())) };
     }
-    let registered = &config.client(client).ok_or(AuthorizationError::Page(if config.clients.is_empty() {
-        "The client_id does not have the form of Upwork's: 32 hex digits."
-    } else {
-        "There is no API key with this client_id."
-    }))?;
+    let registered = &config.client(client).ok_or_else(|| match given {
+        _ if config.clients.is_empty() => {
+            AuthorizationError::page("The client_id does not have the form of Upwork's: 32 hex digits.")
+        }
+        Some(given) => {
+            AuthorizationError::page(format!("There is no API key with this client_id. {}", start_with(client, given)))
+        }
+        None => AuthorizationError::page("There is no API key with this client_id."),
+    })?;
     // RFC 6749 section 3.1.2.3: with one registered redirect it may be left out.
     if given.is_none_or(|given| given == registered.redirect_uri) {
         return Ok(registered.redirect_uri.clone());
     }
-    Err(AuthorizationError::Page("The redirect_uri is not the callback registered for this API key."))
+    let given = given.unwrap_or_default();
+    Err(AuthorizationError::page(format!(
+        "The redirect_uri {given} is not the callback registered for this API key. {}",
+        start_with(client, given)
+    )))
+}
+
+/// How the sandbox would accept it.
+fn start_with(client: &str, redirect_uri: &str) -> String {
+    format!("Start the sandbox with --client {client}:SECRET:{redirect_uri} to use it.")
 }
 
 fn is_loopback(redirect: &str) -> bool {

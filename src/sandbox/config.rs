@@ -1,5 +1,6 @@
 //! How the sandbox behaves, and the API keys it knows.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::limits::Rates;
@@ -24,6 +25,9 @@ pub struct Config {
     /// The API keys. If there are none, any client id of 32 hex digits is accepted, with any secret and a redirect on
     /// loopback.
     pub clients: Vec<Client>,
+    /// A folder of canned answers: `NAME.json` for the GraphQL operation of that name, and for REST a file at the path of
+    /// the request.
+    pub fixtures: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -36,6 +40,7 @@ impl Default for Config {
             limits: false,
             rates: Rates::default(),
             clients: Vec::new(),
+            fixtures: None,
         }
     }
 }

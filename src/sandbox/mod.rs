@@ -16,6 +16,7 @@ mod config;
 mod control;
 mod counters;
 mod faults;
+mod fixtures;
 mod grants;
 mod graphql;
 mod limits;

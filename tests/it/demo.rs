@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::harness::{Client, FREELANCER, Upwarden, command, has, program};
+use super::harness::{App, Client, FREELANCER, Upwarden, command, has, program};
 
 /// `upwarden demo` on free ports, once its greeting is printed.
 fn demo() -> Upwarden {
@@ -85,6 +85,72 @@ async fn a_user_signs_in_to_the_demo_and_calls_the_api() {
     }
 }
 
+/// An app of one's own, and a door on every interface, as in a container.
+#[tokio::test]
+async fn an_app_of_ones_own_is_signed_in_to_at_localhost() {
+    let app = App::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    tokio::spawn(app.clone().serve(listener, String::new()));
+    let everywhere = "0.0.0.0:0";
+    let mut demo = Upwarden::start(&[
+        "demo",
+        "--app",
+        &url,
+        "--public",
+        everywhere,
+        "--sandbox",
+        everywhere,
+        "--neighbour",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    demo.line_with("Press Ctrl-C to stop");
+    assert!(demo.said.contains(&format!("your app ({url})")), "{}", demo.said);
+    assert!(demo.said.contains("Everyone who reaches the public door can sign in"), "{}", demo.said);
+    let at = |part: &str| {
+        let address = address(&demo, part);
+        let port = address.strip_prefix("http://localhost:").expect("at localhost");
+        Client::at(format!("127.0.0.1:{port}").parse().expect("an address")).named(&format!("localhost:{port}"))
+    };
+    let browser = at("behind upwarden");
+    let asked = browser.navigate("/deep?x=1").await.location();
+    let form = format!("account={FREELANCER}&decision=accept");
+    let said = at("not the real Upwork").post(&asked, form).header("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(browser.navigate(&said.await.location()).await.location(), "/deep?x=1");
+    assert_eq!(browser.navigate("/deep?x=1").await.status, 200);
+    assert_eq!(app.last().header("x-upwork-user"), "foofreelancer");
+    demo.signal("TERM");
+    assert_eq!(demo.ended().0.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_lines_that_the_sandbox_prints_are_a_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut sandbox = Upwarden::start(&["sandbox", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+    sandbox.line_with("Press Ctrl-C to stop");
+    let lines: Vec<_> = sandbox.said.lines().filter(|line| line.contains(" = ")).collect();
+    let file = folder.path().join("upwarden.toml");
+    std::fs::write(&file, lines.join("\n")).expect("it is written");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
+    let check = command(&["check", "--strict"]).current_dir(folder.path()).output().expect("it starts");
+    assert_eq!(check.status.code(), Some(0), "{}\n{check:?}", sandbox.said);
+    let doctor = command(&["doctor"]).current_dir(folder.path()).output().expect("it starts");
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    for what in ["token endpoint", "authorize page", "GraphQL API", "REST API"] {
+        assert!(said.lines().any(|line| line.starts_with("ok") && line.contains(what)), "{what}: {said}");
+    }
+    let refused = address(&sandbox, "imitates");
+    let client = Client::at(refused.trim_start_matches("http://").parse().expect("an address"));
+    let target = "/ab/account-security/oauth2/authorize?response_type=code&client_id=0123456789abcdef0123456789abcdef&\
+                  redirect_uri=https%3A%2F%2Ftools.example.com%2Fx";
+    let page = client.get(target).await.html();
+    let remedy = "--client 0123456789abcdef0123456789abcdef:SECRET:https://tools.example.com/x";
+    assert!(page.contains(remedy), "{page}");
+    sandbox.signal("TERM");
+}
+
 #[test]
 fn a_taken_port_is_reported_and_the_next_free_one_is_used() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -93,7 +159,7 @@ fn a_taken_port_is_reported_and_the_next_free_one_is_used() {
     let mut demo =
         Upwarden::start(&["demo", "--public", &wanted, "--neighbour", free, "--admin", free, "--sandbox", free]);
     demo.line_with("Press Ctrl-C to stop");
-    let moved = format!("{wanted} is taken, so the sample app is at ");
+    let moved = format!("{wanted} is taken, so the app is at ");
     assert!(demo.said.contains(&moved), "{}", demo.said);
     assert_ne!(address(&demo, "sample app, behind"), format!("http://{wanted}"));
     demo.signal("TERM");

@@ -1,14 +1,16 @@
 //! Answers GraphQL requests: a library parses them, and a small schema says what there is.
 //!
 //! Takes the posted JSON and the context of the token's holder; returns `{"data":…}` or `{"errors":[…]}`. A query with an
-//! error gets no part of its answer. Not supported: introspection (`__schema`, `__type`), subscriptions and batches.
+//! error gets no part of its answer. Not supported: subscriptions and batches.
 //!
 //! The executor is our own: what Upwork is known to answer are graphql-java's messages and classifications, validated and
 //! refused as a whole. docs/design.md says what a library would have cost.
 
 mod collect;
 mod error;
+mod introspection;
 mod resolve;
+mod samples;
 mod schema;
 mod values;
 
@@ -24,6 +26,21 @@ pub(super) fn answer(posted: &[u8], context: &mut Context) -> Value {
     match execute(posted, context) {
         Ok(answer) => answer,
         Err(errors) => json!({"errors": errors.iter().map(ValidationError::json).collect::<Vec<_>>()}),
+    }
+}
+
+/// The name of the operation that a posted request asks for.
+pub(super) fn operation_name(posted: &[u8]) -> Option<String> {
+    let posted: Value = serde_json::from_slice(posted).ok()?;
+    if let Some(name) = posted.get("operationName").and_then(Value::as_str).filter(|name| !name.is_empty()) {
+        return Some(name.to_owned())
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'));
+    }
+    match parse_query(posted.get("query")?.as_str()?).ok()?.operations {
+        DocumentOperations::Multiple(operations) if operations.len() == 1 => {
+            operations.keys().next().map(ToString::to_string)
+        }
+        DocumentOperations::Single(_) | DocumentOperations::Multiple(_) => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::collect::CollectedField;
+use super::{introspection, samples};
 use crate::sandbox::accounts::{Account, Organization};
 use crate::sandbox::state::State;
 
@@ -49,14 +50,24 @@ impl Context<'_> {
     fn query(&self, field: &CollectedField) -> Value {
         match field.name.as_str() {
             "user" => user(self.account),
-            "organization" => self.organization.map_or(Value::Null, organization),
+            "organization" => self.own_organization(),
             "companySelector" => json!({
                 "items": self.account.organizations.iter().map(|one| company(one)).collect::<Vec<_>>(),
             }),
-            "marketplaceJobPostings" => job_postings(field.arguments.get("first").and_then(Value::as_u64)),
+            "marketplaceJobPostings" => samples::postings(field.arguments.get("first").and_then(Value::as_u64)),
+            "marketplaceJobPostingsSearch" => samples::search(&field.arguments),
+            "vendorProposals" => samples::proposals(&field.arguments, &user(self.account), &self.own_organization()),
+            "contractList" => samples::contracts(&field.arguments, &self.own_organization()),
+            "roomList" => samples::rooms(&field.arguments, &user(self.account)),
+            "__schema" => introspection::schema(),
+            "__type" => introspection::find(field.arguments.get("name").and_then(Value::as_str).unwrap_or_default()),
             "proposalNotes" => (1..).zip(&self.state.notes).map(|(id, text)| note(id, text)).collect(),
             _ => Value::Null,
         }
+    }
+
+    fn own_organization(&self) -> Value {
+        self.organization.map_or(Value::Null, organization)
     }
 
     fn create_note(&mut self, field: &CollectedField) -> Value {
@@ -72,6 +83,7 @@ impl Context<'_> {
 fn complete(field: &CollectedField, value: Value) -> Value {
     match (field.object, value) {
         (Some(_), Value::Array(list)) => list.into_iter().map(|one| complete(field, one)).collect(),
+        (Some("__Type"), value) if value.get("named").is_some() => complete(field, introspection::describe(value)),
         (Some(object), Value::Object(whole)) => {
             let selected = field.fields.iter().filter(|below| below.included).map(|below| {
                 let value = match below.name.as_str() {
@@ -110,28 +122,4 @@ fn company(organization: &Organization) -> Value {
 
 fn note(id: usize, text: &str) -> Value {
     json!({"id": id.to_string(), "text": text})
-}
-
-/// Id, title, description, budget and day of each posting.
-const POSTINGS: [(&str, &str, &str, f64, &str); 4] = [
-    ("1900000000000000001", "Rust engineer for a small proxy", "Streams, headers and a lot of tests.", 4200.0, "23"),
-    ("1900000000000000002", "Logo for a bakery", "Three drafts, warm colours, no croissants.", 150.0, "22"),
-    ("1900000000000000003", "Translate a manual, Polish to English", "Forty pages about pumps.", 600.0, "20"),
-    ("1900000000000000004", "Tidy up a spreadsheet", "It has grown for eleven years.", 90.5, "17"),
-];
-
-fn job_postings(first: Option<u64>) -> Value {
-    let most = first.and_then(|first| usize::try_from(first).ok()).unwrap_or(usize::MAX);
-    let edges: Vec<Value> = POSTINGS
-        .iter()
-        .take(most)
-        .map(|(id, title, description, amount, day)| {
-            json!({"node": {
-                "id": id, "title": title, "description": description,
-                "budget": {"amount": amount, "currency": "USD"},
-                "createdDateTime": format!("2026-11-{day}T09:00:00Z"),
-            }})
-        })
-        .collect();
-    json!({"totalCount": POSTINGS.len(), "edges": edges})
 }

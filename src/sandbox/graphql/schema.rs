@@ -1,5 +1,6 @@
-//! The sandbox's schema, read from `schema.graphql`.
+//! The sandbox's schema, read from `schema.graphql`, and that of introspection.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use async_graphql_parser::parse_schema;
@@ -7,15 +8,38 @@ use async_graphql_parser::types::{BaseType, FieldDefinition, Type, TypeDefinitio
 use serde_json::Value;
 
 static TYPES: LazyLock<Vec<TypeDefinition>> = LazyLock::new(|| {
-    let schema = parse_schema(include_str!("schema.graphql")).expect("the schema is part of the program");
-    let types = schema.definitions.into_iter().filter_map(|definition| match definition {
+    let files = [include_str!("schema.graphql"), include_str!("introspection.graphql")];
+    let definitions = files.iter().flat_map(|file| parse_schema(file).expect("it is part of the program").definitions);
+    let types = definitions.filter_map(|definition| match definition {
         TypeSystemDefinition::Type(definition) => Some(definition.node),
         TypeSystemDefinition::Schema(_) | TypeSystemDefinition::Directive(_) => None,
     });
     types.collect()
 });
 
-fn kind(name: &str) -> Option<&'static TypeKind> {
+/// What stands for the two fields of introspection that every query has.
+const ROOT: &str = "__Root";
+
+/// The name of each type, also of those that are only referred to.
+pub(super) fn names() -> BTreeSet<&'static str> {
+    let mut names = BTreeSet::new();
+    for known in TYPES.iter().filter(|known| known.name.node != ROOT) {
+        names.insert(known.name.node.as_str());
+        match &known.kind {
+            TypeKind::Object(object) => {
+                for field in &object.fields {
+                    names.insert(named(&field.node.ty.node));
+                    names.extend(field.node.arguments.iter().map(|argument| named(&argument.node.ty.node)));
+                }
+            }
+            TypeKind::InputObject(input) => names.extend(input.fields.iter().map(|field| named(&field.node.ty.node))),
+            TypeKind::Scalar | TypeKind::Interface(_) | TypeKind::Union(_) | TypeKind::Enum(_) => {}
+        }
+    }
+    names
+}
+
+pub(super) fn kind(name: &str) -> Option<&'static TypeKind> {
     TYPES.iter().find(|known| known.name.node == name).map(|known| &known.kind)
 }
 
@@ -25,6 +49,7 @@ pub(super) fn is_object(name: &str) -> bool {
 }
 
 pub(super) fn field(object: &str, name: &str) -> Option<&'static FieldDefinition> {
+    let object = if object == "Query" && name.starts_with("__") { ROOT } else { object };
     let TypeKind::Object(object) = kind(object)? else { return None };
     object.fields.iter().map(|field| &field.node).find(|field| field.name.node == name)
 }
@@ -38,7 +63,7 @@ pub(super) fn named(ty: &Type) -> &str {
 }
 
 /// Whether a value, or its absence, fits an input type. Types that are not in the schema take any value; the schema's
-/// only `Int` argument is a count, so no `Int` is negative.
+/// `Int` arguments are counts, so no `Int` is negative.
 pub(super) fn accepts(ty: &Type, value: Option<&Value>) -> bool {
     let Some(value) = value.filter(|value| !value.is_null()) else { return ty.nullable };
     match (&ty.base, value) {

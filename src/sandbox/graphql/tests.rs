@@ -171,3 +171,116 @@ fn fragments_that_multiply_are_stopped() {
     query.push_str(" fragment F30 on User { id }");
     assert!(refusal(&query).contains("too many fields"));
 }
+
+#[test]
+fn the_fields_that_public_clients_ask_for_are_answered() {
+    let search = json!({
+        "query": "query Jobs($filter: MarketplaceJobPostingsSearchFilter, $sort: [MarketplaceJobPostingSearchSortAttribute]) {
+            marketplaceJobPostingsSearch(marketPlaceJobFilter: $filter, searchType: USER_JOBS_SEARCH, sortAttributes: $sort) {
+                totalCount
+                edges { cursor node {
+                    id title ciphertext createdDateTime experienceLevel durationLabel totalApplicants
+                    amount { rawValue currency displayValue } hourlyBudgetMin { rawValue } skills { name prettyName }
+                    client { totalHires totalSpent { rawValue } totalFeedback verificationStatus location { country } }
+                } }
+                pageInfo { hasNextPage endCursor }
+            }
+        }",
+        "variables": {"filter": {"searchExpression_eq": "A", "pagination_eq": {"first": 1, "after": "1"}}, "sort": [{"field": "RECENCY"}]},
+    });
+    let found = &ask_posted(&search)["data"]["marketplaceJobPostingsSearch"];
+    assert_eq!((&found["totalCount"], found["edges"].as_array().map(Vec::len)), (&json!(4), Some(1)), "{found}");
+    assert_eq!(found["pageInfo"], json!({"hasNextPage": true, "endCursor": "2"}));
+    assert_eq!(found["edges"][0]["node"]["title"], "Logo for a bakery");
+    assert_eq!(found["edges"][0]["node"]["amount"]["displayValue"], "$150.0");
+    let rust = ask(
+        "{ marketplaceJobPostingsSearch(marketPlaceJobFilter: {titleExpression_eq: \"RUST\"}) { edges { node { client { location { city } } } } } }",
+    );
+    assert_eq!(
+        rust["data"]["marketplaceJobPostingsSearch"]["edges"][0]["node"]["client"]["location"]["city"],
+        "Gdańsk"
+    );
+
+    let proposals = json!({
+        "query": "query($filter: VendorProposalFilter!, $sort: VendorProposalSortAttribute!, $pagination: Pagination!) {
+            vendorProposals(filter: $filter, sortAttribute: $sort, pagination: $pagination) {
+                totalCount edges { node {
+                    id user { nid } organization { id } marketplaceJobPosting { id content { title } }
+                    terms { chargeRate { rawValue } estimatedDuration { label } } proposalCoverLetter status { status }
+                } } pageInfo { hasNextPage endCursor }
+            }
+        }",
+        "variables": {"filter": {"status_eq": "Pending"}, "sort": {"field": "CREATEDDATETIME"}, "pagination": {"first": 10}},
+    });
+    let found = &ask_posted(&proposals)["data"]["vendorProposals"];
+    assert_eq!((&found["totalCount"], &found["pageInfo"]["hasNextPage"]), (&json!(1), &json!(false)), "{found}");
+    let node = &found["edges"][0]["node"];
+    assert_eq!((&node["user"]["nid"], &node["status"]["status"]), (&json!("foofreelancer"), &json!("Pending")));
+    assert_eq!(node["marketplaceJobPosting"]["content"]["title"], "Translate a manual, Polish to English");
+
+    let contracts = ask(
+        "{ contractList(ids: [41000002]) { contracts { id title status startDate endDate clientOrganization { id name } } } }",
+    );
+    assert_eq!(contracts["data"]["contractList"]["contracts"][0]["title"], "Draw forty icons", "{contracts}");
+    let rooms = ask(
+        "{ roomList(pagination: {first: 1}) { totalCount edges { node { id roomName latestStory { message user { nid } } } } } }",
+    );
+    assert_eq!(rooms["data"]["roomList"]["totalCount"], 2);
+    assert_eq!(rooms["data"]["roomList"]["edges"][0]["node"]["latestStory"]["user"]["nid"], "foofreelancer", "{rooms}");
+}
+
+/// What editors and code generators send.
+const INTROSPECTION: &str = "query IntrospectionQuery {
+    __schema { queryType { name } mutationType { name } subscriptionType { name } types { ...FullType }
+        directives { name description isRepeatable locations args(includeDeprecated: true) { ...InputValue } } }
+    }
+    fragment FullType on __Type { kind name description specifiedByURL
+        fields(includeDeprecated: true) { name description args(includeDeprecated: true) { ...InputValue } type { ...TypeRef }
+            isDeprecated deprecationReason }
+        inputFields(includeDeprecated: true) { ...InputValue } interfaces { ...TypeRef }
+        enumValues(includeDeprecated: true) { name description isDeprecated deprecationReason } possibleTypes { ...TypeRef } }
+    fragment InputValue on __InputValue { name description type { ...TypeRef } defaultValue isDeprecated deprecationReason }
+    fragment TypeRef on __Type { kind name ofType { kind name ofType { kind name ofType { kind name } } } }";
+
+#[test]
+fn introspection_describes_the_schema_without_end_and_without_gaps() {
+    let schema = &ask(INTROSPECTION)["data"]["__schema"];
+    assert_eq!((&schema["queryType"]["name"], &schema["subscriptionType"]), (&json!("Query"), &Value::Null));
+    let types = schema["types"].as_array().unwrap();
+    let names: Vec<_> = types.iter().map(|known| known["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"User") && names.contains(&"Boolean") && !names.contains(&"__Root"), "{names:?}");
+    // Each type that is referred to is there.
+    let referred = schema.to_string();
+    for part in referred.split("\"name\":\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        let is_type = part.starts_with(|first: char| first.is_ascii_uppercase()) && part != "FIELD";
+        assert!(!is_type || names.contains(&part), "{part}");
+    }
+    let query = types.iter().find(|known| known["name"] == "Query").unwrap();
+    let list = query["fields"].as_array().unwrap().iter().find(|field| field["name"] == "contractList").unwrap();
+    assert_eq!(list["type"], json!({"kind": "OBJECT", "name": "ContractList", "ofType": null}));
+    let ids = json!({"kind": "LIST", "name": null, "ofType": {"kind": "NON_NULL", "name": null, "ofType": {"kind": "SCALAR", "name": "ID", "ofType": null}}});
+    assert_eq!(list["args"][0]["type"], ids);
+    let one = ask("{ __type(name: \"Pagination\") { kind inputFields { name type { name } } } }");
+    assert_eq!(one["data"]["__type"]["inputFields"][0], json!({"name": "first", "type": {"name": "Int"}}));
+    assert_eq!(ask("{ __type(name: \"Nothing\") { name } }")["data"]["__type"], Value::Null);
+    assert!(
+        refusal("{ user { __schema { queryType { name } } } }")
+            .contains("Field '__schema' in type 'User' is undefined")
+    );
+}
+
+#[test]
+fn an_operation_has_the_name_that_is_posted_or_its_own() {
+    let name = |posted: Value| operation_name(posted.to_string().as_bytes());
+    assert_eq!(name(json!({"query": "query Jobs { user { id } }"})).as_deref(), Some("Jobs"));
+    let two = "query A { user { id } } query B { user { id } }";
+    assert_eq!(name(json!({"query": two, "operationName": "B"})).as_deref(), Some("B"));
+    for posted in [
+        json!({"query": two}),
+        json!({"query": "{ user { id } }"}),
+        json!({"query": "{", "operationName": "../x"}),
+        json!(1),
+    ] {
+        assert_eq!(name(posted.clone()), None, "{posted}");
+    }
+}

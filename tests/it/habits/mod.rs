@@ -13,12 +13,12 @@ const READ: [&str; 4] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGEL
 const NOT_CONFIG: [&str; 4] = ["UPWARDEN_TESTS_REQUIRE", "UPWARDEN_SECRET", "UPWARDEN_TOKEN", "UPWARDEN_TESTS_QUICK"];
 
 #[test]
-fn the_readme_begins_with_two_commands_that_exist() {
-    let readme = read("README.md");
-    for command in ["cargo run -- demo", "tests/run"] {
-        assert!(readme.lines().any(|line| line == command), "{command}");
-    }
-    for script in ["tests/run", ".ci/run"] {
+fn the_commands_of_the_readme_and_of_contributors_exist() {
+    assert!(read("README.md").lines().any(|line| line == "cargo run -- demo"), "the first command of the README");
+    for (document, script) in
+        [("README.md", "deploy/package"), ("CONTRIBUTING.md", "tests/run"), ("CONTRIBUTING.md", ".ci/run")]
+    {
+        assert!(read(document).contains(&format!("`{script}`")), "{document}: {script}");
         let text = read(script);
         assert!(text.starts_with("#!/usr/bin/env bash\n") && text.contains("set -euo pipefail"), "{script}");
         #[cfg(unix)]
@@ -28,7 +28,10 @@ fn the_readme_begins_with_two_commands_that_exist() {
             assert_eq!(mode & 0o111, 0o111, "{script} can be run");
         }
     }
-    assert!(read(".ci/run").contains("step tests tests/run"), "the README's test command is one of the checks");
+    assert!(
+        read(".ci/run").contains("step tests tests/run"),
+        "the test command of CONTRIBUTING.md is one of the checks"
+    );
 }
 
 #[test]

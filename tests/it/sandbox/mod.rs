@@ -101,6 +101,29 @@ async fn a_token_that_is_missing_expired_or_revoked_is_a_401() {
 }
 
 #[tokio::test]
+async fn a_canned_answer_comes_from_the_folder_and_from_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = folder.path().join("answers");
+    std::fs::create_dir_all(answers.join("api/profiles/v1")).unwrap();
+    std::fs::write(folder.path().join("outside.json"), "{}").unwrap();
+    let world = World::start(Config { fixtures: Some(answers.clone()), ..Config::default() }).await;
+    let jobs = r#"{"query":"query Jobs { anything { at all } }"}"#;
+    let path = "/api/profiles/v1/search.json";
+    assert!(world.api(Method::POST, GRAPHQL_PATH, jobs).await.json()["errors"].is_array(), "no file yet");
+    std::fs::write(answers.join("Jobs.json"), r#"{"data":{"anything":[1]}}"#).unwrap();
+    std::fs::write(answers.join("api/profiles/v1/search.json"), r#"{"profiles":[]}"#).unwrap();
+    assert_eq!(world.api(Method::POST, GRAPHQL_PATH, jobs).await.json(), json!({"data": {"anything": [1]}}));
+    assert_eq!(world.api(Method::GET, path, "").await.json(), json!({"profiles": []}));
+    // All else stays as it is: a token is required, and a fault wins.
+    assert_eq!(world.api(Method::POST, GRAPHQL_PATH, WHO).await.json()["data"]["user"]["nid"], "foofreelancer");
+    assert_eq!(world.upwork(Method::GET, path, &[], "").await.status, StatusCode::UNAUTHORIZED);
+    for path in ["/api/../outside.json", "/api/%2e%2e/outside.json", "/api/..%2foutside.json", "/api//x.json", "/api/"]
+    {
+        assert_eq!(world.api(Method::GET, path, "").await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_slow_answer_is_held_until_it_is_released() {
     let world = World::start(Config::default()).await;
     let ordered = world.control(Method::POST, "/faults", r#"{"api":"slow","times":3}"#).await;
