@@ -131,12 +131,10 @@ pub(super) fn keeps_alive(headers: &HeaderMap, http_10: bool) -> bool {
     keeps
 }
 
-pub(super) fn write_request(out: &mut BytesMut, method: &Method, uri: &Uri, headers: &HeaderMap) {
-    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+pub(super) fn write_request_line(out: &mut BytesMut, method: &Method, target: Option<&PathAndQuery>) {
+    for part in [method.as_str(), " ", target.map_or("/", PathAndQuery::as_str), " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    write_fields(out, headers);
 }
 
 /// A status line and fields, without the empty line behind them.

@@ -1,7 +1,8 @@
 //! A request as it is sent to an upstream.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap, UPGRADE};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, UPGRADE};
+use http::uri::PathAndQuery;
 use http::{Method, Request};
 use http_body::Body as _;
 
@@ -23,16 +24,30 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// `request` has its target in origin form, and `Host` among its fields.
-    pub(crate) fn new(request: Request<Body>) -> Self {
-        let (parts, body) = request.into_parts();
-        let (method, headers) = (&parts.method, &parts.headers);
-        let length = request_length(headers, &body);
+    /// A request in origin form, with `Host` among its fields.
+    pub(crate) fn new<'a>(
+        method: &Method,
+        target: Option<&PathAndQuery>,
+        fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        body: Body,
+    ) -> Self {
         let mut head = BytesMut::with_capacity(1 << 10);
-        head::write_request(&mut head, method, &parts.uri, headers);
+        head::write_request_line(&mut head, method, target);
+        let (mut announced, mut upgrade, mut expects) = (None, false, false);
+        for (name, value) in fields {
+            head::write_field(&mut head, name.as_str(), value.as_bytes());
+            if *name == CONTENT_LENGTH {
+                announced = announced.or(framing::number(value.as_bytes()).ok());
+            } else if *name == UPGRADE {
+                upgrade = true;
+            } else if *name == EXPECT {
+                expects = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+            }
+        }
+        let length = request_length(announced, &body);
         match length {
             BodyLength::Chunked => head::write_field(&mut head, "transfer-encoding", b"chunked"),
-            _ if headers.contains_key(CONTENT_LENGTH) => {}
+            _ if announced.is_some() => {}
             BodyLength::Exact(bytes) => {
                 head::write_field(&mut head, "content-length", bytes.to_string().as_bytes());
             }
@@ -46,13 +61,12 @@ impl Outgoing {
         let head = head.freeze();
         let empty = length == BodyLength::None;
         let idempotent = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-        let expects = headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Self {
             repeat: (idempotent && empty).then(|| head.clone()),
             output: Output::of(head, !empty),
             body: Source::new(body, length, true),
             method: if *method == Method::HEAD { framing::Method::Head } else { framing::Method::Other },
-            upgrade: headers.contains_key(UPGRADE),
+            upgrade,
             expects: expects && !empty,
         }
     }
@@ -73,9 +87,16 @@ impl Outgoing {
     }
 }
 
+impl From<Request<Body>> for Outgoing {
+    fn from(request: Request<Body>) -> Self {
+        let (parts, body) = request.into_parts();
+        Self::new(&parts.method, parts.uri.path_and_query(), parts.headers.iter(), body)
+    }
+}
+
 /// RFC 9112 section 6.3.
-fn request_length(headers: &HeaderMap, body: &Body) -> BodyLength {
-    match head::announced(headers) {
+fn request_length(announced: Option<u64>, body: &Body) -> BodyLength {
+    match announced {
         Some(bytes @ 1..) => BodyLength::Exact(bytes),
         Some(0) | None if body.is_end_stream() => BodyLength::None,
         Some(0) | None => body.size_hint().exact().map_or(BodyLength::Chunked, BodyLength::Exact),

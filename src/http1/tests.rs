@@ -25,7 +25,7 @@ fn connection() -> (Box<Connection>, UnixStream) {
 }
 
 fn get() -> Outgoing {
-    Outgoing::new(Request::get("/a?b").header("host", "x").body(Body::empty()).unwrap())
+    Outgoing::from(Request::get("/a?b").header("host", "x").body(Body::empty()).unwrap())
 }
 
 type Answered = Result<(Response<()>, Result<Vec<u8>, ()>), Error>;
@@ -106,7 +106,7 @@ async fn a_response_is_read_although_the_upstream_reads_no_request() {
     far.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig").await.unwrap();
     far.shutdown().await.unwrap();
     let request = Request::post("/").header("host", "x").body(Body::full(vec![b'x'; 1 << 20])).unwrap();
-    let answer = send(near, Outgoing::new(request), TIMEOUTS, &pool(), |_, _| {}).await.unwrap();
+    let answer = send(near, Outgoing::from(request), TIMEOUTS, &pool(), |_, _| {}).await.unwrap();
     assert_eq!(answer.response.into_body().collect(1000).await.unwrap(), "big");
 }
 
@@ -119,7 +119,7 @@ async fn only_a_request_that_does_no_harm_twice_is_given_back_to_be_sent_again()
         let request = Request::builder().method(method.clone()).uri("/a").header("host", "x").body(Body::full(body));
         let sent =
             tokio::spawn(
-                async move { send(near, Outgoing::new(request.unwrap()), TIMEOUTS, &pool(), |_, _| {}).await },
+                async move { send(near, Outgoing::from(request.unwrap()), TIMEOUTS, &pool(), |_, _| {}).await },
             );
         let mut first = [0; 1000];
         let count = far.read(&mut first).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_request_that_was_not_begun_is_given_back_whole() {
     let (near, far) = connection();
     drop(far);
     let request = Request::post("/").header("host", "x").body(Body::full("body")).unwrap();
-    let failure = send(near, Outgoing::new(request), TIMEOUTS, &pool(), |_, _| {}).await.unwrap_err();
+    let failure = send(near, Outgoing::from(request), TIMEOUTS, &pool(), |_, _| {}).await.unwrap_err();
     let (near, mut far) = connection();
     let again = failure.request.unwrap();
     let sent = tokio::spawn(async move { send(near, again, TIMEOUTS, &pool(), |_, _| {}).await });

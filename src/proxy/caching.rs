@@ -14,9 +14,10 @@ pub(super) fn keep_private(headers: &mut HeaderMap) {
     let said: Vec<&[u8]> = headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
     let value = restricted(&said.join(&b','));
     headers.insert(CACHE_CONTROL, value);
-    let shared =
-        |name: &str| name.ends_with("cdn-cache-control") || matches!(name, "surrogate-control" | "x-accel-expires");
-    strip_where(headers, shared);
+    strip_where(headers, |name| {
+        let name = name.as_str();
+        name.ends_with("cdn-cache-control") || matches!(name, "surrogate-control" | "x-accel-expires")
+    });
     let varies = headers.get_all(VARY).iter().filter_map(|line| line.to_str().ok()).collect::<Vec<_>>().join(", ");
     let join = if varies.is_empty() { "" } else { ", " };
     let value = HeaderValue::try_from(format!("{varies}{join}Cookie, Authorization"));

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::connect::Connector;
 use crate::body::Body;
@@ -69,9 +69,8 @@ impl Client {
         self.pool.sweep();
     }
 
-    /// Sends `request`, whose target is in origin form and whose `Host` is set.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
-        Ok(self.exchange(Outgoing::new(request), |_, _| {}).await?.response)
+    pub(crate) async fn send(&self, request: impl Into<Outgoing>) -> Result<Response<Body>, Error> {
+        Ok(self.exchange(request.into(), |_, _| {}).await?.response)
     }
 
     /// The same. `on_interim` is given the interim responses; the request may ask for an upgrade.

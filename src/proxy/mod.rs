@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use http::header::{TRAILER, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Response};
 
 use crate::body::Body;
 use crate::http1::{Answer, Exchange, Outgoing};
@@ -79,12 +79,8 @@ pub(crate) fn to_app(
     owns: impl Fn(&str) -> bool,
 ) -> impl Future<Output = Result<Response<Body>, Error>> {
     let AppRequest { method, target, headers, trailers, exchange, upgrades } = request;
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = origin_form(target);
-    *request.headers_mut() = headers.into_inner();
-    let requested = request.headers().get(UPGRADE).cloned();
-    let outgoing = Outgoing::new(request);
+    let requested = headers.get(&UPGRADE).cloned();
+    let outgoing = Outgoing::new(&method, target.as_ref(), headers.iter(), body);
     async move {
         let inform = |status, mut headers| {
             headers::clean_app_response(&mut headers, &owns);
@@ -126,17 +122,8 @@ pub(crate) async fn to_api(
     headers: ApiHeaders,
     body: Body,
 ) -> Result<Response<Body>, Error> {
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = origin_form(Some(target));
-    *request.headers_mut() = headers.into_inner();
-    let mut response = api.send(request).await?;
+    let mut response = api.send(Outgoing::new(&method, Some(&target), headers.as_map().iter(), body)).await?;
     headers::clean_api_response(response.headers_mut());
     caching::keep_private(response.headers_mut());
     Ok(response)
-}
-
-/// RFC 9112 section 3.2.1, byte for byte as it came.
-fn origin_form(target: Option<PathAndQuery>) -> Uri {
-    target.map_or_else(Uri::default, Uri::from)
 }

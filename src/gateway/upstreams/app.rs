@@ -113,7 +113,7 @@ impl AppUpstream {
             headers.set(TICKET, ticket);
         }
         // HTTP/1 sends no trailers to a client that does not ask for them (RFC 9110 section 6.5.1); then none are announced.
-        let trailers = message.version > Version::HTTP_11 || headers.as_map().contains_key(TE);
+        let trailers = message.version > Version::HTTP_11 || headers.get(&TE).is_some();
         let upgrades = Upgrades {
             tracker: message.peer.tracker.clone(),
             drain: message.peer.drain.clone(),

@@ -162,7 +162,7 @@ impl ForwardedFields {
     /// Of a trusted proxy's other claims, only the fields that `passes` names stay: it may pass on a client's own.
     pub(crate) fn write_to(&self, headers: &mut AppHeaders, passes: &[HeaderName]) {
         let passes = if self.origin.trusted { passes } else { &[] };
-        headers.strip_where(|name| is_claim(name) && !passes.iter().any(|pass| pass == name));
+        headers.strip_where(|name| is_claim(name.as_str()) && !passes.contains(name));
         headers.put(&REAL_IP, self.client.clone());
         headers.put(&FOR, self.addresses.clone());
         headers.put(&FORWARDED, self.element.clone());

@@ -15,7 +15,7 @@ fn forward(peer: &str, fields: &[(&'static str, &str)], trusted: &[&str]) -> (Or
     let claims = Claims::read(&client);
     let mut headers = AppHeaders::from_client(client, &crate::cookies::RequestCookies::default());
     origin.fields(&claims).write_to(&mut headers, &[HeaderName::from_static("x-forwarded-prefix")]);
-    (origin, headers.into_inner())
+    (origin, headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 #[test]

@@ -35,9 +35,9 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
-/// RFC 9110 section 7.6.1, beside `Connection` and what it names.
-static HOP_BY_HOP: [HeaderName; 7] =
-    [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
+/// RFC 9110 section 7.6.1, beside what `Connection` names.
+static HOP_BY_HOP: [HeaderName; 8] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
 /// Fields that only we set (the user's in `gateway/upstreams/app.rs`, `identity`). A client's own are dropped, look-alikes too: many servers turn every byte of a name that is not
 /// a letter or digit into `_` (RFC 3875 section 4.1.18 for `-`, lighttpd for all).
@@ -99,68 +99,92 @@ const NOT_FROM_API: [&str; 12] = [
     "service-worker-allowed",
 ];
 
-/// The fields of a request to the app.
+/// The fields of a request to the app, in the order in which they are sent.
 #[derive(Debug)]
-pub struct AppHeaders(HeaderMap);
+pub struct AppHeaders {
+    client: Vec<Field>,
+    /// Each replaces the client's fields of its name.
+    ours: Vec<Field>,
+}
+
+type Field = (HeaderName, HeaderValue);
 
 impl AppHeaders {
     /// The client's fields without hop-by-hop ones and without ours; a requested upgrade is requested anew. `cookies` are
     /// those of the same request.
-    pub fn from_client(mut headers: HeaderMap, cookies: &RequestCookies) -> Self {
-        let upgrade = requested_upgrade(&headers);
-        let trailers = accepts_trailers(&headers);
-        strip_hop_by_hop(&mut headers);
-        drop_misleading(&mut headers);
+    pub fn from_client(client: HeaderMap, cookies: &RequestCookies) -> Self {
+        let upgrade = requested_upgrade(&client);
+        let trailers = accepts_trailers(&client);
+        let named = connection_names(&client);
+        let passes = |name: &HeaderName| !(is_hop_by_hop(name, &named) || is_misleading(name.as_str()));
+        let mut fields = Self { client: passing(client, passes), ours: Vec::with_capacity(16) };
         if !cookies.is_empty() {
-            match cookies.others() {
-                Some(others) => drop(headers.insert(COOKIE, others)),
-                None => strip(&mut headers, &COOKIE),
-            }
+            fields.put(&COOKIE, cookies.others());
         }
         if trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
+            fields.set(TE, HeaderValue::from_static("trailers"));
         }
         if let Some(protocol) = upgrade {
-            request_upgrade(&mut headers, protocol);
+            fields.set(CONNECTION, HeaderValue::from_static("upgrade"));
+            fields.set(UPGRADE, protocol);
         } else if trailers {
-            headers.insert(CONNECTION, HeaderValue::from_static("TE"));
+            fields.set(CONNECTION, HeaderValue::from_static("TE"));
         }
-        Self(headers)
+        fields
     }
 
     /// Sets a field of ours.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.insert(name, value);
+        self.ours.push((name, value));
     }
 
     pub(crate) fn set_where_missing(&mut self, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
-        self.0.entry(name).or_insert_with(value);
+        if self.get(&name).is_none() {
+            self.set(name, value());
+        }
     }
 
     pub(crate) fn drop_authorization(&mut self) {
-        strip(&mut self.0, &AUTHORIZATION);
+        self.strip_where(|name| *name == AUTHORIZATION);
     }
 
     /// Sets a field, or strips it if there is no value.
     pub(super) fn put(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
         match value {
-            Some(value) => drop(self.0.insert(name, value)),
-            None => strip(&mut self.0, name),
+            Some(value) => self.set(name.clone(), value),
+            None => self.strip_where(|stripped| stripped == name),
         }
     }
 
+    pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
     /// The fields as they are now.
-    pub fn as_map(&self) -> &HeaderMap {
-        &self.0
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let replaced = |name: &HeaderName| self.ours.iter().any(|(ours, _)| ours == name);
+        let client = self.client.iter().filter(move |(name, _)| !replaced(name));
+        client.chain(&self.ours).map(|(name, value)| (name, value))
     }
 
-    pub(super) fn strip_where(&mut self, drop: impl Fn(&str) -> bool) {
-        strip_where(&mut self.0, drop);
+    /// Strips fields of the client.
+    pub(super) fn strip_where(&mut self, strip: impl Fn(&HeaderName) -> bool) {
+        self.client.retain(|(name, _)| !strip(name));
     }
+}
 
-    pub(super) fn into_inner(self) -> HeaderMap {
-        self.0
+/// Every line of the fields that `passes` lets through.
+fn passing(headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> Vec<Field> {
+    let mut fields = Vec::with_capacity(headers.len());
+    let mut current = None;
+    for (name, value) in headers {
+        // Only a field's first line has its name.
+        if let Some(name) = name {
+            current = passes(&name).then_some(name);
+        }
+        fields.extend(current.clone().map(|name| (name, value)));
     }
+    fields
 }
 
 /// The fields of a call to Upwork.
@@ -198,10 +222,6 @@ impl ApiHeaders {
 
     pub(crate) fn host(&mut self, value: HeaderValue) {
         self.0.insert(HOST, value);
-    }
-
-    pub(super) fn into_inner(self) -> HeaderMap {
-        self.0
     }
 }
 
@@ -273,34 +293,28 @@ fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
     headers.get_all(CONNECTION).iter().flat_map(tokens).filter_map(|token| HeaderName::from_bytes(token).ok()).collect()
 }
 
+/// RFC 9110 section 7.6.1. `named`: what the message's `Connection` names.
+fn is_hop_by_hop(name: &HeaderName, named: &[HeaderName]) -> bool {
+    // `Trailer` describes the body, which is forwarded; without `Host` the request would be invalid.
+    HOP_BY_HOP.contains(name) || (named.contains(name) && *name != HOST && *name != TRAILER)
+}
+
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        // `Trailer` describes the body, which is forwarded; without `Host` the request would be invalid.
-        for name in connection_names(headers).iter().filter(|name| **name != HOST && **name != TRAILER) {
-            strip(headers, name);
-        }
-        strip(headers, &CONNECTION);
-    }
-    strip_names(headers, |name| HOP_BY_HOP.contains(name));
+    let named = connection_names(headers);
+    strip_where(headers, |name| is_hop_by_hop(name, &named));
 }
 
-fn drop_misleading(headers: &mut HeaderMap) {
-    strip_where(headers, |name| {
-        OURS.iter().chain(&PATHS).any(|ours| reads_as(name, ours))
-            || FRAMING.iter().any(|framing| name != *framing && reads_as(name, framing))
-            || name == CGI_PROXY
-    });
-}
-
-pub(super) fn strip_where(headers: &mut HeaderMap, drop: impl Fn(&str) -> bool) {
-    strip_names(headers, |name| drop(name.as_str()));
-}
-
-fn strip_names(headers: &mut HeaderMap, drop: impl Fn(&HeaderName) -> bool) {
+pub(super) fn strip_where(headers: &mut HeaderMap, drop: impl Fn(&HeaderName) -> bool) {
     let found: Vec<HeaderName> = headers.keys().filter(|name| drop(name)).cloned().collect();
     for name in found {
         strip(headers, &name);
     }
+}
+
+fn is_misleading(name: &str) -> bool {
+    OURS.iter().chain(&PATHS).any(|ours| reads_as(name, ours))
+        || FRAMING.iter().any(|framing| name != *framing && reads_as(name, framing))
+        || name == CGI_PROXY
 }
 
 /// Removes every line of a field.

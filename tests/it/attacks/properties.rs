@@ -197,7 +197,7 @@ pub(crate) fn headers(bytes: &[u8]) {
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
     let app = AppHeaders::from_client(client.clone(), &RequestCookies::parse(&client, owns));
-    for (name, value) in app.as_map() {
+    for (name, value) in app.iter() {
         let known = folded(name.as_str());
         let ours = ["user-id", "user", "user-name", "organization-id", "ticket"]
             .iter()
@@ -220,11 +220,15 @@ pub(crate) fn headers(bytes: &[u8]) {
             }
         }
     }
-    assert!(RequestCookies::parse(app.as_map(), owns).is_empty(), "a cookie of ours is forwarded");
+    assert!(RequestCookies::parse(&sent(&app), owns).is_empty(), "a cookie of ours is forwarded");
     let agent = HeaderValue::from_static("agent");
     let api = ApiHeaders::from_caller(&client, &agent, None);
     assert!(!api.as_map().contains_key(AUTHORIZATION) && !api.as_map().contains_key(COOKIE));
     assert!(api.as_map().keys().all(|name| name != HOST && name != CONNECTION && !name.as_str().contains("forwarded")));
+}
+
+fn sent(headers: &AppHeaders) -> HeaderMap {
+    headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// What an untrusted client claims about addresses reaches no one; what a trusted proxy claims breaks nothing.
@@ -238,11 +242,12 @@ pub(crate) fn forwarded(bytes: &[u8]) {
         let mut told = AppHeaders::from_client(client.clone(), &RequestCookies::default());
         origin.write_to(&mut told, &Claims::read(&client));
         told.set(VIA, Via::new(1).field(&client, http::Version::HTTP_11));
-        let via = told.as_map().get_all("via").iter().count();
-        assert_eq!((told.as_map().get_all("x-forwarded-proto").iter().count(), via), (1, 1));
+        let told = sent(&told);
+        let via = told.get_all("via").iter().count();
+        assert_eq!((told.get_all("x-forwarded-proto").iter().count(), via), (1, 1));
         let ours =
             ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "forwarded"];
-        for (name, value) in told.as_map() {
+        for (name, value) in &told {
             let folded = folded(name.as_str());
             let claim = folded.starts_with("x-forwarded-") || folded == "forwarded" || folded == "x-real-ip";
             assert!(!claim || ours.contains(&name.as_str()), "{name}: {value:?} is a stranger's");
@@ -251,8 +256,8 @@ pub(crate) fn forwarded(bytes: &[u8]) {
             continue;
         }
         assert_eq!((origin.client, origin.https), (Some(peer), true));
-        assert_eq!(told.as_map().get("x-real-ip").expect("ours"), "192.0.2.7");
-        assert_eq!(told.as_map().get("x-forwarded-for").expect("ours"), "192.0.2.7");
+        assert_eq!(told.get("x-real-ip").expect("ours"), "192.0.2.7");
+        assert_eq!(told.get("x-forwarded-for").expect("ours"), "192.0.2.7");
     }
 }
 
