@@ -127,7 +127,7 @@ pub mod testing {
             pub use crate::oauth::token::{Client, TokenError, TokenGrant, TokenRequest};
         }
         pub mod upwork {
-            pub use crate::oauth::upwork::Upwork;
+            pub use crate::oauth::upwork::{LONGEST, Upwork};
         }
     }
     pub mod pages {
@@ -180,8 +180,8 @@ pub mod testing {
     }
     pub mod store {
         pub use crate::store::{
-            Config, Expect, NewRecord, NewTokenRecord, RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest,
-            Store, StoreError, StoredSession, TokenRecord, check_url, open_store,
+            Config, Expect, LEASE, LOCK_WAIT, NewRecord, NewTokenRecord, RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RENEWAL,
+            RateReply, RateRequest, Store, StoreError, StoredSession, TokenRecord, check_url, open_store,
         };
         pub mod cookie {
             pub use crate::store::cookie::CookieStore;

@@ -25,7 +25,7 @@ use crate::tls;
 /// How long a response may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a call may take, with its turn under Upwork's limits.
-pub(super) const LONGEST: Duration = Duration::from_secs(TIMEOUT.as_secs() + OWN_WAIT.as_secs());
+pub const LONGEST: Duration = Duration::from_secs(TIMEOUT.as_secs() + OWN_WAIT.as_secs());
 const MAX_BODY: usize = 256 << 10;
 /// The byte order mark in UTF-8.
 const BOM: &[u8] = "\u{feff}".as_bytes();

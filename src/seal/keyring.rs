@@ -16,6 +16,8 @@ const KEY_ID: usize = 4;
 const SALT: usize = 16;
 const TAG: usize = 16;
 const HEAD: usize = 1 + KEY_ID + SALT;
+/// The characters at the beginning of a sealed text that differ from those of any other: they end with its salt.
+pub(crate) const UNIQUE_CHARS: usize = HEAD / 3 * 4;
 
 /// What a sealed value is for. A value of one purpose never opens as another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

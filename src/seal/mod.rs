@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub(crate) use self::keyring::to_json;
 pub use self::keyring::{Key, Keyring, Purpose};
+pub(crate) use self::keyring::{UNIQUE_CHARS, to_json};
 pub use self::random::random;
 pub(crate) use self::random::{NoRandomness, random_id};
 

@@ -39,8 +39,8 @@ pub struct SessionRecord {
     pub(super) owner: String,
     pub(super) text: String,
     pub(super) ends_at: Timestamp,
-    /// The store has not seen it. Otherwise it is written only if it is still there.
-    pub(super) new: bool,
+    /// The beginning of the text that was read. It is written only if that is still there. None for a new session.
+    pub(super) replaces: Option<String>,
 }
 
 /// Any other sealed record.
@@ -75,7 +75,8 @@ pub struct NewSealedRecord<'a> {
 pub trait Backend: Clone + Send + Sync + 'static {
     /// A session's sealed text.
     async fn load(&self, id: &str) -> Result<Option<String>, StoreError>;
-    /// Writes a session and lists it under its owner; false where it should have been there and was not.
+    /// Writes a session and lists it under its owner; false where what it replaces is not there. A record that is sent again,
+    /// since its answer was lost, finds itself and succeeds.
     async fn save(&self, record: SessionRecord) -> Result<bool, StoreError>;
     async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError>;
     /// Deletes all sessions of an owner, `own` last; returns how many there were.

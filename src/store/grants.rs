@@ -10,7 +10,6 @@ use super::backend::{Backend, Expect, Version};
 use super::sealed_store::{NewRecord, Record, SealedStore, owner};
 use super::stored_session::{GrantHandle, RecordHandle};
 use super::{StoreError, StoredSession};
-use crate::secret::Secret;
 use crate::session::tokens::AccessToken;
 use crate::session::{Session, Tokens};
 
@@ -34,7 +33,7 @@ impl<B: Backend> SealedStore<B> {
     pub(super) async fn open_grant(&self, name: &str) -> Result<Option<StoredSession>, StoreError> {
         let Some((session, version)) = self.read_grant(name).await? else { return Ok(None) };
         let grant = Some(GrantHandle::new(name, version));
-        Ok(Some(StoredSession::with_record(session, RecordHandle { key: None, saved: true, grant })))
+        Ok(Some(StoredSession::with_record(session, RecordHandle { key: None, version: None, saved: true, grant })))
     }
 
     /// A session with the tokens of the grant that its record names. If the grant was renewed since, the record is to be
@@ -42,7 +41,7 @@ impl<B: Backend> SealedStore<B> {
     pub(super) async fn add_grant(
         &self,
         session: Session,
-        key: Secret,
+        record: RecordHandle,
         name: &str,
     ) -> Result<Option<StoredSession>, StoreError> {
         let Some((found, version)) = self.read_grant(name).await? else { return Ok(None) };
@@ -51,7 +50,7 @@ impl<B: Backend> SealedStore<B> {
         }
         let newer = found.tokens.issued_at != session.tokens.issued_at || found.checked != session.checked;
         let grant = Some(GrantHandle::new(name, version));
-        let record = RecordHandle { key: Some(key), saved: !newer, grant };
+        let record = RecordHandle { saved: !newer, grant, ..record };
         // User and organization are those that Upwork named last.
         let session = Session { id: session.id, began_at: session.began_at, ..found };
         Ok(Some(StoredSession { reseal: newer, ..StoredSession::with_record(session, record) }))

@@ -19,12 +19,12 @@ use super::sealed_store::SealedStore;
 use crate::seal::random;
 
 /// A lock expires this long after its last renewal.
-const LEASE: Duration = Duration::from_secs(5);
+pub const LEASE: Duration = Duration::from_secs(5);
 /// A third of the lease: two renewals may fail.
-const RENEWAL: Duration = Duration::from_millis(1600);
+pub const RENEWAL: Duration = Duration::from_millis(1600);
 /// Longer than the lease of an owner that died, and longer than a refresh with its calls to Upwork (30 s): a slow
 /// refresh is waited for and not repeated.
-pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(35);
+pub const LOCK_WAIT: Duration = Duration::from_secs(35);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 

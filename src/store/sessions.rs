@@ -15,7 +15,7 @@ use super::sealed_store::{NewRecord, SealedStore, owner};
 use super::stored_session::{GrantHandle, RecordHandle};
 use super::{StoreError, StoredSession};
 use crate::clock::Timestamp;
-use crate::seal::{Key, Keyring, NoRandomness, Purpose, to_json};
+use crate::seal::{Key, Keyring, NoRandomness, Purpose, UNIQUE_CHARS, to_json};
 use crate::secret::Secret;
 use crate::session::Session;
 
@@ -52,13 +52,11 @@ impl<B: Backend> SealedStore<B> {
             .and_then(|ring| ring.open(Purpose::Session, &text))
             .and_then(|opened| read(&opened.bytes, self.clock.now()))
             .filter(|(session, _)| session.id == id);
+        let record = RecordHandle { key: Some(key), version: Some(version_of(&text)), saved: true, grant: None };
         match found {
             None => Ok(None),
-            Some((session, Some(grant))) => self.add_grant(session, key, &grant).await,
-            Some((session, None)) => {
-                let record = RecordHandle { key: Some(key), saved: true, grant: None };
-                Ok(Some(StoredSession::with_record(session, record)))
-            }
+            Some((session, Some(grant))) => self.add_grant(session, record, &grant).await,
+            Some((session, None)) => Ok(Some(StoredSession::with_record(session, record))),
         }
     }
 
@@ -75,10 +73,10 @@ impl<B: Backend> SealedStore<B> {
         ends_at: Timestamp,
     ) -> Result<StoredSession, StoreError> {
         let stored = self.save_grant(stored).await?;
-        let (key, new) = match &stored.record {
+        let (key, replaces) = match &stored.record {
             Some(record) if record.saved || record.key.is_none() => return Ok(stored),
-            Some(RecordHandle { key: Some(key), .. }) => (key.clone(), false),
-            Some(_) | None => (Key::generate()?, true),
+            Some(RecordHandle { key: Some(key), version, .. }) => (key.clone(), version.clone()),
+            Some(_) | None => (Key::generate()?, None),
         };
         let StoredSession { session, record, .. } = stored;
         let grant = record.and_then(|record| record.grant);
@@ -89,11 +87,13 @@ impl<B: Backend> SealedStore<B> {
             let listing = NewRecord { bytes: &[], expires_at: Some(ends_at) };
             self.put(&sharers_of(&grant.name), &session.id, listing, &Expect::Anything).await?;
         }
-        let record = SessionRecord { id: session.id.clone(), owner: owner(&session.user.id), text, ends_at, new };
+        let version = Some(version_of(&text));
+        let record = SessionRecord { id: session.id.clone(), owner: owner(&session.user.id), text, ends_at, replaces };
         if !self.backend.save(record).await? {
-            return Err(StoreError::Ended);
+            // It has ended, or another replica wrote it in the meantime. A late write must not bring old tokens back.
+            return self.find(&session.id, key).await?.ok_or(StoreError::Ended);
         }
-        Ok(StoredSession::with_record(session, RecordHandle { key: Some(key), saved: true, grant }))
+        Ok(StoredSession::with_record(session, RecordHandle { key: Some(key), version, saved: true, grant }))
     }
 
     /// Moves the session's tokens into a grant, or takes over the newer ones that are there.
@@ -104,7 +104,8 @@ impl<B: Backend> SealedStore<B> {
         ends_at: Timestamp,
     ) -> Result<StoredSession, StoreError> {
         let current = self.reload(stored).await?.ok_or(StoreError::Ended)?;
-        let (Some(RecordHandle { key: Some(key), grant: None, .. }), session) = (&current.record, &current.session)
+        let (Some(record @ RecordHandle { key: Some(_), grant: None, .. }), session) =
+            (&current.record, &current.session)
         else {
             // Another request shared it in the meantime; or it was never stored, and then nothing could refer to a grant.
             return if current.is_shared() { Ok(current) } else { Err(StoreError::Ended) };
@@ -118,7 +119,7 @@ impl<B: Backend> SealedStore<B> {
         };
         let session = Arc::new(Session { tokens, ..Session::clone(session) });
         let grant = Some(GrantHandle::new(grant, version));
-        let record = RecordHandle { key: Some(key.clone()), saved: false, grant };
+        let record = RecordHandle { saved: false, grant, ..record.clone() };
         self.save_record(&StoredSession::with_record(session, record), ends_at).await
     }
 
@@ -137,6 +138,11 @@ impl<B: Backend> SealedStore<B> {
     pub(super) async fn end_user(&self, user_id: &str, own: Option<&str>) -> Result<u64, StoreError> {
         self.backend.end_owned(&owner(user_id), own).await
     }
+}
+
+/// What tells one write of a session's record from another.
+fn version_of(text: &str) -> String {
+    text.get(..UNIQUE_CHARS).unwrap_or(text).to_owned()
 }
 
 /// A record's key as a ring.

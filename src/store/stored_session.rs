@@ -21,6 +21,8 @@ pub struct StoredSession {
 pub(super) struct RecordHandle {
     /// The record is sealed with it, and only the cookie holds it. None where a grant is used without a session.
     pub(super) key: Option<Secret>,
+    /// The beginning of the record's text as it was last read or written, which differs for each write.
+    pub(super) version: Option<String>,
     /// The record holds this very session.
     pub(super) saved: bool,
     /// The shared grant that the session refers to.

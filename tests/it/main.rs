@@ -28,6 +28,7 @@ mod main_job; // sign-in, sessions and API calls at the public door
 mod other_server; // another authorization server, strict by the RFCs, in Upwork's place
 mod pacing; // Upwork's rate limits, checked by the sandbox that enforces them
 mod pages; // what the pages show, and what they must never contain
+mod protocol; // models of refresh and pacing over replicas, explored exhaustively within small bounds
 mod real_clients; // curl and h2load
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets

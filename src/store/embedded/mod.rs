@@ -89,9 +89,9 @@ impl Backend for File {
     }
 
     async fn save(&self, record: SessionRecord) -> Result<bool, StoreError> {
-        let SessionRecord { id, owner, text, ends_at, new } = record;
+        let SessionRecord { id, owner, text, ends_at, replaces } = record;
         let (session, listed) = (session_key(&id), owner_prefix(&owner) + &id);
-        let change = Change::Session { session, listed, text, ends_at, new, now: self.clock.now() };
+        let change = Change::Session { session, listed, text, ends_at, replaces, now: self.clock.now() };
         self.writer.change(change).await.map(|done| done > 0)
     }
 

@@ -72,7 +72,7 @@ impl<B: StorageBackend> StorageBackend for Disk<B> {
 
 fn change(id: &str) -> Change {
     let (session, listed, text) = (format!("s/{id}"), format!("u/1/{id}"), "x".repeat(900));
-    Change::Session { session, listed, text, ends_at: NEVER, new: true, now: NOW }
+    Change::Session { session, listed, text, ends_at: NEVER, replaces: None, now: NOW }
 }
 
 /// The disk after `steps`. Of the writes that were not flushed yet, those are kept that `lucky` says.

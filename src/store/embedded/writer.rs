@@ -28,13 +28,14 @@ type Values<'a> = Table<'a, &'static str, &'static [u8]>;
 /// Made as a whole, or not at all.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// Writes a session and lists it under its owner, unless it should be there and is not.
+    /// Writes a session and lists it under its owner, if what it replaces is there.
     Session {
         session: String,
         listed: String,
         text: String,
         ends_at: Timestamp,
-        new: bool,
+        /// The beginning of a text.
+        replaces: Option<String>,
         now: Timestamp,
     },
     /// Deletes all sessions that are listed under a prefix.
@@ -154,10 +155,13 @@ fn write<'a>(file: &DatabaseFile, changes: impl Iterator<Item = &'a Change>) -> 
 
 fn apply(values: &mut Values<'_>, change: &Change) -> Result<u64, redb::Error> {
     match change {
-        Change::Session { session, listed, text, ends_at, new, now } => {
-            let there = values.get(session.as_str())?.is_some_and(|found| unexpired(found.value(), *now).is_some());
-            if !new && !there {
-                return Ok(0);
+        Change::Session { session, listed, text, ends_at, replaces, now } => {
+            if let Some(replaces) = replaces {
+                let found = values.get(session.as_str())?;
+                let there = found.as_ref().and_then(|found| unexpired(found.value(), *now));
+                if !there.is_some_and(|there| there.starts_with(replaces.as_bytes())) {
+                    return Ok(0);
+                }
             }
             values.insert(session.as_str(), with_expiry(*ends_at, text.as_bytes()).as_slice())?;
             values.insert(listed.as_str(), with_expiry(*ends_at, b"").as_slice())?;

@@ -119,19 +119,16 @@ impl Backend for Server {
         // A session that is not listed would survive a sign-out everywhere. A new session is written first: if its owner
         // signs out everywhere in the meantime, it is listed all the same; if we die, no one has its cookie. The listing
         // of an old session is extended first: a listing without its session does no harm.
-        if !record.new {
+        if record.replaces.is_some() {
             self.index(&record).await?;
         }
-        let mut set = on("SET", session_key(&record.id));
-        set.arg(&record.text).arg("PX").arg(self.until(record.ends_at));
-        if !record.new {
-            set.arg("XX");
-        }
-        let done: Option<String> = self.link.send(set).await?;
-        if record.new {
+        let mut save = scripts::SAVE.key(session_key(&record.id));
+        save.arg(&record.text).arg(self.until(record.ends_at)).arg(record.replaces.as_deref().unwrap_or_default());
+        let done: bool = self.link.send(save).await?;
+        if record.replaces.is_none() {
             self.index(&record).await?;
         }
-        Ok(done.is_some())
+        Ok(done)
     }
 
     async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError> {

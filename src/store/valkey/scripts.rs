@@ -24,6 +24,22 @@ return 0",
     )
 });
 
+/// Writes a session's record if the text that was read is still there. `KEYS[1]` the record; `ARGV` text, its time to live in
+/// milliseconds, the beginning of what it replaces (empty for a new session). If it is sent again because the answer was
+/// lost, it finds its own text and succeeds.
+pub(super) static SAVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+if ARGV[3] ~= '' then
+    local value = redis.call('GET', KEYS[1])
+    if value == ARGV[1] then return 1 end
+    if not value or string.sub(value, 1, #ARGV[3]) ~= ARGV[3] then return 0 end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1",
+    )
+});
+
 /// Lists a session under its owner, drops sessions that have ended, and keeps the list as long as its longest session.
 /// `KEYS[1]` the list; `ARGV` session, its end, now, the time between; all in milliseconds.
 pub(super) static INDEX: LazyLock<Script> = LazyLock::new(|| {

@@ -91,6 +91,24 @@ async fn the_cookie_from_before_a_refresh_leads_to_the_newest_tokens() {
 }
 
 #[tokio::test]
+async fn a_late_write_does_not_bring_replaced_tokens_back() {
+    for world in World::with_records() {
+        let value = world.save(session("aa", "1")).await;
+        let stored = world.open(&value).await.unwrap();
+        let with = |before: &StoredSession, name: &str| {
+            before.with(upwarden::testing::session::Session { tokens: tokens(name, name), ..session("aa", "1") })
+        };
+        let ends_at = stored.session.ends_at(WHOLE);
+        let first = within(world.store.save_record(&with(&stored, "first"), ends_at)).await.unwrap();
+        within(world.store.save_record(&with(&first, "second"), ends_at)).await.unwrap();
+        // The first write once more, as if its answer had been lost.
+        let late = within(world.store.save_record(&with(&stored, "first"), ends_at)).await.unwrap();
+        assert_eq!(late.session.tokens.access.expose(), "second", "{}", world.kind);
+        assert_eq!(world.open(&value).await.unwrap().session.tokens.access.expose(), "second", "{}", world.kind);
+    }
+}
+
+#[tokio::test]
 async fn a_session_ends_at_its_time() {
     for world in World::with_records() {
         let value = world.save(session("aa", "1")).await;
