@@ -99,6 +99,10 @@ pub mod testing {
     pub mod framing {
         pub use crate::framing::{BodyLength, Limits, Method, Piece, Refusal, RequestReader, ResponseReader, Step};
     }
+    pub mod http1 {
+        pub use crate::http1::server::{Config, Event, serve};
+        pub use crate::http1::{Answer, Connection, Outgoing, Pool, ResponseTimeouts, Stream, send};
+    }
     pub mod listener {
         pub use crate::http1::{Exchange, Socket};
         pub use crate::listener::{Address, Bound, DoorSpec, Drain, Limits, Peer, Rejection, bind, run};

@@ -27,16 +27,16 @@ use crate::body::{self, Body};
 use crate::framing::{BodyLength, Refusal, ResponseHead, Step};
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ResponseTimeouts {
+pub struct ResponseTimeouts {
     /// From the last progress of the request to the head of the response.
-    pub(crate) first_byte: Duration,
+    pub first_byte: Duration,
     /// Between two pieces of the response's body.
-    pub(crate) idle: Duration,
+    pub idle: Duration,
 }
 
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     #[error("the upstream did not answer in time")]
     FirstByteTimeout,
     /// The client's own body failed.
@@ -52,21 +52,21 @@ pub(crate) enum Error {
 /// A failed exchange, with the request if another connection can take it: none of it was written, or it is idempotent and
 /// has no body (RFC 9110 section 9.2.2), and no byte of a response came.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) error: Error,
-    pub(crate) request: Option<Outgoing>,
+pub struct Failure {
+    pub error: Error,
+    pub request: Option<Outgoing>,
 }
 
 /// A response, and with a 101 the socket that speaks another protocol now.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) response: Response<Body>,
-    pub(crate) upgraded: Option<Socket>,
+pub struct Answer {
+    pub response: Response<Body>,
+    pub upgraded: Option<Socket>,
 }
 
 /// Sends `request` on `connection`, which returns to `pool` at the response's end. `on_interim` is given the interim
 /// responses but 100.
-pub(crate) fn send(
+pub fn send(
     mut connection: Box<Connection>,
     request: Outgoing,
     timeouts: ResponseTimeouts,

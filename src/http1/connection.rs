@@ -15,7 +15,7 @@ pub(super) const KEEP_IDLE: Duration = Duration::from_secs(60);
 
 /// A connection to an upstream. Dropping it closes it.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     pub(super) socket: Socket,
     pub(super) reader: ResponseReader,
     /// Bytes that were read and belong to nothing yet.
@@ -26,7 +26,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(socket: Socket, limits: Limits) -> Box<Self> {
+    pub fn new(socket: Socket, limits: Limits) -> Box<Self> {
         let (reader, timer) = (ResponseReader::new(limits), Timer::default());
         Box::new(Self { socket, reader, input: BytesMut::new(), timer, keep_idle: KEEP_IDLE })
     }

@@ -29,14 +29,14 @@ mod socket;
 mod timer;
 mod upload;
 
-pub(crate) use client::{Answer, Error, Failure, ResponseTimeouts, send};
-pub(crate) use connection::Connection;
+pub use client::{Answer, ResponseTimeouts, send};
+pub(crate) use client::{Error, Failure};
+pub use connection::Connection;
 pub use exchange::Exchange;
 pub(crate) use head::origin_form;
-pub(crate) use outgoing::Outgoing;
-pub(crate) use pool::Pool;
-pub use socket::Socket;
-pub(crate) use socket::Stream;
+pub use outgoing::Outgoing;
+pub use pool::Pool;
+pub use socket::{Socket, Stream};
 pub(crate) use timer::Timer;
 
 use std::io;

@@ -12,7 +12,7 @@ use crate::body::Body;
 use crate::framing::{self, BodyLength};
 
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     pub(super) output: Output,
     pub(super) body: Source,
     pub(super) method: framing::Method,
@@ -25,7 +25,7 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     /// A request in origin form, with `Host` among its fields.
-    pub(crate) fn new<'a>(
+    pub fn new<'a>(
         method: &Method,
         target: Option<&PathAndQuery>,
         fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,

@@ -30,11 +30,11 @@ impl Idle {
 
 /// The longest idle are in front.
 #[derive(Debug, Default)]
-pub(crate) struct Pool(Mutex<VecDeque<Idle>>);
+pub struct Pool(Mutex<VecDeque<Idle>>);
 
 impl Pool {
     /// An empty pool, which closes idle connections when `descriptors` run short.
-    pub(crate) fn new(descriptors: &Descriptors) -> Arc<Self> {
+    pub fn new(descriptors: &Descriptors) -> Arc<Self> {
         let pool = Arc::new(Self::default());
         let idle = Arc::downgrade(&pool);
         let close_oldest = move || idle.upgrade().is_some_and(|pool| lock(&pool.0).pop_front().is_some());
@@ -43,7 +43,7 @@ impl Pool {
     }
 
     /// The connection used last, if it is still usable.
-    pub(crate) fn take(&self) -> Option<Box<Connection>> {
+    pub fn take(&self) -> Option<Box<Connection>> {
         let now = Instant::now();
         let mut idle = lock(&self.0);
         loop {

@@ -39,21 +39,21 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// What a connection is allowed.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) framing: framing::Limits,
+pub struct Config {
+    pub framing: framing::Limits,
     /// Bytes of a request body; `None` for any number.
-    pub(crate) body_bytes: Option<u64>,
+    pub body_bytes: Option<u64>,
     /// From the first byte of a head to its last.
-    pub(crate) head_timeout: Duration,
+    pub head_timeout: Duration,
     /// Without a request, or with a response that the client does not read.
-    pub(crate) idle_timeout: Duration,
+    pub idle_timeout: Duration,
     /// Between two pieces of a request's body.
-    pub(crate) body_idle_timeout: Duration,
+    pub body_idle_timeout: Duration,
 }
 
 /// What is worth counting on a connection.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub enum Event {
     Rejected(Rejection),
     /// The client read nothing of its response for too long.
     ResponseTimeout,
@@ -62,7 +62,7 @@ pub(crate) enum Event {
 }
 
 /// Serves one connection to its end. A handler's future is dropped when its client goes away.
-pub(crate) async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, drain: CancellationToken, handler: H, report: R)
+pub async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, drain: CancellationToken, handler: H, report: R)
 where
     H: Fn(Request<Body>) -> F,
     F: Future<Output = Response<Body>>,

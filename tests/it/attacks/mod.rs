@@ -1,6 +1,7 @@
 //! What an attacker would try: headers, paths, return addresses, cookies, and any input to the parsers.
 
 mod cookies;
+mod engine;
 mod headers;
 mod parsers;
 mod paths;

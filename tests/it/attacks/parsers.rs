@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{properties, wire};
+use super::{engine, properties, wire};
 
 /// The words of a list that `¦` separates.
 fn list(words: &'static str) -> Vec<&'static str> {
@@ -68,6 +68,24 @@ fn connection() -> impl Strategy<Value = Vec<u8>> {
     let begun = vec(proptest::sample::select(list(REQUEST)), 0..16)
         .prop_map(|words| format!("POST /x HTTP/1.1\r\nhost: a\r\n{}", words.concat()).into_bytes());
     prop_oneof![1 => random, 3 => altered, 3 => begun]
+}
+
+#[test]
+fn two_exchanges_pass_through_the_engine_of_the_property() {
+    let client = b"POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhiGET /b HTTP/1.1\r\nhost: a\r\n\r\n";
+    for manners in 0..32 {
+        let received = engine::relays(manners, client, b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc");
+        let received = String::from_utf8(received).unwrap();
+        assert_eq!(received.matches("\r\n\r\nabc").count(), 2, "{manners}: {received}");
+    }
+}
+
+/// Bytes of an upstream; most begin with a valid status line.
+fn answer() -> impl Strategy<Value = Vec<u8>> {
+    let begun = ("[12][0-9][0-9]", vec(proptest::sample::select(list(RESPONSE)), 0..12))
+        .prop_map(|(status, words)| format!("HTTP/1.1 {status} OK\r\n{}", words.concat()).into_bytes());
+    let altered = vec(proptest::sample::select(list(RESPONSE)), 0..16).prop_map(|words| words.concat().into_bytes());
+    prop_oneof![3 => begun, 1 => altered]
 }
 
 proptest! {
@@ -150,6 +168,11 @@ proptest! {
     #[test]
     fn hyper_reads_what_the_strict_reader_lets_through(bytes in connection(), pieces in vec(any::<u8>(), 1..8)) {
         wire::agrees_with_hyper(&bytes, &pieces);
+    }
+
+    #[test]
+    fn the_engine_relays_whole_messages_or_cuts_them(manners: u8, client in connection(), answer in answer()) {
+        engine::relays(manners, &client, &answer);
     }
 }
 
