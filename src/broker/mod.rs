@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Response, StatusCode};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::body::Body;
@@ -29,6 +30,7 @@ use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
 use crate::tls;
+use read_only::LongDocuments;
 use rejections::Rejections;
 pub use target::ApiTarget;
 pub(crate) use target::{TargetError, names_graphql};
@@ -106,6 +108,8 @@ pub(crate) struct ApiRequest {
     pub headers: HeaderMap,
     pub body: Body,
     pub target: ApiTarget,
+    /// What is still to be looked at before the call is sent.
+    pub documents: Option<LongDocuments>,
 }
 
 /// Why a call has no answer of Upwork's.
@@ -117,6 +121,8 @@ pub(crate) enum CallError {
     Upstream(#[from] proxy::Error),
     #[error(transparent)]
     RateLimited(#[from] RateLimited),
+    #[error(transparent)]
+    ReadOnly(#[from] read_only::Refusal),
     /// The API refused the token; there is a fresh one now, but the body of this call is gone.
     #[error("the token was refreshed, and the call has to be sent again")]
     SendAgain,
@@ -142,6 +148,8 @@ pub(crate) struct Broker {
     refresher: Arc<Refresher>,
     pacer: Arc<Pacer>,
     rejections: Arc<Rejections>,
+    /// One call's long documents are parsed at a time, so that they take no more than one core.
+    parsing: Arc<Semaphore>,
 }
 
 #[derive(Clone, Debug)]
@@ -186,6 +194,7 @@ impl Broker {
             refresher,
             pacer,
             rejections: Arc::default(),
+            parsing: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -214,7 +223,7 @@ impl Broker {
     /// Calls the API. A 401 leads to one refresh and one retry, if the body could be kept; every other answer passes
     /// unchanged and never touches the session (docs/design.md "Classifying answers").
     pub(crate) async fn call(&self, request: ApiRequest, source: TokenSource) -> Outcome {
-        let ApiRequest { method, headers, body, target } = request;
+        let ApiRequest { method, headers, body, target, documents } = request;
         let headers = ApiHeaders::from_caller(&headers, &self.user_agent, self.organization.as_ref());
         let call = Call { broker: self, method, target, headers, caller: source.id() };
         let (first, update) = match self.token(&source, None).await {
@@ -222,7 +231,7 @@ impl Broker {
             Err(error) => return Outcome::without_token(error, source),
         };
         let (body, record) = keep::record_body(body, self.retry_body);
-        let response = match call.send(&first, body).await {
+        let response = match call.send(&first, body, documents).await {
             Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
             response => return Outcome { response, update },
         };
@@ -245,7 +254,7 @@ impl Broker {
             Err(error) => return Outcome { response: Err(error.into()), update },
         };
         let response = match record.again() {
-            Some(body) => call.send(&second, body).await,
+            Some(body) => call.send(&second, body, None).await,
             None => Err(CallError::SendAgain),
         };
         let rejected = match &response {
@@ -254,6 +263,18 @@ impl Broker {
         };
         self.rejections.note(grant, second, rejected, now);
         Outcome { response, update: later.or(update) }
+    }
+
+    /// Looks at long documents on a thread that serves no one else.
+    async fn parse(&self, documents: LongDocuments) -> Result<(), read_only::Refusal> {
+        // The semaphore is never closed. The slot is given back when the work ends, whoever still waits for it.
+        let slot = self.parsing.clone().acquire_owned().await.ok();
+        let work = tokio::task::spawn_blocking(move || {
+            let outcome = documents.check();
+            drop(slot);
+            outcome
+        });
+        work.await.unwrap_or(Err(read_only::Refusal::Unclear("its documents could not be looked at")))
     }
 
     /// A token that is not `rejected`, which the API answered 401 to.
@@ -290,8 +311,14 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Sends one call as soon as Upwork's limits allow it.
-    async fn send(&self, token: &AccessToken, body: Body) -> Result<Response<Body>, CallError> {
+    /// Sends one call as soon as Upwork's limits allow it. Its documents are looked at then and no sooner, and one that is
+    /// refused has used its turn: no caller can make us parse more often than it may call.
+    async fn send(
+        &self,
+        token: &AccessToken,
+        body: Body,
+        documents: Option<LongDocuments>,
+    ) -> Result<Response<Body>, CallError> {
         let host = if self.target.graphql { &self.broker.graphql } else { &self.broker.api };
         let mut headers = self.headers.clone();
         headers.host(host.name.clone());
@@ -299,6 +326,9 @@ impl Call<'_> {
             headers.authorize(value);
         }
         let permit = self.broker.pacer.acquire(self.caller.clone()).await?;
+        if let Some(documents) = documents {
+            self.broker.parse(documents).await?;
+        }
         let sent = proxy::to_api(&host.client, self.method.clone(), self.target.path.clone(), headers, body).await;
         match &sent {
             Ok(response) => permit.answered(response.status(), response.headers()),

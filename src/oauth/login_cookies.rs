@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::login::{LIFETIME, Login};
 use crate::clock::Timestamp;
 use crate::cookies::{Jar, RequestCookies, TooLarge};
-use crate::seal::{Keyring, Purpose};
+use crate::seal::{Keyring, MAX_TRIED, Purpose};
 
 /// Pending sign-ins of one browser; a further one replaces the oldest.
 const MAX_SLOTS: usize = 8;
@@ -54,7 +54,10 @@ impl LoginJars {
 
     pub fn open(&self, ring: &Keyring, cookies: &RequestCookies, now: Timestamp) -> BrowserLogins {
         let jars = self.jars.iter().enumerate();
-        let values = jars.flat_map(|(slot, jar)| jar.candidates(cookies).into_iter().map(move |value| (slot, value)));
+        let values = jars.flat_map(|(slot, jar)| {
+            ring.plausible(jar.candidates(cookies)).into_iter().map(move |value| (slot, value))
+        });
+        let values = values.take(MAX_TRIED);
         let pending = values.filter_map(|(slot, value)| {
             let login = Login::open(ring, &value, now)?;
             Some(PendingLogin { slot, login })
@@ -64,7 +67,7 @@ impl LoginJars {
 
     /// Whether the request has a login cookie that was sealed with a key we do not have.
     pub(crate) fn has_unknown_key(&self, ring: &Keyring, cookies: &RequestCookies) -> bool {
-        let mut values = self.jars.iter().flat_map(|jar| jar.candidates(cookies));
+        let mut values = self.jars.iter().flat_map(|jar| jar.candidates(cookies)).take(MAX_TRIED);
         values.any(|value| ring.open(Purpose::Login, &value).is_none())
     }
 

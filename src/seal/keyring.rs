@@ -1,5 +1,7 @@
 //! The keys: the first one seals, each can open. It never says why a value did not open.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use base64::Engine;
@@ -18,6 +20,8 @@ const TAG: usize = 16;
 const HEAD: usize = 1 + KEY_ID + SALT;
 /// The characters at the beginning of a sealed text that differ from those of any other: they end with its salt.
 pub(crate) const UNIQUE_CHARS: usize = HEAD / 3 * 4;
+/// Values of one request that are opened.
+pub(crate) const MAX_TRIED: usize = 64;
 
 /// What a sealed value is for. A value of one purpose never opens as another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -185,6 +189,31 @@ impl Keyring {
         self.seal(purpose, &to_json(value))
     }
 
+    /// The values that one of the keys may have sealed, each once, and at most [`MAX_TRIED`]: the ones worth opening. Strangers
+    /// can send a thousand cookies that none of them sealed, and each would cost a decryption, or a question to the store.
+    pub(crate) fn plausible<'a>(&self, values: impl IntoIterator<Item = Cow<'a, str>>) -> Vec<Cow<'a, str>> {
+        let mut found: Vec<Cow<'a, str>> = Vec::new();
+        for value in values {
+            if self.has_key_of(&value) && !found.contains(&value) {
+                found.push(value);
+                if found.len() == MAX_TRIED {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether the beginning of a sealed text names one of the keys.
+    fn has_key_of(&self, text: &str) -> bool {
+        let mut head = [0; 6];
+        let decoded = text.get(..8).and_then(|start| URL_SAFE_NO_PAD.decode_slice(start, &mut head).ok());
+        let Some((VERSION, rest)) = decoded.and(head.split_first().map(|(version, rest)| (*version, rest))) else {
+            return false;
+        };
+        self.keys.iter().any(|key| rest.starts_with(&key.id))
+    }
+
     /// Opens what any of the keys sealed for the same purpose and version. Every failure is the same `None`.
     pub fn open(&self, purpose: Purpose, text: &str) -> Option<OpenedValue> {
         let mut sealed = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
@@ -241,6 +270,24 @@ mod tests {
         }
         let grant = one.seal(Purpose::Grant, b"x").unwrap();
         assert!(other.open(Purpose::Grant, &grant).is_some(), "a store may be taken along");
+    }
+
+    #[test]
+    fn few_of_many_forged_values_are_opened_and_copies_once() {
+        let (ours, old) = (key(), key());
+        let both = ring(&[&ours, &old]);
+        let sealed = |ring: &Keyring| ring.seal(Purpose::Session, b"x").unwrap();
+        let plausible =
+            |values: &[String]| both.plausible(values.iter().map(|value| Cow::Borrowed(value.as_str()))).len();
+        let real = sealed(&ring(&[&old]));
+        assert_eq!(plausible(&vec![real.clone(); 353]), 1);
+        // Whoever has a cookie of theirs knows the key's name, and can forge others with it.
+        let forged: Vec<String> = (0..1015).map(|number| format!("{}{number:04}", &real[..40])).collect();
+        assert_eq!(plausible(&forged), MAX_TRIED);
+        let foreign = Keyring::generate().unwrap();
+        let planted = (0..1000).map(|number| if number % 2 == 0 { number.to_string() } else { sealed(&foreign) });
+        let planted: Vec<String> = planted.chain(["é".repeat(20), real]).collect();
+        assert_eq!(plausible(&planted), 1, "the one that can open");
     }
 
     #[test]

@@ -231,6 +231,15 @@ impl Store {
         }
     }
 
+    /// The keys that seal what browsers and the app hold.
+    pub(crate) fn ring(&self) -> &SharedKeyring {
+        match self {
+            Self::Cookie(store) => store.ring(),
+            Self::Embedded(store) => &store.ring,
+            Self::Valkey(store) => &store.ring,
+        }
+    }
+
     /// Whether sessions are kept on our side, so that a user can be signed out everywhere at once.
     pub fn keeps_records(&self) -> bool {
         match self {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::stored_session::RecordHandle;
 use super::{Store, StoreError, StoredSession};
 use crate::clock::Timestamp;
-use crate::seal::{Purpose, SharedKeyring};
+use crate::seal::Purpose;
 use crate::secret::Secret;
 use crate::session::{Session, Tokens};
 
@@ -71,14 +71,6 @@ impl Store {
         };
         Ok(stored.map_or(OpenedTicket::SessionEnded, OpenedTicket::Valid))
     }
-
-    fn ring(&self) -> &SharedKeyring {
-        match self {
-            Self::Cookie(store) => store.ring(),
-            Self::Embedded(store) => &store.ring,
-            Self::Valkey(store) => &store.ring,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -86,7 +78,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::seal::Keyring;
+    use crate::seal::{Keyring, SharedKeyring};
     use crate::session::tests::session;
     use crate::store::cookie::CookieStore;
 

@@ -8,15 +8,11 @@ use async_graphql_parser::types::OperationType;
 
 use super::refusal::Refusal;
 
-/// Bytes.
-const MAX_DOCUMENT: usize = 128 * 1024;
 /// Nested brackets of all kinds.
 const MAX_DEPTH: usize = 64;
 
-pub(super) fn check(document: &str) -> Result<(), Refusal> {
-    if document.len() > MAX_DOCUMENT {
-        return Err(Refusal::Unclear("its document is longer than 128 KiB"));
-    }
+/// What is wrong with a document at first sight, in one pass over it.
+pub(super) fn scan(document: &str) -> Result<(), Refusal> {
     if document.chars().any(is_odd) {
         return Err(Refusal::Unclear("its document holds control characters"));
     }
@@ -24,6 +20,11 @@ pub(super) fn check(document: &str) -> Result<(), Refusal> {
     if depth > MAX_DEPTH {
         return Err(Refusal::Unclear("its document is nested too deeply"));
     }
+    Ok(())
+}
+
+/// Whether a document that was scanned only reads. Parsing takes a while: some tenths of a second for the longest.
+pub(super) fn parse(document: &str) -> Result<(), Refusal> {
     let document = parse_query(document).map_err(|_| Refusal::Unclear("its document is not valid GraphQL"))?;
     for (_, operation) in document.operations.iter() {
         match operation.node.ty {

@@ -18,6 +18,10 @@ pub(crate) use refusal::Refusal;
 
 /// Bytes: collect at most this much of a body for the check, and send the same bytes.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
+/// Bytes of all documents of a call together.
+const MAX_DOCUMENTS: usize = 128 * 1024;
+/// Bytes of documents that are parsed at once, which takes a few milliseconds at most.
+const MAX_INLINE: usize = 2048;
 /// Rounds of percent-decoding that are checked.
 const ROUNDS: usize = 3;
 
@@ -54,13 +58,25 @@ fn names_method(query: &[u8]) -> bool {
     })
 }
 
-/// GraphQL: every operation of every document must be a query. `query` is the target's.
+/// Documents of a call that are too long to be parsed on a thread that serves others.
+#[derive(Debug)]
+pub(crate) struct LongDocuments(Vec<String>);
+
+impl LongDocuments {
+    /// Parses them.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        self.0.iter().try_for_each(|text| document::parse(text))
+    }
+}
+
+/// GraphQL: every operation of every document must be a query. `query` is the target's. The call may pass if the documents
+/// that are returned, if any, pass their check.
 pub(crate) fn check_graphql(
     method: &Method,
     headers: &HeaderMap,
     query: Option<&str>,
     body: &[u8],
-) -> Result<(), Refusal> {
+) -> Result<Option<LongDocuments>, Refusal> {
     if body.len() > MAX_BODY {
         return Err(Refusal::Unclear("it is longer than 1 MiB"));
     }
@@ -76,7 +92,20 @@ pub(crate) fn check_graphql(
         return Err(Refusal::Unclear("it has parameters in its address; send everything in the body"));
     }
     check_headers(headers)?;
-    posted::documents(body)?.iter().try_for_each(|text| document::check(text))
+    check_documents(posted::documents(body)?)
+}
+
+fn check_documents(documents: Vec<String>) -> Result<Option<LongDocuments>, Refusal> {
+    let bytes: usize = documents.iter().map(String::len).sum();
+    if bytes > MAX_DOCUMENTS {
+        return Err(Refusal::Unclear("its documents are longer than 128 KiB"));
+    }
+    documents.iter().try_for_each(|text| document::scan(text))?;
+    let documents = LongDocuments(documents);
+    if bytes > MAX_INLINE {
+        return Ok(Some(documents));
+    }
+    documents.check().map(|()| None)
 }
 
 /// JSON in UTF-8, without anything that would make the receiver see other bytes.
@@ -99,7 +128,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn check_get(query: &str) -> Result<(), Refusal> {
+fn check_get(query: &str) -> Result<Option<LongDocuments>, Refusal> {
     if query.contains(';') {
         // Some servers separate parameters by it.
         return Err(Refusal::Unclear("its parameters hold a semicolon; write it as %3B"));
@@ -109,9 +138,9 @@ fn check_get(query: &str) -> Result<(), Refusal> {
             "extensions" if !value.is_empty() => {
                 serde_json::from_str(&value).map_err(|_| Refusal::Unclear("its extensions are not JSON"))?
             }
-            _ => serde_json::Value::String(value.into_owned()),
+            _ => posted::Shape::Text(value.into_owned()),
         };
         Ok((name.into_owned(), value))
     });
-    document::check(&posted::document(members.collect::<Result<_, _>>()?)?)
+    check_documents(vec![posted::document(members.collect::<Result<_, _>>()?)?])
 }

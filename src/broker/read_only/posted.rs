@@ -1,22 +1,84 @@
 //! Reads the documents of a posted JSON body, so strictly that no other parser can find others in it.
 //!
 //! Members that could name a document elsewhere are refused, and so are two members with one name, of which parsers take the
-//! first or the last, and names that differ only in case.
+//! first or the last, and names that differ only in case. Only the documents are kept in memory.
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::refusal::Refusal;
 
 /// Documents of one body.
 const MAX_DOCUMENTS: usize = 20;
+/// Nested objects and arrays of a body.
+const MAX_DEPTH: usize = 127;
 /// The members of a GraphQL request (GraphQL over HTTP, section "Request parameters").
 const MEMBERS: [&str; 4] = ["query", "operationName", "variables", "extensions"];
 
-/// The members of an object in their order, with repetitions.
-pub(super) type Members = Vec<(String, Value)>;
+/// The members of an object in their order, with repetitions: at least as many as show that there is one too many.
+pub(super) type Members = Vec<(String, Shape)>;
+
+/// A value as far as it matters here. Nothing below its first level is kept.
+pub(super) enum Shape {
+    Null,
+    Text(String),
+    Object(Vec<String>),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Shape, E> {
+        Ok(Shape::Null)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Shape, E> {
+        Ok(Shape::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
+        Ok(Shape::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Shape, E> {
+        Ok(Shape::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Shape, E> {
+        Ok(Shape::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {
+        Ok(Shape::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shape, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Shape::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
+        let mut names = Vec::new();
+        while let Some((name, IgnoredAny)) = map.next_entry::<String, _>()? {
+            names.push(name);
+        }
+        Ok(Shape::Object(names))
+    }
+}
 
 struct Object(Members);
 
@@ -37,10 +99,47 @@ impl<'de> Visitor<'de> for ObjectVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
+        while members.len() <= MEMBERS.len() {
+            let Some(name) = map.next_key::<String>()? else { return Ok(Object(members)) };
+            let value = if matches!(name.as_str(), "query" | "extensions") {
+                map.next_value()?
+            } else {
+                map.next_value::<IgnoredAny>()?;
+                Shape::Other
+            };
+            members.push((name, value));
         }
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Object(members))
+    }
+}
+
+/// The requests of a batch: at least as many as show that there are too many.
+struct Batch(Vec<Object>);
+
+impl<'de> Deserialize<'de> for Batch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(BatchVisitor)
+    }
+}
+
+struct BatchVisitor;
+
+impl<'de> Visitor<'de> for BatchVisitor {
+    type Value = Batch;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array of GraphQL requests")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Batch, A::Error> {
+        let mut objects = Vec::new();
+        while objects.len() <= MAX_DOCUMENTS {
+            let Some(object) = items.next_element()? else { return Ok(Batch(objects)) };
+            objects.push(object);
+        }
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Batch(objects))
     }
 }
 
@@ -50,9 +149,12 @@ pub(super) fn documents(body: &[u8]) -> Result<Vec<String>, Refusal> {
     if text.starts_with('\u{feff}') {
         return Err(Refusal::Unclear("its body begins with a byte order mark"));
     }
+    if is_too_deep(text) {
+        return Err(Refusal::Unclear("its body is nested too deeply"));
+    }
     let text = text.trim_start_matches([' ', '\t', '\n', '\r']);
     let objects: Result<Vec<Object>, _> = if text.starts_with('[') {
-        serde_json::from_str(text)
+        serde_json::from_str(text).map(|Batch(objects)| objects)
     } else {
         serde_json::from_str(text).map(|object| vec![object])
     };
@@ -76,7 +178,7 @@ pub(super) fn document(members: Members) -> Result<String, Refusal> {
         }
         seen.push(*name);
         match (*name, value) {
-            ("query", Value::String(text)) => query = Some(text),
+            ("query", Shape::Text(text)) => query = Some(text),
             ("extensions", value) => check_extensions(&value)?,
             _ => {}
         }
@@ -85,14 +187,33 @@ pub(super) fn document(members: Members) -> Result<String, Refusal> {
 }
 
 /// They may name a stored document that runs instead of the one that is sent.
-fn check_extensions(extensions: &Value) -> Result<(), Refusal> {
+fn check_extensions(extensions: &Shape) -> Result<(), Refusal> {
     let known = |name: &String| name == "clientLibrary" || name == "tracing";
     match extensions {
-        Value::Null => Ok(()),
-        Value::String(text) if text.is_empty() => Ok(()),
-        Value::Object(members) if members.keys().all(known) => Ok(()),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+        Shape::Null => Ok(()),
+        Shape::Text(text) if text.is_empty() => Ok(()),
+        Shape::Object(names) if names.iter().all(known) => Ok(()),
+        Shape::Text(_) | Shape::Object(_) | Shape::Other => {
             Err(Refusal::Unclear("its extensions may name a stored document; send the document alone"))
         }
     }
+}
+
+/// Whether JSON is nested more deeply than some parsers read, whatever is in its strings.
+fn is_too_deep(text: &str) -> bool {
+    let (mut open, mut string, mut escaped) = (0_usize, false, false);
+    text.bytes().any(|byte| {
+        if string {
+            string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            return false;
+        }
+        match byte {
+            b'"' => string = true,
+            b'{' | b'[' => open += 1,
+            b'}' | b']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        open > MAX_DEPTH
+    })
 }

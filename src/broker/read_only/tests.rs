@@ -16,8 +16,13 @@ fn headers(lines: &[(http::HeaderName, &str)]) -> HeaderMap {
     headers
 }
 
+/// The whole look at a call.
+fn look(method: &Method, headers: &HeaderMap, query: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
+    check_graphql(method, headers, query, body)?.map_or(Ok(()), |long| long.check())
+}
+
 fn post(body: impl AsRef<[u8]>) -> Result<(), Refusal> {
-    check_graphql(&Method::POST, &headers(&[(CONTENT_TYPE, JSON)]), None, body.as_ref())
+    look(&Method::POST, &headers(&[(CONTENT_TYPE, JSON)]), None, body.as_ref())
 }
 
 fn document(text: &str) -> Result<(), Refusal> {
@@ -206,9 +211,27 @@ fn bombs_are_refused_before_they_are_parsed() {
 }
 
 #[test]
+fn all_documents_of_a_call_together_are_bounded_and_long_ones_are_parsed_later() {
+    let check = |body: &serde_json::Value| {
+        check_graphql(&Method::POST, &headers(&[(CONTENT_TYPE, JSON)]), None, body.to_string().as_bytes())
+    };
+    let of = |bytes: usize| json!({ "query": format!("{{{}}}", "a ".repeat(bytes / 2 - 1)) });
+    assert!(check(&json!([of(2000), of(48)])).unwrap().is_none(), "parsed at once");
+    let long = check(&json!([of(2000), of(50)])).unwrap().expect("not parsed yet");
+    assert_eq!(long.check(), Ok(()));
+    let hidden = check(&json!([of(2048), {"query": "mutation {a}"}])).unwrap().expect("not parsed yet");
+    assert_eq!(hidden.check(), Err(Refusal::Operation("mutation")));
+    assert!(check(&json!([of(65_536), of(65_536)])).is_ok());
+    assert!(is_unclear(check(&json!([of(65_536), of(65_538)])).map(drop)));
+    // Whatever else a body holds, none of it is kept.
+    let variables = json!({"query": "{a}", "variables": vec![json!([{"a": [1, 2]}]); 20_000]});
+    assert!(check(&variables).unwrap().is_none());
+}
+
+#[test]
 fn a_body_is_json_in_utf_8_or_refused() {
     let body = br#"{"query":"{a}"}"#;
-    let check = |lines: &[(http::HeaderName, &str)]| check_graphql(&Method::POST, &headers(lines), None, body);
+    let check = |lines: &[(http::HeaderName, &str)]| look(&Method::POST, &headers(lines), None, body);
     for kind in [JSON, "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""] {
         assert_eq!(check(&[(CONTENT_TYPE, kind)]), Ok(()), "{kind}");
     }
@@ -233,7 +256,7 @@ fn a_body_is_json_in_utf_8_or_refused() {
 
 #[test]
 fn the_address_is_judged_too() {
-    let get = |query| check_graphql(&Method::GET, &HeaderMap::new(), Some(query), b"");
+    let get = |query| look(&Method::GET, &HeaderMap::new(), Some(query), b"");
     assert_eq!(get("query=%7Ba%7D&variables=%7B%7D&operationName="), Ok(()));
     assert_eq!(get("query=query+A%7Ba%7D&extensions=%7B%7D"), Ok(()));
     assert_eq!(get("query=mutation%7Ba%7D"), Err(Refusal::Operation("mutation")));
@@ -253,10 +276,10 @@ fn the_address_is_judged_too() {
     }
     let json = headers(&[(CONTENT_TYPE, JSON)]);
     let body = br#"{"query":"{a}"}"#;
-    assert!(is_unclear(check_graphql(&Method::POST, &json, Some("query=mutation{a}"), body)));
-    assert!(is_unclear(check_graphql(&Method::GET, &json, Some("query={a}"), body)));
-    assert_eq!(check_graphql(&Method::PUT, &json, None, body), Err(Refusal::Method));
-    assert_eq!(check_graphql(&Method::DELETE, &json, None, body), Err(Refusal::Method));
+    assert!(is_unclear(look(&Method::POST, &json, Some("query=mutation{a}"), body)));
+    assert!(is_unclear(look(&Method::GET, &json, Some("query={a}"), body)));
+    assert_eq!(look(&Method::PUT, &json, None, body), Err(Refusal::Method));
+    assert_eq!(look(&Method::DELETE, &json, None, body), Err(Refusal::Method));
 }
 
 #[test]
@@ -278,7 +301,7 @@ proptest! {
         let _ = post(&text);
         let _ = document(&text);
         let _ = check_rest(&Method::GET, Some(&query));
-        let _ = check_graphql(&Method::GET, &HeaderMap::new(), Some(&query), b"");
+        let _ = look(&Method::GET, &HeaderMap::new(), Some(&query), b"");
     }
 
     #[test]

@@ -178,6 +178,7 @@ impl Fault {
             }
             CallError::Token(RefreshError::Revoked) => ClientFault::SignInRequired { sent: false }.into(),
             CallError::RateLimited(refusal) => ClientFault::Paced(refusal).into(),
+            CallError::ReadOnly(refusal) => refusal.into(),
             CallError::SendAgain => UpworkFault::SendAgain.into(),
         }
     }

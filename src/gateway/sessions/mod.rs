@@ -10,7 +10,6 @@ mod grants;
 mod recheck;
 mod watch;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -91,10 +90,11 @@ impl Sessions {
     /// The newest live session that the request's cookies open. None where they are of two users: a sibling domain
     /// may have planted one, and nothing tells which.
     pub(super) async fn open(&self, cookies: &RequestCookies) -> Result<Option<StoredSession>, StoreError> {
-        let candidates: BTreeSet<_> = self.cookie.candidates(cookies).into_iter().collect();
+        let candidates = self.cookie.candidates(cookies);
+        let none_shown = candidates.is_empty();
         let mut found: Option<StoredSession> = None;
-        for value in &candidates {
-            let Some(stored) = self.store.open(value).await? else { continue };
+        for value in self.store.ring().load().plausible(candidates) {
+            let Some(stored) = self.store.open(&value).await? else { continue };
             if !self.is_live(&stored.session) {
                 continue;
             }
@@ -112,7 +112,7 @@ impl Sessions {
         self.context.metrics.session_opened(match &found {
             Some(stored) if stored.reseal => CookieOutcome::Resealed,
             Some(_) => CookieOutcome::Live,
-            None if candidates.is_empty() => CookieOutcome::None,
+            None if none_shown => CookieOutcome::None,
             None => CookieOutcome::Unusable,
         });
         Ok(found)

@@ -37,7 +37,7 @@ pub(super) fn lost(
         let pieces = sessions.cookie.is_shown(cookies);
         return if pieces || bytes > LARGE { Loop::CookieTooBig(bytes) } else { Loop::CookieLost };
     }
-    let opened = values.iter().find_map(|value| ring.open(Purpose::Session, value));
+    let opened = ring.plausible(values).iter().find_map(|value| ring.open(Purpose::Session, value));
     match opened.map(|opened| Session::from_bytes(&opened.bytes)) {
         None => Loop::KeyChanged,
         Some(Some(session)) => {

@@ -68,13 +68,15 @@ impl ApiUpstream {
         call: ApiCall,
     ) -> Result<CallOutcome, Fault> {
         let target = self.broker.target(call.route, path, request.uri.query())?;
+        let mut documents = None;
         if call.read_only {
-            message.body = read_only::check(request, &mut message.headers, message.body, call.route).await?;
+            (message.body, documents) =
+                read_only::check(request, &mut message.headers, message.body, call.route).await?;
         }
         let service = matches!(call.source, TokenSource::Service(_));
         let exchange = message.extensions.get::<Exchange>().cloned();
-        let api_request =
-            ApiRequest { method: request.method.clone(), headers: message.headers, body: message.body, target };
+        let (method, headers, body) = (request.method.clone(), message.headers, message.body);
+        let api_request = ApiRequest { method, headers, body, target, documents };
         let outcome = self.broker.call(api_request, call.source).await;
         let result = match outcome.response {
             Ok(mut response) => {

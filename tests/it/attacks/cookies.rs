@@ -12,7 +12,8 @@ use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, IdentityFields, Session, Tokens, User};
 use upwarden::testing::store::{Store, StoredSession, cookie::CookieStore};
 
-use super::super::harness::{AGENCY, FREELANCER, World};
+use super::super::harness::{AGENCY, FREELANCER, World, between};
+use super::super::stores::world::{Server, Transport};
 use super::properties::{RING, sign_in};
 
 const NAME: &str = "upwarden";
@@ -169,6 +170,25 @@ async fn planted_cookies_do_not_hide_the_session() {
     let planted =
         [vec![(NAME.to_owned(), "planted".to_owned()), ("upwarden-1".to_owned(), "x".to_owned())], one].concat();
     assert!(opens(&planted).await);
+}
+
+#[tokio::test]
+async fn copies_of_one_cookie_make_one_store_read() {
+    let Some(server) = Server::start(Transport::Tcp) else { return };
+    let plan = World::new().set("store.kind", "valkey").set("store.url", server.url.expose());
+    let world = plan.start();
+    let client = world.sign_in(FREELANCER).await;
+    let mut admin = server.admin().await;
+    let reads = async |admin: &mut redis::aio::MultiplexedConnection| -> u64 {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query_async(admin).await.unwrap();
+        between(&stats, "cmdstat_get:calls=", ",").unwrap().parse().unwrap()
+    };
+    let before = reads(&mut admin).await;
+    let copies = vec![format!("upwarden={}", client.cookie("upwarden")); 200].join("; ");
+    assert_eq!(world.client().get("/").header("cookie", &copies).await.status, 200);
+    // The store is probed now and then, which reads too.
+    let read = reads(&mut admin).await - before;
+    assert!((1..20).contains(&read), "{read}");
 }
 
 #[tokio::test]

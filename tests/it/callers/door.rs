@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use super::{MUTATION, WHO, ask, settings, whom};
-use crate::harness::{Client, FREELANCER, TOKEN, World, until};
+use crate::harness::{Client, FREELANCER, TOKEN, World, between, until};
 
 #[tokio::test]
 async fn without_credentials_the_service_identity_answers() {
@@ -106,6 +106,31 @@ async fn only_a_client_with_the_secret_is_served() {
         assert_eq!(answer.status, expected, "{shown:?}");
     }
     assert_eq!(ask(&world.neighbour(), WHO).header("x-upwarden-secret", "s3cret").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_long_document_is_looked_at_when_it_is_its_turn_and_a_refused_one_has_used_it() {
+    let world = World::new().set("neighbour.read_only", "true").set("pace.per_day", 5).start();
+    let long = |operation: &str| format!("{operation} A {{ {} }}", "a ".repeat(4_000));
+    let left = async || {
+        let answer = ask(&world.neighbour(), WHO).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        between(answer.header("ratelimit"), ";r=", ";").unwrap().parse::<u64>().unwrap()
+    };
+    let refused = async |query: &str| {
+        let answer = ask(&world.neighbour(), query).await;
+        (answer.status.as_u16(), answer.problem())
+    };
+    let before = left().await;
+    assert_eq!(refused(MUTATION).await, (403, "read-only".to_owned()));
+    assert_eq!(left().await, before - 1, "a short one is looked at at once");
+    assert_eq!(refused(&long("mutation")).await, (403, "read-only".to_owned()));
+    assert_eq!(world.counters().api.len(), 2);
+    assert_eq!(left().await, before - 3);
+    assert_eq!(refused(&long("mutation")).await, (429, "paced".to_owned()));
+    assert_eq!(refused(MUTATION).await, (403, "read-only".to_owned()));
+    world.turn(Duration::from_hours(24));
+    assert_eq!(ask(&world.neighbour(), &long("query")).await.status, 200, "it passes as it came");
 }
 
 #[tokio::test]
