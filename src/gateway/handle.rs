@@ -133,6 +133,10 @@ impl Gateway {
         if let Some(response) = answer.as_mut().ok().filter(|_| !public()) {
             private_unless_said(response);
         }
+        let answer = answer.map(|response| match &stored {
+            Some(stored) => self.sessions.hold(stored, response),
+            None => response,
+        });
         let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from).change(change);
         Ok(match &stored {
             Some(stored) => answer.user(&stored.session),
@@ -208,7 +212,7 @@ impl Gateway {
         let answer = match self.upstreams.api.call(request, path, message, call).await {
             Ok(CallOutcome { result, update }) => {
                 let answer = match result {
-                    Ok(response) => self.api_answer(request, response),
+                    Ok(response) => self.api_answer(request, &caller, response),
                     Err(CallFailure::Fault(fault)) => self.fault(request, &fault),
                     Err(CallFailure::Revoked) => self.revoked(request, &caller, facts),
                 };
@@ -223,9 +227,12 @@ impl Gateway {
         Ok(self.confirm(held, answer))
     }
 
-    fn api_answer(&self, request: &RequestInfo, response: Response<Body>) -> Answer {
+    fn api_answer(&self, request: &RequestInfo, caller: &Caller, response: Response<Body>) -> Answer {
         if !is_cdn_wall(&response) {
-            return response.into();
+            return match caller {
+                Caller::Session(stored) | Caller::Ticket(stored) => self.sessions.hold(stored, response).into(),
+                Caller::Token(_) | Caller::Service(_) | Caller::Anonymous(_) => response.into(),
+            };
         }
         self.context().metrics.upstream_error(Side::Upwork);
         tracing::warn!(request_id = %request.id, "the CDN in front of Upwork answered a call with an HTML page: it takes us for a robot");

@@ -4,20 +4,23 @@
 //! [`Sessions::commit`] is the only code that writes `Set-Cookie`. Every fault of a cookie is the same "no session"; a
 //! store that is down is reported as such, never taken for "no session".
 
+mod answer_body;
 mod change;
 mod ended;
 mod grants;
 mod recheck;
 mod watch;
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::Response;
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
+use crate::body::Body;
 use crate::clock::{SharedClock, Timestamp};
 use crate::cookies::{Jar, RequestCookies, TooLarge};
 use crate::oauth::refresh::{FailedRefresh, Refresher};
@@ -56,7 +59,7 @@ pub(crate) struct Sessions {
     pub(super) context: Context,
 }
 
-/// Sessions that ended here, and those whose connections end with them.
+/// Sessions that ended here, and those of which something is open.
 #[derive(Debug)]
 struct Ends {
     ended: EndedSessions,
@@ -65,7 +68,7 @@ struct Ends {
 
 /// Sessions of one user in the store; a further one ends the one that was not used for longest.
 const MAX_PER_USER: usize = 100;
-/// How often a session with upgraded connections is looked at.
+/// How often a session with something open is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Sessions {
@@ -211,12 +214,12 @@ impl Sessions {
         }
     }
 
-    /// Ends the session's upgraded connections; the session itself may still be ended in the store.
+    /// Ends what is open of the session; the session itself may still be ended in the store.
     pub(super) fn disconnect(&self, session: &Session) {
         self.ends.watches.end(&session.id, Extent::All);
     }
 
-    /// The session is over, whatever tokens it has or gets: its upgraded connections end, and no late answer revives it.
+    /// The session is over, whatever tokens it has or gets: what is open of it ends, and no late answer revives it.
     pub(super) fn close(&self, session: &Session) {
         self.end(session, Extent::All);
     }
@@ -246,17 +249,27 @@ impl Sessions {
         self.recheck.run(stored, needs_token, self.context.now(), open).await
     }
 
-    /// What ends an upgraded connection with its session: at once for a sign-out here, at the next look for one on another
-    /// replica and for changed access rules, and when the session expires.
+    /// An answer to this session, which is cut when the session ends.
+    pub(super) fn hold(self: &Arc<Self>, stored: &StoredSession, response: Response<Body>) -> Response<Body> {
+        if !answer_body::is_long(response.body()) {
+            return response;
+        }
+        response.map(|body| answer_body::until(self.watch(stored), body))
+    }
+
+    /// What ends an upgraded connection or a long answer with its session: at once for a sign-out here, at the next look for
+    /// one on another replica and for changed access rules, and when the session expires.
     pub(super) fn watch(self: &Arc<Self>, stored: &StoredSession) -> Arc<CancellationToken> {
         let (token, new) = self.ends.watches.token(&stored.session, self.expires_at(&stored.session));
         if new {
-            tokio::spawn(self.clone().look_after(stored.clone(), Arc::downgrade(&token)));
+            tokio::spawn(self.clone().look_after(stored.clone(), token.clone()));
         }
         token
     }
 
-    async fn look_after(self: Arc<Self>, mut stored: StoredSession, token: Weak<CancellationToken>) {
+    /// Looks at a session for as long as something of it is open. It keeps the token, so that the many short streams of one
+    /// session share one task.
+    async fn look_after(self: Arc<Self>, mut stored: StoredSession, token: Arc<CancellationToken>) {
         let id = stored.session.id.clone();
         let watches = &self.ends.watches;
         while let Some(ends_at) = watches.ends_at(&id, &token) {
@@ -266,7 +279,7 @@ impl Sessions {
                 return watches.end(&id, Extent::All);
             }
             self.context.clock.sleep_until(ends_at.min(now.plus(WATCH_INTERVAL))).await;
-            if token.strong_count() == 0 {
+            if watches.forget_unused(&id, &token) {
                 return;
             }
             match self.store.reload(&stored).await {

@@ -1,4 +1,4 @@
-//! The upgraded connections of sessions, which end with them.
+//! What is open of sessions, and ends with them: upgraded connections, event streams and other long answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -10,21 +10,27 @@ use crate::clock::Timestamp;
 use crate::recent::lock;
 use crate::session::Session;
 
-/// The sessions with upgraded connections: as many as there are connections, which the listener bounds.
+/// The sessions of which something is open, or was a moment ago: no more than there are connections in that time.
 #[derive(Debug, Default)]
 pub(super) struct Watches(Mutex<HashMap<String, Watch>>);
 
 #[derive(Debug)]
 struct Watch {
-    /// Lives as long as one of the session's connections.
+    /// Lives as long as something is open, and the task that looks after it.
     token: Weak<CancellationToken>,
     ends_at: Timestamp,
     /// Of its newest tokens.
     issued_at: Timestamp,
 }
 
+impl Watch {
+    fn has(&self, token: &Arc<CancellationToken>) -> bool {
+        std::ptr::eq(self.token.as_ptr(), Arc::as_ptr(token))
+    }
+}
+
 impl Watches {
-    /// The token of a session's connections. True where it is new, so that no task looks after it yet.
+    /// The token of what is open of a session. True where it is new, so that no task looks after it yet.
     pub(super) fn token(&self, session: &Session, ends_at: Timestamp) -> (Arc<CancellationToken>, bool) {
         let mut watches = lock(&self.0);
         if let Some(token) = watches.get(&session.id).and_then(|watch| watch.token.upgrade()) {
@@ -45,15 +51,24 @@ impl Watches {
         }
     }
 
-    /// When the session ends, as long as a connection with this token lives. Connections that come after it have another
-    /// token, and another task.
-    pub(super) fn ends_at(&self, session: &str, token: &Weak<CancellationToken>) -> Option<Timestamp> {
-        let watches = lock(&self.0);
-        let same = |watch: &&Watch| token.strong_count() > 0 && watch.token.ptr_eq(token);
-        watches.get(session).filter(same).map(|watch| watch.ends_at)
+    /// When the session ends, as long as this is its token: after an end, the next one has another, and another task.
+    pub(super) fn ends_at(&self, session: &str, token: &Arc<CancellationToken>) -> Option<Timestamp> {
+        lock(&self.0).get(session).filter(|watch| watch.has(token)).map(|watch| watch.ends_at)
     }
 
-    /// Ends the session's connections, unless its newest tokens are not covered.
+    /// Forgets a session of which nothing is open: only the caller has its token. False where something is.
+    pub(super) fn forget_unused(&self, session: &str, token: &Arc<CancellationToken>) -> bool {
+        let mut watches = lock(&self.0);
+        if Arc::strong_count(token) > 1 {
+            return false;
+        }
+        if watches.get(session).is_some_and(|watch| watch.has(token)) {
+            watches.remove(session);
+        }
+        true
+    }
+
+    /// Ends what is open of the session, unless its newest tokens are not covered.
     pub(super) fn end(&self, session: &str, extent: Extent) {
         let mut watches = lock(&self.0);
         if watches.get(session).is_some_and(|watch| extent.covers(watch.issued_at))
@@ -84,16 +99,17 @@ mod tests {
             (watches.token(&a, soon), watches.token(&a, soon), watches.token(&b, soon));
         assert!(first && !second);
         watches.extend(&b, Timestamp::from_seconds(20));
-        let of_b = Arc::downgrade(&other);
-        assert_eq!(watches.ends_at("b", &of_b), Some(Timestamp::from_seconds(20)));
+        assert_eq!(watches.ends_at("b", &other), Some(Timestamp::from_seconds(20)));
         watches.end("a", Extent::All);
         assert!(one.is_cancelled() && same.is_cancelled() && !other.is_cancelled());
+        assert_eq!(watches.ends_at("a", &one), None);
+        let task = other.clone();
+        assert!(!watches.forget_unused("b", &task));
         drop(other);
-        assert_eq!(watches.ends_at("b", &of_b), None);
+        assert!(watches.forget_unused("b", &task));
         let (next, first) = watches.token(&b, soon);
-        let of_next = Arc::downgrade(&next);
-        assert!(first && watches.ends_at("b", &of_b).is_none(), "the task of the one before ends");
-        assert_eq!(watches.ends_at("b", &of_next), Some(soon));
+        assert!(first && watches.ends_at("b", &task).is_none(), "the task of the one before ends");
+        assert_eq!(watches.ends_at("b", &next), Some(soon));
         drop(next);
         let _token = watches.token(&c, soon);
         assert_eq!(watches.0.lock().unwrap().len(), 1, "a session without connections is forgotten");

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
+use upwarden::testing::body::Body;
+use upwarden::testing::listener::plain;
 
 use super::DAY;
-use crate::harness::{App, FREELANCER, World, within};
+use crate::harness::{AGENCY, App, FREELANCER, World, within};
 use crate::stores::world::{Server, Transport};
 
 fn ended(message: Option<Result<Message, Error>>) -> bool {
@@ -53,6 +58,67 @@ async fn a_websocket_at_another_replica_ends_at_its_next_check() {
     assert_eq!(within(socket.next()).await.unwrap().unwrap().into_text().unwrap(), "still");
     world.turn(Duration::from_secs(31));
     assert!(ended(within(socket.next()).await));
+}
+
+/// An answer that begins and never ends.
+fn endless() -> http::Response<Body> {
+    let first = stream::iter([Ok(Frame::data("first".into()))]);
+    http::Response::new(Body::wrap(StreamBody::new(first.chain(stream::pending()))))
+}
+
+/// Upwork's API, which begins an answer and never ends it.
+async fn endless_api() -> (std::net::SocketAddr, tokio_util::sync::DropGuard) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let answer = |_: http::Request<Body>, _: std::net::SocketAddr| std::future::ready(endless());
+    tokio::spawn(plain::serve(listener, answer, shutdown.clone()));
+    (address, shutdown.drop_guard())
+}
+
+#[tokio::test]
+async fn event_streams_and_long_answers_of_app_and_api_end_with_their_session() {
+    let (api, _ended) = endless_api().await;
+    let plan = World::new().set("upwork.api_url", format!("http://{api}")).set("app.public_paths", "/health");
+    let world = plan.app(App::new(|_| async { endless() })).start();
+    let (client, other) = (world.sign_in(FREELANCER).await, world.sign_in(AGENCY).await);
+    let mut open = Vec::new();
+    for target in ["/events", "/upwork/api/hr/v2/users/me.json"] {
+        for client in [&client, &other] {
+            let mut answer = client.get(target).open().await;
+            assert_eq!(answer.text().await, "first", "{target}");
+            open.push(answer);
+        }
+    }
+    let mut public = world.client().get("/health").open().await;
+    assert_eq!(public.text().await, "first");
+    assert_eq!(client.twin().post("/upwork/auth/logout", "").await.status, 303);
+    for number in [0, 2] {
+        assert!(matches!(open[number].piece().await, Some(Err(_))), "{number}");
+    }
+    // Another user's go on, until that session ends too.
+    for left in [&mut open.remove(3), &mut open.remove(1), &mut public] {
+        let more = tokio::time::timeout(Duration::from_millis(50), left.piece()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_at_another_replica_ends_at_its_next_check_and_at_expiry() {
+    let Some(server) = Server::start(Transport::Tcp) else { return };
+    let plan = World::new().set("store.kind", "valkey").set("store.url", server.url.expose());
+    let world = plan.app(App::new(|_| async { endless() })).replicas(2).start();
+    let (client, expiring) = (world.sign_in(FREELANCER).await, world.sign_in(AGENCY).await);
+    let mut streams = Vec::new();
+    for client in [&client, &expiring] {
+        let mut answer = world.replica(client, 1).get("/events").open().await;
+        assert_eq!(answer.text().await, "first");
+        streams.push(answer);
+    }
+    client.twin().post("/upwork/auth/logout", "").await;
+    world.turn(Duration::from_secs(31));
+    assert!(matches!(streams[0].piece().await, Some(Err(_))));
+    world.turn(15 * DAY);
+    assert!(matches!(streams[1].piece().await, Some(Err(_))));
 }
 
 #[tokio::test]

@@ -1,0 +1,56 @@
+//! An answer's body that is cut when its session ends, so that no event stream and no long download outlives a sign-out.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::body::{self, Body};
+
+/// Bytes of an answer that is on its way as a whole, and is not watched.
+const SHORT: u64 = 64 << 10;
+
+/// Whether an answer may go on for long: one of unknown length, or a large one.
+pub(super) fn is_long(body: &Body) -> bool {
+    !body.is_end_stream() && body.size_hint().exact().is_none_or(|bytes| bytes > SHORT)
+}
+
+/// The body, until `session_end`.
+pub(super) fn until(session_end: Arc<CancellationToken>, body: Body) -> Body {
+    let ended = Box::pin(CancellationToken::clone(&session_end).cancelled_owned());
+    Body::wrap(AnswerBody { body, ended, _session_end: session_end })
+}
+
+struct AnswerBody {
+    body: Body,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Tells that the session has something open.
+    _session_end: Arc<CancellationToken>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("its session ended")]
+struct SessionEnded;
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        if self.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(SessionEnded.into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
