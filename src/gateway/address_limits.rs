@@ -31,27 +31,41 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct SignInLimit {
     burst: f64,
-    used: Mutex<Recent<(Step, IpAddr), Bucket, Timestamp>>,
+    buckets: Mutex<Buckets>,
 }
+
+#[derive(Debug)]
+struct Buckets {
+    filling: BucketMap,
+    /// Those that were refused. A flood of addresses does not push them out, unless each uses up its own burst.
+    full: BucketMap,
+}
+
+type BucketMap = Recent<(Step, IpAddr), Bucket, Timestamp>;
 
 /// How full it is, and when it was.
 type Bucket = (f64, Timestamp);
 
 impl SignInLimit {
     pub(super) fn new(burst: u32) -> Self {
-        Self { burst: f64::from(burst), used: Mutex::new(Recent::new(MAX_ADDRESSES)) }
+        let buckets = Buckets { filling: Recent::new(MAX_ADDRESSES), full: Recent::new(MAX_ADDRESSES) };
+        Self { burst: f64::from(burst), buckets: Mutex::new(buckets) }
     }
 
     /// Whether `address` may make one more.
     pub(super) fn allow(&self, step: Step, address: IpAddr, now: Timestamp) -> bool {
         let key = (step, network(address));
-        let mut used = lock(&self.used);
-        let (level, last) = used.get(&key, now).copied().unwrap_or((0.0, now));
+        let mut buckets = lock(&self.buckets);
+        let known = buckets.full.get(&key, now).or_else(|| buckets.filling.get(&key, now));
+        let (level, last) = known.copied().unwrap_or((0.0, now));
         let refilled = now.since(last).as_secs_f64() / REFILL.as_secs_f64() * self.burst;
         let level = (level - refilled).max(0.0);
         let allowed = level + 1.0 <= self.burst;
         let level = if allowed { level + 1.0 } else { level };
-        used.insert(key, (level, now), now, now.plus(REFILL));
+        let Buckets { filling, full } = &mut *buckets;
+        let (into, other) = if allowed { (filling, full) } else { (full, filling) };
+        other.remove(&key);
+        into.insert(key, (level, now), now, now.plus(REFILL));
         allowed
     }
 }
@@ -142,6 +156,19 @@ mod tests {
         assert!(limit.allow(Step::Begin, other, start) && limit.allow(Step::Callback, one, start));
         assert!(limit.allow(Step::Begin, one, start.plus(Duration::from_secs(20))));
         assert!(!limit.allow(Step::Begin, one, start.plus(Duration::from_secs(20))));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_clears_no_limit() {
+        let limit = SignInLimit::new(2);
+        let (one, start) = ("192.0.2.1".parse().unwrap(), Timestamp::from_seconds(1000));
+        assert_eq!([(); 3].map(|()| limit.allow(Step::Begin, one, start)), [true, true, false]);
+        for number in 0..30_000_u32 {
+            let address = std::net::Ipv4Addr::from(0x0a00_0000 + number).into();
+            assert!(limit.allow(Step::Begin, address, start));
+        }
+        assert!(!limit.allow(Step::Begin, one, start));
+        assert!(limit.allow(Step::Begin, one, start.plus(REFILL)));
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Gateway {
     /// Answers one request.
     pub(crate) async fn handle(&self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
         let (request, message, refused) = request::read(request, &peer, &self.config, |name| self.owns_cookie(name));
+        self.warn_of_unknown_proxy(&request);
         let route = router::route(&self.router, request.path());
         let kind = if refused.is_some() { RouteKind::None } else { route.kind() };
         let log = AccessLog::begin(&self.context().metrics, &peer, &request, kind, refused.is_some());

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{
-    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, EXPECT, HeaderMap, HeaderName, HeaderValue, ORIGIN, UPGRADE,
+    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, EXPECT, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER, UPGRADE,
 };
 use http::{Extensions, Method, Request, Uri, Version};
 
@@ -16,9 +16,10 @@ use crate::broker::read_only::overrides_method;
 use crate::cookies::RequestCookies;
 use crate::listener::{Peer, Rejection};
 use crate::policy::{Facts, Site, Target};
-use crate::proxy::forwarded::Origin;
+use crate::proxy::forwarded::{Origin, is_forwarded};
 use crate::proxy::headers::strip;
 use crate::router::public_url::without_marker;
+use crate::router::return_to::MAX_LENGTH;
 use crate::router::{ReturnTo, is_ambiguous};
 use crate::telemetry::{Door, RequestId};
 
@@ -38,8 +39,12 @@ pub(super) struct RequestInfo {
     pub(super) uri: Uri,
     pub(super) origin: Origin,
     pub(super) fetch: FetchMetadata,
-    /// The address that limits count: none where a trusted proxy names no client, since that stands for everyone behind it.
+    /// For what loads into a frame: the target of the page around it, as far as it is known to be ours.
+    pub(super) framed_by: Option<String>,
+    /// The address that limits count: none where it may stand for everyone behind a proxy.
     pub(super) limited_address: Option<IpAddr>,
+    /// It was forwarded by an address that is not trusted.
+    pub(super) by_unknown_proxy: bool,
     /// Its `Cookie` fields, parsed once.
     pub(super) cookies: RequestCookies,
 }
@@ -83,12 +88,17 @@ pub(super) fn read(
     let headers = parts.headers;
     let address = peer.address.map(|address| address.ip());
     let origin = Origin::find(address, peer.tls, &headers, &config.trust);
+    let by_unknown_proxy = peer.door == Door::Public && !origin.trusted && is_forwarded(&headers);
+    // No one said which addresses are proxies, and this one may be.
+    let may_be_shared = by_unknown_proxy && config.trust.proxies.is_empty();
     let info = RequestInfo {
         id: RequestId::next(),
         method: parts.method,
         uri: parts.uri,
-        limited_address: origin.client.filter(|client| !config.trust.is_proxy(client)),
+        limited_address: origin.client.filter(|client| !may_be_shared && !config.trust.is_proxy(client)),
+        by_unknown_proxy,
         origin,
+        framed_by: framed_by(&headers, &config.url),
         fetch: fetch_metadata(&headers, site(&headers, &config.url), peer.door),
         cookies: RequestCookies::parse(&headers, owns_cookie),
     };
@@ -118,6 +128,12 @@ impl RequestInfo {
     pub(super) fn return_to(&self, prefix: &str) -> Option<ReturnTo> {
         let target = self.uri.path_and_query().filter(|_| self.safe())?;
         ReturnTo::parse(without_marker(target.as_str()), prefix)
+    }
+
+    /// Whether a sign-in could not lead back to this very address.
+    pub(super) fn is_too_long_to_return_to(&self, prefix: &str) -> bool {
+        let length = self.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        self.safe() && (length > MAX_LENGTH || self.return_to(prefix).is_some_and(|place| place.is_cut()))
     }
 
     /// For the policy. `preflight`: preflights pass, and this is one.
@@ -154,8 +170,17 @@ fn fetch_metadata(headers: &HeaderMap, site: Site, door: Door) -> FetchMetadata 
         return FetchMetadata { navigation: html && !ahead, person: html, ..program };
     }
     let navigate = is(headers, &MODE, "navigate");
-    let framed = FRAMES.iter().any(|frame| is(headers, &DEST, frame));
-    FetchMetadata { navigation: navigate && !framed && !ahead && !silent, person: navigate || html, site }
+    FetchMetadata { navigation: navigate && !is_framed(headers) && !ahead && !silent, person: navigate || html, site }
+}
+
+fn is_framed(headers: &HeaderMap) -> bool {
+    FRAMES.iter().any(|frame| is(headers, &DEST, frame))
+}
+
+/// The target of the page that holds the frame for which this is loaded; empty where it is not known, or not ours.
+fn framed_by(headers: &HeaderMap, public_url: &str) -> Option<String> {
+    let around = || headers.get(REFERER)?.to_str().ok()?.strip_prefix(public_url);
+    (is_framed(headers) && is(headers, &MODE, "navigate")).then(|| around().unwrap_or_default().to_owned())
 }
 
 /// Whether a request is plainly none for the address bar. A service worker may pass a navigation on with the mode

@@ -41,15 +41,25 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     response(status, Body::empty(), [(CACHE_CONTROL, NO_STORE)])
 }
 
-/// A page. Its forms need a referrer: under `no-referrer` Chromium posts `Origin: null`.
+/// A page that no other page can hold in a frame.
 pub(super) fn page(status: StatusCode, page: Page) -> Response<Body> {
+    whole_page(status, page, HeaderValue::from_static("DENY"))
+}
+
+/// A page that pages of this site can hold in a frame.
+pub(super) fn framed_page(status: StatusCode, page: Page) -> Response<Body> {
+    whole_page(status, page, HeaderValue::from_static("SAMEORIGIN"))
+}
+
+/// Forms need a referrer: under `no-referrer` Chromium posts `Origin: null`.
+fn whole_page(status: StatusCode, page: Page, frame_options: HeaderValue) -> Response<Body> {
     let fields = [
         (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, text(&page.csp)),
         (CACHE_CONTROL, NO_STORE),
         (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
         (X_CONTENT_TYPE_OPTIONS, NOSNIFF),
-        (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (X_FRAME_OPTIONS, frame_options),
     ];
     response(status, Body::full(page.html), fields)
 }

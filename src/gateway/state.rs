@@ -1,6 +1,7 @@
 //! The gateway of one worker: its owners, and what more than one deed needs of them together.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderMap;
 
@@ -30,6 +31,8 @@ pub(crate) struct Gateway {
     pub(super) callers: Arc<Callers>,
     pub(super) upstreams: Upstreams,
     in_flight: Option<Arc<InFlightLimit>>,
+    /// Whether the log has named a proxy that is not trusted.
+    warned: Arc<AtomicBool>,
 }
 
 impl Gateway {
@@ -42,7 +45,22 @@ impl Gateway {
     ) -> Self {
         let in_flight = config.requests_per_address.map(InFlightLimit::new);
         let (config, router, sessions) = (Arc::new(config), Arc::new(router), sign_in.sessions.clone());
-        Self { config, router, sessions, sign_in, callers, upstreams, in_flight }
+        Self { config, router, sessions, sign_in, callers, upstreams, in_flight, warned: Arc::default() }
+    }
+
+    /// Names the first address that forwards requests and is not trusted: a proxy that the configuration forgot, or someone
+    /// who poses as one.
+    pub(super) fn warn_of_unknown_proxy(&self, request: &RequestInfo) {
+        if !request.by_unknown_proxy || self.warned.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let limits = if self.config.trust.proxies.is_empty() { "do not count" } else { "count its clients together" };
+        tracing::warn!(
+            peer = request.origin.peer.map(tracing::field::display),
+            "X-Forwarded-For, X-Real-IP or Forwarded arrives from an address that is not in public.trusted_proxies, so it is \
+             not believed: the app takes that address for the client's, and limits by address {limits}. If it is your \
+             proxy, list it. If your clients connect directly, list 127.0.0.1 alone"
+        );
     }
 
     /// The same gateway with upstream connections of its own.

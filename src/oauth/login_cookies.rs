@@ -14,7 +14,7 @@ const MAX_SLOTS: usize = 8;
 const MAX_BYTES: usize = 3400;
 /// The larger a cookie, the fewer slots are open to it, since sign-ins that begin at once do not know of each other.
 const SLOTS_BYTES: usize = 2400;
-/// Slots that are open to the largest cookie.
+/// Slots that are open to a large cookie; to one that fills half of the bytes by itself, one.
 const MIN_SLOTS: usize = 2;
 
 /// A pending sign-in, and the slot of its cookie.
@@ -81,7 +81,8 @@ impl LoginJars {
         turn: usize,
         seen: &RequestCookies,
     ) -> Result<Vec<HeaderValue>, TooLarge> {
-        let open = (SLOTS_BYTES / cookie.len().max(1)).clamp(MIN_SLOTS, MAX_SLOTS);
+        let least = if cookie.len() * MIN_SLOTS > MAX_BYTES { 1 } else { MIN_SLOTS };
+        let open = (SLOTS_BYTES / cookie.len().max(1)).clamp(least, MAX_SLOTS);
         // `None`, for a slot without a sign-in that opens, comes before all times.
         let began_at =
             |slot: usize| pending.iter().filter(|other| other.slot == slot).map(|other| other.login.began_at).max();

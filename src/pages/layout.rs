@@ -67,17 +67,20 @@ pub(super) struct Layout<'a> {
     pub(super) script: Option<&'static str>,
     /// Its form is answered with a redirect to another origin.
     pub(super) posts_elsewhere: bool,
+    /// Pages of this site may hold it in a frame, where it is short and its links open in the top window.
+    pub(super) framed: bool,
 }
 
 impl<'a> Layout<'a> {
     pub(super) const fn new(title: &'a str, template: &'static str) -> Self {
-        Self { title, template, refresh: None, script: None, posts_elsewhere: false }
+        Self { title, template, refresh: None, script: None, posts_elsewhere: false, framed: false }
     }
 
     /// Renders the page's own template with `values`, inside the layout.
     pub(super) fn render(&self, frame: &Frame<'_>, values: Value) -> Page {
         let csp = self.script.map_or_else(|| CSP.to_owned(), csp_with_script);
         let csp = if self.posts_elsewhere { csp.replace(FORM_ACTION, "") } else { csp };
+        let csp = if self.framed { csp.replace("frame-ancestors 'none'", "frame-ancestors 'self'") } else { csp };
         let html = self.html(frame, values).unwrap_or_else(|_| fallback(self.title));
         Page { html, csp }
     }
@@ -87,6 +90,7 @@ impl<'a> Layout<'a> {
         ENVIRONMENT.get_template("layout.html")?.render(context! {
             title => self.title,
             refresh => self.refresh,
+            framed => self.framed,
             // Both are HTML already: one just rendered and escaped, one compiled in.
             main => Value::from_safe_string(main),
             script => self.script.map(|text| Value::from_safe_string(text.to_owned())),

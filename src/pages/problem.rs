@@ -10,6 +10,8 @@ const REMOVE_QUERY: &str = "history.replaceState(null, \"\", location.pathname);
 #[derive(Clone, Debug)]
 pub struct ProblemView<'a> {
     pub frame: Frame<'a>,
+    /// It is shown inside another page of this site.
+    pub framed: bool,
     pub status: u16,
     /// One short line, no full stop.
     pub title: &'a str,
@@ -61,9 +63,11 @@ pub fn problem(view: &ProblemView<'_>) -> Page {
         retry_after => view.retry_after,
         details => view.details.iter().map(|&detail| Value::from(detail)).collect::<Vec<_>>(),
         request_id => view.frame.request_id,
+        framed => view.framed,
     };
     let script = view.wipe_query.then_some(REMOVE_QUERY);
-    let layout = Layout { refresh: view.retry_after, script, ..Layout::new(view.title, "problem.html") };
+    let (refresh, framed) = (view.retry_after, view.framed);
+    let layout = Layout { refresh, script, framed, ..Layout::new(view.title, "problem.html") };
     layout.render(&view.frame, values)
 }
 

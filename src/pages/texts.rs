@@ -36,6 +36,15 @@ pub const SIGN_IN_NOT_SENT: Text = text(
      Send it again.",
 );
 
+/// No session, and an address that no sign-in can carry.
+pub(crate) const ADDRESS_TOO_LONG: Text = text(
+    "Sign in, then reload this page",
+    "You are not signed in, and the address of this page is too long to be carried through a sign-in. It is not lost: this \
+     tab keeps it.",
+    "Sign in with the button below. It opens a new tab.\n\
+     Return to this tab and reload it.",
+);
+
 /// Every file descriptor that connections may have is taken.
 pub(crate) const OVERLOADED: Text = text(
     "Too busy right now",
@@ -319,6 +328,7 @@ mod tests {
         let fixed = [
             SIGN_IN,
             SIGN_IN_NOT_SENT,
+            ADDRESS_TOO_LONG,
             DECLINED,
             UPWORK_NOT_ASKED,
             UPWORK_BUSY,

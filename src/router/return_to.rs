@@ -7,15 +7,19 @@ use url::Url;
 
 /// A path on this host with its query and fragment; begins with one slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReturnTo(String);
+pub struct ReturnTo {
+    target: String,
+    /// It had a query that was too long.
+    cut: bool,
+}
 
-/// Bytes; a longer address loses its query, and its path too if that is too long.
-pub const MAX_LENGTH: usize = 1024;
+/// Bytes; a longer address loses its query, and its path too if that is too long. Sealed, it fits into two cookies.
+pub const MAX_LENGTH: usize = 4096;
 
 impl ReturnTo {
     /// `/`.
     pub fn home() -> Self {
-        Self("/".to_owned())
+        Self { target: "/".to_owned(), cut: false }
     }
 
     /// Resolves `text` as a browser on this host would (WHATWG URL), and accepts it only if it stays on this host. Under our
@@ -45,17 +49,23 @@ impl ReturnTo {
 
     fn bounded(there: &Url) -> Option<Self> {
         let whole = &there[url::Position::BeforePath..];
-        [whole, there.path()].into_iter().find(|text| text.len() <= MAX_LENGTH).map(|text| Self(text.to_owned()))
+        let target = [whole, there.path()].into_iter().find(|text| text.len() <= MAX_LENGTH)?;
+        Some(Self { target: target.to_owned(), cut: target != whole })
     }
 
     /// For a `Location`.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.target
+    }
+
+    /// Whether it leads to another page than it was to.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// As a value in a query (`return_to=…`).
     pub fn encoded(&self) -> String {
-        url::form_urlencoded::byte_serialize(self.0.as_bytes()).collect()
+        url::form_urlencoded::byte_serialize(self.target.as_bytes()).collect()
     }
 }
 
@@ -110,7 +120,11 @@ mod tests {
     #[test]
     fn an_over_long_address_loses_its_query_first() {
         let long = format!("/a?{}", "x".repeat(MAX_LENGTH));
-        assert_eq!(ReturnTo::parse(&long, "/upwork").unwrap().as_str(), "/a");
+        let cut = ReturnTo::parse(&long, "/upwork").unwrap();
+        assert!(cut.as_str() == "/a" && cut.is_cut());
+        let longest = &long[..MAX_LENGTH];
+        let whole = ReturnTo::parse(longest, "/upwork").unwrap();
+        assert!(whole.as_str() == longest && !whole.is_cut());
         assert_eq!(ReturnTo::parse(&format!("/{}", "x".repeat(MAX_LENGTH)), "/upwork"), None);
     }
 }

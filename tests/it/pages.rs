@@ -17,6 +17,7 @@ fn frame(text: &str) -> Frame<'_> {
 fn problem(text: &str) -> Page {
     pages::problem(&pages::ProblemView {
         frame: frame(text),
+        framed: false,
         status: 502,
         title: text,
         cause: text,
@@ -181,6 +182,7 @@ fn a_problem_asks_again_only_when_told_to() {
     let text = pages::texts::SIGN_IN_NOT_SENT;
     let page = pages::problem(&pages::ProblemView {
         frame: Frame { prefix: "/upwork", request_id: None },
+        framed: false,
         status: 401,
         title: text.title,
         cause: &text.cause,

@@ -15,6 +15,8 @@ pub(in crate::gateway) enum ClientFault {
     SignInRequired {
         sent: bool,
     },
+    /// No one is signed in, and the address is too long to be carried through a sign-in.
+    AddressTooLong,
     /// Signed in at Upwork, and not admitted by the access rules.
     NotAdmitted {
         /// Name or nid.
@@ -80,22 +82,12 @@ const CROSS_SITE_DETAIL: &str = "The request has a session, and its fields say t
 impl ClientFault {
     pub(super) fn row(&self) -> FaultRow {
         match self {
-            Self::SignInRequired { sent } => {
-                let text = if *sent { texts::SIGN_IN_NOT_SENT } else { texts::SIGN_IN };
-                FaultRow::new(StatusCode::UNAUTHORIZED, "sign-in-required", text)
-                    .links(Links::SignIn)
-                    .detail(SIGN_IN_DETAIL)
+            Self::SignInRequired { sent } => sign_in_required(*sent),
+            Self::AddressTooLong => {
+                FaultRow::new(StatusCode::UNAUTHORIZED, "address-too-long", texts::ADDRESS_TOO_LONG)
+                    .links(Links::SignInElsewhere)
             }
-            Self::NotAdmitted { shown, id } => FaultRow::new(
-                StatusCode::FORBIDDEN,
-                "not-admitted",
-                texts::refused(shown, id),
-            )
-            .links(Links::SignInAgain)
-            .detail(format!(
-                "{shown} (user id {id}) is signed in at Upwork and is not allowed here. The site’s administrator can \
-                         add the user id to `access.users`."
-            )),
+            Self::NotAdmitted { shown, id } => not_admitted(shown, id),
             Self::CrossSite => {
                 FaultRow::new(StatusCode::FORBIDDEN, "cross-site", texts::CROSS_SITE).detail(CROSS_SITE_DETAIL)
             }
@@ -140,6 +132,21 @@ impl ClientFault {
             Self::ReadOnly { why, too_long } => read_only(why, *too_long),
         }
     }
+}
+
+fn sign_in_required(sent: bool) -> FaultRow {
+    let (text, links) =
+        if sent { (texts::SIGN_IN_NOT_SENT, Links::SignInElsewhere) } else { (texts::SIGN_IN, Links::SignIn) };
+    FaultRow::new(StatusCode::UNAUTHORIZED, "sign-in-required", text).links(links).detail(SIGN_IN_DETAIL)
+}
+
+fn not_admitted(shown: &str, id: &str) -> FaultRow {
+    FaultRow::new(StatusCode::FORBIDDEN, "not-admitted", texts::refused(shown, id)).links(Links::SignInAgain).detail(
+        format!(
+            "{shown} (user id {id}) is signed in at Upwork and is not allowed here. The site’s administrator can add the \
+             user id to `access.users`."
+        ),
+    )
 }
 
 /// A sign-in that did not end in a session, by no fault of the site's.

@@ -23,6 +23,8 @@ pub(in crate::gateway) struct FaultView<'a> {
     id: RequestId,
     /// Where a sign-in should lead back to.
     return_to: Option<ReturnTo>,
+    /// It is shown inside another page of this site, so its links open in the top window.
+    framed: bool,
     /// Its query has a code, which leaves the address bar (RFC 9700 section 4.2.4) and goes into no referrer.
     callback: bool,
 }
@@ -34,7 +36,11 @@ impl<'a> FaultView<'a> {
             repeatable: request.method == Method::GET,
             prefix,
             id: request.id,
-            return_to: request.return_to(prefix),
+            return_to: match &request.framed_by {
+                Some(around) => ReturnTo::parse(around, prefix),
+                None => request.return_to(prefix),
+            },
+            framed: request.framed_by.is_some(),
             callback: request.path().strip_prefix(prefix) == Some("/auth/callback"),
         }
     }
@@ -112,17 +118,15 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
             let target = if let Fault::Client(ClientFault::CrossSiteLink { target }) = fault { target } else { home };
             vec![start, Action { label: "Open it", href: target, new_tab: false }]
         }
-        Links::SignIn => {
-            // What was typed into the page before is not lost.
-            let new_tab = matches!(fault, Fault::Client(ClientFault::SignInRequired { sent: true }));
-            vec![sign_in("Sign in with Upwork", new_tab)]
-        }
+        Links::SignIn => vec![sign_in("Sign in with Upwork", false)],
+        Links::SignInElsewhere => vec![sign_in("Sign in with Upwork", true)],
         Links::SignInAgain => vec![sign_in("Sign in again", false), start],
     };
     let retry_after = row.retry_after.filter(|_| view.repeatable).and_then(|seconds| u32::try_from(seconds).ok());
     let (cause, remedy) = (view.fill(&row.text.cause), view.fill(&row.text.remedy));
     let page = pages::problem(&ProblemView {
         frame: Frame { prefix: view.prefix, request_id: Some(&id) },
+        framed: view.framed,
         status: row.status.as_u16(),
         title: row.text.title,
         cause: &cause,
@@ -133,7 +137,7 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         wipe_query: view.callback && retry_after.is_none(),
         details: &[],
     });
-    response::page(row.status, page)
+    if view.framed { response::framed_page(row.status, page) } else { response::page(row.status, page) }
 }
 
 /// RFC 9457, with our own members.
@@ -160,7 +164,7 @@ fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         status: row.status.as_u16(),
         detail: view.fill(&detail),
         request_id: view.id.to_string(),
-        login_url: (row.links == Links::SignIn).then(|| view.login_url()),
+        login_url: matches!(row.links, Links::SignIn | Links::SignInElsewhere).then(|| view.login_url()),
     };
     let mut response = response::json(row.status, &problem);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

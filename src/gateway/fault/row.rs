@@ -36,6 +36,8 @@ pub(in crate::gateway) enum Links {
     Open,
     /// A first sign-in.
     SignIn,
+    /// The same in a new tab: what is on this page is not lost.
+    SignInElsewhere,
     /// Another sign-in, or the start page.
     SignInAgain,
 }

@@ -22,6 +22,7 @@ fn client_faults() -> Vec<ClientFault> {
     vec![
         ClientFault::SignInRequired { sent: true },
         ClientFault::NotAdmitted { shown: why(), id: why() },
+        ClientFault::AddressTooLong,
         ClientFault::CrossSite,
         ClientFault::CrossSiteLink { target: why() },
         ClientFault::AmbiguousPath,
@@ -138,7 +139,7 @@ fn of_row(row: &FaultRow) -> (u16, String, String, String) {
         Links::Reload => "reloads",
         Links::Home => "",
         Links::Open => "open",
-        Links::SignIn | Links::SignInAgain => "sign in",
+        Links::SignIn | Links::SignInElsewhere | Links::SignInAgain => "sign in",
     };
     (row.status.as_u16(), row.side.as_str().to_owned(), retry.to_owned(), page.to_owned())
 }

@@ -118,12 +118,19 @@ impl SignIn {
             };
             return Err(ClientFault::Looped(cause.unwrap_or_else(measure)).into());
         }
+        // On `public_url`'s host, so that the page is not shown at two addresses.
+        if let Some(answer) = self.to_public_url(request)? {
+            return Ok(answer);
+        }
+        if request.is_too_long_to_return_to(prefix) {
+            return Err(ClientFault::AddressTooLong.into());
+        }
         self.begin(request, &request.return_to(prefix).unwrap_or_else(ReturnTo::home), 0)
     }
 
     /// Sends the browser to Upwork, after `failures` sign-ins in a row that failed.
     pub(super) fn begin(&self, request: &RequestInfo, place: &ReturnTo, failures: u8) -> Result<Answer, Fault> {
-        if let Some(answer) = self.to_public_host(request)? {
+        if let Some(answer) = self.to_public_url(request)? {
             return Ok(answer);
         }
         // No one is sent to Upwork for a session that could not be stored.
@@ -139,20 +146,30 @@ impl SignIn {
         Ok(Answer::from(response::see_other(&begun.url)).cookies(cookies))
     }
 
-    /// A navigation on another host than `public_url`'s is sent there before any cookie is set; a second one in a row gets
-    /// a page that names `trusted_proxies` (docs/reference.md "Host names").
-    fn to_public_host(&self, request: &RequestInfo) -> Result<Option<Answer>, Fault> {
+    /// A navigation on another host than `public_url`'s, or by http where that is https, is sent there before any cookie is
+    /// set; a second one in a row on another host gets a page that names `trusted_proxies` (docs/reference.md "Host names").
+    fn to_public_url(&self, request: &RequestInfo) -> Result<Option<Answer>, Fault> {
         let Some(asked) = request.origin.host.as_ref().and_then(|host| host.to_str().ok()) else { return Ok(None) };
-        if self.public_url.has_host(asked) {
+        let ours = self.public_url.has_host(asked);
+        if ours && !self.came_by_http(request) {
             return Ok(None);
         }
         let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
-        if without_marker(target) != target {
-            self.count(SignInOutcome::Looping);
-            let (asked, public_url) = (asked.to_owned(), self.public_url.text.clone());
-            return Err(OurFault::WrongHost { asked, public_url }.into());
+        if without_marker(target) == target {
+            return Ok(Some(response::see_other(&self.public_url.marked(target)).into()));
         }
-        Ok(Some(response::see_other(&self.public_url.marked(target)).into()))
+        if ours {
+            // The browser came from the redirect, so the proxy is wrong about the scheme, and the cookie works.
+            return Ok(None);
+        }
+        self.count(SignInOutcome::Looping);
+        let (asked, public_url) = (asked.to_owned(), self.public_url.text.clone());
+        Err(OurFault::WrongHost { asked, public_url }.into())
+    }
+
+    /// Whether a trusted proxy says that the browser came by http, where our cookies are for https.
+    fn came_by_http(&self, request: &RequestInfo) -> bool {
+        self.public_url.is_https() && !request.origin.https && request.origin.trusted
     }
 
     /// The browser came by a host name or a scheme for which our cookies are not.
@@ -163,7 +180,7 @@ impl SignIn {
         {
             return Some(Loop::WrongHost(host.to_owned()));
         }
-        (self.public_url.is_https() && !origin.https && origin.trusted).then_some(Loop::PlainHttp)
+        self.came_by_http(request).then_some(Loop::PlainHttp)
     }
 
     /// After a callback that fits no sign-in of this browser: a fresh sign-in, or the third time a page with the cause.

@@ -29,6 +29,11 @@ fn is_claim(name: &str) -> bool {
     begins_like(name, "x-forwarded-") || reads_as(name, FORWARDED.as_str()) || reads_as(name, REAL_IP.as_str())
 }
 
+/// Whether a proxy, or someone who poses as one, says whose request it is.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    [FOR, FORWARDED, REAL_IP].iter().any(|name| headers.contains_key(name))
+}
+
 /// Whose claims are believed, and what holds without any.
 #[derive(Clone, Debug)]
 pub struct Trust {

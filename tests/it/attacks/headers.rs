@@ -1,6 +1,6 @@
 //! What a client sends in its fields, and what the app and Upwork see of it.
 
-use crate::harness::{FREELANCER, World};
+use crate::harness::{FREELANCER, World, logs};
 
 /// What the app must get, whatever was sent: exactly one line each, and ours.
 const TRUE: [(&str, &str); 4] = [
@@ -160,4 +160,34 @@ async fn an_answer_of_the_api_cannot_act_as_a_page_of_the_app() {
     assert!(answer.text().contains('<'), "{}", answer.text());
     assert_eq!(answer.header("content-security-policy"), "default-src 'none'; sandbox");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
+}
+
+#[tokio::test]
+async fn one_client_behind_an_unlisted_proxy_locks_no_one_out() {
+    let world = World::new().set("public.limits.sign_ins_per_address", 3).start();
+    let client = world.client();
+    for number in 0..6 {
+        let answer = client.navigate("/x").header("x-forwarded-for", &format!("203.0.113.{number}")).await;
+        assert_eq!(answer.status, 303, "{number}: {}", answer.text());
+    }
+    let back = world.callback(&client, "/x").await;
+    for _ in 0..6 {
+        let answer = world.client().get(&back).header("forwarded", "for=203.0.113.1").await;
+        assert_ne!(answer.status, 429, "{}", answer.text());
+    }
+    let warned =
+        logs().lines().filter(|line| line.contains("public.trusted_proxies") && line.contains("127.0.0.1")).count();
+    assert!(warned >= 1);
+    // Where some proxy is listed, or nothing was forwarded, an address counts for itself.
+    for (proxies, forwarded) in [("203.0.113.9", true), ("", false)] {
+        let world =
+            World::new().set("public.limits.sign_ins_per_address", 3).set("public.trusted_proxies", proxies).start();
+        let mut statuses = Vec::new();
+        for _ in 0..4 {
+            let call = world.client().navigate("/x");
+            let call = if forwarded { call.header("x-forwarded-for", "203.0.113.1") } else { call };
+            statuses.push(call.await.status.as_u16());
+        }
+        assert_eq!(statuses, [303, 303, 303, 429], "{proxies}");
+    }
 }

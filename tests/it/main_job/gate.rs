@@ -314,3 +314,71 @@ async fn a_name_beyond_ascii_reaches_the_app_percent_encoded() {
     client.get("/").await;
     assert_eq!(world.app.last().header("x-upwork-user-name"), "Zo%C3%AB%20%C5%BB%C3%B3%C5%82w");
 }
+
+#[tokio::test]
+async fn a_long_address_is_returned_to_and_one_that_is_too_long_is_kept_by_its_tab() {
+    let world = World::new().start();
+    let client = world.client();
+    let long = format!("/report?{}", "x".repeat(4096 - 8));
+    let asked = client.navigate(&long).await;
+    let bytes: usize = asked.set_cookies().iter().map(|line| line.split(';').next().unwrap().len()).sum();
+    assert!(bytes < 6_000, "{bytes} bytes leave room in a proxy's 8 KiB");
+    let back = world.upwork.consent(&asked.location(), FREELANCER).await;
+    assert_eq!(client.navigate(&back).header("sec-fetch-site", "cross-site").await.location(), long);
+    // Two tabs at once leave one such cookie.
+    let (one, two) = (world.client(), world.client());
+    let tabs = [one.navigate(&long).await, two.navigate(&long).await];
+    let names = tabs
+        .map(|tab| tab.set_cookies().iter().map(|line| line.split('=').next().unwrap().to_owned()).collect::<Vec<_>>());
+    assert_eq!(names[0], names[1]);
+
+    let page = world.client().navigate(&format!("{long}x")).await;
+    assert_eq!((page.status.as_u16(), page.page().as_str()), (401, "Sign in, then reload this page"));
+    assert!(page.set_cookies().is_empty());
+    let html = page.html();
+    assert!(html.contains("/upwork/auth/login?return_to=%2Freport\" target=\"_blank\""), "{html}");
+    let path = world.client().navigate(&format!("/{}", "y".repeat(5000))).await;
+    assert!(path.status == 401 && path.html().contains("/upwork/auth/login\""), "{}", path.html());
+}
+
+#[tokio::test]
+async fn http_through_a_trusted_proxy_goes_to_public_url_before_a_sign_in_begins() {
+    let plan = World::new().set("public_url", "https://tools.example.com").set("public.trusted_proxies", "127.0.0.1");
+    let world = plan.start();
+    let client = world.client().named("tools.example.com");
+    let by = |target: &str, proto: &str| client.navigate(target).header("x-forwarded-proto", proto);
+    for target in ["/x?a=b", "/upwork/auth/login?return_to=/x"] {
+        let moved = by(target, "http").await;
+        let expected = format!("https://tools.example.com{target}&upwarden_host=1");
+        assert_eq!((moved.status.as_u16(), moved.location()), (303, expected));
+        assert!(moved.set_cookies().is_empty(), "{target}");
+    }
+    // A proxy that says http of everything is not a reason to loop.
+    let upwork = format!("http://{}/", world.upwork.address);
+    for answer in [by("/x?a=b&upwarden_host=1", "http").await, by("/x?a=b", "https").await, client.navigate("/x").await]
+    {
+        assert!(answer.location().starts_with(&upwork), "{}", answer.location());
+    }
+}
+
+#[tokio::test]
+async fn a_frame_without_a_session_shows_a_page_whose_link_leaves_the_frame() {
+    let world = World::new().start();
+    let framed = |around: &str| {
+        let call = world.client().navigate("/inner").header("sec-fetch-dest", "iframe");
+        call.header("sec-fetch-site", "same-origin").header("referer", around)
+    };
+    let page = framed(&world.url("/board?tab=2")).await;
+    assert_eq!((page.status.as_u16(), page.page().as_str()), (401, "Sign in to continue"));
+    assert_eq!(page.header("x-frame-options"), "SAMEORIGIN");
+    assert!(page.header("content-security-policy").contains("frame-ancestors 'self'"));
+    let html = page.html();
+    assert!(html.contains("/upwork/auth/login?return_to=%2Fboard%3Ftab%3D2\" target=\"_top\""), "{html}");
+    assert!(!html.contains("<header") && !html.contains("<footer"), "it is short: {html}");
+    // The page around is not ours, or is not known: the start page.
+    for around in ["https://elsewhere.example/board", ""] {
+        assert!(framed(around).await.html().contains("/upwork/auth/login\" target=\"_top\""), "{around}");
+    }
+    let whole = world.client().get("/inner").headers(&[("accept", "text/html"), ("sec-fetch-mode", "cors")]).await;
+    assert_eq!(whole.header("x-frame-options"), "DENY");
+}
