@@ -40,6 +40,9 @@ struct Sockets {
 }
 
 pub(super) fn demo(wanted: &DemoArguments) -> Result<(), Failure> {
+    stays_here("--public", wanted.public, true)?;
+    wanted.sandbox.map_or(Ok(()), |sandbox| stays_here("--sandbox", sandbox, true))?;
+    stays_here("--neighbour", wanted.neighbour, false)?;
     let sockets = Sockets::bind(wanted)?;
     let places = Places::of(&sockets, &Sources::of_process(None, Vec::new()).env)?;
     let config = configuration(&sockets, &places, wanted.app.as_deref())?;
@@ -48,6 +51,21 @@ pub(super) fn demo(wanted: &DemoArguments) -> Result<(), Failure> {
         print(&greeting(&sockets, &places, wanted.app.as_deref())?)?;
         run(config, sockets, wanted.app.is_none(), shutdown).await
     }))
+}
+
+/// The demo speaks plain http and admits anyone, so it is for this machine alone. `everywhere`: the door may also listen on
+/// every interface, as in a container.
+fn stays_here(flag: &str, wanted: SocketAddr, everywhere: bool) -> Result<(), Failure> {
+    let ip = wanted.ip();
+    if ip.is_loopback() || (everywhere && ip.is_unspecified()) {
+        return Ok(());
+    }
+    let port = wanted.port();
+    let also = if everywhere { format!(", or 0.0.0.0:{port} to listen on every interface") } else { String::new() };
+    Err(Failure::Usage(format!(
+        "{flag} {wanted}: the demo speaks plain http and admits anyone, so it is for this machine alone. Write \
+         127.0.0.1:{port}{also}."
+    )))
 }
 
 async fn run(config: Config, sockets: Sockets, sample: bool, shutdown: CancellationToken) -> Result<(), Failure> {

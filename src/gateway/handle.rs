@@ -270,7 +270,9 @@ impl Gateway {
     fn without_marker(&self, request: &RequestInfo, headers: &HeaderMap) -> Option<Answer> {
         let target = request.uri.path_and_query()?.as_str();
         let clean = without_marker(target);
-        if clean == target || !request.fetch.navigation || !request.safe() {
+        // A second redirect in a row says that the proxy is wrong about the scheme; without the marker they would go on.
+        let goes_on = self.sign_in.came_by_http(request);
+        if clean == target || !request.fetch.navigation || !request.safe() || goes_on {
             return None;
         }
         let host = headers.get(HOST).or(request.origin.host.as_ref())?.to_str().ok()?;

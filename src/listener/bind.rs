@@ -21,9 +21,33 @@ pub enum Address {
         path: PathBuf,
         /// Its permission bits, such as `0o660`.
         mode: u32,
-        /// User and group by number; `None` for the process's own.
-        owner: Option<(u32, Option<u32>)>,
+        /// Whose it is; `None` for the process's own.
+        owner: Option<Owner>,
     },
+}
+
+/// User and group by number; `None` leaves it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub(crate) user: Option<u32>,
+    pub(crate) group: Option<u32>,
+}
+
+impl Owner {
+    /// Only root may give a file away; its owner may give it to a group of which it is a member.
+    fn set(self, path: &Path) -> Result<()> {
+        let Self { user, group } = self;
+        std::os::unix::fs::chown(path, user, group).map_err(|error| {
+            let id = |id: Option<u32>| id.map_or_else(String::new, |id| id.to_string());
+            let why = format!(
+                "it cannot be given to {}:{} (neighbour.owner): {error}. Without root, leave the user out, and name a group \
+                 that this process is in",
+                id(user),
+                id(group)
+            );
+            Error::new(error.kind(), why)
+        })
+    }
 }
 
 impl std::fmt::Display for Address {
@@ -142,7 +166,7 @@ fn tcp(address: SocketAddr) -> Result<std::net::TcpListener> {
     listen()
 }
 
-fn unix(path: &Path, mode: u32, owner: Option<(u32, Option<u32>)>) -> Result<Bound> {
+fn unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<Bound> {
     match std::fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
             return Err(Error::new(ErrorKind::AlreadyExists, "the path is a file that is not a socket"));
@@ -161,8 +185,8 @@ fn unix(path: &Path, mode: u32, owner: Option<(u32, Option<u32>)>) -> Result<Bou
     let _ = std::fs::remove_file(&draft);
     let listener = UnixListener::bind(&draft)?;
     let place = || -> Result<SocketFile> {
-        if let Some((user, group)) = owner {
-            std::os::unix::fs::chown(&draft, Some(user), group)?;
+        if let Some(owner) = owner {
+            owner.set(&draft)?;
         }
         std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(mode))?;
         let placed = std::fs::symlink_metadata(&draft)?;

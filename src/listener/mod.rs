@@ -32,6 +32,7 @@ use crate::body::Body;
 pub use crate::framing::Rejection;
 use crate::telemetry::metrics::Metrics;
 use accept::{Acceptor, WorkerHandle};
+pub(crate) use bind::Owner;
 pub use bind::{Address, Bound, bind};
 pub use door::{DoorSpec, Drain, Limits, Peer};
 pub(crate) use permits::network;

@@ -56,8 +56,11 @@ pub fn bind(config: &Config) -> Result<Doors, Error> {
         listener::bind(address).map_err(|source| {
             let remedy = if source.kind() == io::ErrorKind::AddrInUse {
                 "; another process uses it: stop that process, or choose another address"
-            } else if source.kind() == io::ErrorKind::PermissionDenied {
-                "; ports below 1024 need a privilege: choose a higher one"
+            } else if source.kind() == io::ErrorKind::PermissionDenied && source.get_ref().is_none() {
+                match address {
+                    Address::Tcp(_) => "; ports below 1024 need a privilege: choose a higher one",
+                    Address::Unix { .. } => "; this process must be able to write to its folder",
+                }
             } else {
                 ""
             };

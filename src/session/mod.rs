@@ -22,6 +22,8 @@ pub(crate) struct Config {
     /// `Secure`: the public URL is https.
     pub secure: bool,
     pub lifetime: Lifetime,
+    /// Sessions of one user in a store.
+    pub per_user: usize,
     /// A session for which Upwork was not asked for this long is refreshed, and its user asked about again.
     pub recheck: Duration,
 }

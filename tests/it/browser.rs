@@ -1,6 +1,8 @@
 //! The main job in Chromium: what a person sees, and what their browser may hold.
 
-use super::harness::{AGENCY, App, Browser, FREELANCER, TOKEN, World, logs, within};
+use upwarden::testing::body::Body;
+
+use super::harness::{AGENCY, App, Browser, FREELANCER, TOKEN, World, logs, until, within};
 
 const DEEP: &str = "/deep/page?tab=2&q=a%20b";
 
@@ -274,5 +276,34 @@ async fn the_picture_of_the_readme() {
     browser.run("window.scrollTo(0, 0); document.activeElement.blur()").await;
     let picture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.png");
     std::fs::write(picture, browser.picture().await).unwrap();
+    browser.quit().await;
+}
+
+#[tokio::test]
+async fn a_frame_whose_session_ended_shows_a_link_that_leaves_it_and_leads_back_to_the_page_around_it() {
+    let Some(browser) = Browser::start().await else { return };
+    let app = App::new(|request| async move {
+        let html = match request.uri().path() {
+            "/board" => "<h1>board</h1><iframe src='/inner'></iframe>",
+            _ => "<h1>inner</h1>",
+        };
+        http::Response::builder().header("content-type", "text/html").body(Body::full(html)).unwrap()
+    });
+    let world = World::new().app(app).set("app.public_paths", "/board").start();
+    browser.open(&world.url("/board?tab=2")).await;
+    let inner = |script: &str| format!("return document.querySelector('iframe').contentDocument?.{script} ?? null");
+    until("the framed page", async || {
+        let heading = browser.run(&inner("querySelector('h1')?.innerText")).await;
+        (heading == "Sign in to continue").then_some(())
+    })
+    .await;
+    browser.run("document.querySelector('iframe').contentDocument.querySelector('a.button').click()").await;
+    browser.consent(FREELANCER, "accept").await;
+    assert_eq!(browser.text("h1").await, "board");
+    assert_eq!(browser.url().await, world.url("/board?tab=2"));
+    until("the app in the frame", async || {
+        (browser.run(&inner("querySelector('h1')?.innerText")).await == "inner").then_some(())
+    })
+    .await;
     browser.quit().await;
 }

@@ -201,3 +201,15 @@ fn serving_without_a_key_says_how_to_make_one() {
     assert!(said.contains("upwarden key"), "{said}");
     assert!(said.contains("session.key"), "{said}");
 }
+
+#[test]
+fn a_demo_beyond_this_machine_is_refused_by_the_flag_that_was_typed() {
+    for flag in ["--public", "--sandbox", "--neighbour"] {
+        let refused = command(&["demo", flag, "192.0.2.1:4180"]).output().unwrap();
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(64), "{text}");
+        assert!(text.contains(&format!("{flag} 192.0.2.1:4180")) && !text.contains("--set"), "{text}");
+    }
+    let refused = command(&["demo", "--neighbour", "0.0.0.0:4181"]).output().unwrap();
+    assert!(refused.status.code() == Some(64) && !String::from_utf8(refused.stderr).unwrap().contains("--set"));
+}

@@ -100,6 +100,7 @@ pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<sessio
     let named = reader.parsed("session.cookie", cookie);
     let idle = reader.parsed("session.lifetime", lifetime);
     let max = reader.parsed("session.max_lifetime", lifetime);
+    let per_user = reader.count("session.max_per_user", 1_000_000);
     let recheck = reader.duration("session.recheck");
     let secure = site?.secure;
     // RFC 6265bis section 4.1.3: browsers accept these prefixes only with Secure.
@@ -118,7 +119,7 @@ pub(super) fn session(reader: &mut Reader, site: Option<&Site>) -> Option<sessio
     }
     let default = if secure { "__Host-upwarden" } else { "upwarden" };
     let lifetime = Lifetime { idle: idle?, max };
-    Some(session::Config { cookie: named.unwrap_or_else(|| default.to_owned()), secure, lifetime, recheck })
+    Some(session::Config { cookie: named.unwrap_or_else(|| default.to_owned()), secure, lifetime, per_user, recheck })
 }
 
 /// RFC 6265bis section 4.1.1: a cookie name is a token (RFC 9110 section 5.6.2).

@@ -199,13 +199,24 @@ mod tests {
             (&["public.trusted_proxies=0.0.0.0/0"], &["public.trusted_proxies"]),
             (&["public.trusted_proxies=10.0.0.0/8,::/0"], &["public.trusted_proxies"]),
             (&["public.trusted_proxies=10.0.0.0/8"], &[]),
+            (&["public.limits.connections=100", "public.limits.connections_per_address=100"], &[]),
+            (
+                &["public.limits.connections=100", "public.limits.connections_per_address=101"],
+                &["public.limits.connections_per_address"],
+            ),
+            (&["pace.per_second=10", "pace.per_minute=10", "pace.per_day=10"], &[]),
+            (&["pace.per_minute=9"], &["pace.per_minute"]),
+            (&["pace.per_day=299"], &["pace.per_day"]),
+            (&["pace.per_second=301"], &["pace.per_minute"]),
         ];
         for (sets, keys) in table {
             let warnings = with(sets).warnings;
             let found: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
             assert_eq!(found, *keys, "{sets:?}");
             for warning in &warnings {
-                assert_eq!(warning.source.to_string(), format!("--set {}", warning.key));
+                let key = format!("--set {}", warning.key);
+                let given = sets.iter().any(|set| key.ends_with(set.split('=').next().unwrap()));
+                assert_eq!(warning.source.to_string(), if given { key } else { "the default".to_owned() });
             }
         }
     }

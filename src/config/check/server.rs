@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::app::Site;
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
-use crate::listener::{Address, Limits};
+use crate::listener::{Address, Limits, Owner};
 use crate::proxy::Upstream;
 use crate::telemetry::causes;
 use crate::tls::{self, CertificateFiles};
@@ -153,7 +153,7 @@ fn certificates(reader: &mut Reader, site: Option<&Site>) -> Option<Vec<Certific
 }
 
 fn limits(reader: &mut Reader) -> Limits {
-    Limits {
+    let limits = Limits {
         // hyper accepts no smaller buffer, and no legitimate head is larger.
         head_bytes: reader.defaulted("public.limits.head_bytes", |text| parse::bytes(text, 8 << 10, 1 << 20)),
         head_fields: reader.count("public.limits.head_fields", 10_000),
@@ -165,7 +165,13 @@ fn limits(reader: &mut Reader) -> Limits {
         idle_timeout: reader.duration("public.timeouts.idle"),
         body_idle_timeout: reader.duration("public.timeouts.body_idle"),
         upgrade_idle_timeout: reader.duration("public.timeouts.upgrade_idle"),
+    };
+    if limits.connections_per_address.is_some_and(|most| most > limits.connections) {
+        let why =
+            format!("it is above public.limits.connections ({}), so one address may take them all", limits.connections);
+        reader.warn("public.limits.connections_per_address", why, "lower it, or raise public.limits.connections");
     }
+    limits
 }
 
 fn workers(reader: &mut Reader) -> usize {
@@ -206,16 +212,16 @@ fn mode(text: &str) -> Result<u32, ValueError> {
     octal.ok_or_else(|| ValueError::new("is not a file mode", "write it in octal: \"0660\""))
 }
 
-/// `1000`, or `1000:1000`.
-fn owner(text: &str) -> Result<(u32, Option<u32>), ValueError> {
-    let id = |text: &str| parse::count(text, 0, u64::from(u32::MAX) - 1);
+/// `1000`, `1000:1000`, or `:1000` for the group alone.
+fn owner(text: &str) -> Result<Owner, ValueError> {
+    let id = |text: &str| parse::count(text, 0, u64::from(u32::MAX) - 1).map(Some);
     let read = match text.split_once(':') {
-        Some((user, group)) => id(user).and_then(|user| Ok((user, Some(id(group)?)))),
-        None => id(text).map(|user| (user, None)),
+        Some(("", group)) => id(group).map(|group| Owner { user: None, group }),
+        Some((user, group)) => id(user).and_then(|user| Ok(Owner { user, group: id(group)? })),
+        None => id(text).map(|user| Owner { user, group: None }),
     };
-    read.map_err(|_| {
-        ValueError::new("is not a numeric user and group", "write \"1000\" or \"1000:1000\"; names are not looked up")
-    })
+    let remedy = "write \"1000\", \"1000:1000\" or \":1000\"; names are not looked up";
+    read.map_err(|_| ValueError::new("is not a numeric user and group", remedy))
 }
 
 #[cfg(test)]
@@ -226,7 +232,10 @@ mod tests {
     fn modes_and_owners_have_one_form_each() {
         assert_eq!((mode("0660"), mode("0o600"), mode("777")), (Ok(0o660), Ok(0o600), Ok(0o777)));
         assert!(mode("0880").is_err() && mode("1777").is_err() && mode("rw-").is_err() && mode("").is_err());
-        assert_eq!((owner("10"), owner("10:20")), (Ok((10, None)), Ok((10, Some(20)))));
-        assert!(owner("root").is_err() && owner(":1").is_err() && owner("1:").is_err());
+        let (both, user, group) = ("10:20", "10", ":20");
+        for (text, user, group) in [(both, Some(10), Some(20)), (user, Some(10), None), (group, None, Some(20))] {
+            assert_eq!(owner(text), Ok(Owner { user, group }));
+        }
+        assert!(owner("root").is_err() && owner(":").is_err() && owner("1:").is_err() && owner(":staff").is_err());
     }
 }

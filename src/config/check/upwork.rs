@@ -164,11 +164,23 @@ pub(super) fn broker(reader: &mut Reader, oauth: Option<&oauth::Config>) -> Opti
 
 fn pace(reader: &mut Reader) -> Pace {
     let most = u64::from(u32::MAX);
-    Pace {
+    let pace = Pace {
         per_second: reader.count("pace.per_second", most),
         per_minute: reader.count("pace.per_minute", most),
         per_day: reader.count("pace.per_day", most),
         wait: reader.defaulted("pace.wait", parse::duration),
+    };
+    below(reader, ("pace.per_minute", pace.per_minute), ("pace.per_second", pace.per_second));
+    below(reader, ("pace.per_day", pace.per_day), ("pace.per_minute", pace.per_minute));
+    pace
+}
+
+/// Warns of a longer span that allows fewer calls than a shorter one: the shorter one's limit has no effect.
+fn below(reader: &mut Reader, longer: (&str, u32), shorter: (&str, u32)) {
+    let ((key, most), (other, allowed)) = (longer, shorter);
+    if most < allowed {
+        let why = format!("it allows fewer calls than {other} ({allowed}), which therefore has no effect");
+        reader.warn(key, why, format!("write {allowed} or more, or lower {other}"));
     }
 }
 

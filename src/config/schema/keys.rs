@@ -58,7 +58,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
     defaults("neighbour.mode", Text, "0660",
         "Permission bits of the Unix socket."),
     optional("neighbour.owner", Text, "1000:1000",
-        "User and group of the Unix socket, as numbers. Default: those of the process."),
+        "User and group of the Unix socket, as numbers; \":1000\" is the group alone. Default: those of the process."),
     optional("neighbour.secret_file", Text, "/run/secrets/neighbour",
         "File with the secret that callers send as X-Upwarden-Secret. Required if the door listens beyond loopback."),
     optional("neighbour.secret", Secret, "a long random text",
@@ -148,6 +148,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "How often Upwork is asked again whose session it is, with a fresh token, before a request goes on."),
     optional("session.max_lifetime", Duration, "90d",
         "A session ends this long after the sign-in, however often it is refreshed. Default: never."),
+    defaults("session.max_per_user", Number, "100",
+        "Sessions of one user in a store. A further sign-in ends the one that was not used for longest."),
 
     defaults("store.kind", Text, "cookie",
         r#"Where sessions live: "cookie" (in the browser), "embedded" (in a file), "valkey" (in Valkey or Redis)."#),

@@ -51,12 +51,19 @@ impl Context {
 pub(crate) struct Sessions {
     pub(super) store: Store,
     pub(super) cookie: Jar,
-    lifetime: Lifetime,
+    bounds: Bounds,
     /// Access rules, as a reload replaces them.
     pub(super) rules: Arc<ArcSwap<Access>>,
     ends: Ends,
     recheck: Recheck,
     pub(super) context: Context,
+}
+
+/// How long a session lives, and how many a user has in a store.
+#[derive(Debug)]
+struct Bounds {
+    lifetime: Lifetime,
+    per_user: usize,
 }
 
 /// Sessions that ended here, and those of which something is open.
@@ -66,8 +73,6 @@ struct Ends {
     watches: Watches,
 }
 
-/// Sessions of one user in the store; a further one ends the one that was not used for longest.
-const MAX_PER_USER: usize = 100;
 /// How often a session with something open is looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -82,7 +87,7 @@ impl Sessions {
         Arc::new(Self {
             store,
             cookie: Jar::new(&config.cookie, config.secure),
-            lifetime: config.lifetime,
+            bounds: Bounds { lifetime: config.lifetime, per_user: config.per_user },
             rules,
             ends: Ends { ended: EndedSessions::new(), watches: Watches::default() },
             recheck: Recheck::new(refresher, config.recheck),
@@ -128,7 +133,7 @@ impl Sessions {
     }
 
     pub(super) fn expires_at(&self, session: &Session) -> Timestamp {
-        session.ends_at(self.lifetime)
+        session.ends_at(self.bounds.lifetime)
     }
 
     pub(super) fn decide(&self, facts: Facts, credential: Credential<'_>) -> Decision {
@@ -151,7 +156,7 @@ impl Sessions {
     pub(super) async fn begin(&self, stored: &StoredSession, seen: &RequestCookies) -> Result<Vec<HeaderValue>, Fault> {
         let value = self.save(stored).await?;
         // A store that fails now leaves one session too many, which is no reason to refuse this one.
-        let _ = self.store.end_surplus(&stored.session.user.id, MAX_PER_USER).await;
+        let _ = self.store.end_surplus(&stored.session.user.id, self.bounds.per_user).await;
         Ok(self.set_cookie(stored, &value, seen)?)
     }
 

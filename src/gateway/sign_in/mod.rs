@@ -168,7 +168,7 @@ impl SignIn {
     }
 
     /// Whether a trusted proxy says that the browser came by http, where our cookies are for https.
-    fn came_by_http(&self, request: &RequestInfo) -> bool {
+    pub(super) fn came_by_http(&self, request: &RequestInfo) -> bool {
         self.public_url.is_https() && !request.origin.https && request.origin.trusted
     }
 

@@ -1,13 +1,13 @@
 //! The neighbour door: who is served, what is there, and what is refused.
 
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
 
 use super::{MUTATION, WHO, ask, settings, whom};
-use crate::harness::{Client, FREELANCER, TOKEN, World, between, until};
+use crate::harness::{Client, FREELANCER, TOKEN, World, between, has, program, until};
 
 #[tokio::test]
 async fn without_credentials_the_service_identity_answers() {
@@ -234,6 +234,48 @@ async fn the_unix_socket_has_its_mode_and_its_peers_are_logged() {
     assert_eq!((&line["peer_pid"], &line["door"]), (&std::process::id().into(), &"neighbour".into()), "{line}");
     assert!(line["peer_uid"].is_u64() && line["peer_gid"].is_u64(), "{line}");
     running.0.kill().unwrap();
+}
+
+/// The binary as another user than root, with these groups besides its own.
+fn unprivileged(groups: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65533", "--regid=65533", "--groups", groups, env!("CARGO_BIN_EXE_upwarden")]).env_clear();
+    command
+}
+
+#[tokio::test]
+async fn the_unix_socket_is_given_to_a_group_or_the_error_names_the_key() {
+    // Only root can become others.
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !has(root && program("setpriv").is_some(), "root with setpriv") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(folder.path(), Some(65533), None).unwrap();
+    let socket = folder.path().join("n.sock");
+    let world = World::new().start();
+    let arguments = |owner: &str| {
+        let own = [
+            ("neighbour.listen", format!("unix:{}", socket.display())),
+            ("neighbour.owner", owner.to_owned()),
+            ("public.listen", "127.0.0.1:0".to_owned()),
+            ("admin.listen", "127.0.0.1:0".to_owned()),
+            ("service.grant", "client_credentials".to_owned()),
+        ];
+        let own = own.map(|(key, value)| format!("--set={key}={value}"));
+        settings(&world).into_iter().chain(own).collect::<Vec<_>>()
+    };
+    let _running = Running(unprivileged("65532").args(arguments(":65532")).stderr(Stdio::null()).spawn().unwrap());
+    until("the socket", || async { UnixStream::connect(&socket).await.ok() }).await;
+    let placed = std::fs::metadata(&socket).unwrap();
+    assert_eq!((placed.uid(), placed.gid(), placed.permissions().mode() & 0o777), (65533, 65532, 0o660));
+    // In a group of its own, it can give the socket to no other.
+    std::fs::remove_file(&socket).unwrap();
+    for owner in [":65531", "0:0"] {
+        let refused = unprivileged("65532").args(arguments(owner)).output().unwrap();
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(1) && text.contains(&format!("{owner} (neighbour.owner)")), "{text}");
+    }
 }
 
 /// A process that ends with the test.

@@ -163,6 +163,9 @@ fn the_unit_and_the_image_give_no_rights_and_enough_time() {
     for line in ["DynamicUser=yes", "KillSignal=SIGTERM", "TimeoutStopSec=40s", "ProtectSystem=strict"] {
         assert!(unit.lines().any(|found| found == line), "{line}");
     }
+    // `chown` is in @privileged. Later lines add to what an earlier one took away.
+    let (denied, allowed) = (unit.find("SystemCallFilter=~@privileged"), unit.find("\nSystemCallFilter=@chown\n"));
+    assert!(denied.is_some() && denied < allowed && unit.contains("\nSystemCallErrorNumber=EPERM\n"));
     assert!(unit.contains("LoadCredential=session-key:") && unit.contains("upwarden serve --config"));
     let image = read("Dockerfile");
     for line in ["USER 65532:65532", "EXPOSE 4180", "ENTRYPOINT [\"/usr/local/bin/upwarden\"]"] {

@@ -27,6 +27,7 @@ use crate::stores::world::{Server, Transport};
 fn roomy(plan: Plan) -> Plan {
     let limits = [
         ("public.limits.sign_ins_per_address", 1_000_000),
+        ("session.max_per_user", 1_000_000),
         // A replica that was away assumes the most that others may have used: every second of a minute in full.
         ("pace.per_second", 1_000),
         ("pace.per_minute", 60_000),
