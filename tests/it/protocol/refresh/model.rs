@@ -16,21 +16,17 @@
 //! | `Write`, `LoseReply` | `Store::save_record` in `Refresher::write`; a reply that is lost is a command that is sent again |
 //! | `FailWrite` | `Refresher::write` after its last attempt |
 //! | `Release` | `Lock::release`, and the script `UNLOCK` |
-//! | `Tick` | one `RENEWAL`: `hold` renews the lease, and what waits has waited longer |
+//! | `Tick` | the time of a lease: `hold` has renewed it, and what waits has waited longer |
 
-use std::time::Duration;
-
-use stateright::{Checker, Model, Property};
-use upwarden::testing::oauth::upwork::LONGEST;
-use upwarden::testing::store::{LEASE, LOCK_WAIT, RENEWAL};
+use stateright::{Model, Property};
 
 const REPLICAS: usize = 2;
 /// Refreshes that begin for requests.
 const REFRESHES: u8 = 3;
 
-const OVER: &str = "no request is told that its session is over";
-const CURRENT: &str = "once all is quiet, the record holds a token that was not replaced";
-const ONCE: &str = "without a fault no refresh token is used twice";
+pub(super) const OVER: &str = "no request is told that its session is over";
+pub(super) const CURRENT: &str = "once all is quiet, the record holds a token that was not replaced";
+pub(super) const ONCE: &str = "without a fault no refresh token is used twice";
 const BOTH: &str = "both replicas refresh";
 
 /// A refresh token, by its number.
@@ -38,30 +34,30 @@ type Token = u8;
 
 /// The rules, with times in leases, and what may go wrong.
 #[derive(Clone, Debug)]
-struct Refresh {
+pub(super) struct Refresh {
     /// Whether the holder of a lock renews its lease.
-    renews: bool,
+    pub(super) renews: bool,
     /// The longest that Upwork's answer takes.
-    answer: u8,
+    pub(super) answer: u8,
     /// How long a lock is waited for.
-    wait: u8,
+    pub(super) wait: u8,
     /// Upwork ends a grant whose replaced token is used again, instead of accepting it for a day.
-    strict: bool,
+    pub(super) strict: bool,
     /// How many faults happen, at most.
-    faults: u8,
+    pub(super) faults: u8,
     /// A write fails where the record is not the one that was read, as with `SessionRecord::replaces`.
-    compares: bool,
+    pub(super) compares: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Owner {
+pub(super) enum Owner {
     Replica(usize),
     /// A process that died, or could not release it.
     Gone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Task {
+pub(super) enum Task {
     Idle,
     Waiting { stored: Token, waited: u8 },
     Locked { stored: Token },
@@ -71,7 +67,7 @@ enum Task {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Replica {
+pub(super) struct Replica {
     task: Task,
     /// The token that was replaced, and its successor, which the store has not accepted.
     unsaved: Option<(Token, Token)>,
@@ -82,7 +78,7 @@ struct Replica {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
+pub(super) struct State {
     replicas: Vec<Replica>,
     lock: Option<(Owner, u8)>,
     /// The refresh token in the session's record.
@@ -101,7 +97,7 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Action {
+pub(super) enum Action {
     Begin(usize),
     BeginUnsaved(usize),
     TryLock(usize),
@@ -380,45 +376,4 @@ impl Model for Refresh {
             Property::sometimes(BOTH, |_, state: &State| state.replicas.iter().all(|replica| replica.refreshed)),
         ]
     }
-}
-
-/// The rules as upwarden has them.
-fn rules() -> Refresh {
-    let leases = |time: Duration| u8::try_from(time.as_millis().div_ceil(LEASE.as_millis())).unwrap();
-    Refresh {
-        renews: RENEWAL < LEASE,
-        answer: leases(LONGEST),
-        wait: leases(LOCK_WAIT),
-        strict: false,
-        faults: 0,
-        compares: true,
-    }
-}
-
-fn explore(rules: Refresh) -> impl Checker<Refresh> {
-    rules.checker().threads(2).spawn_bfs().join()
-}
-
-#[test]
-fn two_faults_lose_no_session() {
-    let explored = explore(Refresh { faults: 2, ..rules() });
-    explored.assert_properties();
-    assert!(explored.unique_state_count() > 100_000, "{}", explored.unique_state_count());
-}
-
-#[test]
-fn without_a_fault_even_a_strict_server_sees_no_token_twice() {
-    explore(Refresh { strict: true, ..rules() }).assert_properties();
-}
-
-#[test]
-fn a_lease_that_ends_before_the_answer_uses_a_token_twice() {
-    let broken = Refresh { renews: false, ..rules() };
-    explore(broken.clone()).assert_any_discovery(ONCE);
-    explore(Refresh { strict: true, ..broken }).assert_any_discovery(OVER);
-}
-
-#[test]
-fn a_write_that_does_not_compare_brings_a_replaced_token_back() {
-    explore(Refresh { faults: 2, compares: false, ..rules() }).assert_any_discovery(CURRENT);
 }
