@@ -101,7 +101,7 @@ pub mod testing {
     }
     pub mod http1 {
         pub use crate::http1::server::{Config, Event, serve};
-        pub use crate::http1::{Answer, Connection, Outgoing, Pool, ResponseTimeouts, Stream, send};
+        pub use crate::http1::{Answer, Connection, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send};
     }
     pub mod listener {
         pub use crate::http1::{Exchange, Socket};

@@ -12,14 +12,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::connection::{Connection, KEEP_IDLE};
 use super::outgoing::Outgoing;
-use super::pool::Pool;
+use super::pool::{Pool, Pools};
 use super::socket::Socket;
 use super::upload::Upload;
 use super::{head, poll_read, poll_read_body};
@@ -64,31 +64,34 @@ pub struct Answer {
     pub upgraded: Option<Socket>,
 }
 
-/// Sends `request` on `connection`, which returns to `pool` at the response's end. `on_interim` is given the interim
+/// Sends `request` on `connection`, which returns to one of `pools` at the response's end. `on_interim` is given the interim
 /// responses but 100.
 pub fn send(
     mut connection: Box<Connection>,
     request: Outgoing,
     timeouts: ResponseTimeouts,
-    pool: &Arc<Pool>,
+    pools: Pools<'_>,
     on_interim: impl FnMut(StatusCode, HeaderMap),
 ) -> impl Future<Output = Result<Answer, Failure>> {
     connection.reader.expect(request.method, request.upgrade);
+    connection.authenticates |= request.authenticates;
     run(
         Call { connection, upload: Upload::new(request), timeouts, waiting: None, started: false, closes: false },
-        pool,
+        pools,
         on_interim,
     )
 }
 
 async fn run(
     mut call: Call,
-    pool: &Arc<Pool>,
+    pools: Pools<'_>,
     mut on_interim: impl FnMut(StatusCode, HeaderMap),
 ) -> Result<Answer, Failure> {
     let error = match poll_fn(|cx| call.poll_head(cx, &mut on_interim)).await {
+        // RFC 9110 section 7.8: another protocol begins behind the whole request.
+        Ok((_, head)) if head.body == BodyLength::Opaque && !call.upload.is_done() => Error::Malformed,
         Ok((response, head)) if head.body == BodyLength::None || call.reads_on() => {
-            return Ok(call.answer(response, head, pool));
+            return Ok(call.answer(response, head, pools));
         }
         Ok(_) => Error::Malformed,
         Err(error) => error,
@@ -171,7 +174,7 @@ impl Call {
         reader.step(&self.connection.input).map_err(refused).is_ok()
     }
 
-    fn answer(mut self, response: Response<()>, head: ResponseHead, pool: &Arc<Pool>) -> Answer {
+    fn answer(mut self, response: Response<()>, head: ResponseHead, pools: Pools<'_>) -> Answer {
         self.upload.answered();
         if head.body == BodyLength::Opaque {
             let Connection { mut socket, input, .. } = *self.connection;
@@ -181,9 +184,13 @@ impl Call {
         if let Some(keep_idle) = keep_alive(response.headers()) {
             self.connection.keep_idle = keep_idle;
         }
+        let challenges = [WWW_AUTHENTICATE, PROXY_AUTHENTICATE];
+        let mut lines = challenges.iter().flat_map(|name| response.headers().get_all(name));
+        self.connection.authenticates |= lines.any(head::authenticates);
         let keeps_alive = head::keeps_alive(response.headers(), head.http_10) && !self.closes;
         let reusable = keeps_alive && head.body != BodyLength::UntilClose;
-        let mut body = ResponseBody { call: Some(self), pool: pool.clone(), reusable, left: head.body.bytes() };
+        let pool = if reusable { pools.home(&self.connection) } else { None };
+        let mut body = ResponseBody { call: Some(self), pool, left: head.body.bytes() };
         if head.body == BodyLength::None {
             body.finish();
             return Answer { response: response.map(|()| Body::empty()), upgraded: None };
@@ -247,8 +254,8 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
 #[derive(Debug)]
 struct ResponseBody {
     call: Option<Call>,
-    pool: Arc<Pool>,
-    reusable: bool,
+    /// Where the connection may be used again.
+    pool: Option<Arc<Pool>>,
     left: Option<u64>,
 }
 
@@ -261,8 +268,8 @@ impl ResponseBody {
             if !closes {
                 refused(Refusal::Surplus);
             }
-        } else if self.reusable && upload.is_done() && connection.reader.is_idle() {
-            self.pool.put(connection);
+        } else if let Some(pool) = self.pool.take().filter(|_| upload.is_done() && connection.reader.is_idle()) {
+            pool.put(connection);
         }
     }
 }

@@ -23,12 +23,14 @@ pub struct Connection {
     pub(super) timer: Timer,
     /// The upstream's own `Keep-Alive: timeout` less a second, else the default.
     pub(super) keep_idle: Duration,
+    /// It belongs to a client: a request or a response on it authenticated the connection itself.
+    pub(super) authenticates: bool,
 }
 
 impl Connection {
     pub fn new(socket: Socket, limits: Limits) -> Box<Self> {
         let (reader, timer) = (ResponseReader::new(limits), Timer::default());
-        Box::new(Self { socket, reader, input: BytesMut::new(), timer, keep_idle: KEEP_IDLE })
+        Box::new(Self { socket, reader, input: BytesMut::new(), timer, keep_idle: KEEP_IDLE, authenticates: false })
     }
 
     /// Whether an idle connection is still open, and silent.

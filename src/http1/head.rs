@@ -117,6 +117,15 @@ pub(super) fn keep_one_length(response: &mut Response<()>, length: Option<u64>) 
     }
 }
 
+/// Whether credentials or challenges are of a scheme that authenticates the connection, not the message (RFC 4559 section 6).
+pub(super) fn authenticates(value: &HeaderValue) -> bool {
+    let scheme = |part: &[u8]| {
+        let scheme = part.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"NTLM") || scheme.eq_ignore_ascii_case(b"Negotiate")
+    };
+    value.as_bytes().split(|byte| *byte == b',').any(scheme)
+}
+
 /// Whether another message may follow one with these fields (RFC 9112 section 9.3).
 pub(super) fn keeps_alive(headers: &HeaderMap, http_10: bool) -> bool {
     let mut keeps = !http_10;

@@ -35,7 +35,8 @@ pub use connection::Connection;
 pub use exchange::Exchange;
 pub(crate) use head::origin_form;
 pub use outgoing::Outgoing;
-pub use pool::Pool;
+pub(crate) use pool::BoundPool;
+pub use pool::{Pool, Pools};
 pub use socket::{Socket, Stream};
 pub(crate) use timer::Timer;
 

@@ -1,7 +1,7 @@
 //! A request as it is sent to an upstream.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{Method, Request};
 use http_body::Body as _;
@@ -17,6 +17,8 @@ pub struct Outgoing {
     pub(super) body: Source,
     pub(super) method: framing::Method,
     pub(super) upgrade: bool,
+    /// It authenticates the connection it is sent on.
+    pub(super) authenticates: bool,
     /// The body waits for a 100 (Continue).
     pub(super) expects: bool,
     /// All of the request, if a second copy of it can do no harm.
@@ -33,13 +35,15 @@ impl Outgoing {
     ) -> Self {
         let mut head = BytesMut::with_capacity(1 << 10);
         head::write_request_line(&mut head, method, target);
-        let (mut announced, mut upgrade, mut expects) = (None, false, false);
+        let (mut announced, mut upgrade, mut expects, mut authenticates) = (None, false, false, false);
         for (name, value) in fields {
             head::write_field(&mut head, name.as_str(), value.as_bytes());
             if *name == CONTENT_LENGTH {
                 announced = announced.or(framing::number(value.as_bytes()).ok());
             } else if *name == UPGRADE {
                 upgrade = true;
+            } else if *name == AUTHORIZATION {
+                authenticates |= head::authenticates(value);
             } else if *name == EXPECT {
                 expects = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
             }
@@ -67,6 +71,7 @@ impl Outgoing {
             body: Source::new(body, length, true),
             method: if *method == Method::HEAD { framing::Method::Head } else { framing::Method::Other },
             upgrade,
+            authenticates,
             expects: expects && !empty,
         }
     }

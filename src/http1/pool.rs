@@ -4,9 +4,10 @@
 //! left unread, is never used again.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::BytesMut;
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -27,6 +28,9 @@ impl Idle {
         self.until > now && self.connection.is_usable()
     }
 }
+
+/// Connections that authenticate one client: it needs one, and more only where it sends requests at the same time.
+const MAX_BOUND: usize = 8;
 
 /// The longest idle are in front.
 #[derive(Debug, Default)]
@@ -59,7 +63,8 @@ impl Pool {
         connection.input = BytesMut::new();
         let until = Instant::now() + connection.keep_idle;
         let mut idle = lock(&self.0);
-        if idle.len() >= MAX_IDLE {
+        let most = if connection.authenticates { MAX_BOUND } else { MAX_IDLE };
+        if idle.len() >= most {
             idle.pop_front();
         }
         idle.push_back(Idle { connection, until });
@@ -69,5 +74,58 @@ impl Pool {
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         lock(&self.0).retain_mut(|entry| entry.is_usable(now));
+    }
+}
+
+/// The upstream connections that authenticate one client's connection (NTLM, Negotiate): they are used for no other (RFC 4559
+/// section 6), and close with it. A front that is not known to mix clients on a connection still mixes no signed-in users.
+#[derive(Debug, Default)]
+pub struct BoundPool(OnceLock<Mutex<Bound>>);
+
+#[derive(Debug, Default)]
+struct Bound {
+    user: Option<HeaderValue>,
+    pool: Arc<Pool>,
+}
+
+impl BoundPool {
+    fn pool(bound: &Mutex<Bound>, user: Option<&HeaderValue>) -> Arc<Pool> {
+        let mut bound = lock(bound);
+        if bound.user.as_ref() != user {
+            // What another user's requests still use returns to the pool that is dropped here.
+            *bound = Bound { user: user.cloned(), pool: Arc::default() };
+        }
+        bound.pool.clone()
+    }
+}
+
+/// Where the connections of an exchange come from and go to.
+#[derive(Clone, Copy, Debug)]
+pub struct Pools<'a> {
+    pub shared: &'a Arc<Pool>,
+    /// None where connections that authenticate a client cannot be kept for it.
+    pub bound: Option<&'a BoundPool>,
+    /// Whom the request is made for.
+    pub user: Option<&'a HeaderValue>,
+}
+
+impl<'a> Pools<'a> {
+    pub fn shared(shared: &'a Arc<Pool>) -> Self {
+        Self { shared, bound: None, user: None }
+    }
+
+    /// A connection that authenticates the client, or one of the upstream's others if `any` will do.
+    pub(crate) fn take(&self, any: bool) -> Option<Box<Connection>> {
+        let bound = self.bound.and_then(|bound| bound.0.get());
+        let own = bound.and_then(|bound| BoundPool::pool(bound, self.user).take());
+        own.or_else(|| if any { self.shared.take() } else { None })
+    }
+
+    /// Where `connection` returns to; `None` if it is closed after its response.
+    pub(super) fn home(&self, connection: &Connection) -> Option<Arc<Pool>> {
+        if !connection.authenticates {
+            return Some(self.shared.clone());
+        }
+        Some(BoundPool::pool(self.bound?.0.get_or_init(Mutex::default), self.user))
     }
 }

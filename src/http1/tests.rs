@@ -41,7 +41,8 @@ async fn answered(pieces: &[&[u8]]) -> (Answered, bool) {
         far
     };
     let exchange = async {
-        let answer = send(near, get(), TIMEOUTS, &pool, |_, _| {}).await.map_err(|failure| failure.error)?;
+        let answer =
+            send(near, get(), TIMEOUTS, Pools::shared(&pool), |_, _| {}).await.map_err(|failure| failure.error)?;
         let (head, body) = answer.response.into_parts();
         let body = body.collect(1000).await.map(|bytes| bytes.to_vec()).map_err(|_| ());
         Ok((Response::from_parts(head, ()), body))
@@ -94,7 +95,7 @@ async fn a_response_that_ends_early_is_cut() {
         let (pool, (near, mut far)) = (pool(), connection());
         far.write_all(response).await.unwrap();
         drop(far);
-        let answer = send(near, get(), TIMEOUTS, &pool, |_, _| {}).await.unwrap();
+        let answer = send(near, get(), TIMEOUTS, Pools::shared(&pool), |_, _| {}).await.unwrap();
         assert!(answer.response.into_body().collect(1000).await.is_err());
         assert!(pool.take().is_none());
     }
@@ -106,7 +107,7 @@ async fn a_response_is_read_although_the_upstream_reads_no_request() {
     far.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig").await.unwrap();
     far.shutdown().await.unwrap();
     let request = Request::post("/").header("host", "x").body(Body::full(vec![b'x'; 1 << 20])).unwrap();
-    let answer = send(near, Outgoing::from(request), TIMEOUTS, &pool(), |_, _| {}).await.unwrap();
+    let answer = send(near, Outgoing::from(request), TIMEOUTS, Pools::shared(&pool()), |_, _| {}).await.unwrap();
     assert_eq!(answer.response.into_body().collect(1000).await.unwrap(), "big");
 }
 
@@ -117,10 +118,9 @@ async fn only_a_request_that_does_no_harm_twice_is_given_back_to_be_sent_again()
     {
         let (near, mut far) = connection();
         let request = Request::builder().method(method.clone()).uri("/a").header("host", "x").body(Body::full(body));
-        let sent =
-            tokio::spawn(
-                async move { send(near, Outgoing::from(request.unwrap()), TIMEOUTS, &pool(), |_, _| {}).await },
-            );
+        let sent = tokio::spawn(async move {
+            send(near, Outgoing::from(request.unwrap()), TIMEOUTS, Pools::shared(&pool()), |_, _| {}).await
+        });
         let mut first = [0; 1000];
         let count = far.read(&mut first).await.unwrap();
         drop(far);
@@ -129,7 +129,7 @@ async fn only_a_request_that_does_no_harm_twice_is_given_back_to_be_sent_again()
         assert_eq!(failure.request.is_some(), harmless, "{method}");
         let Some(again) = failure.request else { continue };
         let (near, mut far) = connection();
-        let sent = tokio::spawn(async move { send(near, again, TIMEOUTS, &pool(), |_, _| {}).await });
+        let sent = tokio::spawn(async move { send(near, again, TIMEOUTS, Pools::shared(&pool()), |_, _| {}).await });
         let mut second = [0; 1000];
         let length = far.read(&mut second).await.unwrap();
         assert_eq!(&second[..length], &first[..count], "byte for byte");
@@ -140,7 +140,7 @@ async fn only_a_request_that_does_no_harm_twice_is_given_back_to_be_sent_again()
     let (near, mut far) = connection();
     far.write_all(b"HTTP/1.1 20").await.unwrap();
     drop(far);
-    assert!(send(near, get(), TIMEOUTS, &pool(), |_, _| {}).await.unwrap_err().request.is_none());
+    assert!(send(near, get(), TIMEOUTS, Pools::shared(&pool()), |_, _| {}).await.unwrap_err().request.is_none());
 }
 
 #[tokio::test]
@@ -148,10 +148,10 @@ async fn a_request_that_was_not_begun_is_given_back_whole() {
     let (near, far) = connection();
     drop(far);
     let request = Request::post("/").header("host", "x").body(Body::full("body")).unwrap();
-    let failure = send(near, Outgoing::from(request), TIMEOUTS, &pool(), |_, _| {}).await.unwrap_err();
+    let failure = send(near, Outgoing::from(request), TIMEOUTS, Pools::shared(&pool()), |_, _| {}).await.unwrap_err();
     let (near, mut far) = connection();
     let again = failure.request.unwrap();
-    let sent = tokio::spawn(async move { send(near, again, TIMEOUTS, &pool(), |_, _| {}).await });
+    let sent = tokio::spawn(async move { send(near, again, TIMEOUTS, Pools::shared(&pool()), |_, _| {}).await });
     let mut seen = [0; 1000];
     let count = far.read(&mut seen).await.unwrap();
     assert_eq!(&seen[..count], b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nbody");

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::bind::Bound;
 use crate::descriptors::Descriptors;
 use crate::framing::{self, Rejection};
+use crate::http1::BoundPool;
 use crate::http1::server::Config;
 use crate::telemetry::Door;
 use crate::telemetry::access::PeerIds;
@@ -92,6 +93,8 @@ pub struct Peer {
     pub drain: CancellationToken,
     /// The drain waits for what is spawned here, such as the copying of an upgraded connection.
     pub tracker: TaskTracker,
+    /// Upstream connections that authenticate this client.
+    pub(crate) bound: Arc<BoundPool>,
     /// What its handler remembers for the connection.
     pub memory: OnceLock<Box<dyn Any + Send + Sync>>,
 }

@@ -87,7 +87,8 @@ where
     let by_alpn = matches!(&stream, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"));
     let mut socket = Socket::from(stream);
     let http2 = by_alpn || (door.h2c && !tls && speaks_http2(&mut socket, &door).await);
-    let peer = Arc::new(Peer { door: door.door, address, unix, tls, drain, tracker, memory: OnceLock::new() });
+    let (bound, memory) = (Arc::default(), OnceLock::new());
+    let peer = Arc::new(Peer { door: door.door, address, unix, tls, drain, tracker, bound, memory });
     if http2 {
         http2::serve(socket, peer, &door, permit, handler).await;
     } else {

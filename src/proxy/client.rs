@@ -7,13 +7,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::connect::Connector;
 use crate::body::Body;
 use crate::descriptors::Descriptors;
 use crate::framing::Limits;
-use crate::http1::{self, Answer, Connection, Failure, Outgoing, Pool, ResponseTimeouts};
+use crate::http1::{self, Answer, BoundPool, Connection, Failure, Outgoing, Pool, Pools, ResponseTimeouts};
 
 const LIMITS: Limits =
     Limits { head_bytes: 256 << 10, head_fields: 300, extension_bytes: 4 << 10, trailer_bytes: 8 << 10 };
@@ -70,18 +70,24 @@ impl Client {
     }
 
     pub(crate) async fn send(&self, request: impl Into<Outgoing>) -> Result<Response<Body>, Error> {
-        Ok(self.exchange(request.into(), |_, _| {}).await?.response)
+        Ok(self.exchange(request.into(), Pools::shared(&self.pool), |_, _| {}).await?.response)
+    }
+
+    /// The pools for the requests of one client.
+    pub(super) fn pools<'a>(&'a self, bound: Option<&'a BoundPool>, user: Option<&'a HeaderValue>) -> Pools<'a> {
+        Pools { shared: &self.pool, bound, user }
     }
 
     /// The same. `on_interim` is given the interim responses; the request may ask for an upgrade.
     pub(super) async fn exchange(
         &self,
         mut request: Outgoing,
+        pools: Pools<'_>,
         mut on_interim: impl FnMut(StatusCode, HeaderMap),
     ) -> Result<Answer, Error> {
         let timeouts = ResponseTimeouts { first_byte: self.timeouts.first_byte, idle: self.timeouts.idle };
-        if let Some(connection) = if request.asks_upgrade() { None } else { self.pool.take() } {
-            match http1::send(connection, request, timeouts, &self.pool, &mut on_interim).await {
+        if let Some(connection) = pools.take(!request.asks_upgrade()) {
+            match http1::send(connection, request, timeouts, pools, &mut on_interim).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure { request: Some(again), .. }) => request = again,
                 Err(Failure { error, request: None }) => return Err(error.into()),
@@ -89,7 +95,7 @@ impl Client {
         }
         // Boxed: most requests find a connection in the pool.
         let connection = Box::pin(self.connect()).await?;
-        let answer = http1::send(connection, request, timeouts, &self.pool, on_interim).await;
+        let answer = http1::send(connection, request, timeouts, pools, on_interim).await;
         answer.map_err(|failure| failure.error.into())
     }
 

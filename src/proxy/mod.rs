@@ -12,6 +12,7 @@ pub(crate) mod upgrade;
 pub(crate) mod via;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{TRAILER, UPGRADE};
@@ -19,7 +20,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response};
 
 use crate::body::Body;
-use crate::http1::{Answer, Exchange, Outgoing};
+use crate::http1::{Answer, BoundPool, Exchange, Outgoing};
 pub(crate) use caching::private_unless_said;
 pub(crate) use client::{Client, Error};
 pub(crate) use connect::Upstream;
@@ -66,6 +67,8 @@ pub(crate) struct AppRequest {
     pub trailers: bool,
     /// The client's exchange, for interim responses and an upgrade; `None` under HTTP/2.
     pub exchange: Option<Exchange>,
+    /// For connections that authenticate the client; `None` where its connection carries the requests of others too.
+    pub bound: Option<Arc<BoundPool>>,
     pub upgrades: Upgrades,
 }
 
@@ -78,8 +81,9 @@ pub(crate) fn to_app(
     body: Body,
     owns: impl Fn(&str) -> bool,
 ) -> impl Future<Output = Result<Response<Body>, Error>> {
-    let AppRequest { method, target, headers, trailers, exchange, upgrades } = request;
+    let AppRequest { method, target, headers, trailers, exchange, bound, upgrades } = request;
     let requested = headers.get(&UPGRADE).cloned();
+    let user = headers.get(&headers::USER_ID).cloned();
     let outgoing = Outgoing::new(&method, target.as_ref(), headers.iter(), body);
     async move {
         let inform = |status, mut headers| {
@@ -88,7 +92,8 @@ pub(crate) fn to_app(
                 exchange.inform(status, &headers);
             }
         };
-        let Answer { mut response, upgraded } = app.exchange(outgoing, inform).await?;
+        let Answer { mut response, upgraded } =
+            app.exchange(outgoing, app.pools(bound.as_deref(), user.as_ref()), inform).await?;
         let protocol = response.headers().get(UPGRADE).cloned();
         headers::clean_app_response(response.headers_mut(), &owns);
         if !trailers {

@@ -126,6 +126,7 @@ impl AppUpstream {
             target: request.uri.path_and_query().cloned(),
             headers,
             trailers,
+            bound: (!request.origin.trusted).then(|| message.peer.bound.clone()),
             exchange: message.extensions.get::<Exchange>().cloned(),
             upgrades,
         }

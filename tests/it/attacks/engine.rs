@@ -19,7 +19,7 @@ use upwarden::testing::cookies::RequestCookies;
 use upwarden::testing::descriptors::Descriptors;
 use upwarden::testing::framing::{BodyLength, Limits, Method, Piece, RequestReader, ResponseReader, Step};
 use upwarden::testing::http1::{
-    Answer, Config, Connection, Event, Outgoing, Pool, ResponseTimeouts, Stream, send, serve,
+    Answer, Config, Connection, Event, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send, serve,
 };
 use upwarden::testing::listener::Rejection;
 use upwarden::testing::proxy::headers::AppHeaders;
@@ -217,7 +217,7 @@ impl Relay {
         let outgoing = Outgoing::new(&parts.method, parts.uri.path_and_query(), headers.iter(), body);
         let timeouts = ResponseTimeouts { first_byte: Duration::from_secs(60), idle: Duration::from_secs(60) };
         let connection = self.pool.take().unwrap_or_else(|| self.connect());
-        let sent = send(connection, outgoing, timeouts, &self.pool, |_, _| {}).await;
+        let sent = send(connection, outgoing, timeouts, Pools::shared(&self.pool), |_, _| {}).await;
         let Answer { mut response, upgraded } = sent.ok()?;
         for name in ENDS_HERE.iter().chain([&HeaderName::from_static("x-ours")]) {
             response.headers_mut().remove(name);

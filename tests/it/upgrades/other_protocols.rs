@@ -158,6 +158,18 @@ async fn an_upgrade_to_another_http_or_tls_is_not_forwarded() {
 }
 
 #[tokio::test]
+async fn a_101_before_the_request_was_sent_to_its_end_is_refused() {
+    // RFC 9110 section 7.8: the protocol changes behind the request, and the rest of this one never came.
+    let world = World::open(any_protocol()).start();
+    let mut client = Raw::to(world.public_address()).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: morse\r\nContent-Length: 9\r\n\r\nhalf")
+        .await;
+    let got = client.until("\r\n\r\n").await;
+    assert!(got.starts_with("HTTP/1.1 502 "), "{got}");
+}
+
+#[tokio::test]
 async fn a_protocol_that_was_not_offered_is_refused() {
     for (offered, chosen, status) in [
         ("morse", "smoke", 502),

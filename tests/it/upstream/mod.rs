@@ -2,6 +2,7 @@
 
 pub(crate) mod answers; // what an app may answer
 mod api; // the broker: what goes to Upwork, what comes back, what is removed
+mod authenticated; // an app that authenticates connections, not requests
 mod connections; // to the app: pooled, closed in time, retried where that is safe
 pub(crate) mod cuts; // what breaks off on one side breaks off on the other
 mod fields; // what the app learns about the user and the client
