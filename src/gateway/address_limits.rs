@@ -77,7 +77,7 @@ pub(super) struct InFlightLimit {
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// The slot of one request, until its answer was sent.
+/// The slot of one request, until its answer was sent and its upgraded connection has ended.
 #[derive(Debug)]
 pub(super) struct Slot {
     limit: Arc<InFlightLimit>,
@@ -90,7 +90,7 @@ impl InFlightLimit {
     }
 
     /// A slot for one more of `client`'s requests; none where it has as many as it may.
-    pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Slot> {
+    pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Arc<Slot>> {
         let client = network(client);
         let mut counts = lock(&self.counts);
         let count = counts.entry(client).or_insert(0);
@@ -98,13 +98,13 @@ impl InFlightLimit {
             return None;
         }
         *count += 1;
-        Some(Slot { limit: self.clone(), client })
+        Some(Arc::new(Slot { limit: self.clone(), client }))
     }
 }
 
 impl Slot {
     /// A body that holds the slot.
-    pub(super) fn hold(self, body: Body) -> Body {
+    pub(super) fn hold(self: Arc<Self>, body: Body) -> Body {
         Body::wrap(HoldingBody { body, _slot: self })
     }
 }
@@ -123,7 +123,7 @@ impl Drop for Slot {
 
 struct HoldingBody {
     body: Body,
-    _slot: Slot,
+    _slot: Arc<Slot>,
 }
 
 impl http_body::Body for HoldingBody {

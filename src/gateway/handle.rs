@@ -28,7 +28,8 @@ use crate::telemetry::{Door, RouteKind, Side};
 impl Gateway {
     /// Answers one request.
     pub(crate) async fn handle(&self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
-        let (request, message, refused) = request::read(request, &peer, &self.config, |name| self.owns_cookie(name));
+        let (request, mut message, refused) =
+            request::read(request, &peer, &self.config, |name| self.owns_cookie(name));
         self.warn_of_unknown_proxy(&request);
         let route = router::route(&self.router, request.path());
         let kind = if refused.is_some() { RouteKind::None } else { route.kind() };
@@ -37,7 +38,12 @@ impl Gateway {
             (Some(refused), _) => (Err(ClientFault::Refused(refused).into()), None),
             (None, Door::Neighbour) => (Box::pin(self.neighbour(&request, message, route)).await, None),
             (None, Door::Public) => match self.slot(&request) {
-                Ok(slot) => (self.public(&request, message, route).await, slot),
+                Ok(slot) => {
+                    if let Some(slot) = &slot {
+                        message.extensions.insert(slot.clone());
+                    }
+                    (self.public(&request, message, route).await, slot)
+                }
                 Err(fault) => (Err(fault), None),
             },
         };

@@ -88,7 +88,7 @@ impl Gateway {
     }
 
     /// The slot of a request whose client a trusted proxy names. The proxies' own requests need none.
-    pub(super) fn slot(&self, request: &RequestInfo) -> Result<Option<Slot>, Fault> {
+    pub(super) fn slot(&self, request: &RequestInfo) -> Result<Option<Arc<Slot>>, Fault> {
         let client = request.limited_address.filter(|_| request.origin.trusted);
         let (Some(limit), Some(client)) = (&self.in_flight, client) else { return Ok(None) };
         let slot = limit.take(client).ok_or(ClientFault::TooManyAtOnce);

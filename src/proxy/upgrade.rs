@@ -2,6 +2,7 @@
 //!
 //! Of a WebSocket it reads only where frames begin, so that it can send a Close frame between two of them.
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,15 +32,22 @@ pub(crate) struct Upgrades {
     pub session_end: Option<Arc<CancellationToken>>,
     /// How long nothing may move.
     pub idle: Duration,
+    /// Released when it has ended.
+    pub held: Option<Arc<dyn Any + Send + Sync>>,
     pub metrics: Arc<Metrics>,
 }
 
 impl Upgrades {
-    /// Copies between the two once the client has its 101. If it never comes, the app's side is closed.
-    pub(super) fn join(self, client: oneshot::Receiver<Socket>, app: Socket, websocket: bool) {
-        let tracker = self.tracker.clone();
+    /// Copies between the two once the client has its 101. If it never comes, the app's side is reset.
+    pub(super) fn join(mut self, client: oneshot::Receiver<Socket>, mut app: Socket, websocket: bool) {
+        let (tracker, held) = (self.tracker.clone(), self.held.take());
         tracker.spawn(async move {
-            let Ok(client) = client.await else { return };
+            let _held = held;
+            let Ok(client) = client.await else {
+                // The app has switched: a plain close would tell it that the client had nothing to say.
+                app.reset_flag().set(true);
+                return;
+            };
             let gauge = self.metrics.upgrades().clone();
             gauge.increment(1.0);
             self.copy(client, app, websocket).await;
@@ -209,7 +217,29 @@ fn payload_length(head: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::http1::Stream;
+
+    #[tokio::test]
+    async fn an_app_that_has_switched_for_a_client_that_is_gone_sees_a_reset() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let upgrades = Upgrades {
+            tracker: TaskTracker::new(),
+            drain: CancellationToken::new(),
+            session_end: None,
+            idle: Duration::from_secs(60),
+            held: None,
+            metrics: Arc::default(),
+        };
+        let (promise, client) = oneshot::channel();
+        upgrades.join(client, Stream::Tcp(near).into(), true);
+        drop(promise);
+        assert_eq!(far.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
 
     #[test]
     fn frame_boundaries_are_found_however_the_bytes_arrive() {

@@ -1,5 +1,6 @@
 //! On to the app. Fields that no client can set carry the identity; the app never sees a token of Upwork's.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::{Method, Response, Version};
 use tokio_util::sync::CancellationToken;
 
 use crate::body::Body;
+use crate::gateway::address_limits::Slot;
 use crate::gateway::callers::is_our_token;
 use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::request::{Message, RequestInfo};
@@ -119,6 +121,7 @@ impl AppUpstream {
             drain: message.peer.drain.clone(),
             session_end: told.session_end,
             idle: settings.upgrade_idle,
+            held: message.extensions.get::<Arc<Slot>>().cloned().map(|slot| slot as Arc<dyn Any + Send + Sync>),
             metrics: settings.metrics.clone(),
         };
         AppRequest {

@@ -6,6 +6,7 @@
 
 mod bodies;
 mod frames;
+mod reader;
 mod state;
 
 use std::convert::Infallible;

@@ -1,9 +1,13 @@
 //! HTTP/2 clients that break the protocol or flood us, while others are served.
 
+use http::Response;
+use upwarden::testing::body::Body;
+
 use crate::harness::frames::{
-    CANCEL, CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, field, frame, get,
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, field, frame, get,
 };
-use crate::harness::{App, Raw, World, within};
+use crate::harness::{App, Raw, World, logs, until, within};
 
 fn world() -> World {
     World::open(App::default()).set("public.h2c", true).start()
@@ -100,6 +104,61 @@ async fn a_flood_of_pings_with_unread_answers_is_stopped() {
 }
 
 #[tokio::test]
+async fn floods_of_frames_that_change_nothing_end_the_connection() {
+    let grow = [0, 0, 0, 1];
+    for (flood, what) in [
+        (frame(WINDOW_UPDATE, 0, 0, &grow), "windows of the connection"),
+        (frame(WINDOW_UPDATE, 0, 1, &grow), "windows of a stream that has ended"),
+        (frame(RST_STREAM, 0, 1, &CANCEL), "resets of a stream that has ended"),
+        (frame(PING, 1, 0, &[7; 8]), "answers to pings that were not sent"),
+        (frame(SETTINGS, 1, 0, &[]), "acknowledged settings"),
+    ] {
+        let world = world();
+        let mut bad = Frames::to(world.public_address()).await;
+        bad.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/first"))).await;
+        assert_eq!(bad.body(1).await, "GET /first\n");
+        for _ in 0..30 {
+            if !bad.send(&flood.repeat(1000)).await {
+                break;
+            }
+        }
+        bad.goaway().await;
+        let open = "upwarden_connections{door=\"public\"}";
+        until(what, async || (world.metric(open).await == 0).then_some(())).await;
+        world.refused("http2_abuse").await;
+        others_are_served(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_opens_its_window_for_each_piece_is_no_flood() {
+    let app = App::new(|_| async { Response::new(Body::full(vec![b'x'; 100 << 20])) });
+    let world = World::open(app).set("public.h2c", true).start();
+    let mut client = Frames::to(world.public_address()).await;
+    client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/long"))).await;
+    let (mut read, mut updates) = (0, 0);
+    while read < 100 << 20 {
+        let came = client.next().await.expect("the connection stays");
+        if came.kind == SETTINGS && came.flags == 0 {
+            client.send(&frame(SETTINGS, 1, 0, &[])).await;
+        }
+        if came.kind == DATA && !came.payload.is_empty() {
+            read += came.payload.len();
+            let grow = u32::try_from(came.payload.len()).unwrap().to_be_bytes();
+            // A nervous client: a piece of the window at a time, for the stream and for the connection.
+            let (first, second) = (u32::from_be_bytes(grow) / 2, u32::from_be_bytes(grow).div_ceil(2));
+            for part in [first, second].into_iter().filter(|part| *part > 0) {
+                let part = part.to_be_bytes();
+                let both = [frame(WINDOW_UPDATE, 0, 1, &part), frame(WINDOW_UPDATE, 0, 0, &part)].concat();
+                client.send(&both).await;
+                updates += 2;
+            }
+        }
+    }
+    assert!(updates > 20_000, "{updates}");
+}
+
+#[tokio::test]
 async fn frames_that_break_the_protocol_end_the_connection() {
     for bytes in [
         // DATA on an idle stream; a header block of stream 0; an odd window; settings, a header block and a PING of a bad length.
@@ -150,6 +209,14 @@ async fn connection_specific_fields_are_a_protocol_error() {
     }
     others_are_served(&world).await;
     assert!(world.app.seen().iter().all(|seen| seen.target != "/bad"));
+    // The HTTP library resets these streams, or ends the connection, by itself.
+    let counted = async |reason: &str| {
+        world.metric(&format!("upwarden_refused_total{{door=\"public\",reason=\"{reason}\"}}")).await
+    };
+    assert!(counted("bad_message").await >= 4);
+    until("all of them", async || (counted("bad_message").await + counted("http2_abuse").await == 5).then_some(()))
+        .await;
+    assert!(logs().contains("PROTOCOL_ERROR"));
 }
 
 #[tokio::test]

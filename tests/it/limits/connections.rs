@@ -13,7 +13,7 @@ use upwarden::testing::telemetry;
 use upwarden::testing::telemetry::metrics::Metrics;
 
 use crate::harness::door::echo;
-use crate::harness::{App, Door, PATIENCE, Raw, World, talk, until, within};
+use crate::harness::{App, Door, PATIENCE, Raw, World, head, talk, until, within};
 use crate::http2::requests::{connect, tls};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -124,6 +124,43 @@ async fn a_unix_socket_knows_its_peer_and_its_file_is_removed_at_the_end() {
     token.cancel();
     within(running).await.unwrap().unwrap();
     assert!(!path.exists());
+}
+
+/// An app that switches to any protocol and then waits for its client to leave.
+fn switching() -> App {
+    App::raw(|mut stream| async move {
+        let Some(asked) = head(&mut stream).await else { return };
+        let answer = if asked.contains("upgrade: echo") {
+            "HTTP/1.1 101 Yes\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n"
+        } else {
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"
+        };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+    })
+}
+
+#[tokio::test]
+async fn an_open_websocket_behind_a_trusted_proxy_counts_for_its_client() {
+    let world = World::open(switching())
+        .set("public.limits.connections_per_address", 2)
+        .set("public.trusted_proxies", "127.0.0.0/8")
+        .start();
+    let ask =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut client = Raw::to(world.public_address()).await;
+        client.send(ask).await;
+        assert!(client.until("\r\n\r\n").await.starts_with("HTTP/1.1 101 "));
+        open.push(client);
+    }
+    let get = |client: &'static str| world.client().get("/").header("x-forwarded-for", client);
+    assert_eq!(get("203.0.113.9").await.status, 503);
+    assert_eq!(get("203.0.113.10").await.status, 200);
+    open.pop();
+    until("a free place", async || (get("203.0.113.9").await.status == 200).then_some(())).await;
 }
 
 #[tokio::test]
