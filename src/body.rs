@@ -45,6 +45,14 @@ impl Body {
         Self(Kind::Boxed(body.boxed_unsync()))
     }
 
+    /// Whether it comes from elsewhere piece by piece.
+    pub(crate) fn is_streamed(&self) -> bool {
+        match self.0 {
+            Kind::Full(_) => false,
+            Kind::Incoming(_) | Kind::Boxed(_) => true,
+        }
+    }
+
     /// All the bytes, if there are at most `limit`.
     pub async fn collect(self, limit: usize) -> Result<Bytes, CollectError> {
         match Limited::new(self, limit).collect().await {

@@ -94,13 +94,13 @@ pub mod testing {
         pub use crate::cookies::{Jar, RequestCookies};
     }
     pub mod descriptors {
-        pub use crate::descriptors::Descriptors;
+        pub use crate::descriptors::{Descriptors, Waiting};
     }
     pub mod framing {
         pub use crate::framing::{BodyLength, Limits, Method, Piece, Refusal, RequestReader, ResponseReader, Step};
     }
     pub mod http1 {
-        pub use crate::http1::server::{Config, Event, serve};
+        pub use crate::http1::server::{Config, Ends, Event, serve};
         pub use crate::http1::{Answer, Connection, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send};
     }
     pub mod listener {

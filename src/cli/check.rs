@@ -16,6 +16,7 @@ pub(super) fn summary(config: &Config) -> String {
         ("public door", public(config)),
         ("neighbour door", neighbour(config)),
         ("clients", clients(config)),
+        ("connections", connections(config)),
         ("admin door", address(&config.server.admin)),
         ("access", access(config)),
         ("grant", grant(config).to_owned()),
@@ -49,6 +50,19 @@ fn public(config: &Config) -> String {
         count => format!("TLS, {count} certificate(s)"),
     };
     format!("{} ({how})", address(&config.server.public))
+}
+
+/// How many there may be, and what they could cost.
+fn connections(config: &Config) -> String {
+    let server = &config.server;
+    let allowed = server
+        .memory
+        .map_or_else(|| "no cgroup limits it".to_owned(), |bytes| format!("the cgroup allows {} MiB", bytes >> 20));
+    let unread = server.unread_answers() >> 20;
+    format!(
+        "at most {}; answers that clients do not read could hold {unread} MiB of memory ({allowed})",
+        server.limits.connections
+    )
 }
 
 /// What is believed of where requests come from.

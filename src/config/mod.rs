@@ -7,6 +7,7 @@
 mod check;
 mod file;
 mod load;
+mod memory;
 mod parse;
 mod problem;
 mod raw;

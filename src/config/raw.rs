@@ -141,6 +141,7 @@ mod tests {
             env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             sets: sets.iter().map(|set| (*set).to_owned()).collect(),
             terminal: false,
+            memory: None,
         };
         let mut problems = Vec::new();
         (RawConfig::read(&sources, &mut problems), problems)

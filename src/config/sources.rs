@@ -1,6 +1,8 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+use super::memory;
+
 /// Where the configuration is read from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -12,6 +14,8 @@ pub struct Sources {
     pub sets: Vec<String>,
     /// The log goes to a terminal, so its default format is text.
     pub terminal: bool,
+    /// Bytes of memory that the process may use; `None` for no limit. The number of connections follows it.
+    pub memory: Option<u64>,
 }
 
 impl Sources {
@@ -25,6 +29,6 @@ impl Sources {
     pub fn of_process(file: Option<PathBuf>, sets: Vec<String>) -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
-        Self { file, env, sets, terminal: std::io::stderr().is_terminal() }
+        Self { file, env, sets, terminal: std::io::stderr().is_terminal(), memory: memory::limit() }
     }
 }

@@ -49,8 +49,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 /// Bytes read at once where a head is expected.
 const PIECE: usize = 16 << 10;
-/// Bytes of a body read at once.
-const BODY_PIECE: usize = 64 << 10;
+/// Bytes of a body read at once. An answer that its client does not read holds one such piece, and TLS's own buffer.
+const BODY_PIECE: usize = 24 << 10;
 
 /// Reads what is there behind `input`; ready with the count. While nothing is there, no memory is held.
 fn poll_read(socket: &mut Socket, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

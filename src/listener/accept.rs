@@ -22,6 +22,7 @@ use super::bind::SocketFile;
 use super::door::{DoorSpec, Limits, http1_config};
 use super::listen::{Accepted, Listener, is_transient};
 use super::permits::{Permit, Permits};
+use crate::descriptors::Descriptors;
 use crate::http1::server::Config;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
@@ -44,6 +45,7 @@ pub(super) struct DoorState {
     pub(super) limits: Arc<Limits>,
     pub(super) http1: Arc<Config>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) descriptors: Arc<Descriptors>,
 }
 
 /// A connection on its way to a worker.
@@ -85,9 +87,9 @@ impl Acceptor {
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let DoorSpec { door, bound, tls, h2c, limits, exempt, descriptors } = spec;
-        let permits = Permits::new(door, &limits, exempt, metrics.clone(), descriptors);
-        let door =
-            Arc::new(DoorState { door, tls, h2c, http1: http1_config(&limits), limits: Arc::new(limits), metrics });
+        let permits = Permits::new(door, &limits, exempt, metrics.clone(), descriptors.clone());
+        let http1 = http1_config(&limits);
+        let door = Arc::new(DoorState { door, tls, h2c, http1, limits: Arc::new(limits), metrics, descriptors });
         let rejecting = Arc::new(Semaphore::new(MAX_REJECTING));
         let dispatcher = Dispatcher { door, permits, workers, tracker, rejecting };
         Ok(Self { listener: Listener::new(bound.socket)?, file: bound.file, dispatcher })

@@ -10,7 +10,7 @@ use super::door::{self, Peer};
 use super::permits::Permit;
 use crate::body::Body;
 use crate::http1::Socket;
-use crate::http1::server::{self, Event};
+use crate::http1::server::{self, Ends, Event};
 use crate::telemetry::metrics;
 
 /// Serves one connection to its end.
@@ -20,6 +20,10 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (peer_door, http1, metrics, drain) = (peer.door, door.http1.clone(), door.metrics.clone(), peer.drain.clone());
+    let answers = door.descriptors.answers();
+    let waiting = answers.add();
+    waiting.hold();
+    let ends = Ends { drain, waiting };
     let report = move |event| match event {
         Event::Rejected(rejection) => door::report(rejection, peer_door, &metrics),
         Event::ResponseTimeout => metrics.refused(peer_door, metrics::Refusal::AnswerTimeout),
@@ -28,5 +32,5 @@ where
             tracing::info!(door = peer_door.as_str(), %error, "a response was cut");
         }
     };
-    server::serve(socket.hold(permit), http1, drain, move |request| handler(request, peer.clone()), report).await;
+    server::serve(socket.hold(permit), http1, ends, move |request| handler(request, peer.clone()), report).await;
 }

@@ -26,6 +26,8 @@ use crate::telemetry::metrics::Refusal;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What TLS holds of an answer, one record (RFC 8446 section 5.1): a client that reads nothing leaves it there.
+const TLS_BUFFER: usize = 16 << 10;
 /// For tasks that do not end at once, mostly name lookups.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -103,7 +105,10 @@ async fn open(socket: std::net::TcpStream, door: &DoorState) -> Option<Stream> {
     let config = tls.borrow().clone();
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(socket);
     let error = match timeout(door.limits.head_timeout, handshake).await {
-        Ok(Ok(stream)) => return Some(Stream::Tls(Box::new(stream.into()))),
+        Ok(Ok(mut stream)) => {
+            stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+            return Some(Stream::Tls(Box::new(stream.into())));
+        }
         Ok(Err(error)) => error,
         Err(_) => std::io::ErrorKind::TimedOut.into(),
     };

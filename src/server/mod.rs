@@ -35,6 +35,9 @@ use services::Services;
 /// How often idle upstream connections are swept, and the metrics maintained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Connections to upstreams, however few clients may connect.
+const LEAST_ANSWERS: usize = 256;
+
 /// The admin door's clients are few, and send their requests at once.
 const ADMIN: plain::ConnectionLimit = plain::ConnectionLimit { connections: 32, head_timeout: Duration::from_secs(10) };
 
@@ -171,7 +174,9 @@ fn worker(
 /// The file descriptors that the system grants this process.
 fn descriptors(configured: usize) -> Arc<Descriptors> {
     let soft = rlimit::Resource::NOFILE.get().ok().map(|(soft, _)| soft);
-    let descriptors = Descriptors::new(soft.filter(|soft| *soft != rlimit::INFINITY));
+    // Each request has an answer of its own, and HTTP/2 has many on a connection: memory bounds both.
+    let descriptors =
+        Descriptors::with_answers(soft.filter(|soft| *soft != rlimit::INFINITY), configured.max(LEAST_ANSWERS));
     let most = descriptors.connections();
     if most < configured {
         tracing::warn!(

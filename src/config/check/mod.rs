@@ -70,7 +70,7 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let site = app::site(reader);
     let app = app::app(reader);
     let router = app::router(reader, site.as_ref());
-    let server = server::server(reader, site.as_ref());
+    let server = server::server(reader, site.as_ref(), sources.memory);
     let gateway = gateway::gateway(reader, site.as_ref(), server.as_ref());
     let access = access::access(reader);
     let oauth = upwork::oauth(reader, site.as_ref(), access.as_ref(), &sources.env);
@@ -172,6 +172,10 @@ mod tests {
     use crate::config::load;
 
     fn with(sets: &[&str]) -> Config {
+        with_memory(None, sets)
+    }
+
+    fn with_memory(memory: Option<u64>, sets: &[&str]) -> Config {
         let least = [
             "public_url=https://tools.example.com",
             "app.url=http://127.0.0.1:3000",
@@ -181,7 +185,7 @@ mod tests {
             "access.users=1",
         ];
         let sets = least.iter().chain(sets).map(|set| (*set).to_owned()).collect();
-        load(&Sources { sets, ..Sources::default() }).unwrap()
+        load(&Sources { sets, memory, ..Sources::default() }).unwrap()
     }
 
     #[test]
@@ -219,6 +223,18 @@ mod tests {
                 assert_eq!(warning.source.to_string(), if given { key } else { "the default".to_owned() });
             }
         }
+    }
+
+    #[test]
+    fn the_number_of_connections_follows_the_memory_unless_it_is_given() {
+        let small = with_memory(Some(256 << 20), &[]);
+        assert_eq!((small.server.limits.connections, small.server.unread_answers() >> 20), (2048, 128));
+        assert!(small.warnings.is_empty());
+        let sets = ["public.limits.connections=10000"];
+        let given = with_memory(Some(256 << 20), &sets);
+        assert_eq!(given.server.limits.connections, 10_000);
+        assert_eq!(given.warnings[0].key, "public.limits.connections");
+        assert!(with_memory(Some(1 << 30), &sets).warnings.is_empty());
     }
 
     #[test]

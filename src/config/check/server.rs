@@ -13,6 +13,12 @@ use crate::telemetry::causes;
 use crate::tls::{self, CertificateFiles};
 
 const MAX_CONNECTIONS: u64 = 10_000_000;
+/// Connections where memory allows as many.
+const USUAL_CONNECTIONS: u64 = 10_000;
+/// However little memory there is.
+const LEAST_CONNECTIONS: u64 = 64;
+/// What an answer that its client does not read holds at most; a test measures it.
+const UNREAD_ANSWER: u64 = 64 << 10;
 
 /// The doors, the workers and the drain.
 #[derive(Clone, Debug)]
@@ -27,13 +33,22 @@ pub(crate) struct Server {
     pub(crate) workers: usize,
     /// Limits and timeouts of the public door.
     pub(crate) limits: Limits,
+    /// Bytes of memory that the process may use.
+    pub(crate) memory: Option<u64>,
     /// After SIGTERM the doors serve this much longer.
     pub(crate) drain_delay: Duration,
     /// Then requests in flight have this long to finish.
     pub(crate) drain_timeout: Duration,
 }
 
-pub(super) fn server(reader: &mut Reader, site: Option<&Site>) -> Option<Server> {
+impl Server {
+    /// Bytes that answers may hold, if every connection has one that its client does not read.
+    pub(crate) fn unread_answers(&self) -> u64 {
+        (self.limits.connections as u64).saturating_mul(UNREAD_ANSWER)
+    }
+}
+
+pub(super) fn server(reader: &mut Reader, site: Option<&Site>, memory: Option<u64>) -> Option<Server> {
     let public = reader.parsed("public.listen", tcp_only);
     let certificates = certificates(reader, site);
     let h2c = reader.switch("public.h2c");
@@ -43,7 +58,7 @@ pub(super) fn server(reader: &mut Reader, site: Option<&Site>) -> Option<Server>
     }
     let neighbour = neighbour(reader);
     let admin = admin(reader);
-    let (limits, workers) = (limits(reader), workers(reader));
+    let (limits, workers) = (limits(reader, memory), workers(reader));
     let drain_delay = reader.defaulted("drain.delay", drain_delay);
     let drain_timeout = reader.defaulted("drain.timeout", parse::duration);
 
@@ -51,7 +66,7 @@ pub(super) fn server(reader: &mut Reader, site: Option<&Site>) -> Option<Server>
     apart(reader, public, neighbour.as_ref(), admin);
     let (public, admin) = (Address::Tcp(public), Address::Tcp(admin));
     let certificates = certificates?;
-    Some(Server { public, certificates, h2c, neighbour, admin, workers, limits, drain_delay, drain_timeout })
+    Some(Server { public, certificates, h2c, neighbour, admin, workers, limits, memory, drain_delay, drain_timeout })
 }
 
 /// The admin door's address, also for commands that need nothing else.
@@ -152,13 +167,35 @@ fn certificates(reader: &mut Reader, site: Option<&Site>) -> Option<Vec<Certific
     Some(pairs)
 }
 
-fn limits(reader: &mut Reader) -> Limits {
+/// One for each 128 KiB, so that answers that no client reads take half of the memory at most.
+fn usual_connections(memory: Option<u64>) -> u64 {
+    let fits = memory.map_or(USUAL_CONNECTIONS, |bytes| bytes / 2 / UNREAD_ANSWER);
+    fits.clamp(LEAST_CONNECTIONS, USUAL_CONNECTIONS)
+}
+
+fn connections(reader: &mut Reader, memory: Option<u64>) -> usize {
+    const KEY: &str = "public.limits.connections";
+    let given = reader.parsed(KEY, |text| parse::count(text, 1, MAX_CONNECTIONS));
+    let connections = given.unwrap_or_else(|| usual_connections(memory));
+    let unread = connections.saturating_mul(UNREAD_ANSWER);
+    if let Some(memory) = memory.filter(|memory| unread > *memory) {
+        let why = format!(
+            "answers that clients do not read could hold {} MiB, and the cgroup allows {} MiB: the process would be killed",
+            unread >> 20,
+            memory >> 20
+        );
+        reader.warn(KEY, why, format!("write {} or less, or allow more memory", usual_connections(Some(memory))));
+    }
+    usize::try_from(connections).unwrap_or(usize::MAX)
+}
+
+fn limits(reader: &mut Reader, memory: Option<u64>) -> Limits {
     let limits = Limits {
         // hyper accepts no smaller buffer, and no legitimate head is larger.
         head_bytes: reader.defaulted("public.limits.head_bytes", |text| parse::bytes(text, 8 << 10, 1 << 20)),
         head_fields: reader.count("public.limits.head_fields", 10_000),
         body_bytes: reader.parsed("public.limits.body_bytes", parse::size),
-        connections: reader.count("public.limits.connections", MAX_CONNECTIONS),
+        connections: connections(reader, memory),
         connections_per_address: reader
             .parsed("public.limits.connections_per_address", |text| parse::count(text, 1, MAX_CONNECTIONS)),
         head_timeout: reader.duration("public.timeouts.head"),
@@ -227,6 +264,12 @@ fn owner(text: &str) -> Result<Owner, ValueError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_follow_the_memory() {
+        let usual = [None, Some(64 << 30), Some(256 << 20), Some(16 << 20), Some(1 << 20)].map(usual_connections);
+        assert_eq!(usual, [10_000, 10_000, 2048, 128, 64]);
+    }
 
     #[test]
     fn modes_and_owners_have_one_form_each() {

@@ -26,6 +26,7 @@ use super::socket::Socket;
 use super::timer::Timer;
 use super::{head, poll_read};
 use crate::body::{self, Body};
+use crate::descriptors::Waiting;
 use crate::framing::{self, BodyLength, Refusal, Rejection, RequestHead, RequestReader, Step};
 
 /// A client that has closed its half is answered as long as something moves; after this long it is taken to be gone.
@@ -61,14 +62,22 @@ pub enum Event {
     ResponseCut(body::Error),
 }
 
+/// What ends a connection from outside.
+#[derive(Debug)]
+pub struct Ends {
+    pub drain: CancellationToken,
+    /// The response that is being written: it is cut when its descriptor is wanted for another.
+    pub waiting: Arc<Waiting>,
+}
+
 /// Serves one connection to its end. A handler's future is dropped when its client goes away.
-pub async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, drain: CancellationToken, handler: H, report: R)
+pub async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, ends: Ends, handler: H, report: R)
 where
     H: Fn(Request<Body>) -> F,
     F: Future<Output = Response<Body>>,
     R: Fn(Event),
 {
-    let mut connection = Connection::new(socket, config, drain, report);
+    let mut connection = Connection::new(socket, config, ends, report);
     while let Some(Message { request, current }) = connection.head().await {
         // Boxed: an idle connection needs no room for it.
         match connection.exchange(Box::pin(handler(request)), current).await {
@@ -91,6 +100,7 @@ struct Connection<R> {
     output: Output,
     timer: Timer,
     times: Times,
+    waiting: Arc<Waiting>,
     drain: CancellationToken,
     drained: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Something was refused; no more of the input is read as HTTP.
@@ -152,7 +162,8 @@ enum Next {
 struct Gone;
 
 impl<R: Fn(Event)> Connection<R> {
-    fn new(socket: Socket, config: Arc<Config>, drain: CancellationToken, report: R) -> Self {
+    fn new(socket: Socket, config: Arc<Config>, ends: Ends, report: R) -> Self {
+        let Ends { drain, waiting } = ends;
         let now = Instant::now();
         let times = Times {
             quiet: now,
@@ -172,6 +183,7 @@ impl<R: Fn(Event)> Connection<R> {
             output: Output::default(),
             timer: Timer::default(),
             times,
+            waiting,
             drained: Box::pin(drain.clone().cancelled_owned()),
             drain,
             over: false,

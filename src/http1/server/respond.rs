@@ -137,17 +137,23 @@ impl<R: Fn(Event)> Connection<R> {
             unwritten @ (Poll::Ready(Err(_)) | Poll::Pending) => unwritten,
         };
         if self.output.len() < before {
-            (self.times.blocked, self.times.wrote) = (None, Instant::now());
+            self.times.wrote = Instant::now();
+            self.unblocked();
         }
         let timed_out = match written {
             Poll::Ready(Ok(())) => {
-                self.times.blocked = None;
+                self.unblocked();
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Err(error)) => error.kind() == io::ErrorKind::TimedOut,
             Poll::Pending => {
+                if self.times.blocked.is_none() {
+                    self.waiting.begin();
+                }
                 let since = *self.times.blocked.get_or_insert_with(Instant::now);
-                std::task::ready!(self.timer.poll_until(cx, since + self.config.idle_timeout));
+                if self.waiting.poll_cut(cx).is_pending() {
+                    std::task::ready!(self.timer.poll_until(cx, since + self.config.idle_timeout));
+                }
                 true
             }
         };
@@ -155,6 +161,12 @@ impl<R: Fn(Event)> Connection<R> {
             (self.report)(Event::ResponseTimeout);
         }
         Poll::Ready(Err(Gone))
+    }
+
+    fn unblocked(&mut self) {
+        if self.times.blocked.take().is_some() {
+            self.waiting.end();
+        }
     }
 }
 

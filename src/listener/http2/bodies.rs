@@ -99,6 +99,12 @@ impl ResponseBody {
     pub(super) fn new(body: Body, mut stream: OpenStream) -> Self {
         if body.is_end_stream() {
             stream.complete();
+        } else {
+            if body.is_streamed() {
+                stream.waiting.hold();
+            }
+            // hyper asks for no piece until the client's window has room.
+            stream.waiting.begin();
         }
         Self { body, stream }
     }
@@ -111,10 +117,10 @@ impl http_body::Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
         // hyper polls for a piece once it has sent the one before.
-        this.stream.progress.piece_sent();
+        this.stream.waiting.end();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         if polled.is_ready() {
-            this.stream.progress.piece_ready();
+            this.stream.waiting.begin();
         }
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) || (polled.is_ready() && this.body.is_end_stream()) {
             this.stream.complete();

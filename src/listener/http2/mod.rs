@@ -35,7 +35,7 @@ use crate::http1::{Socket, origin_form};
 use crate::telemetry::metrics;
 use bodies::{RequestBody, ResponseBody};
 use frames::FrameMonitor;
-use state::{Http2State, OpenStream};
+use state::{Http2State, OpenStream, stalled};
 
 /// Requests at a time on one connection.
 const MAX_STREAMS: u32 = 200;
@@ -60,7 +60,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        let Some(progress) = self.state.take_latest() else {
+        let Some(waiting) = self.state.take_latest() else {
             self.tracker.spawn(future);
             return;
         };
@@ -70,7 +70,7 @@ where
                 biased;
                 _ = future => {}
                 // Dropping the future resets the stream (RFC 9113 section 8.1).
-                () = progress.stalled(allowed) => state.count(metrics::Refusal::AnswerTimeout),
+                () = stalled(&waiting, allowed) => state.count(metrics::Refusal::AnswerTimeout),
             }
         });
     }
@@ -83,7 +83,7 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let limits = door.limits.clone();
-    let state = Http2State::new(door.door, door.metrics.clone());
+    let state = Http2State::new(door.door, door.metrics.clone(), door.descriptors.answers());
     let (drain, idle) = (peer.drain.clone(), limits.idle_timeout);
     let executor = StreamExecutor { tracker: peer.tracker.clone(), state: state.clone(), allowed: idle };
     let builder = builder(&limits, executor);
@@ -109,7 +109,7 @@ fn builder(limits: &Limits, executor: StreamExecutor) -> http2::Builder<StreamEx
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(50)
         .max_local_error_reset_streams(200)
-        .max_send_buf_size(64 << 10)
+        .max_send_buf_size(32 << 10)
         .initial_stream_window_size(256 << 10)
         .initial_connection_window_size(1 << 20)
         .keep_alive_interval(PING_INTERVAL)

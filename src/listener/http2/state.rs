@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::descriptors::{Answers, Waiting};
 use crate::framing::Rejection;
 use crate::listener::door;
 use crate::recent::lock;
@@ -31,7 +32,8 @@ pub(super) struct Http2State {
     window_update: AtomicU64,
     leaving: OnceLock<Instant>,
     /// Of the newest stream, until its task is spawned.
-    latest: Mutex<Option<Arc<WriteProgress>>>,
+    latest: Mutex<Option<Arc<Waiting>>>,
+    answers: Arc<Answers>,
     pub(super) changed: Notify,
 }
 
@@ -52,7 +54,7 @@ impl AbortScore {
 }
 
 impl Http2State {
-    pub(super) fn new(door: Door, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(door: Door, metrics: Arc<Metrics>, answers: Arc<Answers>) -> Arc<Self> {
         let start = Instant::now();
         Arc::new(Self {
             door,
@@ -65,6 +67,7 @@ impl Http2State {
             window_update: AtomicU64::new(0),
             leaving: OnceLock::new(),
             latest: Mutex::default(),
+            answers,
             changed: Notify::new(),
         })
     }
@@ -109,7 +112,7 @@ impl Http2State {
     }
 
     /// The progress of the newest stream's response; once.
-    pub(super) fn take_latest(&self) -> Option<Arc<WriteProgress>> {
+    pub(super) fn take_latest(&self) -> Option<Arc<Waiting>> {
         lock(&self.latest).take()
     }
 
@@ -122,54 +125,39 @@ fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Whether the client reads a response.
-pub(super) struct WriteProgress {
-    start: Instant,
-    /// Milliseconds after `start`, plus one, since when a piece waits for the client; 0 if none does.
-    waiting_since: AtomicU64,
-}
-
-impl WriteProgress {
-    /// A piece waits for the client.
-    pub(super) fn piece_ready(&self) {
-        self.waiting_since.store(millis(self.start) + 1, Relaxed);
-    }
-
-    pub(super) fn piece_sent(&self) {
-        self.waiting_since.store(0, Relaxed);
-    }
-
-    /// Returns once a piece has waited for `allowed`.
-    pub(super) async fn stalled(&self, allowed: Duration) {
+/// Returns once a piece of an answer has waited for `allowed`, or its descriptor is wanted for another.
+pub(super) async fn stalled(waiting: &Waiting, allowed: Duration) {
+    let time_out = async {
         let mut next = Instant::now() + allowed;
         loop {
             tokio::time::sleep_until(next).await;
             let now = Instant::now();
-            let since = match self.waiting_since.load(Relaxed) {
-                0 => now,
-                millis => self.start + Duration::from_millis(millis),
-            };
-            next = since + allowed;
+            next = waiting.since().unwrap_or(now) + allowed;
             if next <= now {
                 return;
             }
         }
+    };
+    tokio::select! {
+        () = time_out => {}
+        () = std::future::poll_fn(|cx| waiting.poll_cut(cx)) => {}
     }
 }
 
 /// A request, from its head to the end of its response.
 pub(super) struct OpenStream {
     connection: Arc<Http2State>,
-    pub(super) progress: Arc<WriteProgress>,
+    /// Whether the client reads the response.
+    pub(super) waiting: Arc<Waiting>,
     completed: bool,
 }
 
 impl OpenStream {
     pub(super) fn new(connection: Arc<Http2State>) -> Self {
         connection.open.fetch_add(1, Relaxed);
-        let progress = Arc::new(WriteProgress { start: Instant::now(), waiting_since: AtomicU64::new(0) });
-        *lock(&connection.latest) = Some(progress.clone());
-        Self { connection, progress, completed: false }
+        let waiting = connection.answers.add();
+        *lock(&connection.latest) = Some(waiting.clone());
+        Self { connection, waiting, completed: false }
     }
 
     /// The response was read to its end.
@@ -180,6 +168,7 @@ impl OpenStream {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
+        self.connection.answers.remove(&self.waiting);
         if self.completed {
             self.connection.completed.fetch_add(1, Relaxed);
         } else {

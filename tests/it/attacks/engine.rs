@@ -16,10 +16,10 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio_util::sync::CancellationToken;
 use upwarden::testing::body::Body;
 use upwarden::testing::cookies::RequestCookies;
-use upwarden::testing::descriptors::Descriptors;
+use upwarden::testing::descriptors::{Descriptors, Waiting};
 use upwarden::testing::framing::{BodyLength, Limits, Method, Piece, RequestReader, ResponseReader, Step};
 use upwarden::testing::http1::{
-    Answer, Config, Connection, Event, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send, serve,
+    Answer, Config, Connection, Ends, Event, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send, serve,
 };
 use upwarden::testing::listener::Rejection;
 use upwarden::testing::proxy::headers::AppHeaders;
@@ -253,6 +253,7 @@ async fn run(client: &[u8], answer: &[u8], manners: Manners) -> Seen {
         upstreams: RefCell::default(),
     });
     let cut = Rc::new(Cell::new(false));
+    let ends = Ends { drain: CancellationToken::new(), waiting: Waiting::new() };
     let config = Config {
         framing: Limits::default(),
         body_bytes: Some(1 << 20),
@@ -266,7 +267,7 @@ async fn run(client: &[u8], answer: &[u8], manners: Manners) -> Seen {
             let relay = relay.clone();
             async move { relay.handle(request).await }
         };
-        serve(Stream::Unix(near).into(), Arc::new(config), CancellationToken::new(), handler, move |event| {
+        serve(Stream::Unix(near).into(), Arc::new(config), ends, handler, move |event| {
             cut.set(cut.get() || !matches!(event, Event::Rejected(_)));
         })
     });

@@ -336,8 +336,7 @@ pub(crate) fn route(path: &str) {
 pub(crate) fn config(file: &std::path::Path, text: &[u8], set: &str) {
     std::fs::write(file, text).expect("a temporary file");
     let env = vec![("UPWARDEN_UPWORK__CLIENT_SECRET".to_owned(), TOKEN.to_owned())];
-    let sources =
-        Sources { file: Some(file.to_owned()), env, sets: vec![set.to_owned()], terminal: set.len().is_multiple_of(2) };
+    let sources = Sources { file: Some(file.to_owned()), env, sets: vec![set.to_owned()], ..Sources::default() };
     let text = match config::load(&sources) {
         Ok(config) => format!("{config:?}"),
         Err(problems) => {

@@ -7,6 +7,7 @@ use http::Response;
 use tokio::io::AsyncWriteExt;
 use upwarden::testing::body::Body;
 
+use crate::harness::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, SETTINGS, frame, get};
 use crate::harness::{App, Raw, Start, until, within};
 
 #[tokio::test]
@@ -115,6 +116,65 @@ async fn connected_clients_share_what_is_left_for_the_app() {
         client.until("\r\n\r\n").await.starts_with("HTTP/1.1 200").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn answers_that_no_one_reads_keep_no_one_else_out() {
+    let app = App::new(|request| async move {
+        let long = request.uri().path() == "/long";
+        Response::new(Body::full(if long { vec![b'x'; 1 << 20] } else { b"here".to_vec() }))
+    });
+    let sidecar = Start::with(app).after("ulimit -n 512").set("workers", 2).set("public.h2c", true).start();
+    // Two clients with 200 requests each and no window at all, which ask again for what is cut off.
+    let mut floods = Vec::new();
+    for _ in 0..2 {
+        let address = sidecar.public;
+        floods.push(tokio::spawn(async move {
+            let mut bad = Frames::to(address).await;
+            // SETTINGS_INITIAL_WINDOW_SIZE 0 (RFC 9113 section 6.5.2).
+            bad.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+            let mut next = 1;
+            for _ in 0..200 {
+                bad.send(&frame(HEADERS, END_HEADERS | END_STREAM, next, &get("/long"))).await;
+                next += 2;
+            }
+            let (mut heads, mut resets) = (0, 0);
+            while let Some(came) = bad.next().await {
+                heads += usize::from(came.kind == HEADERS);
+                if came.kind == RST_STREAM {
+                    resets += 1;
+                    bad.send(&frame(HEADERS, END_HEADERS | END_STREAM, next, &get("/long"))).await;
+                    next += 2;
+                }
+            }
+            (heads, resets)
+        }));
+    }
+    // Its own pages need no descriptor but the client's.
+    let mut crowd = Vec::new();
+    for number in 0..100 {
+        let mut client = Raw::to(sidecar.public).await;
+        client.send("GET /upwork/auth/session HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = client.until("\r\n\r\n").await;
+        assert!(!answer.contains("Too many connections"), "{number}: a connection was refused");
+        crowd.push(client);
+    }
+    // Others are served while the two go on.
+    for _ in 0..5 {
+        until("an answer", async || {
+            let answer = within(sidecar.client().get("/").attempt()).await.ok()?.whole().await;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+    drop(sidecar);
+    let mut cut = 0;
+    for flood in floods {
+        let (heads, resets) = flood.await.unwrap();
+        assert!(heads > 0);
+        cut += resets;
+    }
+    assert!(cut > 0, "the longest unread were cut");
 }
 
 #[tokio::test]
