@@ -219,9 +219,9 @@ impl Relay {
         let connection = self.pool.take().unwrap_or_else(|| self.connect());
         let sent = send(connection, outgoing, timeouts, Pools::shared(&self.pool), |_, _| {}).await;
         let Answer { mut response, upgraded } = sent.ok()?;
-        for name in ENDS_HERE.iter().chain([&HeaderName::from_static("x-ours")]) {
-            response.headers_mut().remove(name);
-        }
+        let passes = |name: &HeaderName| !ENDS_HERE.contains(name) && name != "x-ours";
+        let fields = response.headers().iter().filter(|(name, _)| passes(name));
+        *response.headers_mut() = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
         upgraded.is_none().then_some(response)
     }
 
@@ -272,7 +272,7 @@ async fn run(client: &[u8], answer: &[u8], manners: Manners) -> Seen {
         })
     });
     let (mut reader, mut writer) = far.into_split();
-    let writes = async {
+    let sends = async {
         write(&mut writer, client, manners.piece).await;
         if manners.ends {
             let _ = writer.shutdown().await;
@@ -282,7 +282,7 @@ async fn run(client: &[u8], answer: &[u8], manners: Manners) -> Seen {
     let reads = async {
         let _ = reader.read_to_end(&mut received).await;
     };
-    tokio::join!(writes, reads);
+    tokio::join!(sends, reads);
     engine.await.expect("the engine does not panic");
     let upstreams = relay.upstreams.take();
     // The connections that wait in the pool close.
