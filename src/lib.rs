@@ -136,9 +136,10 @@ pub mod testing {
     }
     pub mod pages {
         pub use crate::pages::{
-            AccountView, Action, CSP, ConfirmView, FragmentView, Frame, LastRefresh, NewToken, Organization, Page,
-            ProblemView, Quota, RefreshOutcome, Revocation, STYLESHEET, SignedOutView, TokenRow, TokensView, User,
-            account, confirm_sign_out, csp_with_script, fragment, problem, signed_out, stylesheet_version,
+            AccountView, Action, CSP, ConfirmView, FragmentView, Frame, LastRefresh, NewToken, NoticeView,
+            Organization, Page, ProblemView, Quota, RefreshOutcome, Revocation, STYLESHEET, SignedOutView, TokenRow,
+            TokensView, User, account, confirm_sign_out, csp_with_script, fragment, notice, problem, signed_out,
+            stylesheet_version,
         };
         pub mod curl {
             pub use crate::pages::curl::Neighbour;

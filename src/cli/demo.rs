@@ -162,13 +162,16 @@ fn greeting(sockets: &Sockets, places: &Places, app: Option<&str>) -> Result<Str
     } else {
         ""
     };
-    let app = app.map_or_else(|| "sample app".to_owned(), |app| format!("your app ({app})"));
+    let (label, own) = match app {
+        None => ("sample app, behind upwarden", String::new()),
+        Some(app) => ("your app, behind upwarden", format!("\n  {:<30}{app}", "your app itself")),
+    };
     let [graphql, rest] = at_neighbour(Neighbour::Tcp(&address(&sockets.neighbour)?.to_string()), "/upwork", false);
     let moved = sockets.moved.concat();
     Ok(format!(
         "upwarden demo: everything runs in this process. Nothing is stored, and nothing leaves this machine.
 {moved}
-  {app}, behind upwarden   {}/     <- open this in a browser
+  {label:<30}{}/     <- open this in a browser{own}
   neighbour door                http://{}/upwork/…
   health and metrics            http://{}/readyz
   sandbox (not the real Upwork) {}/, its faults and counters at http://{}/

@@ -50,6 +50,10 @@ impl Jar {
         &self.name
     }
 
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// Whether a cookie of this name belongs to this jar, chunks included.
     pub fn owns(&self, name: &str) -> bool {
         name.strip_prefix(self.name.as_str()).is_some_and(|rest| {

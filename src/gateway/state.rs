@@ -84,7 +84,7 @@ impl Gateway {
 
     /// Whether a cookie of this name is ours, and so no one else's business.
     pub(super) fn owns_cookie(&self, name: &str) -> bool {
-        self.sessions.cookie.owns(name) || self.sign_in.owns(name)
+        self.sessions.cookie.owns(name) || self.sign_in.owns(name) || self.callers.new_token.owns(name)
     }
 
     /// The slot of a request whose client a trusted proxy names. The proxies' own requests need none.

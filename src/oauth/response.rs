@@ -35,6 +35,8 @@ pub enum UnavailableKind {
     NoResponse,
     /// A response that says to try again later.
     Busy,
+    /// An error of its own (RFC 9110 section 15.6).
+    ServerError,
     /// A response that is not understood.
     Invalid,
 }
@@ -77,7 +79,11 @@ impl Response {
     /// The response as unusable, its kind by its status (RFC 9110 section 15.6.4, RFC 6585 section 4).
     pub(super) fn unavailable(&self, reason: String) -> Unavailable {
         let busy = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status);
-        let kind = if busy { UnavailableKind::Busy } else { UnavailableKind::Invalid };
+        let kind = match self.status {
+            _ if busy => UnavailableKind::Busy,
+            status if status.is_server_error() => UnavailableKind::ServerError,
+            _ => UnavailableKind::Invalid,
+        };
         Unavailable { reason, kind, retry_after: self.retry_after }
     }
 

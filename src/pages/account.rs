@@ -12,7 +12,7 @@ use super::layout::{Frame, Layout, Page};
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 
-const SCRIPT: &str = include_str!("account.js");
+const SCRIPT: &str = include_str!("copy.js");
 
 /// The lifetimes in days that the form offers for a new token; the API allows at most 365 and defaults to 30.
 const DAYS: [u32; 5] = [7, 30, 90, 180, 365];
@@ -109,6 +109,8 @@ pub struct TokensView<'a> {
 pub struct TokenRow<'a> {
     pub id: &'a str,
     pub name: &'a str,
+    /// Its first characters, by which its owner recognizes it; empty where they were not kept.
+    pub starts_with: &'a str,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
@@ -128,6 +130,7 @@ pub fn account(view: &AccountView<'_>) -> Page {
     let time = |at| time(at, view.now);
     let values = context! {
         prefix => prefix,
+        home => "/",
         user => context! { name => view.user.name, id => view.user.id, nid => view.user.nid },
         shown_name => view.user.name.filter(|name| !name.trim().is_empty()).unwrap_or(view.user.nid),
         organization => view.organization.map(|o| context! { name => o.name, id => o.id }),
@@ -168,6 +171,7 @@ fn token(row: &TokenRow<'_>, now: Timestamp) -> Value {
     context! {
         id => row.id,
         name => row.name,
+        starts_with => row.starts_with,
         created_at => time(row.created_at, now),
         expires_at => time(row.expires_at, now),
         expired => row.expires_at <= now,

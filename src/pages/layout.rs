@@ -19,6 +19,8 @@ pub const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self' data
 /// a redirect to Upwork goes without it: that page is the same for everyone, and no text in it could become a form.
 const FORM_ACTION: &str = " form-action 'self';";
 
+pub(super) const REMOVE_QUERY: &str = include_str!("remove_query.js");
+
 /// A page and the policy to send with it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Page {
@@ -58,6 +60,11 @@ pub fn csp_with_script(script: &str) -> String {
     format!("{CSP}; script-src 'sha256-{hash}'")
 }
 
+/// Permission for exactly the stylesheet inside a page.
+fn style_source() -> String {
+    format!("style-src 'sha256-{}'", STANDARD.encode(digest(&SHA256, STYLESHEET.as_bytes())))
+}
+
 /// How one page differs from another outside its own template.
 pub(super) struct Layout<'a> {
     pub(super) title: &'a str,
@@ -69,11 +76,24 @@ pub(super) struct Layout<'a> {
     pub(super) posts_elsewhere: bool,
     /// Pages of this site may hold it in a frame, where it is short and its links open in the top window.
     pub(super) framed: bool,
+    /// Its script asks this site.
+    pub(super) connects: bool,
+    /// No server is left that could be asked for the stylesheet.
+    pub(super) inline_style: bool,
 }
 
 impl<'a> Layout<'a> {
     pub(super) const fn new(title: &'a str, template: &'static str) -> Self {
-        Self { title, template, refresh: None, script: None, posts_elsewhere: false, framed: false }
+        Self {
+            title,
+            template,
+            refresh: None,
+            script: None,
+            posts_elsewhere: false,
+            framed: false,
+            connects: false,
+            inline_style: false,
+        }
     }
 
     /// Renders the page's own template with `values`, inside the layout.
@@ -81,6 +101,8 @@ impl<'a> Layout<'a> {
         let csp = self.script.map_or_else(|| CSP.to_owned(), csp_with_script);
         let csp = if self.posts_elsewhere { csp.replace(FORM_ACTION, "") } else { csp };
         let csp = if self.framed { csp.replace("frame-ancestors 'none'", "frame-ancestors 'self'") } else { csp };
+        let csp = if self.connects { format!("{csp}; connect-src 'self'") } else { csp };
+        let csp = if self.inline_style { csp.replace("style-src 'self'", &style_source()) } else { csp };
         let html = self.html(frame, values).unwrap_or_else(|_| fallback(self.title));
         Page { html, csp }
     }
@@ -94,6 +116,7 @@ impl<'a> Layout<'a> {
             // Both are HTML already: one just rendered and escaped, one compiled in.
             main => Value::from_safe_string(main),
             script => self.script.map(|text| Value::from_safe_string(text.to_owned())),
+            style => self.inline_style.then(|| Value::from_safe_string(STYLESHEET.to_owned())),
             prefix => frame.prefix,
             request_id => frame.request_id,
             style_version => stylesheet_version(),
@@ -102,13 +125,14 @@ impl<'a> Layout<'a> {
     }
 }
 
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("layout.html", include_str!("templates/layout.html")),
     ("problem.html", include_str!("templates/problem.html")),
     ("signed_out.html", include_str!("templates/signed_out.html")),
     ("confirm_sign_out.html", include_str!("templates/confirm_sign_out.html")),
     ("account.html", include_str!("templates/account.html")),
     ("fragment.html", include_str!("templates/fragment.html")),
+    ("notice.html", include_str!("templates/notice.html")),
 ];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {

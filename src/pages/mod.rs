@@ -12,6 +12,7 @@ pub(crate) mod curl;
 mod format;
 mod fragment;
 mod layout;
+mod notice;
 mod problem;
 mod sign_out;
 pub(crate) mod texts;
@@ -21,5 +22,6 @@ pub use account::{
 };
 pub use fragment::{FragmentView, fragment};
 pub use layout::{CSP, Frame, Page, STYLESHEET, csp_with_script, stylesheet_version};
+pub use notice::{NoticeView, notice};
 pub use problem::{Action, ProblemView, problem};
 pub use sign_out::{ConfirmView, Revocation, SignedOutView, confirm_sign_out, signed_out};

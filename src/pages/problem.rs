@@ -3,9 +3,11 @@
 use http::StatusCode;
 use minijinja::{Value, context};
 
-use super::layout::{Frame, Layout, Page};
+use super::layout::{Frame, Layout, Page, REMOVE_QUERY};
 
-const REMOVE_QUERY: &str = "history.replaceState(null, \"\", location.pathname);";
+const COPY: &str = include_str!("copy.js");
+const COPY_AND_REMOVE_QUERY: &str = concat!(include_str!("copy.js"), include_str!("remove_query.js"));
+const RETRY: &str = include_str!("retry.js");
 
 #[derive(Clone, Debug)]
 pub struct ProblemView<'a> {
@@ -21,12 +23,14 @@ pub struct ProblemView<'a> {
     pub remedy: &'a str,
     /// The links; the first is drawn as the main button.
     pub actions: &'a [Action<'a>],
-    /// Seconds after which the browser asks again by GET: only for requests that were a GET themselves.
+    /// Seconds after which the browser asks again: only for requests that were a GET themselves.
     pub retry_after: Option<u32>,
     /// Removes the query from the address bar and the tab's history: that of a callback holds a code.
     pub wipe_query: bool,
     /// Names and values for support. Never a secret.
     pub details: &'a [(&'a str, &'a str)],
+    /// A text to copy, and what it is.
+    pub copy: Option<(&'a str, &'a str)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,13 +65,21 @@ pub fn problem(view: &ProblemView<'_>) -> Page {
         steps => steps,
         actions => actions,
         retry_after => view.retry_after,
+        copy => view.copy.map(|(label, text)| context! { label => label, text => text }),
         details => view.details.iter().map(|&detail| Value::from(detail)).collect::<Vec<_>>(),
         request_id => view.frame.request_id,
         framed => view.framed,
     };
-    let script = view.wipe_query.then_some(REMOVE_QUERY);
-    let (refresh, framed) = (view.retry_after, view.framed);
-    let layout = Layout { refresh, script, framed, ..Layout::new(view.title, "problem.html") };
+    let script = match (view.retry_after, view.copy, view.wipe_query) {
+        (Some(_), _, _) => Some(RETRY),
+        (None, Some(_), false) => Some(COPY),
+        (None, Some(_), true) => Some(COPY_AND_REMOVE_QUERY),
+        (None, None, true) => Some(REMOVE_QUERY),
+        (None, None, false) => None,
+    };
+    let (connects, framed) = (view.retry_after.is_some(), view.framed);
+    let layout =
+        Layout { refresh: view.retry_after, script, connects, framed, ..Layout::new(view.title, "problem.html") };
     layout.render(&view.frame, values)
 }
 

@@ -103,6 +103,14 @@ pub(crate) const UPWORK_NONSENSE: Text = text(
      If this keeps happening, contact the site’s administrator: the log says what arrived, under the request id.",
 );
 
+/// The token endpoint or who-am-I answered 500, 502 or 504.
+pub(crate) const UPWORK_ERROR: Text = text(
+    "Upwork had an error",
+    "The problem is not on your side. Upwork answered with an error of its own instead of completing your sign-in.",
+    "Sign in again in a minute.\n\
+     If this keeps happening, contact the site’s administrator: the log has the status, under the request id.",
+);
+
 /// `temporarily_unavailable`, `server_error` and their like.
 pub(crate) const UPWORK_BUSY: Text = text(
     "Upwork cannot sign you in right now",
@@ -332,6 +340,7 @@ mod tests {
             DECLINED,
             UPWORK_NOT_ASKED,
             UPWORK_BUSY,
+            UPWORK_ERROR,
             WRONG_ISSUER,
             BAD_STATE,
             CODE_USED,

@@ -48,6 +48,8 @@ pub enum Route {
 /// Our own endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthPath {
+    /// The prefix itself, which leads to the account page.
+    Home,
     Account,
     /// Begins a sign-in.
     Login,
@@ -117,6 +119,7 @@ fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
 fn ours(rest: &str) -> Route {
     match rest {
         "/graphql" | "/api/graphql" => Route::Graphql,
+        "" | "/" => Route::Auth(AuthPath::Home),
         "/auth" | "/auth/" => Route::Auth(AuthPath::Account),
         "/auth/login" => Route::Auth(AuthPath::Login),
         "/auth/callback" => Route::Auth(AuthPath::Callback),
@@ -195,8 +198,8 @@ mod tests {
             ("/upwork/graphql", Route::Graphql),
             ("/upwork/api/graphql", Route::Graphql),
             ("/upwork/graphql/", Route::Unknown),
-            ("/upwork", Route::Unknown),
-            ("/upwork/", Route::Unknown),
+            ("/upwork", Route::Auth(AuthPath::Home)),
+            ("/upwork/", Route::Auth(AuthPath::Home)),
             ("/upwork/auth", Route::Auth(AuthPath::Account)),
             ("/upwork/auth/", Route::Auth(AuthPath::Account)),
             ("/upwork/auth/login", Route::Auth(AuthPath::Login)),

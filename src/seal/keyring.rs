@@ -34,6 +34,8 @@ pub enum Purpose {
     State,
     /// A ticket for the neighbour door.
     Ticket,
+    /// A personal access token on its way to the page that shows it.
+    NewToken,
     Grant,
 }
 
@@ -44,6 +46,7 @@ impl Purpose {
             Self::Login => b"upwarden login",
             Self::State => b"upwarden state",
             Self::Ticket => b"upwarden ticket",
+            Self::NewToken => b"upwarden new token",
             Self::Grant => b"upwarden grant",
         }
     }
@@ -158,7 +161,7 @@ impl Keyring {
         let mut data = purpose.label().to_vec();
         data.push(VERSION);
         match purpose {
-            Purpose::Session | Purpose::Login | Purpose::State | Purpose::Ticket => {
+            Purpose::Session | Purpose::Login | Purpose::State | Purpose::Ticket | Purpose::NewToken => {
                 data.extend_from_slice(self.deployment.as_bytes());
             }
             Purpose::Grant => {}
@@ -264,7 +267,7 @@ mod tests {
         let key = Key::parse(&Key::generate().unwrap()).unwrap();
         let ring = |name: &str| Keyring::new(vec![key.clone()]).unwrap().named(name);
         let (one, other) = (ring("https://one.example"), ring("https://other.example"));
-        for purpose in [Purpose::Session, Purpose::Login, Purpose::State, Purpose::Ticket] {
+        for purpose in [Purpose::Session, Purpose::Login, Purpose::State, Purpose::Ticket, Purpose::NewToken] {
             let sealed = one.seal(purpose, b"x").unwrap();
             assert!(one.open(purpose, &sealed).is_some() && other.open(purpose, &sealed).is_none(), "{purpose:?}");
         }

@@ -64,7 +64,7 @@ impl Services {
         let sessions = Sessions::new(&config.session, store.clone(), access.clone(), refresher.clone(), context);
         let public = &config.gateway.public;
         let sign_in = SignIn::new(public, &config.session, upwork, ring.clone(), sessions.clone());
-        let callers = Callers::new(&config.gateway, sessions, service.clone());
+        let callers = Callers::new(&config.gateway, ring.clone(), sessions, service.clone());
         let upstreams = Upstreams::new(app_client(config, descriptors)?, app_settings(config, &metrics), broker);
         let gateway = Gateway::new(public.clone(), config.router.clone(), sign_in, callers, upstreams);
         Ok(Self { gateway, ring, access, metrics, store, pacer, service, refresher, clock })

@@ -52,6 +52,11 @@ impl PersonalToken {
         &self.0
     }
 
+    /// The prefix and the first four characters, which do not open anything.
+    pub fn start(&self) -> String {
+        self.0.expose().chars().take(PREFIX.len() + 4).collect()
+    }
+
     /// What the store keeps of it.
     pub fn hash(&self) -> TokenHash {
         TokenHash(digest(&SHA256, self.0.expose().as_bytes()).as_ref().try_into().unwrap_or_default())

@@ -31,6 +31,9 @@ pub struct TokenRecord {
     pub user: String,
     #[serde(rename = "n")]
     pub name: String,
+    /// The token's first characters, by which its owner recognizes it: 24 of its 190 random bits.
+    #[serde(rename = "s", default, skip_serializing_if = "String::is_empty")]
+    pub starts_with: String,
     #[serde(rename = "c")]
     pub created_at: Timestamp,
     #[serde(rename = "e")]
@@ -74,6 +77,7 @@ impl Store {
             id: token.id(),
             user,
             name,
+            starts_with: token.start(),
             created_at: now,
             expires_at,
             last_used_at: None,

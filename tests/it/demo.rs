@@ -107,7 +107,7 @@ async fn an_app_of_ones_own_is_signed_in_to_at_localhost() {
         "127.0.0.1:0",
     ]);
     demo.line_with("Press Ctrl-C to stop");
-    assert!(demo.said.contains(&format!("your app ({url})")), "{}", demo.said);
+    assert_eq!(address(&demo, "your app itself"), url, "{}", demo.said);
     assert!(demo.said.contains("Everyone who reaches the public door can sign in"), "{}", demo.said);
     let at = |part: &str| {
         let address = address(&demo, part);

@@ -205,7 +205,11 @@ async fn an_app_that_refuses_the_public_host_fails() {
     let world = World::at("https://unknown.example.com", None).await;
     let report = world.doctor(&[]).await;
     assert_eq!((report.code, report.failed()), (1, 1), "{}", report.text);
-    assert!(report.has("fail", "app", "it refuses the host; allow unknown.example.com in the app"), "{}", report.text);
+    assert!(
+        report.has("fail", "app", "it refuses the host; allow unknown.example.com in the app (docs/apps.md)"),
+        "{}",
+        report.text
+    );
     let report = world.doctor(&["app.host=app"]).await;
     assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
 }

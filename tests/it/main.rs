@@ -8,6 +8,8 @@
 )]
 
 mod access_log; // one line a request
+mod accessibility; // axe on every page that is ours, in Chromium
+mod apps; // JupyterLab, Streamlit and Vite behind a real host name, in Chromium
 mod architecture; // the code against the layers in src/lib.rs
 mod attacks; // what an attacker would try: headers, paths, return addresses, cookies, any input at the parsers
 mod benchmarks; // `bench/compare` runs, and ends what it started

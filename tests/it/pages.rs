@@ -26,6 +26,23 @@ fn problem(text: &str) -> Page {
         retry_after: Some(5),
         wipe_query: false,
         details: &[(text, text)],
+        copy: None,
+    })
+}
+
+fn not_admitted(text: &str) -> Page {
+    pages::problem(&pages::ProblemView {
+        frame: frame(text),
+        status: 403,
+        title: text,
+        cause: text,
+        remedy: text,
+        actions: &[],
+        retry_after: None,
+        wipe_query: true,
+        details: &[],
+        copy: Some((text, text)),
+        framed: false,
     })
 }
 
@@ -35,6 +52,7 @@ fn account(text: &str) -> Page {
     let row = pages::TokenRow {
         id: text,
         name: text,
+        starts_with: text,
         created_at: now,
         expires_at: now,
         last_used_at: Some(now),
@@ -81,11 +99,13 @@ fn bare_account() -> Page {
 }
 
 /// Every page, with this text wherever one can be given.
-fn all(text: &str) -> Vec<(&'static str, Page)> {
+pub(crate) fn all(text: &str) -> Vec<(&'static str, Page)> {
     let signed_out =
         |revocation| pages::signed_out(&pages::SignedOutView { frame: frame(text), revocation, everywhere: true });
     vec![
         ("problem", problem(text)),
+        ("problem, copy", not_admitted(text)),
+        ("notice", pages::notice(&pages::NoticeView { frame: frame(text), title: text, text })),
         ("account", account(text)),
         ("bare account", bare_account()),
         ("signed out", signed_out(pages::Revocation::Revoked)),
@@ -116,7 +136,9 @@ fn every_page_has_its_language_title_landmarks_and_one_heading() {
             assert_eq!(html.matches(part).count(), 1, "{name}: {part}");
         }
         assert!(html.contains(&format!("upwarden {}", env!("CARGO_PKG_VERSION"))), "{name}");
-        assert!(html.contains(&format!("style.css?v={}\"", pages::stylesheet_version())), "{name}");
+        let inline = html.contains(&format!("<style>{}</style>", pages::STYLESHEET));
+        let linked = html.contains(&format!("style.css?v={}\"", pages::stylesheet_version()));
+        assert!(inline == (name == "notice") && linked != inline, "{name}");
     }
 }
 
@@ -136,7 +158,7 @@ fn no_page_lets_a_hostile_text_out_of_its_place() {
 #[test]
 fn no_page_has_a_style_of_its_own_an_event_handler_or_another_origin() {
     for (name, Page { html, .. }) in all("Ann") {
-        assert!(!html.contains("<style") && attributes(&html, "style").is_empty(), "{name}");
+        assert!((name == "notice" || !html.contains("<style")) && attributes(&html, "style").is_empty(), "{name}");
         assert!(!html.contains("onclick") && !html.contains("onload") && !html.contains("javascript:"), "{name}");
         for address in ["href", "src", "action"].iter().flat_map(|attribute| attributes(&html, attribute)) {
             let own = address.starts_with("/upwork")
@@ -153,6 +175,13 @@ fn the_policy_allows_exactly_the_script_that_is_there() {
     for (name, Page { html, csp }) in all("Ann") {
         // The one page whose post may lead to another origin: Chromium would hold `form-action` against the redirect.
         let csp = if name == "fragment" { csp.replace("data:;", "data:; form-action 'self';") } else { csp };
+        // The one whose script asks this site.
+        let csp = if name == "problem" { csp.strip_suffix("; connect-src 'self'").unwrap().to_owned() } else { csp };
+        // The one that brings its stylesheet along.
+        let csp = match csp.split_once("style-src 'sha256-") {
+            Some((before, after)) if name == "notice" => format!("{before}style-src 'self{}", &after[44..]),
+            Some(_) | None => csp,
+        };
         assert!(csp.starts_with(pages::CSP), "{name}");
         match script(&html) {
             Some(script) => assert_eq!(csp, pages::csp_with_script(script), "{name}"),
@@ -178,7 +207,9 @@ fn every_field_has_a_label_and_every_form_posts() {
 
 #[test]
 fn a_problem_asks_again_only_when_told_to() {
-    assert!(problem("Ann").html.contains("<meta http-equiv=\"refresh\" content=\"5\">"));
+    let asks = problem("Ann").html;
+    assert!(asks.contains("<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>"), "{asks}");
+    assert!(asks.contains("data-retry=\"5\" data-status=\"502\""), "{asks}");
     let text = pages::texts::SIGN_IN_NOT_SENT;
     let page = pages::problem(&pages::ProblemView {
         frame: Frame { prefix: "/upwork", request_id: None },
@@ -191,6 +222,7 @@ fn a_problem_asks_again_only_when_told_to() {
         retry_after: None,
         wipe_query: false,
         details: &[],
+        copy: None,
     });
     assert!(!page.html.contains("http-equiv") && !page.html.contains("<details>"));
     assert_eq!(page.html.matches("<li>").count(), 3, "each line of the remedy is a step");

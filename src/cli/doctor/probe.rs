@@ -81,7 +81,7 @@ pub(super) async fn app(config: &Config) -> Finding {
             && as_own != status
         {
             let text = format!("{text}, and for {own} with {}: it refuses the host", as_own.as_u16());
-            let remedy = format!("allow {host} in the app, or set app.host = \"app\"");
+            let remedy = format!("allow {host} in the app (docs/apps.md), or set app.host = \"app\"");
             return Finding::fail(WHAT, text, remedy);
         }
     }

@@ -118,8 +118,9 @@ impl Attempt {
             let redirect = redirect.unwrap_or(Err("the browser did not return within ten minutes; run it again"));
             let redirect = redirect.map_err(failure)?;
             let Some(code) = self.verify(redirect.query()) else {
-                let text = "This address does not belong to the sign-in that upwarden waits for.";
-                redirect.respond(StatusCode::BAD_REQUEST, text);
+                let text =
+                    "This address does not belong to the sign-in that upwarden waits for, or a part of it is missing.";
+                redirect.respond(StatusCode::BAD_REQUEST, "Not this sign-in", text);
                 print_error("that address does not belong to this sign-in, or is incomplete; paste all of it");
                 continue;
             };
@@ -128,8 +129,8 @@ impl Attempt {
                 Err(why) => Err(why),
             };
             match &outcome {
-                Ok(_) => redirect.respond(StatusCode::OK, "Connected. Close this window and return to the terminal."),
-                Err(why) => redirect.respond(StatusCode::BAD_REQUEST, &format!("Not connected: {why}")),
+                Ok(_) => redirect.respond(StatusCode::OK, "Connected", "Close this window and return to the terminal."),
+                Err(why) => redirect.respond(StatusCode::BAD_REQUEST, "Not connected", &format!("{why}.")),
             }
             redirects.close().await;
             return print(&outcome.map_err(|why| failure(&why))?);

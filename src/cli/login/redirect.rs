@@ -6,7 +6,7 @@ use std::io::BufRead;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, HeaderValue, REFERRER_POLICY};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 use http::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,7 @@ use url::{Host, Url};
 use crate::body::{self, Body};
 use crate::cli::output::print_error;
 use crate::listener::plain;
+use crate::pages::{self, Frame, NoticeView, Page};
 
 /// How long the last response may take to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,7 +26,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Redirect {
     query: String,
     /// For the browser's page; `None` if the address was pasted.
-    page: Option<oneshot::Sender<(StatusCode, String)>>,
+    page: Option<oneshot::Sender<Response<Body>>>,
 }
 
 impl Redirect {
@@ -34,10 +35,10 @@ impl Redirect {
     }
 
     /// Answers the browser; a user who pasted reads the terminal.
-    pub(super) fn respond(self, status: StatusCode, text: &str) {
-        if let Some(page) = self.page {
+    pub(super) fn respond(self, status: StatusCode, title: &str, text: &str) {
+        if let Some(sender) = self.page {
             // The browser may be gone.
-            let _ = page.send((status, text.to_owned()));
+            let _ = sender.send(page(status, title, text));
         }
     }
 }
@@ -104,26 +105,31 @@ fn serve(listener: TcpListener, path: String, sender: mpsc::Sender<Redirect>) ->
             let query = request.uri().query().unwrap_or_default().to_owned();
             // HEAD redeems nothing, and browsers request icons.
             if request.method() != Method::GET || request.uri().path() != path || query.is_empty() {
-                return page(StatusCode::NOT_FOUND, "There is nothing here.");
+                return page(
+                    StatusCode::NOT_FOUND,
+                    "There is nothing here",
+                    "upwarden login waits at another address.",
+                );
             }
             let (page_sender, answer) = oneshot::channel();
             let redirect = Redirect { query, page: Some(page_sender) };
             let answer = if sender.send(redirect).await.is_ok() { answer.await.ok() } else { None };
-            answer.map_or_else(
-                || page(StatusCode::SERVICE_UNAVAILABLE, "upwarden login has ended."),
-                |(status, text)| page(status, &text),
-            )
+            let ended = "Start it again in the terminal, and open the new address.";
+            answer.unwrap_or_else(|| page(StatusCode::SERVICE_UNAVAILABLE, "upwarden login has ended", ended))
         }
     };
     (tokio::spawn(plain::serve(listener, handler, shutdown.clone())), shutdown)
 }
 
-fn page(status: StatusCode, text: &str) -> Response<Body> {
-    let mut response = body::response(status, "text/plain; charset=utf-8", format!("{text}\n"));
+/// A page whose script takes the code out of the address bar.
+fn page(status: StatusCode, title: &str, text: &str) -> Response<Body> {
+    let Page { html, csp } = pages::notice(&NoticeView { frame: Frame { prefix: "", request_id: None }, title, text });
+    let mut response = body::response(status, "text/html; charset=utf-8", html);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // The address contains a code (RFC 9700 section 4.2.4).
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.extend(HeaderValue::from_str(&csp).map(|csp| (CONTENT_SECURITY_POLICY, csp)));
     response
 }
 

@@ -5,6 +5,7 @@
 
 mod credential;
 mod neighbour;
+mod new_token;
 mod tickets;
 
 use std::sync::Arc;
@@ -18,12 +19,14 @@ use super::sessions::{SessionChange, Sessions};
 use super::sign_in::not_admitted;
 use crate::oauth::service::ServiceIdentity;
 use crate::policy::{Credential, Decision};
+use crate::seal::SharedKeyring;
 use crate::session::Session;
 use crate::session::personal::PersonalToken;
 use crate::store::{OpenedTicket, StoreError, StoredSession, TokenRecord};
 use crate::telemetry::Door;
 pub(super) use credential::is_our_token;
 use credential::{OwnCredential, TICKET_PREFIX, own_credential};
+use new_token::NewTokenCookie;
 use tickets::TicketCache;
 
 /// How long a ticket is valid.
@@ -38,6 +41,7 @@ pub(crate) struct Callers {
     tickets: Option<TicketCache>,
     service: Option<Arc<ServiceIdentity>>,
     pub(super) neighbour: NeighbourConfig,
+    pub(super) new_token: NewTokenCookie,
 }
 
 /// As whom a request is made.
@@ -114,9 +118,15 @@ impl Caller {
 }
 
 impl Callers {
-    pub(crate) fn new(config: &Config, sessions: Arc<Sessions>, service: Option<Arc<ServiceIdentity>>) -> Arc<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        ring: SharedKeyring,
+        sessions: Arc<Sessions>,
+        service: Option<Arc<ServiceIdentity>>,
+    ) -> Arc<Self> {
         let tickets = config.tickets.then(TicketCache::new);
-        Arc::new(Self { sessions, tickets, service, neighbour: config.neighbour.clone() })
+        let new_token = NewTokenCookie::new(sessions.cookie.name(), sessions.cookie.is_secure(), ring);
+        Arc::new(Self { sessions, tickets, service, neighbour: config.neighbour.clone(), new_token })
     }
 
     pub(super) fn has_service(&self) -> bool {

@@ -1,6 +1,6 @@
 //! `auth/`: the page about the session and its personal access tokens.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::own_session;
 use crate::gateway::answer::Answer;
@@ -11,26 +11,30 @@ use crate::gateway::state::Gateway;
 use crate::pages::curl::Neighbour;
 use crate::pages::{self, AccountView, Frame, LastRefresh, NewToken, RefreshOutcome, TokenRow, TokensView};
 use crate::policy::Decision;
-use crate::secret::Secret;
 use crate::session::Session;
+use crate::session::personal::PersonalToken;
 use crate::store::{StoredSession, TokenRecord};
 
 pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
     match own_session::open(gateway, request).await? {
         (Decision::Allow, Some(stored)) => {
-            let answer = page(gateway, request, &stored, None).await?;
+            // A HEAD shows nothing, so the token waits for the GET.
+            let shown = request.method == Method::GET;
+            let (token, cookies) =
+                if shown { gateway.callers.new_token.take(&request.cookies) } else { (None, Vec::new()) };
+            let answer = page(gateway, request, &stored, token.as_ref()).await?.cookies(cookies);
             Ok(own_session::finish(gateway, request, &message, stored, answer))
         }
         (decision, stored) => gateway.refuse(request, decision, stored.as_ref().map(|stored| &*stored.session)),
     }
 }
 
-/// The page, with a token that was made a moment ago where there is one.
-pub(super) async fn page(
+/// The page, with a token that this user made a moment ago where there is one.
+async fn page(
     gateway: &Gateway,
     request: &RequestInfo,
     stored: &StoredSession,
-    new_token: Option<(&TokenRecord, &Secret)>,
+    new_token: Option<&PersonalToken>,
 ) -> Result<Answer, Fault> {
     let (session, sessions) = (&stored.session, &gateway.sessions);
     let keeps_records = sessions.store.keeps_records();
@@ -58,7 +62,10 @@ pub(super) async fn page(
         neighbour: listener.map(|listener| (listener, neighbour.secret.is_some())),
         service: gateway.callers.has_service(),
         tokens: keeps_records.then_some(TokensView { rows: &rows }),
-        new_token: new_token.map(|(record, token)| NewToken { name: &record.name, token }),
+        new_token: new_token.and_then(|token| {
+            let record = tokens.iter().find(|record| record.id == token.id())?;
+            Some(NewToken { name: &record.name, token: token.secret() })
+        }),
     };
     Ok(response::page(StatusCode::OK, pages::account(&view)).into())
 }
@@ -76,6 +83,7 @@ fn token_row(record: &TokenRecord) -> TokenRow<'_> {
     TokenRow {
         id: &record.id,
         name: &record.name,
+        starts_with: &record.starts_with,
         created_at: record.created_at,
         expires_at: record.expires_at,
         last_used_at: record.last_used_at,

@@ -28,7 +28,9 @@ pub(super) async fn answer(
 ) -> Result<Answer, Fault> {
     let implicit = gateway.sign_in.upwork.config().grant == Grant::Implicit;
     let methods = match endpoint {
-        AuthPath::Account | AuthPath::Login | AuthPath::Session | AuthPath::Stylesheet => Some("GET, HEAD"),
+        AuthPath::Home | AuthPath::Account | AuthPath::Login | AuthPath::Session | AuthPath::Stylesheet => {
+            Some("GET, HEAD")
+        }
         AuthPath::Callback if implicit => Some("GET, POST"),
         AuthPath::Callback => Some("GET"),
         AuthPath::Logout | AuthPath::Tokens => Some("GET, HEAD, POST"),
@@ -41,6 +43,7 @@ pub(super) async fn answer(
     }
     let shown = Callers::not_accepted(&message.headers);
     let answer = match endpoint {
+        AuthPath::Home => Ok(response::see_other(&format!("{}/auth/", gateway.prefix())).into()),
         AuthPath::Account => account::answer(gateway, request, message).await,
         AuthPath::Session => session::answer(gateway, request, message).await,
         AuthPath::Login => login::answer(gateway, request, &message),

@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{account, own_session};
+use super::own_session;
 use crate::clock::Timestamp;
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault, NoTokens};
@@ -91,7 +91,9 @@ async fn post(
     };
     let (stored, token, record) = create(gateway, request, stored, new).await?;
     let answer = if form {
-        account::page(gateway, request, &stored, Some((&record, token.secret()))).await?
+        // Shown by the page that the browser opens next, so that a reload makes no other token.
+        let cookies = gateway.callers.new_token.set(&token, &request.cookies)?;
+        Answer::from(response::see_other(&format!("{}/auth/", gateway.prefix()))).cookies(cookies)
     } else {
         let mut value = shown(&record);
         if let Some(fields) = value.as_object_mut() {
@@ -151,6 +153,7 @@ fn shown(record: &TokenRecord) -> Value {
     json!({
         "id": record.id,
         "name": record.name,
+        "starts_with": record.starts_with,
         "created_at": record.created_at.rfc3339(),
         "expires_at": record.expires_at.rfc3339(),
         "last_used_at": record.last_used_at.map(Timestamp::rfc3339),

@@ -141,12 +141,14 @@ fn sign_in_required(sent: bool) -> FaultRow {
 }
 
 fn not_admitted(shown: &str, id: &str) -> FaultRow {
-    FaultRow::new(StatusCode::FORBIDDEN, "not-admitted", texts::refused(shown, id)).links(Links::SignInAgain).detail(
-        format!(
-            "{shown} (user id {id}) is signed in at Upwork and is not allowed here. The site’s administrator can add the \
-             user id to `access.users`."
-        ),
-    )
+    FaultRow::new(StatusCode::FORBIDDEN, "not-admitted", texts::refused(shown, id))
+        .links(Links::SignInAgain)
+        .notable()
+        .seen(&format!("to admit {shown}, add \"{id}\" to access.users"))
+        .detail(format!(
+            "{shown} (user id {id}) is signed in at Upwork and is not allowed here. The site’s administrator can add the user id \
+             to `access.users`."
+        ))
 }
 
 /// A sign-in that did not end in a session, by no fault of the site's.

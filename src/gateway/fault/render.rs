@@ -136,6 +136,10 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         // A page that reloads by itself needs its query.
         wipe_query: view.callback && retry_after.is_none(),
         details: &[],
+        copy: match fault {
+            Fault::Client(ClientFault::NotAdmitted { id, .. }) => Some(("Your user id", id)),
+            Fault::Client(_) | Fault::App(_) | Fault::Upwork(_) | Fault::Ours(_) => None,
+        },
     });
     if view.framed { response::framed_page(row.status, page) } else { response::page(row.status, page) }
 }

@@ -71,6 +71,7 @@ fn upwork_faults() -> Vec<UpworkFault> {
         UpworkFault::AuthorizationRefused(why()),
         UpworkFault::WrongIssuer(why()),
         unavailable(UnavailableKind::NoResponse),
+        unavailable(UnavailableKind::ServerError),
         unavailable(UnavailableKind::Invalid),
         unavailable(UnavailableKind::Busy),
         UpworkFault::ApiDown(why()),

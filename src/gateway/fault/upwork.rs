@@ -72,6 +72,7 @@ fn unavailable(kind: UnavailableKind, retry_after: Option<Duration>) -> FaultRow
         UnavailableKind::NoResponse => {
             FaultRow::new(StatusCode::BAD_GATEWAY, "upwork-unreachable", texts::UPWORK_UNREACHABLE)
         }
+        UnavailableKind::ServerError => FaultRow::new(StatusCode::BAD_GATEWAY, "upwork-error", texts::UPWORK_ERROR),
         UnavailableKind::Invalid => FaultRow::new(StatusCode::BAD_GATEWAY, "upwork-nonsense", texts::UPWORK_NONSENSE),
         UnavailableKind::Busy => FaultRow::new(StatusCode::SERVICE_UNAVAILABLE, "upwork-busy", texts::UPWORK_BUSY)
             .retry(seconds(retry_after.unwrap_or(BUSY_RETRY))),

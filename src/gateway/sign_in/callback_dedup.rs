@@ -57,7 +57,7 @@ impl Failure {
         let retry = match &fault {
             Fault::Upwork(UpworkFault::SignInUnavailable(Unavailable { kind, .. })) => match kind {
                 UnavailableKind::NoResponse | UnavailableKind::Busy => true,
-                UnavailableKind::Invalid => false,
+                UnavailableKind::ServerError | UnavailableKind::Invalid => false,
             },
             Fault::Client(_) | Fault::App(_) | Fault::Upwork(_) | Fault::Ours(_) => false,
         };

@@ -52,7 +52,9 @@ fn transient_errors_differ_from_invalid_responses() {
         (500, r#"{"error":"server_error"}"#, UnavailableKind::Busy),
         (503, "<html>", UnavailableKind::Busy),
         (429, "", UnavailableKind::Busy),
-        (500, "<html>", UnavailableKind::Invalid),
+        (500, "<html>", UnavailableKind::ServerError),
+        (502, "", UnavailableKind::ServerError),
+        (200, "<html>", UnavailableKind::Invalid),
         (200, r#"{"error":"invalid_grant"}"#, UnavailableKind::Invalid),
     ] {
         let TokenError::Unavailable(unavailable) = answer(status, body).unwrap_err() else { panic!("{body}") };

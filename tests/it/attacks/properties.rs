@@ -319,7 +319,9 @@ pub(crate) fn route(path: &str) {
             assert_eq!(format!("{PREFIX}{}", config.below_prefix(path)), path);
             assert!(!router::is_ambiguous(path) && reading.starts_with("/upwork/api"), "{path:?}");
         }
-        Route::Graphql | Route::Auth(_) => assert!(path.starts_with("/upwork/") || path == "/upwork/auth"),
+        Route::Graphql | Route::Auth(_) => {
+            assert!(path.starts_with("/upwork/") || ["/upwork", "/upwork/auth"].contains(&path));
+        }
         Route::Unknown | Route::Ambiguous | Route::App { public: false } => {}
     }
     if let Ok(target) = ApiTarget::parse(route, config.below_prefix(path), Some("q=%2e"), "/graphql", &[]) {

@@ -88,6 +88,9 @@ async fn the_browser_is_redirected_and_a_running_server_uses_the_written_token()
     assert!(back.starts_with(&redirect), "{back}");
     let page = browser.get(&back).await;
     assert!(page.status == 200 && page.header("referrer-policy") == "no-referrer", "{}", page.text());
+    let text = page.text();
+    assert!(text.contains("<h1>Connected</h1>") && text.contains("history.replaceState"), "{text}");
+    assert!(page.header("content-security-policy").contains("default-src 'none'"), "{page:?}");
     let (said, output) = login.ended();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let token = std::fs::read_to_string(&out).unwrap();

@@ -284,6 +284,10 @@ async fn not_before_ends_older_tokens() {
     assert_eq!(refused(&world.client(), &token).await, "bad-token", "a new sign-in does not revive it");
 }
 
+fn client_cookies(browser: &Client) -> String {
+    browser.cookies().join(" ")
+}
+
 #[tokio::test]
 async fn the_page_creates_a_token_shows_it_once_and_revokes_it() {
     let folder = Folder::new();
@@ -295,14 +299,28 @@ async fn the_page_creates_a_token_shows_it_once_and_revokes_it() {
     };
     let foreign = form("action=create&name=a").header("origin", "http://evil.example").await;
     assert_eq!(foreign.status, 403);
-    let page = form("action=create&name=a+%3Cb%3E&expires_in=604800&read_only=1").await;
+    let posted = form("action=create&name=a+%3Cb%3E&expires_in=604800&read_only=1").await;
+    assert_eq!((posted.status.as_u16(), posted.location().as_str()), (303, "/upwork/auth/"));
+    let carried = client_cookies(&browser);
+    assert!(!posted.text().contains("upwd_") && !carried.contains("upwd_"), "only sealed: {carried}");
+    // The app never sees it, and another user's page does not show it.
+    assert_eq!(browser.get("/x").await.status, 200);
+    assert!(!world.app.last().header("cookie").contains("upwarden"), "{:?}", world.app.last());
+    let stranger = world.sign_in(AGENCY).await;
+    stranger.plant("upwarden-token", &browser.cookie("upwarden-token"));
+    assert!(!stranger.navigate("/upwork/auth/").await.text().contains("upwd_"));
+    assert_eq!(browser.call(Method::HEAD, "/upwork/auth/").await.status, 200, "shows nothing, and takes nothing away");
+    let page = browser.navigate("/upwork/auth/").await;
     assert!(page.status == 200 && page.header("cache-control").contains("no-store"), "{}", page.text());
+    assert!(!client_cookies(&browser).contains("upwarden-token"), "once");
     let text = page.text();
     let token = &text[text.find("upwd_").expect("the token")..][..43];
     assert_eq!(whom(&with(&world.client(), token, WHO).await), FREELANCER);
     assert_eq!(with(&world.client(), token, MUTATION).await.problem(), "read-only");
     let account = browser.navigate("/upwork/auth/").await.text();
     assert!(!account.contains(token) && account.contains("a &lt;b&gt;"), "{account}");
+    assert!(account.contains(&format!("{}…", &token[..9])), "its first characters");
+    assert_eq!(browser.get(PATH).await.json()["tokens"][0]["starts_with"], token[..9]);
     let id = browser.get(PATH).await.json()["tokens"][0]["id"].as_str().unwrap().to_owned();
     let revoke = browser.post(PATH, format!("action=revoke&id={id}"));
     let gone = revoke.header("content-type", "application/x-www-form-urlencoded").await;

@@ -10,7 +10,8 @@ use std::path::Path;
 /// Files that links may start from.
 const READ: [&str; 4] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
 /// Variables of ours that are no configuration.
-const NOT_CONFIG: [&str; 4] = ["UPWARDEN_TESTS_REQUIRE", "UPWARDEN_SECRET", "UPWARDEN_TOKEN", "UPWARDEN_TESTS_QUICK"];
+const NOT_CONFIG: [&str; 5] =
+    ["UPWARDEN_TESTS_APPS", "UPWARDEN_TESTS_REQUIRE", "UPWARDEN_SECRET", "UPWARDEN_TOKEN", "UPWARDEN_TESTS_QUICK"];
 
 #[test]
 fn the_commands_of_the_readme_and_of_contributors_exist() {

@@ -44,6 +44,11 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts one; `None` if there is no Chromium, which is reported.
     pub(crate) async fn start() -> Option<Self> {
+        Self::with(&[]).await
+    }
+
+    /// Starts one with more flags.
+    pub(crate) async fn with(flags: &[&str]) -> Option<Self> {
         let (driver, chromium) = (program("chromedriver"), program("chromium"));
         if !has(driver.is_some() && chromium.is_some(), "chromium with chromedriver") {
             return None;
@@ -52,7 +57,7 @@ impl Browser {
         let (child, port) = spawn(driver?.to_str()?);
         let mut wanted = DesiredCapabilities::chrome();
         wanted.set_binary(chromium?.to_str()?).unwrap();
-        for flag in FLAGS {
+        for flag in FLAGS.iter().chain(flags).copied() {
             wanted.add_arg(flag).unwrap();
         }
         wanted.add_arg(&format!("--user-data-dir={}", profile.path().display())).unwrap();
@@ -154,12 +159,18 @@ impl Browser {
         self.driver.delete_all_cookies().await.unwrap();
     }
 
+    /// Makes the window this wide.
+    pub(crate) async fn width(&self, pixels: u32) {
+        self.driver.set_window_rect(0, 0, pixels, 960).await.unwrap();
+    }
+
     /// A screenshot of the whole page, for which the window is made high enough.
     pub(crate) async fn picture(&self) -> Vec<u8> {
         let frame = self.run("return outerHeight - innerHeight").await.as_u64().unwrap();
         let page = self.run("return document.documentElement.offsetHeight").await.as_u64().unwrap();
         let height = u32::try_from(frame + page).unwrap();
-        self.driver.set_window_rect(0, 0, 1280, height).await.unwrap();
+        let width = u32::try_from(self.run("return outerWidth").await.as_u64().unwrap()).unwrap();
+        self.driver.set_window_rect(0, 0, width, height).await.unwrap();
         self.driver.screenshot_as_png().await.unwrap()
     }
 

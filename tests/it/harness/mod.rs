@@ -61,8 +61,17 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Asks until there is an answer; if there is none in time, the test fails and names `what` it waited for.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let end = tokio::time::Instant::now() + PATIENCE;
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl FnMut() -> F) -> T {
+    until_in(PATIENCE, what, ask).await
+}
+
+/// The same, with another bound: for programs that are slow to start.
+pub(crate) async fn until_in<T, F: Future<Output = Option<T>>>(
+    bound: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
+    let end = tokio::time::Instant::now() + bound;
     loop {
         if let Some(found) = ask().await {
             return found;

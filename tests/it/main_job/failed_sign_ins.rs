@@ -12,8 +12,8 @@ async fn each_failure_of_upwork_is_a_page_or_a_problem_and_no_session() {
     let world = World::new().start();
     for (fault, name, title) in [
         ("503", "upwork-busy", "Upwork cannot sign you in right now"),
-        ("500", "upwork-nonsense", "Upwork's answer could not be read"),
-        ("502", "upwork-nonsense", "Upwork's answer could not be read"),
+        ("500", "upwork-error", "Upwork had an error"),
+        ("502", "upwork-error", "Upwork had an error"),
         ("html", "upwork-nonsense", "Upwork's answer could not be read"),
         ("garbage", "upwork-nonsense", "Upwork's answer could not be read"),
         ("cut", "upwork-unreachable", "Upwork cannot be reached"),
@@ -111,9 +111,12 @@ async fn a_user_who_is_not_admitted_gets_a_page_and_no_session_and_the_grant_is_
     let answer = world.sign_in_with(&client, FREELANCER, "/x").await;
     assert_eq!(answer.status, 403);
     assert!(answer.page().len() > 5 && answer.text().contains(FREELANCER), "the page shows the id to ask for");
+    assert!(answer.text().contains("data-copy=\"Your user id\""), "{}", answer.text());
     assert!(client.cookies().is_empty());
     let id = answer.header("x-request-id").to_owned();
     let lines = logs();
+    let fault = lines.lines().find(|line| line.contains(&id) && line.contains("\"message\":\"fault\"")).unwrap();
+    assert!(fault.contains(&format!("add \\\"{FREELANCER}\\\" to access.users")), "to paste: {fault}");
     let line = lines.lines().find(|line| line.contains(&id) && line.contains("\"message\":\"request\"")).unwrap();
     assert!(line.contains(&format!("\"user\":\"{FREELANCER}\"")) && line.contains("not-admitted"), "{line}");
     assert!(world.counters().revoke >= 1);

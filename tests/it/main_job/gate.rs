@@ -29,6 +29,19 @@ async fn a_sign_in_returns_to_its_address_and_the_app_gets_the_identity() {
 }
 
 #[tokio::test]
+async fn the_prefix_leads_to_the_account_page_and_that_back_to_the_app() {
+    let world = World::new().start();
+    let browser = world.sign_in(FREELANCER).await;
+    for path in ["/upwork", "/upwork/"] {
+        let answer = browser.navigate(path).await;
+        assert_eq!((answer.status.as_u16(), answer.location().as_str()), (303, "/upwork/auth/"), "{path}");
+        assert_eq!(browser.post(path, "").await.problem(), "method-not-allowed");
+    }
+    let page = browser.navigate("/upwork/auth/").await.html();
+    assert!(page.contains("<a href=\"/\">Back to the app</a>"), "{page}");
+}
+
+#[tokio::test]
 async fn curl_without_a_cookie_gets_a_401_problem() {
     let world = World::new().start();
     let answer = world.client().get("/reports/2026?x=1&y=a%20b").await;
