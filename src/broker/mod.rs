@@ -267,7 +267,7 @@ impl Broker {
 
     /// Looks at long documents on a thread that serves no one else.
     async fn parse(&self, documents: LongDocuments) -> Result<(), read_only::Refusal> {
-        // The semaphore is never closed. The slot is given back when the work ends, whoever still waits for it.
+        // The semaphore is never closed. The slot is given back when the work ends, also if its caller has left.
         let slot = self.parsing.clone().acquire_owned().await.ok();
         let work = tokio::task::spawn_blocking(move || {
             let outcome = documents.check();

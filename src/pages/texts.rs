@@ -248,7 +248,7 @@ pub(crate) fn wrong_host(asked: &str, public_url: &str) -> Text {
     }
 }
 
-/// A session of so many bytes fits no cookie that browsers accept.
+/// A session that does not fit into the cookies that browsers accept.
 pub(crate) fn too_large(bytes: usize) -> Text {
     Text {
         title: "Your sign-in does not fit into cookies",

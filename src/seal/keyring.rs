@@ -284,7 +284,7 @@ mod tests {
             |values: &[String]| both.plausible(values.iter().map(|value| Cow::Borrowed(value.as_str()))).len();
         let real = sealed(&ring(&[&old]));
         assert_eq!(plausible(&vec![real.clone(); 353]), 1);
-        // Whoever has a cookie of theirs knows the key's name, and can forge others with it.
+        // A user knows the name of the key from a cookie, and can forge others with it.
         let forged: Vec<String> = (0..1015).map(|number| format!("{}{number:04}", &real[..40])).collect();
         assert_eq!(plausible(&forged), MAX_TRIED);
         let foreign = Keyring::generate().unwrap();

@@ -86,6 +86,7 @@ impl ClientFault {
             Self::AddressTooLong => {
                 FaultRow::new(StatusCode::UNAUTHORIZED, "address-too-long", texts::ADDRESS_TOO_LONG)
                     .links(Links::SignInElsewhere)
+                    .detail(SIGN_IN_DETAIL)
             }
             Self::NotAdmitted { shown, id } => not_admitted(shown, id),
             Self::CrossSite => {
