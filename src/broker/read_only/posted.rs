@@ -16,6 +16,9 @@ const MAX_DEPTH: usize = 127;
 /// The members of a GraphQL request (GraphQL over HTTP, section "Request parameters").
 const MEMBERS: [&str; 4] = ["query", "operationName", "variables", "extensions"];
 
+/// Extensions that name no document.
+const EXTENSIONS: [&str; 2] = ["clientLibrary", "tracing"];
+
 /// The members of an object in their order, with repetitions: at least as many as show that there is one too many.
 pub(super) type Members = Vec<(String, Shape)>;
 
@@ -23,7 +26,8 @@ pub(super) type Members = Vec<(String, Shape)>;
 pub(super) enum Shape {
     Null,
     Text(String),
-    Object(Vec<String>),
+    /// An object without members other than [`EXTENSIONS`].
+    KnownExtensions,
     Other,
 }
 
@@ -72,11 +76,11 @@ impl<'de> Visitor<'de> for ShapeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shape, A::Error> {
-        let mut names = Vec::new();
+        let mut known = true;
         while let Some((name, IgnoredAny)) = map.next_entry::<String, _>()? {
-            names.push(name);
+            known &= EXTENSIONS.contains(&name.as_str());
         }
-        Ok(Shape::Object(names))
+        Ok(if known { Shape::KnownExtensions } else { Shape::Other })
     }
 }
 
@@ -188,12 +192,10 @@ pub(super) fn document(members: Members) -> Result<String, Refusal> {
 
 /// They may name a stored document that runs instead of the one that is sent.
 fn check_extensions(extensions: &Shape) -> Result<(), Refusal> {
-    let known = |name: &String| name == "clientLibrary" || name == "tracing";
     match extensions {
-        Shape::Null => Ok(()),
+        Shape::Null | Shape::KnownExtensions => Ok(()),
         Shape::Text(text) if text.is_empty() => Ok(()),
-        Shape::Object(names) if names.iter().all(known) => Ok(()),
-        Shape::Text(_) | Shape::Object(_) | Shape::Other => {
+        Shape::Text(_) | Shape::Other => {
             Err(Refusal::Unclear("its extensions may name a stored document; send the document alone"))
         }
     }
