@@ -84,7 +84,7 @@ pub mod testing {
     pub mod broker {
         pub use crate::broker::{ApiTarget, Pace};
         pub mod pacing {
-            pub use crate::pacing::{CallerId, PaceRefusal, Pacer, Permit, RateLimited};
+            pub use crate::pacing::{Admission, CallerId, PaceRefusal, Pacer, Permit, RateLimited, Release, Schedule};
         }
     }
     pub mod clock {

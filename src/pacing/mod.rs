@@ -36,6 +36,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::clock::{SharedClock, Timestamp};
 use crate::recent::lock;
+use crate::seal::random;
 use crate::store::{RateReply, RateRequest, StoreError};
 use crate::telemetry::metrics::Metrics;
 pub use crate::telemetry::metrics::PaceRefusal;
@@ -43,7 +44,8 @@ pub(crate) use limits::OWN_WAIT;
 pub use limits::{CallerId, Pace, RateLimited};
 pub(crate) use quota::Quota;
 use replicas::ModeChange;
-use schedule::{Admission, Release, STORE_WAIT, Schedule};
+use schedule::STORE_WAIT;
+pub use schedule::{Admission, Release, Schedule};
 
 /// A queued call that was forgotten gives up this long after its time.
 const GRACE: Duration = Duration::from_secs(1);
@@ -210,7 +212,9 @@ impl Pacer {
 
     /// The first step of [`Pacer::share`].
     pub fn begin_sharing(&self) {
-        self.lock().schedule.share();
+        // Without random numbers nothing else works either.
+        let replica = format!("{:016x}", random().map_or(0, u64::from_be_bytes));
+        self.lock().schedule.share(replica);
     }
 
     /// Sends the store what is due now. Returns when to look again, unless a call comes before.

@@ -11,7 +11,7 @@ const LONGEST: Duration = Duration::from_mins(1);
 /// A longer pause is cut off here, and then a single call probes whether Upwork still wants it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pause {
     until: Option<Timestamp>,
     backoff: Duration,

@@ -21,7 +21,7 @@ pub(super) struct QueuedCall {
     pub(super) until: Timestamp,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct FairQueue {
     calls: HashMap<CallerId, VecDeque<QueuedCall>>,
     /// By lane: callers with waiting calls, the next one first.

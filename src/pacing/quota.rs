@@ -58,7 +58,7 @@ struct Count {
 }
 
 /// The counts of today and the days around it, so that a clock that is set back over midnight finds its count again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct DailyCounts {
     limit: u64,
     counts: BTreeMap<i64, Count>,

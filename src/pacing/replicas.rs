@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::limits::Pace;
 use super::windows::{MINUTE, SECOND, SLACK, SlidingWindows};
 use crate::clock::Timestamp;
-use crate::seal::random;
 use crate::store::{RateLimits, RateReply, RateRequest};
 
 /// Every replica asks the store this often, so that it is counted and sees the calls of the others.
@@ -26,6 +25,8 @@ const ASSUMED_REPLICAS: u64 = 3;
 pub(super) struct Reservation {
     pub(super) id: u64,
     pub(super) at: Timestamp,
+    /// Later it could count too late.
+    pub(super) until: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +37,12 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ModeChange {
+pub enum ModeChange {
     StoreDown,
     StoreBack,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SharedBudget {
     /// Unique among replicas.
     replica: String,
@@ -52,6 +53,8 @@ pub(super) struct SharedBudget {
     /// The store would not reserve a call before.
     not_before: Option<Timestamp>,
     next_view: Option<Timestamp>,
+    /// When the store was asked last.
+    asked_at: Option<Timestamp>,
     /// After a failure.
     retry_at: Option<Timestamp>,
     /// When calls counted; the store has to learn it.
@@ -63,16 +66,16 @@ pub(super) struct SharedBudget {
 }
 
 impl SharedBudget {
-    pub(super) fn new(pace: Pace) -> Self {
+    pub(super) fn new(pace: Pace, replica: String) -> Self {
         Self {
-            // Without random numbers nothing else works either.
-            replica: format!("{:016x}", random().map_or(0, u64::from_be_bytes)),
+            replica,
             pace,
             mode: Mode::Sharing,
             replicas: ASSUMED_REPLICAS,
             reservation: None,
             not_before: None,
             next_view: None,
+            asked_at: None,
             retry_at: None,
             counted: Vec::new(),
             in_flight: Vec::new(),
@@ -157,6 +160,7 @@ impl SharedBudget {
         }
         // The store has forgotten older ones.
         self.counted.retain(|(_, at)| at.plus(MINUTE) > now);
+        self.asked_at = Some(now);
         self.in_flight = std::mem::take(&mut self.counted);
         let ago = |at: Timestamp| now.millis().saturating_sub(at.millis());
         Ok(RateRequest {
@@ -211,7 +215,9 @@ impl SharedBudget {
             self.not_before = (!reply.reserved).then_some(at);
             if reply.reserved {
                 windows.release(id, at);
-                self.reservation = Some(Reservation { id, at });
+                // The store may have reserved it as early as it was asked, however late its reply is.
+                let earliest = self.asked_at.map_or(at, |asked| asked.plus(Duration::from_millis(wait)));
+                self.reservation = Some(Reservation { id, at, until: earliest.plus(SLACK) });
             }
         }
         (before == Mode::StoreDown).then_some(ModeChange::StoreBack)

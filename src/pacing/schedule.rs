@@ -24,8 +24,8 @@ pub(super) const STORE_WAIT: Duration = Duration::from_secs(4);
 
 /// A call that may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Release {
-    pub(super) id: u64,
+pub struct Release {
+    pub id: u64,
     /// When, in the schedule's own time.
     pub(super) at: Timestamp,
     /// The UTC day on which it counts.
@@ -37,23 +37,23 @@ pub(super) struct Release {
 
 /// What becomes of a new call.
 #[derive(Debug)]
-pub(super) enum Admission {
+pub enum Admission {
     Released(Release),
     Queued(u64),
 }
 
 /// What has changed since the last look.
 #[derive(Debug, Default)]
-pub(super) struct Step {
+pub struct Step {
     /// By the id with which the call was queued.
-    pub(super) released: Vec<(u64, Release)>,
+    pub released: Vec<(u64, Release)>,
     pub(super) refused: Vec<(u64, RateLimited)>,
     /// When to look again; `None` if no call waits.
     pub(super) again: Option<Timestamp>,
 }
 
-#[derive(Debug)]
-pub(super) struct Schedule {
+#[derive(Clone, Debug)]
+pub struct Schedule {
     /// This replica's calls; those of all replicas while they share the limits.
     windows: SlidingWindows,
     /// Set if other replicas share the limits.
@@ -86,7 +86,7 @@ impl Moment {
 }
 
 impl Schedule {
-    pub(super) fn new(pace: &Pace) -> Self {
+    pub fn new(pace: &Pace) -> Self {
         Self {
             windows: SlidingWindows::new(pace.per_second, pace.per_minute),
             shared: None,
@@ -133,7 +133,7 @@ impl Schedule {
     fn reservation(&self, now: Timestamp) -> Option<Reservation> {
         let reservation = self.shared.as_ref()?.reservation()?;
         let paused = self.pause.until().is_some_and(|until| until > reservation.at.max(now));
-        (!paused && now <= reservation.at.plus(SLACK)).then_some(reservation)
+        (!paused && now <= reservation.until).then_some(reservation)
     }
 
     fn reserves(&self) -> bool {
@@ -175,7 +175,7 @@ impl Schedule {
     }
 
     /// A new call. It is refused at once if it would have to wait too long.
-    pub(super) fn admit(&mut self, caller: &CallerId, wall: Timestamp) -> Result<Admission, RateLimited> {
+    pub fn admit(&mut self, caller: &CallerId, wall: Timestamp) -> Result<Admission, RateLimited> {
         let moment = self.read(wall);
         let ahead = self.queue.ahead_of(caller);
         let at = self.forecast(moment, ahead);
@@ -194,7 +194,7 @@ impl Schedule {
     }
 
     /// Releases the calls that may go, and refuses those that cannot go in time any more.
-    pub(super) fn step(&mut self, wall: Timestamp) -> Step {
+    pub fn step(&mut self, wall: Timestamp) -> Step {
         let moment = self.read(wall);
         let mut step = Step::default();
         while self.is_due(moment) {
@@ -233,13 +233,13 @@ impl Schedule {
         own.unwrap_or_default().max(self.wait(&CallerId::Service))
     }
 
-    /// From now on other replicas share the limits.
-    pub(super) fn share(&mut self) {
-        self.shared = Some(SharedBudget::new(self.pace));
+    /// From now on other replicas share the limits; `replica` is this one's name among them.
+    pub fn share(&mut self, replica: String) {
+        self.shared = Some(SharedBudget::new(self.pace, replica));
     }
 
     /// What to ask the store, or when to look again.
-    pub(super) fn request(&mut self, wall: Timestamp) -> Result<RateRequest, Timestamp> {
+    pub fn request(&mut self, wall: Timestamp) -> Result<RateRequest, Timestamp> {
         let (moment, id, patience) = (self.read(wall), self.new_id(), self.patience());
         let usable = !self.queue.is_empty() && self.reservation(moment.now).is_some();
         let pause = self.pause.until().unwrap_or(moment.now);
@@ -255,12 +255,7 @@ impl Schedule {
     }
 
     /// What the store replied; `None` if it is down.
-    pub(super) fn replied(
-        &mut self,
-        request: RateRequest,
-        reply: Option<&RateReply>,
-        wall: Timestamp,
-    ) -> Option<ModeChange> {
+    pub fn replied(&mut self, request: RateRequest, reply: Option<&RateReply>, wall: Timestamp) -> Option<ModeChange> {
         let Moment { now, .. } = self.read(wall);
         let shared = self.shared.as_mut()?;
         if let Some(reply) = reply {
@@ -279,7 +274,7 @@ impl Schedule {
     }
 
     /// A call was answered, or its caller stopped waiting for the answer.
-    pub(super) fn finish(&mut self, release: &Release, wall: Timestamp) {
+    pub fn finish(&mut self, release: &Release, wall: Timestamp) {
         let moment = self.read(wall);
         self.windows.finish(release.id, moment.now);
         if let Some(shared) = &mut self.shared {

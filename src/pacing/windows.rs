@@ -65,14 +65,14 @@ impl SlidingWindows {
     }
 
     /// The windows of one of `replicas`: its part of the limits and of the calls. Since they were counted, the others may
-    /// have made as many calls as fit into a second.
+    /// have made as many calls as fit into a second, which may be on their way.
     pub(super) fn part(&self, replicas: u64, now: Timestamp) -> Self {
         let replicas = usize::try_from(replicas.max(1)).unwrap_or(usize::MAX);
         let part = |limit: usize| (limit / replicas).max(1);
         let mut windows = Self { per_second: part(self.per_second), per_minute: part(self.per_minute), ..self.clone() };
         windows.marks = self.marks.iter().step_by(replicas).copied().collect();
         for _ in 0..self.per_second.div_ceil(replicas) {
-            windows.insert(Mark { at: now, id: FOREIGN });
+            windows.insert(Mark { at: now.plus(SLACK), id: FOREIGN });
         }
         windows
     }
@@ -232,6 +232,11 @@ mod tests {
         let mut windows = SlidingWindows::new(3, 20);
         let forecast: Vec<i64> = (0..100).map(|ahead| windows.forecast(at(0), ahead).millis()).collect();
         assert_eq!(forecast, releases(&mut windows, 100, 0));
+    }
+
+    #[test]
+    fn what_the_other_replicas_called_may_still_be_on_its_way() {
+        assert_eq!(SlidingWindows::new(2, 300).part(2, at(0)).next(at(0)), at(1_520));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::stores::world::{Server, Transport, within};
 
 pub(super) const STEP: Duration = Duration::from_millis(50);
 /// The script asks for the time; here it gets the test's.
-const TURNED_CLOCK: &str = "
+pub(crate) const TURNED_CLOCK: &str = "
 local real = redis
 local redis = { call = function(name, ...)
     if name == 'TIME' then return { math.floor(ARGV[2] / 1000), ARGV[2] % 1000 * 1000 } end

@@ -1,7 +1,7 @@
 //! The pacer against the sandbox, which enforces Upwork's limits on its own, with the default settings and callers that
 //! obey `Retry-After`.
 
-mod cluster;
+pub(crate) mod cluster;
 mod replicas;
 
 use std::net::{Ipv4Addr, SocketAddr};
