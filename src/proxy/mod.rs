@@ -69,7 +69,8 @@ pub(crate) struct AppRequest {
     pub exchange: Option<Exchange>,
     /// For connections that authenticate the client; `None` where its connection carries the requests of others too.
     pub bound: Option<Arc<BoundPool>>,
-    pub upgrades: Upgrades,
+    /// Where an upgrade is requested.
+    pub upgrades: Option<Box<Upgrades>>,
 }
 
 /// Forwards a request to the app. `owns` says which cookies are ours: the app cannot set those.
@@ -82,7 +83,7 @@ pub(crate) fn to_app(
     owns: impl Fn(&str) -> bool,
 ) -> impl Future<Output = Result<Response<Body>, Error>> {
     let AppRequest { method, target, headers, trailers, exchange, bound, upgrades } = request;
-    let requested = headers.get(&UPGRADE).cloned();
+    let requested = headers.get(&UPGRADE).cloned().zip(upgrades);
     let user = headers.get(&headers::USER_ID).cloned();
     let outgoing = Outgoing::new(&method, target.as_ref(), headers.iter(), body);
     async move {
@@ -100,8 +101,8 @@ pub(crate) fn to_app(
             headers::strip(response.headers_mut(), &TRAILER);
         }
         if let Some(upgraded) = upgraded {
-            let accepted = requested.zip(protocol).filter(|(requested, protocol)| is_offered(protocol, requested));
-            let (Some(exchange), Some((_, protocol))) = (exchange, accepted) else {
+            let accepted = requested.zip(protocol).filter(|((requested, _), protocol)| is_offered(protocol, requested));
+            let (Some(exchange), Some(((_, upgrades), protocol))) = (exchange, accepted) else {
                 // Dropping the socket closes it.
                 return Err(Error::UnexpectedUpgrade);
             };

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, VIA};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
 use http::{Method, Response, Version};
 use tokio_util::sync::CancellationToken;
 
@@ -116,7 +116,7 @@ impl AppUpstream {
         }
         // HTTP/1 sends no trailers to a client that does not ask for them (RFC 9110 section 6.5.1); then none are announced.
         let trailers = message.version > Version::HTTP_11 || headers.get(&TE).is_some();
-        let upgrades = Upgrades {
+        let upgrades = || Upgrades {
             tracker: message.peer.tracker.clone(),
             drain: message.peer.drain.clone(),
             session_end: told.session_end,
@@ -124,6 +124,7 @@ impl AppUpstream {
             held: message.extensions.get::<Arc<Slot>>().cloned().map(|slot| slot as Arc<dyn Any + Send + Sync>),
             metrics: settings.metrics.clone(),
         };
+        let upgrades = headers.get(&UPGRADE).is_some().then(|| Box::new(upgrades()));
         AppRequest {
             method: request.method.clone(),
             target: request.uri.path_and_query().cloned(),
