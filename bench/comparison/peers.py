@@ -115,18 +115,22 @@ class Nginx(Peer):
     name = "nginx"
     lacks = {"sign-in": FORWARDS_ONLY}
 
+    # A location that sets a field of its own inherits none.
+    FIELDS = """
+      proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $connection_field; proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
+"""
     SERVER = """
   map $http_upgrade $connection_field {{ default ""; websocket upgrade; }}
   upstream app {{ server {app}; keepalive 128; keepalive_requests 1000000000; keepalive_timeout 300s; }}
   server {{
     listen 127.0.0.1:{port} {tls} backlog=4096; {certificates}
-    proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_read_timeout 300s;
-    proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_field;
-    proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;
-    proxy_set_header X-Forwarded-Host $http_host;
-    location / {{ proxy_pass http://app; }}
+    proxy_http_version 1.1; proxy_read_timeout 300s;
+    location / {{ proxy_pass http://app; {fields} }}
     location /upwork/api/ {{
-      proxy_pass http://app/api/; proxy_set_header Cookie ""; proxy_set_header Authorization "Bearer {bearer}";
+      proxy_pass http://app/api/; {fields}
+      proxy_set_header Cookie ""; proxy_set_header Authorization "Bearer {bearer}";
     }}
   }}
 """
@@ -135,7 +139,8 @@ class Nginx(Peer):
         setting, tls = self.setting, self.stage.tls
         certificates = f"ssl_certificate {setting.certificate}; ssl_certificate_key {setting.key};" if tls else ""
         server = self.SERVER.format(
-            app=setting.backend.address, port=self.port, tls="ssl http2" if tls else "", certificates=certificates, bearer=BEARER
+            app=setting.backend.address, port=self.port, tls="ssl http2" if tls else "", certificates=certificates,
+            bearer=BEARER, fields=self.FIELDS,
         )
         log = f"{self.folder}/access.log combined" if self.stage.log else "off"
         return [self.tool, "-p", self.folder, "-c", behind.nginx_config(self.folder, server, log)]
