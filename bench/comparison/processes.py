@@ -1,5 +1,6 @@
 """Processes of a run: they end with it, and their CPU time and memory are read from /proc."""
 
+import itertools
 import os
 import re
 import signal
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+FIRST_PORT, PORTS = 12_000, 20_000
+_PORTS = itertools.count(os.getpid() * 32)
 
 
 class NotReady(Exception):
@@ -127,12 +130,17 @@ class Programs:
 
 
 def free_ports(count):
-    """Ports of loopback that are free now, each only once."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports of loopback that are free now, each only once. They are below those that the system gives to connections and
+    to sockets on port 0, so that no other program takes one before it is used; each process begins at another place."""
+    found = []
+    while len(found) < count:
+        port = FIRST_PORT + next(_PORTS) % PORTS
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+            found.append(port)
+        except OSError:
+            continue
+    return found
 
 
 def accepts(port):
