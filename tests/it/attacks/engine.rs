@@ -214,11 +214,19 @@ impl Relay {
         let (parts, body) = request.into_parts();
         let mut headers = AppHeaders::from_client(parts.headers, &RequestCookies::default());
         headers.set(HeaderName::from_static("x-index"), HeaderValue::from(index));
-        let outgoing = Outgoing::new(&parts.method, parts.uri.path_and_query(), headers.iter(), body);
+        let mut request = Outgoing::new(&parts.method, parts.uri.path_and_query(), headers.iter(), body);
         let timeouts = ResponseTimeouts { first_byte: Duration::from_secs(60), idle: Duration::from_secs(60) };
-        let connection = self.pool.take().unwrap_or_else(|| self.connect());
-        let sent = send(connection, outgoing, timeouts, Pools::shared(&self.pool), |_, _| {}).await;
-        let Answer { mut response, upgraded } = sent.ok()?;
+        let mut pooled = self.pool.take();
+        let Answer { mut response, upgraded } = loop {
+            let waits = pooled.is_some();
+            let connection = pooled.take().unwrap_or_else(|| self.connect());
+            match send(connection, request, timeouts, Pools::shared(&self.pool), |_, _| {}).await {
+                Ok(answer) => break answer,
+                // A connection that waited may have been closed just then.
+                Err(failure) if waits => request = failure.request?,
+                Err(_) => return None,
+            }
+        };
         let passes = |name: &HeaderName| !ENDS_HERE.contains(name) && name != "x-ours";
         let fields = response.headers().iter().filter(|(name, _)| passes(name));
         *response.headers_mut() = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -310,7 +318,7 @@ pub(crate) fn relays(manners: u8, client: &[u8], answer: &[u8]) -> Vec<u8> {
     seen.client
 }
 
-/// Only what the client said, each request once and whole, or cut off.
+/// Only what the client said, each request whole or cut off.
 fn upstream_was_sent(received: &[u8], sent: &[Message]) {
     let (requests, refused) = requests(received);
     assert!(!refused, "an upstream was sent {:?}", String::from_utf8_lossy(received));

@@ -97,14 +97,14 @@ impl Server {
         }
     }
 
-    fn from_last(&self, place: i64) -> Option<i64> {
+    fn behind_last(&self, place: i64) -> Option<i64> {
         let place = self.calls.len().checked_sub(usize::try_from(place).unwrap())?;
         self.calls.get(place).map(|(at, _)| *at)
     }
 
     fn next_free(&self, limits: &Limits, now: i64) -> i64 {
-        let second = self.from_last(limits.per_second).map(|at| at + limits.second);
-        let minute = self.from_last(limits.per_minute).map(|at| at + limits.minute);
+        let second = self.behind_last(limits.per_second).map(|at| at + limits.second);
+        let minute = self.behind_last(limits.per_minute).map(|at| at + limits.minute);
         let at = now.max(second.unwrap_or(now)).max(minute.unwrap_or(now));
         let counted = self.calls.iter().filter(|(mark, _)| *mark > at - limits.minute).count();
         let counted = i64::try_from(counted).unwrap();
@@ -112,7 +112,7 @@ impl Server {
             return at;
         }
         let left = (limits.per_minute - counted).max(0);
-        let span = (self.from_last(counted).unwrap() + limits.minute - self.released).max(0);
+        let span = (self.behind_last(counted).unwrap() + limits.minute - self.released).max(0);
         at.max(self.released + span / (left + 1))
     }
 
