@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,9 +64,10 @@ impl Message {
         lines.into_iter().find(|line| !line.is_empty()).unwrap_or_default()
     }
 
-    fn field(&self, name: &str) -> Option<&str> {
-        let text = std::str::from_utf8(&self.head).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    fn field(&self, name: &str) -> Option<String> {
+        // A value may have bytes that are not text.
+        let text = String::from_utf8_lossy(&self.head);
+        text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned()))
     }
 
     fn index(&self) -> Option<usize> {
@@ -214,6 +215,10 @@ impl Relay {
         let (parts, body) = request.into_parts();
         let mut headers = AppHeaders::from_client(parts.headers, &RequestCookies::default());
         headers.set(HeaderName::from_static("x-index"), HeaderValue::from(index));
+        // HTTP/1.0 has no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
+        if !headers.iter().any(|(name, _)| *name == HOST) {
+            headers.set(HOST, HeaderValue::from_static("app"));
+        }
         let mut request = Outgoing::new(&parts.method, parts.uri.path_and_query(), headers.iter(), body);
         let timeouts = ResponseTimeouts { first_byte: Duration::from_secs(60), idle: Duration::from_secs(60) };
         let mut pooled = self.pool.take();
@@ -304,7 +309,9 @@ async fn run(client: &[u8], answer: &[u8], manners: Manners) -> Seen {
 
 /// Lets `client` and an upstream that answers with `answer` talk through the engine; what the client received.
 pub(crate) fn relays(manners: u8, client: &[u8], answer: &[u8]) -> Vec<u8> {
-    let manners = Manners::from(manners);
+    let mut manners = Manners::from(manners);
+    // Such a body ends only then.
+    manners.closes |= responses(answer, &[Method::Other]).0.iter().any(|said| said.framing == BodyLength::UntilClose);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let seen = LocalSet::new().block_on(&runtime.expect("a runtime"), async {
         let run = run(client, answer, manners);
