@@ -18,8 +18,6 @@ const KEY_ID: usize = 4;
 const SALT: usize = 16;
 const TAG: usize = 16;
 const HEAD: usize = 1 + KEY_ID + SALT;
-/// The characters at the beginning of a sealed text that differ from those of any other: they end with its salt.
-pub(crate) const UNIQUE_CHARS: usize = HEAD / 3 * 4;
 /// Values of one request that are opened.
 pub(crate) const MAX_TRIED: usize = 64;
 
@@ -236,6 +234,11 @@ impl Keyring {
     pub(crate) fn open_json<T: DeserializeOwned>(&self, purpose: Purpose, text: &str) -> Option<T> {
         serde_json::from_slice(&self.open(purpose, text)?.bytes).ok()
     }
+}
+
+/// The beginning of a sealed text, which ends with its salt: it tells the text from any other.
+pub(crate) fn unique_part(text: &str) -> &str {
+    text.get(..HEAD / 3 * 4).unwrap_or(text)
 }
 
 /// JSON to be sealed.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::StoredSession;
 use crate::recent::{Recent, lock};
-use crate::seal::{Keyring, NoRandomness, Purpose, SharedKeyring};
+use crate::seal::{Keyring, NoRandomness, Purpose, SharedKeyring, unique_part};
 use crate::session::Session;
 
 /// Opened sessions to remember, at most.
@@ -25,10 +25,7 @@ pub struct CookieStore {
     cache: Arc<Mutex<Cache>>,
 }
 
-/// Characters at the end of a sealed value, of its authentication tag: enough to look it up by.
-const TAG: usize = 22;
-
-/// Recently opened sessions, by their tag, each with all of its sealed value.
+/// Recently opened sessions, by the unique part of their sealed value, each with all of it.
 #[derive(Debug)]
 struct Cache {
     /// The ring that opened them.
@@ -63,8 +60,8 @@ impl CookieStore {
 
     pub(super) fn open(&self, value: &str) -> Option<StoredSession> {
         let (ring, now) = (self.ring.load(), Instant::now());
-        let tag = value.get(value.len().checked_sub(TAG)?..)?;
-        if let Some((sealed, stored)) = self.cache(&ring).sessions.get(tag, now)
+        let key = unique_part(value);
+        if let Some((sealed, stored)) = self.cache(&ring).sessions.get(key, now)
             && sealed == value
         {
             return Some(stored.clone());
@@ -73,7 +70,7 @@ impl CookieStore {
         let session = Session::from_bytes(&opened.bytes)?;
         let stored = StoredSession { reseal: opened.reseal, ..StoredSession::new(session) };
         let opened = (value.to_owned(), stored.clone());
-        self.cache(&ring).sessions.insert(tag.to_owned(), opened, now, now + REMEMBERED);
+        self.cache(&ring).sessions.insert(key.to_owned(), opened, now, now + REMEMBERED);
         Some(stored)
     }
 

@@ -15,7 +15,7 @@ use super::sealed_store::{NewRecord, SealedStore, owner};
 use super::stored_session::{GrantHandle, RecordHandle};
 use super::{StoreError, StoredSession};
 use crate::clock::Timestamp;
-use crate::seal::{Key, Keyring, NoRandomness, Purpose, UNIQUE_CHARS, to_json};
+use crate::seal::{Key, Keyring, NoRandomness, Purpose, to_json, unique_part};
 use crate::secret::Secret;
 use crate::session::Session;
 
@@ -142,7 +142,7 @@ impl<B: Backend> SealedStore<B> {
 
 /// What tells one write of a session's record from another.
 fn version_of(text: &str) -> String {
-    text.get(..UNIQUE_CHARS).unwrap_or(text).to_owned()
+    unique_part(text).to_owned()
 }
 
 /// A record's key as a ring.
