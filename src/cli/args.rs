@@ -138,7 +138,8 @@ Examples:
     /// Drain a running upwarden; for a preStop hook in an image without a shell
     #[command(
         after_help = "It calls /drain at the admin door, which accepts it only from loopback: readiness drops, the doors
-serve for drain.delay, and then this command returns. Afterwards requests in flight are finished, and the process ends.
+serve for drain.delay, and then this command returns. Afterwards requests in flight are finished, and the process ends. If
+there is a neighbour door, it stays open for the app until SIGTERM, at most for drain.timeout.
 
 Example:
   upwarden drain --admin 127.0.0.1:4182"

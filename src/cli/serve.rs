@@ -29,7 +29,8 @@ pub(super) async fn run_server(
     sources: Option<Sources>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    tracing::info!(public = doors.public.local(), admin = doors.admin.local(), "doors are bound");
+    let neighbour = doors.neighbour.as_ref().map(crate::listener::Bound::local);
+    tracing::info!(public = doors.public.local(), neighbour, admin = doors.admin.local(), "doors are bound");
     server::run(config, doors, Arc::new(SystemClock), sources, shutdown.cancelled_owned()).await.map_err(failure)
 }
 

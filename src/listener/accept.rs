@@ -131,6 +131,7 @@ impl Acceptor {
         if let Err(error) = listener.close(|socket, address| dispatcher.dispatch(socket, address)).await {
             tracing::warn!(door = door.as_str(), %error, "the last connections may be lost");
         }
+        dispatcher.tracker.close();
     }
 }
 
@@ -186,7 +187,7 @@ where
 {
     socket.write_all(UNAVAILABLE).await?;
     socket.shutdown().await?;
-    // Closing with unread input would reset the connection before the client has read the response.
+    // DoorTokens with unread input would reset the connection before the client has read the response.
     let mut discarded = [0; 1024];
     while socket.read(&mut discarded).await? > 0 {}
     Ok(())

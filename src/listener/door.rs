@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use ipnet::IpNet;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -99,14 +100,74 @@ pub struct Peer {
     pub memory: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-/// How doors are closed.
+/// How doors are closed: the public door first, because the app may need the neighbour door to answer requests in flight.
+///
+/// A door that closes accepts no more connections, its responses say `Connection: close`, HTTP/2 connections get GOAWAY, and
+/// connections end with their requests.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    /// When cancelled, sockets are closed, responses say `Connection: close`, HTTP/2 connections get GOAWAY, and connections
-    /// end with their requests.
+    /// When cancelled, the public door closes.
     pub token: CancellationToken,
-    /// After this time what is left is cut.
+    /// When cancelled, the neighbour door closes once the public door's connections are gone.
+    pub neighbour: CancellationToken,
+    /// After this time the neighbour door closes in any case, and what is left at the public door is cut.
     pub timeout: Duration,
+}
+
+/// What tells the connections of each door that it closes.
+#[derive(Clone, Debug)]
+pub(super) struct DoorTokens {
+    public: CancellationToken,
+    neighbour: CancellationToken,
+}
+
+impl DoorTokens {
+    pub(super) fn of(&self, door: Door) -> &CancellationToken {
+        match door {
+            Door::Public => &self.public,
+            Door::Neighbour => &self.neighbour,
+        }
+    }
+
+    /// Child tokens, so that waiting on them shares nothing with other workers.
+    pub(super) fn child(&self) -> Self {
+        Self { public: self.public.child_token(), neighbour: self.neighbour.child_token() }
+    }
+}
+
+/// What a neighbour's request has at least, even if it came when `timeout` was nearly over.
+const NEIGHBOUR_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Drain {
+    pub(super) fn closing(&self) -> DoorTokens {
+        DoorTokens { public: self.token.clone(), neighbour: CancellationToken::new() }
+    }
+
+    /// Closes the doors whose connections these trackers count; each tracker is closed once its door accepts no more.
+    pub(super) async fn complete(&self, closing: &DoorTokens, doors: &[(Door, TaskTracker)]) {
+        self.token.cancelled().await;
+        let cut_at = Instant::now() + self.timeout;
+        let (neighbour, public): (Vec<_>, Vec<_>) = doors.iter().partition(|(door, _)| *door == Door::Neighbour);
+        let gone = async |doors: &[&(Door, TaskTracker)]| {
+            for (_, tracker) in doors {
+                tracker.wait().await;
+            }
+        };
+        let public_gone = async {
+            gone(&public).await;
+            if !neighbour.is_empty() {
+                self.neighbour.cancelled().await;
+            }
+        };
+        // In time or not, it is the neighbour door's turn.
+        let _ = timeout_at(cut_at, public_gone).await;
+        closing.neighbour.cancel();
+        let _ = timeout_at(cut_at.max(Instant::now() + NEIGHBOUR_TIMEOUT), gone(&neighbour)).await;
+        let left: usize = doors.iter().map(|(_, tracker)| tracker.len()).sum();
+        if left > 0 {
+            tracing::warn!(left, "drain.timeout is over; connections are cut");
+        }
+    }
 }
 
 /// Counts and logs a message that was not accepted.

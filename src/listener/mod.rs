@@ -57,7 +57,7 @@ where
     H: Fn(Request<Body>, Arc<Peer>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let (cut, tracker) = (CancellationToken::new(), TaskTracker::new());
+    let (cut, closing) = (CancellationToken::new(), drain.closing());
     // However this function ends, the workers end with it.
     let cut_at_the_end = cut.clone().drop_guard();
     let (mut handles, mut ended) = (Vec::new(), JoinSet::new());
@@ -65,8 +65,7 @@ where
     for number in 0..workers.max(1) {
         let (sender, connections) = mpsc::unbounded_channel();
         handles.push(WorkerHandle { connections: sender, load: Arc::new(AtomicUsize::new(0)) });
-        let context =
-            WorkerContext { connections, drain: drain.token.clone(), cut: cut.clone(), tracker: tracker.clone() };
+        let context = WorkerContext { connections, closing: closing.clone(), cut: cut.clone() };
         let (make, runtime) = (make.clone(), tokio::runtime::Builder::new_current_thread().enable_all().build()?);
         let (alive, end) = oneshot::channel::<()>();
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -75,26 +74,26 @@ where
         })?;
         ended.spawn(end);
     }
-    let mut acceptors = JoinSet::new();
+    let (mut acceptors, mut trackers) = (JoinSet::new(), Vec::new());
     for spec in doors {
+        let (door, tracker) = (spec.door, TaskTracker::new());
         let acceptor = Acceptor::new(spec, handles.clone(), tracker.clone(), metrics.clone())?;
-        acceptors.spawn(acceptor.run(drain.token.clone()));
+        acceptors.spawn(acceptor.run(closing.of(door).clone()));
+        trackers.push((door, tracker));
     }
     drop(handles);
-    let accepted = async {
+    let failed = async {
         while let Some(acceptor) = acceptors.join_next().await {
-            acceptor.map_err(std::io::Error::other)?;
+            if let Err(error) = acceptor {
+                return std::io::Error::other(error);
+            }
         }
-        Ok::<(), std::io::Error>(())
+        std::future::pending().await
     };
     tokio::select! {
-        accepted = accepted => accepted?,
+        () = drain.complete(&closing, &trackers) => {}
+        error = failed => return Err(error),
         _ = ended.join_next() => return Err(std::io::Error::other("a worker ended early")),
-    }
-    drain.token.cancelled().await;
-    tracker.close();
-    if tokio::time::timeout(drain.timeout, tracker.wait()).await.is_err() {
-        tracing::warn!(left = tracker.len(), "drain.timeout is over; connections are cut");
     }
     drop(cut_at_the_end);
     while ended.join_next().await.is_some() {}

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::accept::{DoorState, NewConnection};
-use super::door::Peer;
+use super::door::{DoorTokens, Peer};
 use super::listen::Accepted;
 use super::{http1, http2};
 use crate::body::Body;
@@ -33,9 +33,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
 
 pub(super) struct WorkerContext {
     pub(super) connections: UnboundedReceiver<NewConnection>,
-    pub(super) drain: CancellationToken,
+    pub(super) closing: DoorTokens,
     pub(super) cut: CancellationToken,
-    pub(super) tracker: TaskTracker,
 }
 
 /// The whole life of a worker's thread.
@@ -45,15 +44,15 @@ where
     H: Fn(Request<Body>, Arc<Peer>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let WorkerContext { mut connections, drain, cut, tracker } = context;
+    let WorkerContext { mut connections, closing, cut } = context;
     runtime.block_on(async {
         let handler = make();
-        // A child token, so that waiting on it shares nothing with other workers.
-        let drain = drain.child_token();
+        let closing = closing.child();
         let work = async {
             while let Some(connection) = connections.recv().await {
-                let (handler, drain, tasks) = (handler.clone(), drain.clone(), tracker.clone());
-                tracker.spawn(serve(connection, handler, drain, tasks));
+                let drain = closing.of(connection.door.door).clone();
+                let tracker = connection.tracked.task_tracker().clone();
+                tracker.spawn(serve(connection, handler.clone(), drain, tracker.clone()));
             }
             // No acceptor is left; open connections continue until they end or are cut.
             std::future::pending::<()>().await;

@@ -10,8 +10,10 @@ mod service_renewal;
 mod services;
 mod store_sync;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,29 +106,52 @@ pub async fn run(
         let watched = reload::Watched { ring: services.ring.clone(), access: services.access.clone(), certificates };
         tokio::spawn(reload::watch(sources, config.clone(), watched, ended.clone()));
     }
-    let drain = Drain { token: CancellationToken::new(), timeout: config.server.drain_timeout };
+    let drain = Drain {
+        token: CancellationToken::new(),
+        neighbour: CancellationToken::new(),
+        timeout: config.server.drain_timeout,
+    };
     let (workers, metrics) = (config.server.workers, services.metrics.clone());
     let serving = listener::run(specs, workers, move || worker(&services.gateway), metrics, drain.clone());
     tracing::info!(workers, "serving");
-    let leaving = async {
-        tokio::select! {
-            () = shutdown => {}
-            // The sender lives in the admin door, which outlives this.
-            _ = drain_requested.wait_for(|requested| *requested) => {}
-        }
-        tracing::info!(delay = ?config.server.drain_delay, "readiness has dropped; the doors serve for the drain delay");
-        readiness.enter(Phase::DrainDelay);
-        tokio::time::sleep(config.server.drain_delay).await;
-        readiness.enter(Phase::Draining);
-        tracing::info!(timeout = ?config.server.drain_timeout, "draining");
-        drain.token.cancel();
+    // The sender lives in the admin door, which outlives this.
+    let requested = async { drop(drain_requested.wait_for(|requested| *requested).await) };
+    let served = tokio::select! {
+        served = serving => served,
+        never = leave(&drain, config.server.drain_delay, &readiness, shutdown, requested) => match never {},
     };
-    let (served, ()) = tokio::join!(serving, leaving);
     ended.cancel();
     // `upwarden drain` still waits for the admin door's answer.
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
     tracing::info!("ended");
     served.map_err(Error::Doors)
+}
+
+/// Drains at `shutdown`, or when the drain is `requested` at the admin door.
+async fn leave(
+    drain: &Drain,
+    delay: Duration,
+    readiness: &Readiness,
+    shutdown: impl Future<Output = ()>,
+    requested: impl Future<Output = ()>,
+) -> Infallible {
+    let mut shutdown = pin!(shutdown);
+    let by_signal = tokio::select! {
+        () = &mut shutdown => true,
+        () = requested => false,
+    };
+    tracing::info!(?delay, "readiness has dropped; the doors serve for the drain delay");
+    readiness.enter(Phase::DrainDelay);
+    tokio::time::sleep(delay).await;
+    readiness.enter(Phase::Draining);
+    tracing::info!(timeout = ?drain.timeout, "draining");
+    drain.token.cancel();
+    // A preStop hook runs while the app still does. The signal follows, in Kubernetes once the app has exited.
+    if !by_signal {
+        shutdown.await;
+    }
+    drain.neighbour.cancel();
+    std::future::pending().await
 }
 
 fn spawn_background(services: &Services, readiness: &Readiness, ended: &CancellationToken) {

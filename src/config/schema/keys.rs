@@ -194,5 +194,5 @@ pub(in crate::config) const KEYS: &[Key] = &[
     defaults("drain.delay", Duration, "5s",
         "After SIGTERM the doors serve this much longer, at most 1h, so that load balancers notice."),
     defaults("drain.timeout", Duration, "25s",
-        "Then requests in flight have this long to finish."),
+        "Then the public door closes, and requests in flight have this long to finish. The neighbour door closes after it."),
 ];

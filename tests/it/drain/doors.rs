@@ -76,7 +76,11 @@ async fn a_worker_that_fails_ends_the_process() {
         exempt: Vec::new(),
         descriptors: upwarden::testing::descriptors::Descriptors::new(None),
     };
-    let drain = listener::Drain { token: tokio_util::sync::CancellationToken::new(), timeout: Duration::ZERO };
+    let drain = listener::Drain {
+        token: tokio_util::sync::CancellationToken::new(),
+        neighbour: tokio_util::sync::CancellationToken::new(),
+        timeout: Duration::ZERO,
+    };
     let make = || {
         assert_eq!(std::thread::current().name(), Some("no worker of ours"), "as this test wants it");
         echo

@@ -60,7 +60,7 @@ impl Door {
             descriptors: upwarden::testing::descriptors::Descriptors::new(None),
         };
         let (metrics, drain) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let closing = Drain { token: drain.clone(), timeout: self.drain };
+        let closing = Drain { token: drain.clone(), neighbour: CancellationToken::new(), timeout: self.drain };
         let running = listener::run(vec![spec], self.workers, move || handler.clone(), metrics.clone(), closing);
         OpenDoor { address, metrics, drain, running: tokio::spawn(running), _tls: sender }
     }

@@ -17,7 +17,8 @@ pub(crate) struct Sidecar {
     child: Child,
     pub(crate) public: SocketAddr,
     pub(crate) admin: SocketAddr,
-    _app: DropGuard,
+    pub(crate) neighbour: Option<SocketAddr>,
+    app: Option<DropGuard>,
     log: Receiver<String>,
 }
 
@@ -81,9 +82,9 @@ impl Start {
         let log = lines(child.stderr.take().unwrap());
         let bound = wait_for(&log, "doors are bound");
         let fields: serde_json::Value = serde_json::from_str(&bound).unwrap();
-        let at = |door: &str| find(&fields, door).unwrap_or_else(|| panic!("{bound}")).parse().unwrap();
-        let (public, admin) = (at("public"), at("admin"));
-        Sidecar { child, public, admin, _app: app_ends.drop_guard(), log }
+        let at = |door: &str| find(&fields, door)?.parse().ok();
+        let (public, admin) = at("public").zip(at("admin")).unwrap_or_else(|| panic!("{bound}"));
+        Sidecar { child, public, admin, neighbour: at("neighbour"), app: Some(app_ends.drop_guard()), log }
     }
 }
 
@@ -140,6 +141,11 @@ impl Sidecar {
 
     pub(crate) fn admin(&self) -> Client {
         Client::at(self.admin)
+    }
+
+    /// Ends the app.
+    pub(crate) fn end_app(&mut self) {
+        self.app = None;
     }
 
     /// Resident memory, in bytes.

@@ -109,7 +109,7 @@ async fn a_unix_socket_knows_its_peer_and_its_file_is_removed_at_the_end() {
         descriptors: upwarden::testing::descriptors::Descriptors::new(None),
     };
     let token = CancellationToken::new();
-    let drain = Drain { token: token.clone(), timeout: PATIENCE };
+    let drain = Drain { token: token.clone(), neighbour: token.clone(), timeout: PATIENCE };
     let make = || {
         |_, peer: Arc<listener::Peer>| async move {
             Response::new(Body::full(format!("{:?} {:?}", peer.address, peer.unix.and_then(|ids| ids.pid))))
