@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use crate::body::{self, Body};
 use crate::recent::lock;
+use crate::telemetry::metrics::Metrics;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -59,6 +59,10 @@ impl Readiness {
         *lock(&self.store_error) = error;
     }
 
+    pub(crate) fn has_store(&self) -> bool {
+        lock(&self.store_error).is_none()
+    }
+
     /// A line that is worth knowing but does not affect readiness.
     pub(crate) fn set_note(&self, note: Option<String>) {
         *lock(&self.note) = note;
@@ -84,14 +88,14 @@ impl Readiness {
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
     readiness: Readiness,
-    metrics: Arc<PrometheusHandle>,
+    metrics: Arc<Metrics>,
     drain: watch::Sender<bool>,
 }
 
 impl Admin {
     /// `drain` is set when a drain is requested.
-    pub(crate) fn new(readiness: Readiness, metrics: PrometheusHandle, drain: watch::Sender<bool>) -> Self {
-        Self { readiness, metrics: Arc::new(metrics), drain }
+    pub(crate) fn new(readiness: Readiness, metrics: Arc<Metrics>, drain: watch::Sender<bool>) -> Self {
+        Self { readiness, metrics, drain }
     }
 
     pub(crate) async fn handle(self, request: Request<Body>, peer: SocketAddr) -> Response<Body> {
@@ -151,7 +155,6 @@ fn text(status: StatusCode, body: &str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::Metrics;
 
     async fn ask(admin: &Admin, method: &str, path: &str, peer: &str) -> (u16, String) {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
@@ -163,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn readiness_drops_and_never_returns() {
         let (readiness, drain) = (Readiness::default(), watch::Sender::new(false));
-        let admin = Admin::new(readiness.clone(), Metrics::new().handle(), drain.clone());
+        let admin = Admin::new(readiness.clone(), Arc::default(), drain.clone());
         let local = "127.0.0.1:5";
         assert_eq!(ask(&admin, "GET", "/readyz", local).await, (200, "ready\n".to_owned()));
         readiness.set_store_error(Some("the store is away"));
@@ -180,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn only_loopback_can_request_the_drain() {
         let (readiness, drain) = (Readiness::default(), watch::Sender::new(false));
-        let admin = Admin::new(readiness.clone(), Metrics::new().handle(), drain.clone());
+        let admin = Admin::new(readiness.clone(), Arc::default(), drain.clone());
         assert_eq!(ask(&admin, "POST", "/drain", "192.0.2.1:5").await.0, 403);
         assert!(!*drain.borrow());
         assert_eq!(ask(&admin, "GET", "/drain", "127.0.0.1:5").await.0, 405);
@@ -193,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn a_web_page_cannot_request_the_drain() {
         let (readiness, drain) = (Readiness::default(), watch::Sender::new(false));
-        let admin = Admin::new(readiness.clone(), Metrics::new().handle(), drain.clone());
+        let admin = Admin::new(readiness.clone(), Arc::default(), drain.clone());
         readiness.enter(Phase::Draining);
         for (name, value) in [
             ("origin", "https://evil.example"),

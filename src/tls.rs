@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
@@ -83,11 +84,26 @@ impl Certificates {
         }
         Ok(Self { keys })
     }
+
+    /// When the first of the leaves expires, in seconds since 1970.
+    pub(crate) fn expiry(&self) -> Option<u64> {
+        self.keys.iter().filter_map(|(_, key)| not_after(key.cert.first()?)).min()
+    }
 }
 
 fn dns_names(leaf: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = webpki::EndEntityCert::try_from(leaf) else { return Vec::new() };
     certificate.valid_dns_names().map(str::to_ascii_lowercase).collect()
+}
+
+/// Verification without trust anchors always fails, but a wrong time is reported before that (RFC 5280 section 6.1.3).
+fn not_after(leaf: &CertificateDer<'_>) -> Option<u64> {
+    let certificate = webpki::EndEntityCert::try_from(leaf).ok()?;
+    let (end_of_time, usage) = (UnixTime::since_unix_epoch(Duration::MAX), webpki::KeyUsage::server_auth());
+    match certificate.verify_for_usage(&[], &[], &[], end_of_time, usage, None, None) {
+        Err(webpki::Error::CertExpired { not_after, .. }) => Some(not_after.as_secs()),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 fn covers(pattern: &str, name: &str) -> bool {
@@ -239,6 +255,22 @@ pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_expiry_of_certificates_is_that_of_the_first_leaf_to_expire() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = |name: &str, year| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let mut params = rcgen::CertificateParams::new(["app.internal".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let at = |kind: &str| folder.path().join(format!("{name}.{kind}"));
+            std::fs::write(at("crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+            std::fs::write(at("key"), key.serialize_pem()).unwrap();
+            CertificateFiles { cert_file: at("crt"), key_file: at("key") }
+        };
+        let loaded = Certificates::load(&[files("one", 2040), files("other", 2030)]).unwrap();
+        assert_eq!(loaded.expiry(), Some(1_893_456_000));
+    }
 
     #[test]
     fn a_wildcard_covers_one_label() {

@@ -25,10 +25,12 @@ pub use crate::pacing::Pace;
 use crate::pacing::{CallerId, Pacer, Quota, RateLimited};
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
-use crate::proxy::{self, ApiHeaders, Client, Upstream};
+use crate::proxy::{self, ApiHeaders, Client};
 use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
+use crate::telemetry::Upstream;
+use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::tls;
 use read_only::LongDocuments;
 use rejections::Rejections;
@@ -167,11 +169,16 @@ pub enum SetupError {
 }
 
 impl Host {
-    fn new(url: &Url, outbound: &Outbound, descriptors: &Arc<Descriptors>) -> Result<Self, SetupError> {
-        let upstream = Upstream::of(url).ok_or(SetupError::Unusable("a URL without a host or port"))?;
+    fn new(
+        url: &Url,
+        outbound: &Outbound,
+        descriptors: &Arc<Descriptors>,
+        metrics: &Arc<UpstreamMetrics>,
+    ) -> Result<Self, SetupError> {
+        let upstream = proxy::Upstream::of(url).ok_or(SetupError::Unusable("a URL without a host or port"))?;
         let name = HeaderValue::from_str(&upstream.authority()).map_err(|_| SetupError::Unusable("a host name"))?;
         let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone())?;
-        Ok(Self { client: Client::new(connector, TIMEOUTS, descriptors.clone()), name })
+        Ok(Self { client: Client::new(connector, TIMEOUTS, descriptors.clone(), metrics.clone()), name })
     }
 }
 
@@ -181,11 +188,13 @@ impl Broker {
         refresher: Arc<Refresher>,
         pacer: Arc<Pacer>,
         descriptors: &Arc<Descriptors>,
+        metrics: &Metrics,
     ) -> Result<Self, SetupError> {
+        let metrics = metrics.upstream(Upstream::Api);
         let value = |text: &str, what| HeaderValue::from_str(text).map_err(|_| SetupError::Unusable(what));
         Ok(Self {
-            api: Host::new(&config.api_url, &config.outbound, descriptors)?,
-            graphql: Host::new(&config.graphql_url, &config.outbound, descriptors)?,
+            api: Host::new(&config.api_url, &config.outbound, descriptors, metrics)?,
+            graphql: Host::new(&config.graphql_url, &config.outbound, descriptors, metrics)?,
             user_agent: value(&config.outbound.user_agent, "upwork.user_agent")?,
             organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
             graphql_path: config.graphql_url.path().into(),

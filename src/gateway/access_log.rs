@@ -44,6 +44,7 @@ impl<'a> AccessLog<'a> {
         kind: RouteKind,
         refused: bool,
     ) -> Self {
+        metrics.in_flight(peer.door).increment(1.0);
         Self { metrics, peer, request, kind, refused, started: Instant::now(), answered: false }
     }
 
@@ -82,5 +83,6 @@ impl Drop for AccessLog<'_> {
             let fault = (!self.peer.drain.is_cancelled()).then_some("client-gone");
             self.write(&End { status: CLIENT_CLOSED, fault, ..End::default() });
         }
+        self.metrics.in_flight(self.peer.door).decrement(1.0);
     }
 }

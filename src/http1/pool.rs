@@ -58,6 +58,10 @@ impl Pool {
         }
     }
 
+    pub(crate) fn idle(&self) -> usize {
+        lock(&self.0).len()
+    }
+
     pub(super) fn put(&self, mut connection: Box<Connection>) {
         // No buffer is held while idle.
         connection.input = BytesMut::new();

@@ -4,7 +4,7 @@
 //! part of a response.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
@@ -19,7 +19,7 @@ use crate::clock::SharedClock;
 use crate::pacing::{CallerId, OWN_WAIT, Pacer, Permit, retry_after};
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Organization, Tokens, User};
-use crate::telemetry::causes;
+use crate::telemetry::{Upstream, causes};
 use crate::tls;
 
 /// How long a response may take.
@@ -210,8 +210,12 @@ impl Upwork {
             let request = request.header(ACCEPT_ENCODING, "identity");
             let request = request.header(USER_AGENT, &this.config.outbound.user_agent);
             let late = |_| Err(Unavailable::no_response(format!("no answer within {} seconds", TIMEOUT.as_secs())));
-            let response = receive(request, permit, &this.clock);
-            tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late)
+            let (started, response) = (Instant::now(), receive(request, permit, &this.clock));
+            let response = tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late);
+            if response.is_ok() {
+                this.pacer.metrics().upstream(Upstream::Oauth).answered(started.elapsed());
+            }
+            response
         });
         let stopping = || Unavailable::no_response("the request was cancelled, since upwarden is stopping");
         task.await.unwrap_or_else(|_| Err(stopping()))

@@ -38,8 +38,8 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::recent::lock;
 use crate::seal::random;
 use crate::store::{RateReply, RateRequest, StoreError};
-use crate::telemetry::metrics::Metrics;
 pub use crate::telemetry::metrics::PaceRefusal;
+use crate::telemetry::metrics::{Metrics, Observed};
 pub(crate) use limits::OWN_WAIT;
 pub use limits::{CallerId, Pace, RateLimited};
 pub(crate) use quota::Quota;
@@ -79,8 +79,17 @@ impl Pacer {
         let state = State { schedule: Schedule::new(pace), waiting: HashMap::new(), driven: false };
         let (changed, wanted) = (Notify::new(), Notify::new());
         let pacer = Self { state: Mutex::new(state), clock, metrics, control, changed, wanted, wait: pace.wait };
-        pacer.metrics.pace_quota_left(pacer.quota().remaining);
-        Arc::new(pacer)
+        let pacer = Arc::new(pacer);
+        pacer.observe(Observed::PaceQueue, |pacer| pacer.lock().schedule.queued() as u64);
+        pacer.observe(Observed::PaceQuota, |pacer| pacer.quota().limit);
+        pacer.observe(Observed::PaceQuotaLeft, |pacer| pacer.quota().remaining);
+        pacer
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; a day has far fewer than 2^53 calls")]
+    fn observe(self: &Arc<Self>, observed: Observed, read: impl Fn(&Self) -> u64 + Send + Sync + 'static) {
+        let pacer = Arc::downgrade(self);
+        self.metrics.observe(observed, move || pacer.upgrade().map(|pacer| read(&pacer) as f64));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -91,10 +100,7 @@ impl Pacer {
     pub async fn acquire(self: &Arc<Self>, caller: CallerId) -> Result<Permit, RateLimited> {
         let outcome = self.wait_for_permit(caller).await;
         match &outcome {
-            Ok(permit) => {
-                self.metrics.pace_waited(permit.release.waited);
-                self.metrics.pace_quota_left(permit.release.left);
-            }
+            Ok(permit) => self.metrics.pace_waited(permit.release.waited),
             Err(refusal) => self.metrics.pace_refused(refusal.reason),
         }
         outcome
@@ -164,6 +170,11 @@ impl Pacer {
         step.again
     }
 
+    /// What is counted of all calls to Upwork.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -190,7 +201,6 @@ impl Pacer {
     /// What the store counts for a UTC day.
     pub fn set_total(&self, day: i64, total: u64) {
         self.lock().schedule.days.set_total(day, total);
-        self.metrics.pace_quota_left(self.quota().remaining);
         self.changed.notify_one();
     }
 
@@ -244,7 +254,6 @@ impl Pacer {
             (Some(ModeChange::StoreBack), _) => tracing::info!("replicas share Upwork's limits again"),
             (Some(ModeChange::StoreDown) | None, _) => {}
         }
-        self.metrics.pace_quota_left(self.quota().remaining);
         self.changed.notify_one();
     }
 }

@@ -31,8 +31,6 @@ pub struct Release {
     /// The UTC day on which it counts.
     pub(super) day: i64,
     pub(super) waited: Duration,
-    /// Calls left of that day, this one not counted.
-    pub(super) left: u64,
 }
 
 /// What becomes of a new call.
@@ -170,7 +168,6 @@ impl Schedule {
             at: moment.now,
             day,
             waited: moment.now.since(since),
-            left: self.days.left(day),
         }
     }
 
@@ -299,6 +296,11 @@ impl Schedule {
     /// A call was answered with anything else.
     pub(super) fn succeeded(&mut self, release: &Release) {
         self.pause.succeeded(release.at);
+    }
+
+    /// How many calls wait.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
     }
 
     /// Whether no call waits.

@@ -215,7 +215,7 @@ async fn a_call_that_would_wait_too_long_is_refused_at_once_with_a_true_retry_af
     let late = world.call("a").await.unwrap().unwrap_err();
     assert_eq!(late.reason, PaceRefusal::Busy);
     assert!(late.retry_after > Duration::from_secs(3), "{late}");
-    assert!(world.metrics.handle().render().contains("upwarden_pace_refused_total{reason=\"busy\"} 1"));
+    assert!(world.metrics.render().contains("upwarden_pace_refused_total{reason=\"busy\"} 1"));
     for _ in 0..late.retry_after.as_millis() / 20 {
         world.advance(20).await;
     }
@@ -316,7 +316,7 @@ async fn a_day_s_budget_ends_at_midnight_utc() {
     let late = world.call("a").await.unwrap().unwrap_err();
     assert_eq!((late.reason, late.retry_after), (PaceRefusal::Day, rest));
     assert_eq!(world.pacer.quota(), Quota { limit: 3, remaining: 0, resets_in: rest });
-    assert!(world.metrics.handle().render().contains("upwarden_pace_quota_left 0"));
+    assert!(world.metrics.render().contains("upwarden_pace_quota_left 0"));
     world.clock.advance(rest.saturating_sub(Duration::from_secs(4)));
     let waiting = world.call("a");
     world.advance(4_000).await;

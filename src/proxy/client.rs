@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -14,6 +14,7 @@ use crate::body::Body;
 use crate::descriptors::Descriptors;
 use crate::framing::Limits;
 use crate::http1::{self, Answer, BoundPool, Connection, Failure, Outgoing, Pool, Pools, ResponseTimeouts};
+use crate::telemetry::metrics::UpstreamMetrics;
 
 const LIMITS: Limits =
     Limits { head_bytes: 256 << 10, head_fields: 300, extension_bytes: 4 << 10, trailer_bytes: 8 << 10 };
@@ -51,17 +52,24 @@ pub(crate) struct Client {
     pool: Arc<Pool>,
     timeouts: Timeouts,
     descriptors: Arc<Descriptors>,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 impl Client {
-    pub(crate) fn new(connector: Connector, timeouts: Timeouts, descriptors: Arc<Descriptors>) -> Self {
-        Self { connector: Arc::new(connector), pool: Pool::new(&descriptors), timeouts, descriptors }
+    pub(crate) fn new(
+        connector: Connector,
+        timeouts: Timeouts,
+        descriptors: Arc<Descriptors>,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Self {
+        let pool = pool(&descriptors, &metrics);
+        Self { connector: Arc::new(connector), pool, timeouts, descriptors, metrics }
     }
 
     /// The same upstream with connections of its own: a connection belongs to the worker that opened it.
     #[must_use]
     pub(crate) fn sibling(&self) -> Self {
-        Self { pool: Pool::new(&self.descriptors), ..self.clone() }
+        Self { pool: pool(&self.descriptors, &self.metrics), ..self.clone() }
     }
 
     /// Closes connections that have been idle for too long; call it now and then.
@@ -85,10 +93,14 @@ impl Client {
         pools: Pools<'_>,
         mut on_interim: impl FnMut(StatusCode, HeaderMap),
     ) -> Result<Answer, Error> {
+        let started = Instant::now();
         let timeouts = ResponseTimeouts { first_byte: self.timeouts.first_byte, idle: self.timeouts.idle };
         if let Some(connection) = pools.take(!request.asks_upgrade()) {
             match http1::send(connection, request, timeouts, pools, &mut on_interim).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.metrics.answered(started.elapsed());
+                    return Ok(answer);
+                }
                 Err(Failure { request: Some(again), .. }) => request = again,
                 Err(Failure { error, request: None }) => return Err(error.into()),
             }
@@ -96,18 +108,27 @@ impl Client {
         // Boxed: most requests find a connection in the pool.
         let connection = Box::pin(self.connect()).await?;
         let answer = http1::send(connection, request, timeouts, pools, on_interim).await;
-        answer.map_err(|failure| failure.error.into())
+        let answer = answer.map_err(|failure| failure.error)?;
+        self.metrics.answered(started.elapsed());
+        Ok(answer)
     }
 
     async fn connect(&self) -> Result<Box<Connection>, Error> {
         let descriptor = self.descriptors.outgoing().await.ok_or(Error::NoDescriptor)?;
         match tokio::time::timeout(self.timeouts.connect, self.connector.connect()).await {
-            Ok(Ok(socket)) => Ok(Connection::new(socket.hold(descriptor), LIMITS)),
+            Ok(Ok(socket)) => Ok(Connection::new(socket.hold((descriptor, self.metrics.opened())), LIMITS)),
             Ok(Err(error)) if is_out_of_descriptors(&error) => Err(Error::NoDescriptor),
             Ok(Err(error)) => Err(Error::Connect(error)),
             Err(_) => Err(Error::ConnectTimeout),
         }
     }
+}
+
+fn pool(descriptors: &Descriptors, metrics: &UpstreamMetrics) -> Arc<Pool> {
+    let pool = Pool::new(descriptors);
+    let counted = Arc::downgrade(&pool);
+    metrics.add_pool(move || counted.upgrade().map(|pool| pool.idle()));
+    pool
 }
 
 /// `ENFILE`, `EMFILE`: the system's or the process's limit, on Linux and macOS alike.

@@ -89,6 +89,7 @@ impl Route {
         match self {
             Self::Api => RouteKind::Api,
             Self::Graphql => RouteKind::Graphql,
+            Self::Auth(AuthPath::Verify) => RouteKind::Verify,
             Self::Auth(_) => RouteKind::Auth,
             Self::App { .. } => RouteKind::App,
             Self::Unknown | Self::Ambiguous => RouteKind::None,

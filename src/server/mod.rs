@@ -30,7 +30,7 @@ use crate::descriptors::Descriptors;
 use crate::gateway::Gateway;
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
 use crate::telemetry::Door;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Observed};
 pub use error::Error;
 use services::Services;
 
@@ -96,14 +96,20 @@ pub async fn run(
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
     spawn_background(&services, &readiness, &ended);
-    let handler = Admin::new(readiness.clone(), services.metrics.handle(), request_drain);
+    let handler = Admin::new(readiness.clone(), services.metrics.clone(), request_drain);
     let admin = spawn_admin(admin, handler, ended.clone())?;
 
-    let certificates = reload::certificates(&config)?;
+    let certificates = reload::certificates(&config, &services.metrics)?;
     let specs =
         door_specs(&config, public, neighbour, certificates.as_ref().map(watch::Sender::subscribe), &descriptors);
     if let Some(sources) = sources {
-        let watched = reload::Watched { ring: services.ring.clone(), access: services.access.clone(), certificates };
+        let watched = reload::Watched {
+            ring: services.ring.clone(),
+            access: services.access.clone(),
+            certificates,
+            metrics: services.metrics.clone(),
+            clock: services.clock.clone(),
+        };
         tokio::spawn(reload::watch(sources, config.clone(), watched, ended.clone()));
     }
     let drain = Drain {
@@ -158,7 +164,8 @@ fn spawn_background(services: &Services, readiness: &Readiness, ended: &Cancella
     tokio::spawn(upkeep(services.metrics.clone(), ended.clone()));
     let clock = || services.clock.clone();
     if services.store.keeps_records() {
-        let store = || services.store.clone();
+        let (store, observed) = (|| services.store.clone(), readiness.clone());
+        services.metrics.observe(Observed::StoreUp, move || Some(f64::from(u8::from(observed.has_store()))));
         tokio::spawn(grant_refresh::watch(store(), services.refresher.clone(), clock(), ended.clone()));
         tokio::spawn(store_sync::watch(store(), services.pacer.clone(), readiness.clone(), ended.clone()));
     }
@@ -241,8 +248,7 @@ fn door_specs(
 }
 
 async fn upkeep(metrics: Arc<Metrics>, ended: CancellationToken) {
-    let handle = metrics.handle();
     while tokio::time::timeout(UPKEEP, ended.cancelled()).await.is_err() {
-        handle.run_upkeep();
+        metrics.run_upkeep();
     }
 }

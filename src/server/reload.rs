@@ -14,10 +14,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::SharedClock;
 use crate::config::{self, Config, Sources};
 use crate::policy::Access;
 use crate::seal::SharedKeyring;
 use crate::telemetry::causes;
+use crate::telemetry::metrics::Metrics;
 use crate::tls;
 
 /// How often the files are checked for changes.
@@ -28,23 +30,32 @@ pub(super) struct Watched {
     pub(super) ring: SharedKeyring,
     pub(super) access: Arc<ArcSwap<Access>>,
     pub(super) certificates: Option<watch::Sender<Arc<ServerConfig>>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: SharedClock,
 }
 
 /// The TLS configuration of the public door; `None` without certificates.
-pub(super) fn certificates(config: &Config) -> Result<Option<watch::Sender<Arc<ServerConfig>>>, tls::Error> {
+pub(super) fn certificates(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<Option<watch::Sender<Arc<ServerConfig>>>, tls::Error> {
     if config.server.certificates.is_empty() {
         return Ok(None);
     }
-    Ok(Some(watch::Sender::new(load_certificates(config)?)))
+    Ok(Some(watch::Sender::new(load_certificates(config, metrics)?)))
 }
 
-fn load_certificates(config: &Config) -> Result<Arc<ServerConfig>, tls::Error> {
+fn load_certificates(config: &Config, metrics: &Metrics) -> Result<Arc<ServerConfig>, tls::Error> {
     let certificates = tls::Certificates::load(&config.server.certificates)?;
+    if let Some(expiry) = certificates.expiry() {
+        metrics.certificate_expiry(expiry);
+    }
     Ok(Arc::new(tls::server(Arc::new(certificates))?))
 }
 
 /// Reloads until `ended`.
 pub(super) async fn watch(sources: Sources, config: Config, watched: Watched, ended: CancellationToken) {
+    watched.metrics.reloaded(watched.clock.now().seconds(), true);
     let hangup = signal(SignalKind::hangup());
     if let Err(error) = &hangup {
         tracing::warn!(%error, "cannot listen for SIGHUP; changed files are still reloaded");
@@ -71,7 +82,9 @@ async fn reload_on_change(
         if now == seen && !forced {
             continue;
         }
-        match apply(sources, watched) {
+        let applied = apply(sources, watched);
+        watched.metrics.reloaded(watched.clock.now().seconds(), applied.is_ok());
+        match applied {
             Ok(fresh) => {
                 config = fresh;
                 tracing::info!("reloaded session keys, access rules and certificates");
@@ -90,7 +103,7 @@ fn apply(sources: &Sources, watched: &Watched) -> Result<Config, String> {
     let config = config::load(sources).map_err(|problems| problems.to_string())?;
     let keys = config.keyring().map_err(|error| error.to_string())?;
     let certificates = match &watched.certificates {
-        Some(_) => Some(load_certificates(&config).map_err(|error| causes(&error))?),
+        Some(_) => Some(load_certificates(&config, &watched.metrics).map_err(|error| causes(&error))?),
         None => None,
     };
     // Nothing is replaced before everything has been read.
@@ -122,6 +135,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
 
     #[test]
     fn a_file_that_was_replaced_differs_even_with_the_same_length_and_time() {
@@ -155,7 +169,8 @@ mod tests {
         let config = config::load(&sources).unwrap();
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
         let ring = SharedKeyring::new(config.keyring().unwrap());
-        let watched = Watched { ring, access: access.clone(), certificates: None };
+        let (metrics, clock) = (Arc::default(), Arc::new(SystemClock));
+        let watched = Watched { ring, access: access.clone(), certificates: None, metrics, clock };
         let reloading = reload_on_change(&sources, config, &watched, None, Duration::from_millis(1));
         let changed = async {
             // The first comparison must not already see the new length.

@@ -11,10 +11,10 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
 use crate::gateway::{AppSettings, Callers, Context, Gateway, Sessions, SignIn, Upstreams};
-use crate::oauth::Dependencies;
 use crate::oauth::refresh::Refresher;
 use crate::oauth::service::ServiceIdentity;
 use crate::oauth::upwork::Upwork;
+use crate::oauth::{Dependencies, Grant};
 use crate::pacing::Pacer;
 use crate::policy::Access;
 use crate::proxy::Client;
@@ -23,7 +23,8 @@ use crate::proxy::connect::Connector;
 use crate::proxy::via::Via;
 use crate::seal::{self, SharedKeyring};
 use crate::store::{self, Store};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::Upstream;
+use crate::telemetry::metrics::{Metrics, Scope};
 
 /// What the workers and the background tasks use.
 pub(super) struct Services {
@@ -43,9 +44,9 @@ impl Services {
     /// Connects to nothing yet. The runtime that this runs on is the control runtime.
     pub(super) fn build(config: &Config, clock: SharedClock, descriptors: &Arc<Descriptors>) -> Result<Self, Error> {
         let control = Handle::current();
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::of(scope(config)));
         let ring = SharedKeyring::new(config.keyring()?);
-        let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?;
+        let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?.measured(&metrics);
         let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
         let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone(), pacer.clone());
         let deps = Dependencies {
@@ -58,16 +59,31 @@ impl Services {
         let refresher = Refresher::new(deps.clone(), config.session.lifetime, config.session.recheck);
         let service = config.service.clone().map(|service| ServiceIdentity::new(service, deps));
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
-        let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone(), descriptors)?;
+        let broker = Broker::new(&config.broker, refresher.clone(), pacer.clone(), descriptors, &metrics)?;
 
         let context = Context { clock: clock.clone(), metrics: metrics.clone() };
         let sessions = Sessions::new(&config.session, store.clone(), access.clone(), refresher.clone(), context);
         let public = &config.gateway.public;
         let sign_in = SignIn::new(public, &config.session, upwork, ring.clone(), sessions.clone());
         let callers = Callers::new(&config.gateway, ring.clone(), sessions, service.clone());
-        let upstreams = Upstreams::new(app_client(config, descriptors)?, app_settings(config, &metrics), broker);
+        let upstreams =
+            Upstreams::new(app_client(config, descriptors, &metrics)?, app_settings(config, &metrics), broker);
         let gateway = Gateway::new(public.clone(), config.router.clone(), sign_in, callers, upstreams);
         Ok(Self { gateway, ring, access, metrics, store, pacer, service, refresher, clock })
+    }
+}
+
+fn scope(config: &Config) -> Scope {
+    let (server, limits) = (&config.server, &config.server.limits);
+    let tls = !server.certificates.is_empty();
+    Scope {
+        neighbour: server.neighbour.is_some(),
+        tls,
+        http2: tls || server.h2c,
+        body_limit: limits.body_bytes.is_some(),
+        address_limit: limits.connections_per_address.is_some(),
+        refreshes: config.oauth.grant == Grant::Code || config.service.is_some(),
+        store: !matches!(config.store, store::Config::Cookie),
     }
 }
 
@@ -83,10 +99,10 @@ fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> Arc<AppSettings> {
     })
 }
 
-fn app_client(config: &Config, descriptors: &Arc<Descriptors>) -> Result<Client, Error> {
+fn app_client(config: &Config, descriptors: &Arc<Descriptors>, metrics: &Metrics) -> Result<Client, Error> {
     let app = &config.app;
     let connector = Connector::new(&app.upstream, app.ca_file.as_deref(), None)?;
     let timeouts =
         Timeouts { connect: app.connect_timeout, first_byte: app.first_byte_timeout, idle: app.idle_timeout };
-    Ok(Client::new(connector, timeouts, descriptors.clone()))
+    Ok(Client::new(connector, timeouts, descriptors.clone(), metrics.upstream(Upstream::App).clone()))
 }

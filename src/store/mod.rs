@@ -16,6 +16,7 @@ mod error;
 mod grants;
 mod jitter;
 mod lock;
+mod measured;
 mod personal;
 mod records;
 mod sealed_store;
@@ -25,12 +26,14 @@ mod ticket;
 mod valkey;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use crate::clock::{SharedClock, Timestamp};
 use crate::seal::SharedKeyring;
 use crate::secret::Secret;
+use crate::telemetry::metrics::Metrics;
 
 use backend::Backend as _;
 pub use backend::Expect;
@@ -39,6 +42,7 @@ pub use error::StoreError;
 use grants::grant_of;
 pub(crate) use lock::Lock;
 pub use lock::{LEASE, LOCK_WAIT, RENEWAL};
+use measured::Measured;
 pub use personal::{NewTokenRecord, TokenRecord};
 pub use sealed_store::NewRecord;
 use sealed_store::SealedStore;
@@ -70,9 +74,9 @@ pub enum Store {
     /// The browser holds the sealed session.
     Cookie(cookie::CookieStore),
     /// One file of this process.
-    Embedded(SealedStore<embedded::File>),
+    Embedded(SealedStore<Measured<embedded::File>>),
     /// Valkey or Redis.
-    Valkey(SealedStore<valkey::Server>),
+    Valkey(SealedStore<Measured<valkey::Server>>),
 }
 
 /// Opens the store. A file is opened and repaired here. A server may be down: [`Store::healthy`] says when it answers.
@@ -85,17 +89,30 @@ pub fn open_store(
     Ok(match config {
         Config::Cookie => Store::Cookie(cookie::CookieStore::new(ring)),
         Config::Embedded { path } => {
-            let backend = embedded::File::open(path, clock.clone(), control.clone())?;
+            let backend = Measured::new(embedded::File::open(path, clock.clone(), control.clone())?);
             Store::Embedded(SealedStore { backend, ring, clock, control })
         }
         Config::Valkey { url, ca_file } => {
-            let backend = valkey::Server::connect(url, ca_file.as_deref(), clock.clone(), control.clone())?;
+            let server = valkey::Server::connect(url, ca_file.as_deref(), clock.clone(), control.clone())?;
+            let backend = Measured::new(server);
             Store::Valkey(SealedStore { backend, ring, clock, control })
         }
     })
 }
 
 impl Store {
+    /// The same store; what it does is counted.
+    #[must_use]
+    pub(crate) fn measured(self, metrics: &Arc<Metrics>) -> Self {
+        match self {
+            Self::Cookie(_) => self,
+            Self::Embedded(store) => {
+                Self::Embedded(SealedStore { backend: store.backend.by(metrics.clone()), ..store })
+            }
+            Self::Valkey(store) => Self::Valkey(SealedStore { backend: store.backend.by(metrics.clone()), ..store }),
+        }
+    }
+
     /// Opens a cookie's value. The cookie store opens it whatever its age; the others until the `ends_at` it was saved with.
     pub async fn open(&self, value: &str) -> Result<Option<StoredSession>, StoreError> {
         match self {

@@ -5,7 +5,6 @@
 pub(crate) mod access;
 pub(crate) mod json;
 pub(crate) mod metrics;
-mod outcomes;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -40,6 +39,17 @@ pub enum Side {
     Ours,
 }
 
+/// Whom a request goes to from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum Upstream {
+    App,
+    /// Upwork's API, called for a client.
+    Api,
+    /// Upwork's token, revocation and who-am-I endpoints, called for ourselves.
+    Oauth,
+}
+
 /// The kind of path that was requested; the `route` of metrics and of the access line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray, Serialize)]
 #[strum(serialize_all = "snake_case")]
@@ -53,6 +63,8 @@ pub enum RouteKind {
     Graphql,
     /// `/upwork/auth/…`
     Auth,
+    /// `/upwork/auth/verify`: a front's question about each of its requests.
+    Verify,
     /// Nothing that we have, or a message refused before it had a route.
     None,
 }
@@ -64,6 +76,12 @@ impl Door {
 }
 
 impl Side {
+    pub(crate) fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl Upstream {
     pub(crate) fn as_str(self) -> &'static str {
         self.into()
     }

@@ -27,6 +27,7 @@ mod http2; // requests, abuse, slow clients
 mod instructions; // what a request costs, in instructions, against the budget in bench/instructions.toml
 mod limits; // sizes, counts, time-outs, crowds, memory
 mod main_job; // sign-in, sessions and API calls at the public door
+mod observability; // metrics, alerts, traces: what an operator sees
 mod other_server; // another authorization server, strict by the RFCs, in Upwork's place
 mod pacing; // Upwork's rate limits, checked by the sandbox that enforces them
 mod pages; // what the pages show, and what they must never contain

@@ -15,7 +15,8 @@ use crate::oauth::Outbound;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{Client, HostPolicy, Upstream};
-use crate::telemetry::causes;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Upstream as Counted, causes};
 
 /// A longer body reads as empty.
 const MAX_BODY: usize = 256 << 10;
@@ -27,7 +28,8 @@ const TIMEOUTS: Timeouts =
 pub(super) type Probe = Result<Response<Vec<u8>>, String>;
 
 async fn send(connector: Connector, request: Request<Body>) -> Probe {
-    let client = Client::new(connector, TIMEOUTS, Descriptors::new(None));
+    let metrics = Metrics::new().upstream(Counted::App).clone();
+    let client = Client::new(connector, TIMEOUTS, Descriptors::new(None), metrics);
     let response = client.send(request).await.map_err(|error| causes(&error))?;
     let (head, body) = response.into_parts();
     let body = body.collect(MAX_BODY).await.map(|bytes| bytes.to_vec()).unwrap_or_default();

@@ -28,6 +28,7 @@ use crate::recent::{Recent, lock};
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Lifetime, Organization, Session, User};
 use crate::store::{LOCK_WAIT, StoredSession};
+use crate::telemetry::metrics::Observed;
 
 /// The longest that a refresh takes: the time for the lock, for the token endpoint, and for reading and writing.
 const DEADLINE: Duration = Duration::from_secs(LOCK_WAIT.as_secs() + upwork::LONGEST.as_secs() + 15);
@@ -87,7 +88,13 @@ impl Refresher {
     pub fn new(deps: Dependencies, lifetime: Lifetime, recheck: Duration) -> Arc<Self> {
         let (single_flight, unsaved) = (SingleFlight::default(), UnsavedTokens::default());
         let (failures, unchecked) = (Mutex::new(Recent::new(MAX_FAILURES)), Mutex::new(Recent::new(MAX_FAILURES)));
-        Arc::new(Self { deps, lifetime, recheck, single_flight, unsaved, failures, unchecked })
+        let metrics = deps.metrics.clone();
+        let refresher = Arc::new(Self { deps, lifetime, recheck, single_flight, unsaved, failures, unchecked });
+        let observed = Arc::downgrade(&refresher);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; there are far fewer than 2^53 refreshes")]
+        let in_flight = move || observed.upgrade().map(|refresher| refresher.single_flight.in_flight() as f64);
+        metrics.observe(Observed::RefreshesInFlight, in_flight);
+        refresher
     }
 
     /// The session's refresh that failed since the last that succeeded, as far as this process knows.

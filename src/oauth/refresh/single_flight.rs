@@ -82,6 +82,11 @@ impl SingleFlight {
         (result, Some(sender))
     }
 
+    /// How many are in progress.
+    pub(super) fn in_flight(&self) -> usize {
+        lock(&self.0).values().filter(|refresh| refresh.result.borrow().is_none()).count()
+    }
+
     pub(super) fn publish(&self, key: &Key, sender: &Sender, result: RefreshResult) {
         let kept = match result {
             Ok(_) | Err(RefreshError::Revoked) => SUCCESS_KEPT,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Server;
 use crate::store::StoreError;
+use crate::store::measured::Measured;
 use crate::store::sealed_store::SealedStore;
 
 pub const RATE_LIMIT_SCRIPT: &str = include_str!("rate_limit.lua");
@@ -68,7 +69,7 @@ pub struct RateReply {
     pub(crate) calls: Vec<(i64, u64)>,
 }
 
-impl SealedStore<Server> {
+impl SealedStore<Measured<Server>> {
     /// Reserves a call under the limits that all replicas share.
     pub async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
         let unreadable = |_| StoreError::Down("the reply of the rate limit script cannot be read".to_owned());
@@ -77,7 +78,7 @@ impl SealedStore<Server> {
             run.key(key);
         }
         run.arg(serde_json::to_string(request).map_err(unreadable)?);
-        let reply: String = self.backend.link.send(run).await?;
+        let reply: String = self.backend.backend.link.send(run).await?;
         serde_json::from_str(&reply).map_err(unreadable)
     }
 }

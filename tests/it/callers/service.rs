@@ -116,7 +116,7 @@ impl Scene {
     }
 
     fn seconds_left(&self) -> f64 {
-        let text = self.metrics.handle().render();
+        let text = self.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix("upwarden_service_refresh_token_seconds_left "));
         line.map_or(-1.0, |value| value.parse().unwrap())
     }

@@ -1,10 +1,9 @@
-//! The reference, the errors and the metrics in the docs, held against the code and the built program.
+//! The reference and the errors in the docs, held against the code and the built program.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use super::{files, read, words};
-use crate::harness::World;
 
 #[test]
 fn the_reference_names_every_command_flag_and_exit_code() {
@@ -87,7 +86,7 @@ fn the_documented_acl_is_the_tested_one() {
 }
 
 #[test]
-fn every_problem_type_and_every_metric_is_in_the_docs() {
+fn every_problem_type_is_in_the_docs() {
     let faults = read("docs/faults.md");
     let sources = files("src/gateway").into_iter().filter(|file| file.contains("fault"));
     let text: String = sources.map(|file| read(&file)).collect();
@@ -96,62 +95,6 @@ fn every_problem_type_and_every_metric_is_in_the_docs() {
     for name in names {
         assert!(faults.contains(&format!("`{name}`")), "docs/faults.md has no {name}");
     }
-    let operations = read("docs/operations.md");
-    for name in literals(&read("src/telemetry/metrics.rs")).filter(|text| text.starts_with("upwarden_")) {
-        assert!(operations.contains(&format!("`{name}`")), "docs/operations.md has no {name}");
-    }
-}
-
-/// Every counter is exported from the start, so `/metrics` shows each value of each label.
-#[tokio::test]
-async fn the_documented_labels_are_the_exported_ones() {
-    let world = World::new().start();
-    let exported = exported(&world.admin().get("/metrics").await.text());
-    assert!(exported.len() > 8, "{exported:?}");
-    let text = read("docs/operations.md");
-    let mut documented = BTreeMap::new();
-    for cells in rows(&text, "Metrics") {
-        for (label, values) in labels(&cells[1]) {
-            documented.insert((code(&cells[0]).concat(), label), values);
-        }
-    }
-    for ((metric, label), values) in exported {
-        let listed = documented.get(&(metric.clone(), label.clone()));
-        // A list is given once, with the first metric that has the label.
-        let listed = listed.filter(|values| !values.is_empty()).or_else(|| {
-            let same = |key: &&(String, String)| key.1 == label && documented.get(*key).is_some_and(|v| !v.is_empty());
-            listed.and_then(|_| documented.get(documented.keys().find(same)?))
-        });
-        assert_eq!(listed, Some(&values), "{metric}, {label}: left: docs/operations.md, right: /metrics");
-    }
-}
-
-type Labels = BTreeMap<(String, String), BTreeSet<String>>;
-
-/// The values of each metric's labels, those that come from fixed lists.
-fn exported(metrics: &str) -> Labels {
-    let mut found = Labels::new();
-    for (name, labels) in metrics.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('{'))
-    {
-        let name = ["_bucket", "_count", "_sum"].iter().fold(name, |name, end| name.trim_end_matches(end));
-        let labels = labels.split('}').next().unwrap_or_default().split(',').filter_map(|pair| pair.split_once('='));
-        for (label, value) in labels.filter(|(label, _)| !["le", "status", "version"].contains(label)) {
-            let values = found.entry((name.to_owned(), label.to_owned())).or_default();
-            values.insert(value.trim_matches('"').to_owned());
-        }
-    }
-    found
-}
-
-/// The labels that a cell names, each with the values in parentheses behind it.
-fn labels(cell: &str) -> Vec<(String, BTreeSet<String>)> {
-    let parts: Vec<&str> = cell.split('`').collect();
-    let values = |text: &str| {
-        let list = text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(list, _)| list);
-        words(list).map(str::to_owned).collect()
-    };
-    let names = parts.iter().skip(1).step_by(2);
-    names.zip(parts.iter().skip(2).step_by(2)).map(|(name, text)| ((*name).to_owned(), values(text))).collect()
 }
 
 /// What the built program prints.
@@ -183,12 +126,6 @@ fn rows<'a>(text: &'a str, heading: &str) -> impl Iterator<Item = Vec<String>> +
 /// What stands in backquotes.
 fn code(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-}
-
-/// String literals of lower-case letters and `_` only.
-fn literals(text: &str) -> impl Iterator<Item = &str> {
-    let plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    text.split('"').filter(move |text| !text.is_empty() && plain(text))
 }
 
 /// The names of problems: literals that follow a status.

@@ -77,7 +77,7 @@ impl OpenDoor {
 
     /// Waits until the metrics have this line.
     pub(crate) async fn counted(&self, line: &str) {
-        let all = || self.metrics.handle().render();
+        let all = || self.metrics.render();
         let counting = async {
             while !all().lines().any(|counted| counted == line) {
                 tokio::task::yield_now().await;

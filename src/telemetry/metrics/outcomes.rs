@@ -78,3 +78,12 @@ pub enum PaceRefusal {
     Paused,
     Day,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum StoreOperation {
+    Read,
+    Write,
+    /// The right to refresh a session, taken, extended or given back.
+    Lock,
+}
