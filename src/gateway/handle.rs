@@ -273,7 +273,7 @@ impl Gateway {
     }
 
     /// On `public_url`'s host, the marker of the redirect that led there has done its work.
-    fn without_marker(&self, request: &RequestInfo, headers: &HeaderMap) -> Option<Answer> {
+    pub(super) fn without_marker(&self, request: &RequestInfo, headers: &HeaderMap) -> Option<Answer> {
         let target = request.uri.path_and_query()?.as_str();
         let clean = without_marker(target);
         // A second redirect in a row says that the proxy is wrong about the scheme; without the marker they would go on.

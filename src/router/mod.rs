@@ -10,8 +10,13 @@ pub(crate) mod return_to;
 pub(crate) use public_url::PublicUrl;
 pub use return_to::ReturnTo;
 
+use http::Uri;
+
 use crate::telemetry::RouteKind;
 use percent::{Readings, escapes, readings};
+
+/// A front appends the target of the request that it asks about.
+const VERIFY: &str = "/auth/verify";
 
 /// Rounds of percent-decoding that are checked.
 const ROUNDS: usize = 4;
@@ -61,6 +66,8 @@ pub enum AuthPath {
     Session,
     /// For forward-auth.
     Verify,
+    /// The same, with the target of the request in question appended.
+    VerifyTarget,
     /// Personal access tokens.
     Tokens,
     /// One of them; its id is the last segment.
@@ -73,6 +80,12 @@ impl Config {
     /// The rest of a path of ours, without the prefix: `/api/…`, `/auth/…`.
     pub fn below_prefix<'a>(&self, path: &'a str) -> &'a str {
         path.strip_prefix(self.prefix.as_str()).unwrap_or(path)
+    }
+
+    /// The target that is appended to an address whose path is [`AuthPath::VerifyTarget`].
+    pub fn verified<'a>(&self, uri: &'a Uri, endpoint: AuthPath) -> Option<&'a str> {
+        let target = uri.path_and_query().filter(|_| endpoint == AuthPath::VerifyTarget)?;
+        self.below_prefix(target.as_str()).strip_prefix(VERIFY)
     }
 }
 
@@ -89,7 +102,7 @@ impl Route {
         match self {
             Self::Api => RouteKind::Api,
             Self::Graphql => RouteKind::Graphql,
-            Self::Auth(AuthPath::Verify) => RouteKind::Verify,
+            Self::Auth(AuthPath::Verify | AuthPath::VerifyTarget) => RouteKind::Verify,
             Self::Auth(_) => RouteKind::Auth,
             Self::App { .. } => RouteKind::App,
             Self::Unknown | Self::Ambiguous => RouteKind::None,
@@ -100,6 +113,10 @@ impl Route {
 /// The route of `path`, which has no query.
 pub fn route(config: &Config, path: &str) -> Route {
     if let Some(rest) = below(&config.prefix, path) {
+        // What is appended goes nowhere, in whatever spelling.
+        if rest.strip_prefix(VERIFY).is_some_and(|target| target.starts_with('/')) {
+            return Route::Auth(AuthPath::VerifyTarget);
+        }
         return if is_ambiguous(path) { Route::Ambiguous } else { ours(rest) };
     }
     let public = config.public_paths.iter().any(|public| covers(public, path)) && !is_ambiguous(path);
@@ -126,7 +143,7 @@ fn ours(rest: &str) -> Route {
         "/auth/callback" => Route::Auth(AuthPath::Callback),
         "/auth/logout" => Route::Auth(AuthPath::Logout),
         "/auth/session" => Route::Auth(AuthPath::Session),
-        "/auth/verify" => Route::Auth(AuthPath::Verify),
+        VERIFY => Route::Auth(AuthPath::Verify),
         "/auth/tokens" => Route::Auth(AuthPath::Tokens),
         "/auth/style.css" => Route::Auth(AuthPath::Stylesheet),
         _ => match rest.strip_prefix("/auth/tokens/") {
@@ -205,6 +222,11 @@ mod tests {
             ("/upwork/auth/", Route::Auth(AuthPath::Account)),
             ("/upwork/auth/login", Route::Auth(AuthPath::Login)),
             ("/upwork/auth/tokens/abc", Route::Auth(AuthPath::Token)),
+            ("/upwork/auth/verify", Route::Auth(AuthPath::Verify)),
+            ("/upwork/auth/verify/", Route::Auth(AuthPath::VerifyTarget)),
+            ("/upwork/auth/verify/a//b/%2e", Route::Auth(AuthPath::VerifyTarget)),
+            ("/upwork/auth/verify/upwork/api/x", Route::Auth(AuthPath::VerifyTarget)),
+            ("/upwork/auth/verifya", Route::Unknown),
             ("/upwork/auth/tokens/", Route::Unknown),
             ("/upwork/auth/tokens/a/b", Route::Unknown),
             ("/upworks", Route::App { public: false }),

@@ -33,7 +33,12 @@ impl PublicUrl {
         format!("{}{slash}{target}", self.text)
     }
 
-    /// The same with the marker.
+    /// An address on our host without its scheme and host, which fronts put before it.
+    pub(crate) fn relative<'a>(&self, address: &'a str) -> &'a str {
+        address.strip_prefix(&self.text).unwrap_or(address)
+    }
+
+    /// [`PublicUrl::at`] with the marker.
     pub(crate) fn marked(&self, target: &str) -> String {
         let join = if target.contains('?') { '&' } else { '?' };
         format!("{}{join}{MARKER}", self.at(target))
@@ -63,6 +68,21 @@ mod tests {
         for target in ["/", "//evil.example/", "/\\evil.example", "?x", "*", "@evil.example/", ".evil.example/", ""] {
             let there = url::Url::parse(&ours.at(target)).unwrap();
             assert_eq!(there.origin().ascii_serialization(), "https://tools.example.com", "{target}");
+        }
+    }
+
+    #[test]
+    fn only_our_own_scheme_and_host_are_taken_off() {
+        let ours = PublicUrl::new("https://tools.example.com");
+        assert_eq!(ours.relative("https://tools.example.com/x?a=b"), "/x?a=b");
+        assert_eq!(ours.relative("/x"), "/x");
+        for other in [
+            "https://tools.example.com.evil/x",
+            "https://tools.example.com@evil/",
+            "https://tools.example.com//evil",
+            "https://evil/",
+        ] {
+            assert_eq!(super::super::ReturnTo::parse(ours.relative(other), "/upwork"), None, "{other}");
         }
     }
 

@@ -14,6 +14,7 @@ pub(super) fn answer(gateway: &Gateway, request: &RequestInfo, message: &Message
     }
     let query = without_marker(request.query());
     let place = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "return_to");
-    let place = place.and_then(|(_, place)| ReturnTo::parse(&place, gateway.prefix()));
+    let place =
+        place.and_then(|(_, place)| ReturnTo::parse(gateway.sign_in.public_url.relative(&place), gateway.prefix()));
     gateway.sign_in.begin(request, &place.unwrap_or_else(ReturnTo::home), 0)
 }

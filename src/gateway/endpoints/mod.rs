@@ -36,7 +36,7 @@ pub(super) async fn answer(
         AuthPath::Logout | AuthPath::Tokens => Some("GET, HEAD, POST"),
         AuthPath::Token => Some("DELETE"),
         // A front asks with the method of the request that it holds back.
-        AuthPath::Verify => None,
+        AuthPath::Verify | AuthPath::VerifyTarget => None,
     };
     if let Some(methods) = methods.filter(|methods| methods.split(", ").all(|method| method != request.method)) {
         return Err(ClientFault::MethodNotAllowed(methods).into());
@@ -51,7 +51,7 @@ pub(super) async fn answer(
         AuthPath::Logout => sign_out::answer(gateway, request, message).await,
         AuthPath::Tokens => tokens::answer(gateway, request, message).await,
         AuthPath::Token => tokens::revoke(gateway, request, endpoint).await,
-        AuthPath::Verify => verify::answer(gateway, request, message).await,
+        AuthPath::Verify | AuthPath::VerifyTarget => verify::answer(gateway, request, message, endpoint).await,
         AuthPath::Stylesheet => Ok(response::stylesheet().into()),
     };
     // A script with a token learns what the token opens.

@@ -1,35 +1,168 @@
-//! `auth/verify`, for fronts that ask before they forward: 204 with the identity, or 401; 503 while the store is down, so
-//! that no front sends everyone to sign in. It refreshes nothing, so a session that is due for a recheck is a 401: the front
-//! hands the request to upwarden, which renews it. It sets no cookie; a navigation that it lets in shows that the last
-//! sign-in held.
+//! `auth/verify`, for fronts that ask before they forward (docs/operations.md "Fronts that ask first").
+//!
+//! Some fronts hand a refused request over to upwarden: they get 204 or 401, and nothing else. Others give their client
+//! the answer: they get 200, or what the client would get from upwarden itself. Both get the identity of whom they let in.
+//! A session that is due for a recheck is not let in, because neither kind passes a cookie on with an answer of the app's:
+//! the request is handed over, or a page view is answered by a redirect to itself that carries the renewed cookie.
 
-use http::StatusCode;
-use http::header::{HeaderValue, WWW_AUTHENTICATE};
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, StatusCode, Uri};
 
 use crate::gateway::answer::Answer;
-use crate::gateway::fault::Fault;
-use crate::gateway::request::{Message, RequestInfo};
+use crate::gateway::callers::Callers;
+use crate::gateway::fault::{ClientFault, Fault};
+use crate::gateway::request::{Message, RequestInfo, is_preflight};
 use crate::gateway::response;
+use crate::gateway::sessions::SessionChange;
 use crate::gateway::state::Gateway;
-use crate::policy::{Credential, Decision, Target};
+use crate::policy::{Credential, Decision, Facts, Target};
+use crate::router::{self, AuthPath, Route};
+use crate::store::StoredSession;
 use crate::telemetry::Door;
 
-pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
-    let facts = request.facts(Door::Public, Target::App { public: false }, false);
-    let allowed = gateway.sessions.open(&request.cookies).await?.filter(|stored| {
-        let session = &stored.session;
-        !gateway.sessions.is_due_for_recheck(session)
-            && gateway.sessions.decide(facts, Credential::Cookie(session)) == Decision::Allow
-    });
-    let Some(stored) = allowed else {
-        let mut response = response::empty(StatusCode::UNAUTHORIZED);
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(response::CHALLENGE));
-        return Ok(response.into());
+/// What Traefik and Caddy say of the request that they hold back.
+const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+
+/// The request that a front asks about.
+struct Asked {
+    request: RequestInfo,
+    /// Its target is in the address that the front asked at, where no client of the front can have put it.
+    certain: bool,
+    /// The client gets our answer, unless it lets the request in.
+    for_client: bool,
+}
+
+impl Asked {
+    /// A front that sets no `X-Forwarded-Uri` may pass on its client's: that one shapes a refusal, and never opens anything.
+    fn read(
+        gateway: &Gateway,
+        request: &RequestInfo,
+        headers: &HeaderMap,
+        endpoint: AuthPath,
+    ) -> Result<Self, ClientFault> {
+        let mut request = request.clone();
+        let appended = gateway.router.verified(&request.uri, endpoint).map(str::as_bytes);
+        let claimed = only(headers, &FORWARDED_URI)?.filter(|_| request.origin.trusted);
+        let Some(target) = appended.or(claimed) else {
+            return Ok(Self { request, certain: false, for_client: false });
+        };
+        let certain = appended.is_some();
+        if let Some(method) = only(headers, &FORWARDED_METHOD)?.filter(|_| !certain) {
+            request.method = Method::from_bytes(method).map_err(|_| ClientFault::AmbiguousPath)?;
+        }
+        let target = Uri::try_from(target).ok().and_then(|uri| uri.into_parts().path_and_query);
+        request.uri = target.ok_or(ClientFault::AmbiguousPath)?.into();
+        Ok(Self { request, certain, for_client: true })
+    }
+
+    /// Whether it needs no session. The front has to pass our own paths to us, unasked.
+    fn is_public(&self, gateway: &Gateway) -> Result<bool, ClientFault> {
+        match router::route(&gateway.router, self.request.path()) {
+            Route::App { public } => Ok(public && self.certain),
+            Route::Auth(AuthPath::Verify) if !self.for_client => Ok(false),
+            Route::Api | Route::Graphql | Route::Auth(_) | Route::Unknown | Route::Ambiguous => {
+                Err(ClientFault::NotFound)
+            }
+        }
+    }
+}
+
+/// The field's one value.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, ClientFault> {
+    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let first = values.next();
+    if values.next().is_some() { Err(ClientFault::AmbiguousPath) } else { Ok(first) }
+}
+
+pub(super) async fn answer(
+    gateway: &Gateway,
+    request: &RequestInfo,
+    message: Message,
+    endpoint: AuthPath,
+) -> Result<Answer, Fault> {
+    let headers = &message.headers;
+    let asked = Asked::read(gateway, request, headers, endpoint)?;
+    let public = asked.is_public(gateway)?;
+    let Asked { request, certain, for_client } = asked;
+    let preflight = certain && gateway.config.preflight_pass && is_preflight(&request.method, request.path(), headers);
+    let facts = request.facts(Door::Public, Target::App { public }, preflight);
+    let open = gateway.sessions.decide(facts, Credential::Nothing) == Decision::AllowAnonymous;
+    let stored = match gateway.sessions.open(&request.cookies).await {
+        Ok(stored) => stored,
+        Err(_) if open => None,
+        Err(error) => return Err(error.into()),
     };
+    if let Some(answer) = gateway.without_marker(&request, headers).filter(|_| for_client) {
+        return Ok(answer);
+    }
+    let session = stored.as_ref().map(|stored| &*stored.session);
+    let decision = gateway.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie));
+    let due = session.is_some_and(|session| gateway.sessions.is_due_for_recheck(session));
+    match (decision, stored) {
+        (Decision::Allow, Some(stored)) if !due => Ok(let_in(gateway, &request, headers, Some(&stored), for_client)),
+        (Decision::Allow | Decision::AllowAnonymous, _) if open => {
+            Ok(let_in(gateway, &request, headers, None, for_client))
+        }
+        _ if !for_client => Ok(handed_over()),
+        (Decision::Allow, Some(stored)) => renew(gateway, &request, headers, facts, stored).await,
+        (decision, stored) => {
+            let shown = match decision {
+                Decision::SignIn | Decision::NeedsSession => Callers::not_accepted(headers),
+                Decision::Allow | Decision::AllowAnonymous | Decision::CrossSite | Decision::NotAdmitted => None,
+            };
+            let session = stored.as_ref().map(|stored| &*stored.session);
+            shown.map_or_else(|| gateway.refuse(&request, decision, session), Err)
+        }
+    }
+}
+
+/// 401, without a word for the client: the front hands its request over.
+fn handed_over() -> Answer {
+    let mut response = response::empty(StatusCode::UNAUTHORIZED);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(response::CHALLENGE));
+    response.into()
+}
+
+fn let_in(
+    gateway: &Gateway,
+    request: &RequestInfo,
+    headers: &HeaderMap,
+    stored: Option<&StoredSession>,
+    for_client: bool,
+) -> Answer {
+    // Envoy's `ext_authz` takes no other status for a yes.
+    let mut response = response::empty(if for_client { StatusCode::OK } else { StatusCode::NO_CONTENT });
+    let Some(session) = stored.map(|stored| &stored.session) else { return response.into() };
     // The front answers in our place, and passes no cookie on.
-    let held = gateway.shows_sign_in(request, &message.headers, Some(&stored.session));
-    drop(gateway.sign_in.loops.confirm(held));
-    let mut response = response::empty(StatusCode::NO_CONTENT);
-    response.headers_mut().extend(gateway.upstreams.app.identity(&stored.session).iter().cloned());
-    Ok(Answer::from(response).user(&stored.session))
+    drop(gateway.sign_in.loops.confirm(gateway.shows_sign_in(request, headers, Some(session))));
+    response.headers_mut().extend(gateway.upstreams.app.identity(session).iter().cloned());
+    Answer::from(response).user(session)
+}
+
+/// A page view is redirected to itself, with the renewed cookie. While Upwork cannot be asked, the session stands. Anything
+/// else has to wait for the next page view.
+async fn renew(
+    gateway: &Gateway,
+    request: &RequestInfo,
+    headers: &HeaderMap,
+    facts: Facts,
+    stored: StoredSession,
+) -> Result<Answer, Fault> {
+    let target = request.uri.path_and_query().filter(|_| request.fetch.navigation && request.safe());
+    let Some(target) = target else { return Err(ClientFault::SignInRequired { sent: request.sends() }.into()) };
+    let before = stored.session.clone();
+    let (now, change) = gateway.sessions.recheck(stored, false, || false).await;
+    let Some(now) = now else {
+        let refused = gateway.refuse(request, gateway.sessions.decide(facts, Credential::Nothing), None);
+        return Ok(refused.unwrap_or_else(|fault| gateway.fault(request, &fault)).change(change));
+    };
+    if Arc::ptr_eq(&now.session, &before) {
+        return Ok(let_in(gateway, request, headers, Some(&now), true));
+    }
+    let there = response::see_other(&gateway.sign_in.public_url.at(target.as_str()));
+    debug_assert!(matches!(change, SessionChange::Renew(_)), "{change:?}");
+    Ok(Answer::from(there).change(change))
 }

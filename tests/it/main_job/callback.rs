@@ -283,9 +283,11 @@ async fn parallel_tabs_all_finish_in_any_order() {
 #[tokio::test]
 async fn return_addresses_never_leave_our_origin() {
     let world = World::new().start();
+    let whole = format!("http://{}/x%3Fa%3D1", world.address(0));
     for (asked, expected) in [
         ("/x", "/x"),
         ("%2Fx%3Fa%3D1", "/x?a=1"),
+        (whole.as_str(), "/x?a=1"),
         ("https://evil.example/", "/"),
         ("//evil.example/", "/"),
         ("%2F%5Cevil.example", "/"),

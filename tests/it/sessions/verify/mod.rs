@@ -1,100 +1,14 @@
-//! `/upwork/auth/verify` behind a real nginx and a real Caddy, configured by the files under `deploy/`.
-//!
-//! The tests replace only the addresses in those files, and leave TLS out.
+//! `/upwork/auth/verify` behind real servers, configured by the files under `deploy/`, and asked as others ask.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+mod fronts;
+
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::{DAY, ME, SECOND};
-use crate::harness::{App, Client, FREELANCER, Plan, Raw, World, has, head, listener, program, until};
-
-const NGINX: &str = include_str!("../../../deploy/nginx/upwarden.conf");
-const CADDY: &str = include_str!("../../../deploy/caddy/Caddyfile");
-
-/// A web server in front; dropping this ends it.
-struct Front {
-    child: Child,
-    _folder: tempfile::TempDir,
-}
-
-/// Starts a web server at an address, in front of a world.
-type Start = fn(&World, SocketAddr) -> Option<Front>;
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The text with `from` replaced, which must be there.
-fn put(text: &str, from: &str, to: &str) -> String {
-    assert!(text.contains(from), "the file under deploy/ no longer has {from:?}");
-    text.replace(from, to)
-}
-
-fn nginx(world: &World, at: SocketAddr) -> Option<Front> {
-    let mut found = ["/usr/sbin/nginx", "/usr/local/sbin/nginx"].iter().map(|path| Path::new(path).to_owned());
-    let nginx = program("nginx").or_else(|| found.find(|path| path.is_file()));
-    if !has(nginx.is_some(), "nginx") {
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let site = put(NGINX, "127.0.0.1:4180", &world.address(0).to_string());
-    let site = put(&site, "127.0.0.1:3000", &world.app_address().to_string());
-    let site = put(&site, "listen 443 ssl;", &format!("listen {at};"));
-    let site: Vec<&str> = site.lines().filter(|line| !line.contains("ssl_certificate")).collect();
-    let own = folder.path().display();
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary = temporary.map(|kind| format!("{kind}_temp_path {own}/{kind};")).join("\n");
-    let site = site.join("\n");
-    let whole = format!(
-        "daemon off;\nmaster_process off;\npid {own}/pid;\nerror_log {own}/error.log;\nevents {{}}\n\
-         http {{\naccess_log off;\n{temporary}\n{site}\n}}\n"
-    );
-    let file = folder.path().join("nginx.conf");
-    std::fs::write(&file, whole).unwrap();
-    let mut command = Command::new(nginx?);
-    command.arg("-p").arg(folder.path()).arg("-c").arg(&file);
-    Some(Front { child: quiet(&mut command), _folder: folder })
-}
-
-fn caddy(world: &World, at: SocketAddr) -> Option<Front> {
-    let caddy = program("caddy");
-    if !has(caddy.is_some(), "caddy") {
-        return None;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let site = put(CADDY, "127.0.0.1:4180", &world.address(0).to_string());
-    let site = put(&site, "127.0.0.1:3000", &world.app_address().to_string());
-    let site = put(&site, "tools.example.com {", &format!("http://{at} {{"));
-    let file = folder.path().join("Caddyfile");
-    std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{site}")).unwrap();
-    let mut command = Command::new(caddy?);
-    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
-    command.env("HOME", folder.path()).env("XDG_DATA_HOME", folder.path()).env("XDG_CONFIG_HOME", folder.path());
-    Some(Front { child: quiet(&mut command), _folder: folder })
-}
-
-fn quiet(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// A world whose public address is the web server's.
-async fn fronted(plan: Plan, start: Start) -> Option<(World, Front, Client, SocketAddr)> {
-    let at = listener().local_addr().unwrap();
-    let plan = plan.set("public_url", format!("http://{at}"));
-    let world = plan.set("public.trusted_proxies", "127.0.0.1/32").start();
-    let front = start(&world, at)?;
-    until("the web server", async || TcpStream::connect(at).await.ok()).await;
-    Some((world, front, Client::at(at), at))
-}
+use crate::harness::{App, Client, FREELANCER, Raw, World, head};
+use fronts::{Start, caddy, envoy, fronted, haproxy, nginx};
 
 /// Names that some server could take for one of upwarden's fields: with each separator that a field name may have (RFC 9110
 /// section 5.6.2), alone and mixed with the hyphen, which CGI turns into an underscore (RFC 3875 section 4.1.18).
@@ -184,7 +98,13 @@ async fn the_round_trip_works(world: &World, client: &Client) {
 
     // The sidecar itself rechecks a session that has to be rechecked.
     world.turn(2 * DAY + SECOND);
-    assert_eq!(client.navigate("/later").await.text(), "GET /later\n");
+    let mut later = client.navigate("/later").await;
+    if later.status == 303 {
+        // A front that gives the client our answer cannot give it our cookie with the app's.
+        assert!(later.location().ends_with("/later") && !later.set_cookies().is_empty(), "{later:?}");
+        later = client.navigate("/later").await;
+    }
+    assert_eq!(later.text(), "GET /later\n");
     assert_eq!(world.counters().token.refresh_token, 1);
 
     // Sign out, and begin another sign-in.
@@ -207,6 +127,24 @@ async fn caddy_asks_and_forwards() {
     the_round_trip_works(&world, &client).await;
 }
 
+#[tokio::test]
+async fn envoy_asks_and_forwards() {
+    let Some((world, _front, client, _)) = fronted(World::new(), envoy).await else { return };
+    the_round_trip_works(&world, &client).await;
+    assert_eq!(client.get("/upwork/auth/verify/data").await.status, 404, "only Envoy itself asks there");
+}
+
+#[tokio::test]
+async fn haproxy_asks_and_forwards() {
+    let Some((world, _front, client, _)) = fronted(World::new(), haproxy).await else { return };
+    the_round_trip_works(&world, &client).await;
+    assert_eq!(client.get("/upwork/auth/verify").await.status, 404, "only HAProxy itself asks there");
+}
+
+/// The example of RFC 6455 section 1.3: `HAProxy` checks both.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
 /// An app that switches to whatever is asked for, as an app with h2c does, and notes the fields that it was sent.
 fn switching(heads: &Arc<Mutex<Vec<String>>>) -> App {
     let heads = heads.clone();
@@ -217,7 +155,9 @@ fn switching(heads: &Arc<Mutex<Vec<String>>>) -> App {
             let protocol = asked.lines().find_map(|line| line.strip_prefix("upgrade: ")).map(str::to_owned);
             heads.lock().unwrap().push(asked);
             let answer = match protocol {
-                Some(protocol) => format!("HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"),
+                Some(protocol) => format!(
+                    "HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nSec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+                ),
                 None => "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nhere".to_owned(),
             };
             stream.write_all(answer.as_bytes()).await.unwrap();
@@ -244,13 +184,19 @@ async fn only_websockets_are_switched_to(start: Start) {
         ("Upgrade: WebSocket", true),
     ] {
         let mut raw = Raw::to(at).await;
-        let fields = format!("Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n{upgrade}");
+        let fields = format!(
+            "Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\nSec-WebSocket-Key: {KEY}\r\n{upgrade}"
+        );
         raw.send(format!("GET /c HTTP/1.1\r\nHost: {at}\r\nCookie: {cookies}\r\n{fields}\r\n\r\n")).await;
         let answer = raw.until("\r\n\r\n").await.to_ascii_lowercase();
         let seen = heads.lock().unwrap().drain(..).collect::<Vec<_>>().concat();
         let switched = answer.starts_with("http/1.1 101 ") && answer.contains("\r\nupgrade: websocket\r\n");
+        if !passes && ["http/1.1 400 ", "http/1.1 403 "].iter().any(|status| answer.starts_with(status)) {
+            assert_eq!(seen, "", "{upgrade}: refused by the front");
+            continue;
+        }
         assert!(if passes { switched } else { switched || answer.starts_with("http/1.1 200 ") }, "{upgrade}: {answer}");
-        assert!(seen.contains("x-upwork-user-id") && !seen.contains("http2-settings"), "{upgrade}: {seen}");
+        assert!(seen.contains("x-upwork-user-id") && !seen.contains("\nhttp2-settings:"), "{upgrade}: {seen}");
         let asked: Vec<&str> = seen.lines().filter(|line| line.starts_with("upgrade:")).collect();
         assert!(asked.is_empty() || asked == ["upgrade: websocket"], "{upgrade}: {seen}");
     }
@@ -264,6 +210,16 @@ async fn nginx_switches_to_websockets_only() {
 #[tokio::test]
 async fn caddy_switches_to_websockets_only() {
     only_websockets_are_switched_to(caddy).await;
+}
+
+#[tokio::test]
+async fn envoy_switches_to_websockets_only() {
+    only_websockets_are_switched_to(envoy).await;
+}
+
+#[tokio::test]
+async fn haproxy_switches_to_websockets_only() {
+    only_websockets_are_switched_to(haproxy).await;
 }
 
 #[tokio::test]
@@ -281,4 +237,71 @@ async fn verify_refreshes_nothing_and_sets_no_cookie() {
     world.turn(14 * DAY);
     let answer = client.navigate("/upwork/auth/verify").await;
     assert_eq!((answer.status.as_u16(), answer.header("location"), answer.body.len()), (401, "", 0));
+}
+
+/// As Traefik asks: with the target in a header, and with its client given whatever is not a yes.
+#[tokio::test]
+async fn what_traefik_gives_its_client_leads_to_sign_in_and_back() {
+    let world = World::new().set("public.trusted_proxies", "127.0.0.1/32").set("app.public_paths", r#"["/open"]"#);
+    let world = world.set("app.preflight", "pass").start();
+    let client = world.client();
+    let verify = "/upwork/auth/verify";
+    let deep = "/deep/page?tab=2";
+    let asks = |target: &'static str| client.navigate(verify).header("x-forwarded-uri", target);
+    let begun = asks(deep).await;
+    assert_eq!(begun.status, 303);
+    assert!(begun.location().contains("/oauth2/authorize?") && !begun.set_cookies().is_empty(), "{begun:?}");
+    let api = client.fetch(verify).header("x-forwarded-uri", "/data").await;
+    assert_eq!((api.status.as_u16(), api.problem()), (401, "sign-in-required".to_owned()));
+    // A form that is sent loses nothing: its front has it still.
+    let form = client.navigate(verify).headers(&[("x-forwarded-uri", "/form"), ("x-forwarded-method", "POST")]).await;
+    assert_eq!(form.status, 401);
+    // nginx passes this field on, whatever a client writes into it.
+    assert_eq!(asks("/open/x").await.status, 303, "it opens nothing");
+    let preflight = [
+        ("x-forwarded-uri", "/x"),
+        ("x-forwarded-method", "OPTIONS"),
+        ("origin", "https://a.example"),
+        ("access-control-request-method", "PUT"),
+    ];
+    assert_eq!(client.fetch(verify).headers(&preflight).await.status, 401);
+    assert_eq!(asks("/upwork/api/x").await.status, 404, "our own paths are not the app's");
+
+    let signed_in = world.sign_in(FREELANCER).await;
+    let asks = |target: &'static str| signed_in.navigate(verify).header("x-forwarded-uri", target);
+    let yes = asks(deep).await;
+    assert_eq!((yes.status.as_u16(), yes.header("x-upwork-user-id"), yes.set_cookies().len()), (200, FREELANCER, 0));
+    for unreadable in ["/a b", "", "a"] {
+        assert_eq!(signed_in.navigate(verify).header("x-forwarded-uri", unreadable).await.status, 400, "{unreadable}");
+    }
+
+    world.turn(DAY + SECOND);
+    let due = asks(deep).await;
+    assert_eq!(due.status, 303);
+    assert!(due.location().ends_with(deep) && !due.set_cookies().is_empty(), "{due:?}");
+    assert_eq!(asks(deep).await.status, 200);
+    assert_eq!(world.counters().token.refresh_token, 1);
+}
+
+/// As Envoy asks: at the target's own path, and with 200 alone for a yes.
+#[tokio::test]
+async fn a_target_that_is_appended_is_judged_as_the_gate_would() {
+    let world = World::new().set("app.public_paths", r#"["/open"]"#).start();
+    let client = world.sign_in(FREELANCER).await;
+    for (target, stranger, user) in [
+        ("/", 303, 200),
+        ("/deep?a=b", 303, 200),
+        ("/open/x", 200, 200),
+        ("/open//x", 303, 200),
+        ("/a%2fb", 303, 200),
+        ("/upwork/auth/", 404, 404),
+        ("/upwork/../x", 404, 404),
+    ] {
+        let asked = format!("/upwork/auth/verify{target}");
+        assert_eq!(world.client().navigate(&asked).await.status, stranger, "{target}");
+        assert_eq!(client.navigate(&asked).await.status, user, "{target}");
+    }
+    // The target is what was asked for, whatever a client says of it.
+    let lie = world.client().navigate("/upwork/auth/verify/x").header("x-forwarded-uri", "/open").await;
+    assert_eq!(lie.status, 303);
 }
