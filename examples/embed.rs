@@ -9,7 +9,7 @@ use upwarden::server::{self, SystemClock};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = config::load(&Sources::of_process(None, Vec::new()))?;
     // Bound first, so that the ports are known, or refused, before anything runs.
-    let doors = server::bind(&config)?;
+    let doors = server::bind(&config, Vec::new())?;
     let shutdown = async {
         // Without a signal handler there is nothing to wait for, and it ends at once.
         let _ = tokio::signal::ctrl_c().await;

@@ -1,4 +1,5 @@
-//! The admin door: liveness, readiness and metrics, and a drain that only loopback can request.
+//! The admin door: liveness, readiness and metrics, and a drain that only loopback can request; and the health check of load
+//! balancers at the public door.
 //!
 //! Its texts are short and contain nothing secret. It never calls the app or Upwork: the app's start may depend on ours.
 
@@ -134,6 +135,28 @@ impl Admin {
     }
 }
 
+/// Answers health checks at the public door (`public.health_path`), with the status of `/readyz` and no reason.
+#[derive(Clone, Debug)]
+pub(crate) struct HealthCheck {
+    path: String,
+    readiness: Readiness,
+}
+
+impl HealthCheck {
+    pub(crate) fn new(path: String, readiness: Readiness) -> Self {
+        Self { path, readiness }
+    }
+
+    /// The answer to a health check; `None` for any other request.
+    pub(crate) fn answer(&self, request: &Request<Body>) -> Option<Response<Body>> {
+        let asked = matches!(*request.method(), Method::GET | Method::HEAD) && request.uri().path() == self.path;
+        asked.then(|| match self.readiness.report().0 {
+            StatusCode::OK => text(StatusCode::OK, "ready"),
+            status => text(status, "not ready"),
+        })
+    }
+}
+
 /// A browser sends the origin of a POST (Fetch standard), and no page of ours posts here: it would be a foreign page, open on
 /// the same machine. `upwarden drain` and curl send neither field.
 fn is_from_a_page(headers: &HeaderMap) -> bool {
@@ -178,6 +201,26 @@ mod tests {
         readiness.enter(Phase::Serving);
         assert_eq!(ask(&admin, "GET", "/readyz", local).await.0, 503);
         assert_eq!(ask(&admin, "GET", "/livez", local).await.0, 200);
+    }
+
+    #[test]
+    fn a_health_check_gets_the_status_without_a_reason() {
+        let readiness = Readiness::default();
+        let check = HealthCheck::new("/healthz".to_owned(), readiness.clone());
+        let ask = |method: &str, target: &str| {
+            let request = Request::builder().method(method).uri(target).body(Body::empty()).unwrap();
+            check.answer(&request).map(|response| response.status().as_u16())
+        };
+        readiness.set_note(Some("service identity: dead".to_owned()));
+        assert_eq!((ask("GET", "/healthz"), ask("HEAD", "/healthz?from=lb")), (Some(200), Some(200)));
+        for (method, target) in [("POST", "/healthz"), ("GET", "/healthz/"), ("GET", "/"), ("GET", "/HEALTHZ")] {
+            assert_eq!(ask(method, target), None, "{method} {target}");
+        }
+        readiness.set_store_error(Some("the store is away"));
+        assert_eq!(ask("GET", "/healthz"), Some(503));
+        readiness.set_store_error(None);
+        readiness.enter(Phase::DrainDelay);
+        assert_eq!(ask("GET", "/healthz"), Some(503));
     }
 
     #[tokio::test]

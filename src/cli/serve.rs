@@ -8,6 +8,7 @@ use super::output::Failure;
 use super::runtime;
 use crate::clock::SystemClock;
 use crate::config::{Config, Sources};
+use crate::listener::{self, Bound};
 use crate::{server, telemetry};
 
 pub(super) fn serve(config: Config, sources: Sources) -> Result<(), Failure> {
@@ -17,7 +18,9 @@ pub(super) fn serve(config: Config, sources: Sources) -> Result<(), Failure> {
     }
     // Up to the hard limit; the soft limit exists for programs that call select(2).
     let _ = rlimit::increase_nofile_limit(rlimit::INFINITY);
-    let doors = server::bind(&config).map_err(failure)?;
+    let passed = listener::passed()
+        .map_err(|error| failure(format!("a socket that was passed by LISTEN_FDS cannot be used: {error}")))?;
+    let doors = server::bind(&config, passed).map_err(failure)?;
     runtime::block_on(async {
         runtime::until_signal(|shutdown| run_server(config, doors, Some(sources), shutdown)).await
     })
@@ -29,7 +32,7 @@ pub(super) async fn run_server(
     sources: Option<Sources>,
     shutdown: CancellationToken,
 ) -> Result<(), Failure> {
-    let neighbour = doors.neighbour.as_ref().map(crate::listener::Bound::local);
+    let neighbour = doors.neighbour.as_ref().map(Bound::local);
     tracing::info!(public = doors.public.local(), neighbour, admin = doors.admin.local(), "doors are bound");
     server::run(config, doors, Arc::new(SystemClock), sources, shutdown.cancelled_owned()).await.map_err(failure)
 }

@@ -78,6 +78,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("workers", &["0"]),
     ("public.listen", &["unix:/run/x.sock", "4180"]),
     ("public.h2c", &["yes"]),
+    ("public.health_path", &["healthz", "/a/../b", "/upwork/health", "/a?b"]),
     ("public.tls.certificates", &["[{\"cert_file\":\"x\"}]"]),
     ("public.tls.certificates", &["[{\"cert_file\":\"/nowhere/x\",\"key_file\":\"/nowhere/y\"}]"]),
     ("public.trusted_proxies", &["10.0.0.0/8,ingress"]),

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::bind::SocketFile;
+use super::bind::{Bound, SocketFile};
 use super::door::{DoorSpec, Limits, http1_config};
 use super::listen::{Accepted, Listener, is_transient};
 use super::permits::{Permit, Permits};
@@ -67,6 +67,7 @@ pub(super) struct WorkerHandle {
 
 pub(super) struct Acceptor {
     listener: Listener,
+    passed: bool,
     file: Option<SocketFile>,
     dispatcher: Dispatcher,
 }
@@ -92,12 +93,14 @@ impl Acceptor {
         let door = Arc::new(DoorState { door, tls, h2c, http1, limits: Arc::new(limits), metrics, descriptors });
         let rejecting = Arc::new(Semaphore::new(MAX_REJECTING));
         let dispatcher = Dispatcher { door, permits, workers, tracker, rejecting };
-        Ok(Self { listener: Listener::new(bound.socket)?, file: bound.file, dispatcher })
+        let Bound { socket, passed, file } = bound;
+        Ok(Self { listener: Listener::new(socket)?, passed, file, dispatcher })
     }
 
-    /// Accepts until `stop`; then the socket is closed and its port free. Connections made before are still served.
+    /// Accepts until `stop`; then the socket is closed and its port free. Connections made before are still served, here or,
+    /// if a supervisor keeps the socket open, by the next process.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { listener, file, dispatcher } = self;
+        let Self { listener, passed, file, dispatcher } = self;
         let (door, mut pause) = (dispatcher.door.door, None);
         loop {
             let accepted = tokio::select! {
@@ -128,7 +131,9 @@ impl Acceptor {
         }
         // The file of a Unix socket goes first, so that its queue grows no more.
         drop(file);
-        if let Err(error) = listener.close(|socket, address| dispatcher.dispatch(socket, address)).await {
+        if passed {
+            drop(listener);
+        } else if let Err(error) = listener.close(|socket, address| dispatcher.dispatch(socket, address)).await {
             tracing::warn!(door = door.as_str(), %error, "the last connections may be lost");
         }
         dispatcher.tracker.close();

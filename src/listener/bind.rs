@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
+
 /// Where a door listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -66,6 +68,8 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug)]
 pub struct Bound {
     pub(super) socket: BoundSocket,
+    /// Whether a supervisor keeps it open: what is in its queue when we close is for the next process.
+    pub(super) passed: bool,
     // Dropped after the socket, in the order of the fields.
     pub(super) file: Option<SocketFile>,
 }
@@ -95,14 +99,30 @@ impl Drop for SocketFile {
 
 impl From<std::net::TcpListener> for Bound {
     fn from(listener: std::net::TcpListener) -> Self {
-        Self { socket: BoundSocket::Tcp(listener), file: None }
+        Self { socket: BoundSocket::Tcp(listener), passed: false, file: None }
     }
 }
 
 impl From<UnixListener> for Bound {
     fn from(listener: UnixListener) -> Self {
-        Self { socket: BoundSocket::Unix(listener), file: None }
+        Self { socket: BoundSocket::Unix(listener), passed: false, file: None }
     }
+}
+
+/// The sockets that a supervisor passed to this process by `LISTEN_FDS` (`sd_listen_fds(3)`), which forgets them. Call it
+/// before there are threads: it changes the environment.
+pub(crate) fn passed() -> Result<Vec<Bound>> {
+    let mut sockets = ListenFd::from_env();
+    let count = sockets.len();
+    let one = |index| -> Result<Option<Bound>> {
+        // Not TCP: then it must be the other kind.
+        let socket = match sockets.take_tcp_listener(index) {
+            Ok(listener) => listener.map(BoundSocket::Tcp),
+            Err(_) => sockets.take_unix_listener(index)?.map(BoundSocket::Unix),
+        };
+        Ok(socket.map(|socket| Bound { socket, passed: true, file: None }))
+    };
+    (0..count).map(one).filter_map(Result::transpose).collect()
 }
 
 impl Bound {
@@ -119,6 +139,17 @@ impl Bound {
         match self.socket {
             BoundSocket::Tcp(listener) => Some(listener),
             BoundSocket::Unix(_) => None,
+        }
+    }
+
+    /// Whether this socket listens at this address.
+    pub(crate) fn is_at(&self, address: &Address) -> bool {
+        match (&self.socket, address) {
+            (BoundSocket::Tcp(listener), Address::Tcp(address)) => listener.local_addr().is_ok_and(|at| at == *address),
+            (BoundSocket::Unix(listener), Address::Unix { path, .. }) => {
+                listener.local_addr().is_ok_and(|at| at.as_pathname() == Some(path))
+            }
+            (BoundSocket::Tcp(_), Address::Unix { .. }) | (BoundSocket::Unix(_), Address::Tcp(_)) => false,
         }
     }
 
@@ -196,7 +227,7 @@ fn unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<Bound> {
     let file = place().inspect_err(|_| {
         let _ = std::fs::remove_file(&draft);
     })?;
-    Ok(Bound { socket: BoundSocket::Unix(listener), file: Some(file) })
+    Ok(Bound { socket: BoundSocket::Unix(listener), passed: false, file: Some(file) })
 }
 
 #[cfg(test)]

@@ -18,6 +18,12 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
+    /// A socket that a supervisor passed is at no door's address.
+    #[error(
+        "the socket {0} was passed by the supervisor, but no door listens there; write the same address in the socket unit's \
+         ListenStream and in the door's `listen`"
+    )]
+    Passed(String),
     /// A session key is missing or unusable.
     #[error("the session keys cannot be used: {0}; `upwarden key` prints a new key")]
     Keys(#[from] config::KeyError),

@@ -5,6 +5,7 @@
 
 mod error;
 mod grant_refresh;
+mod notify;
 mod reload;
 mod service_renewal;
 mod services;
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Phase, Readiness};
+use crate::admin::{Admin, HealthCheck, Phase, Readiness};
 use crate::clock::SharedClock;
 pub use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Sources};
@@ -54,10 +55,14 @@ pub struct Doors {
     pub admin: Bound,
 }
 
-/// Binds every door of a configuration.
-pub fn bind(config: &Config) -> Result<Doors, Error> {
+/// Binds every door of a configuration. A socket that was `passed` by a supervisor and listens at a door's address is that
+/// door's.
+pub fn bind(config: &Config, mut passed: Vec<Bound>) -> Result<Doors, Error> {
     let server = &config.server;
-    let one = |door: &'static str, address: &Address| {
+    let mut one = |door: &'static str, address: &Address| {
+        if let Some(found) = passed.iter().position(|socket| socket.is_at(address)) {
+            return Ok(passed.swap_remove(found));
+        }
         listener::bind(address).map_err(|source| {
             let remedy = if source.kind() == io::ErrorKind::AddrInUse {
                 "; another process uses it: stop that process, or choose another address"
@@ -72,15 +77,20 @@ pub fn bind(config: &Config) -> Result<Doors, Error> {
             Error::Bind { door, address: address.to_string(), source, remedy }
         })
     };
-    Ok(Doors {
+    let doors = Doors {
         public: one("public", &server.public)?,
         neighbour: server.neighbour.as_ref().map(|address| one("neighbour", address)).transpose()?,
         admin: one("admin", &server.admin)?,
-    })
+    };
+    match passed.first() {
+        Some(left) => Err(Error::Passed(left.local())),
+        None => Ok(doors),
+    }
 }
 
 /// Runs until `shutdown` ends or the admin door receives a drain, and then until everything in flight is done. The caller's
-/// runtime is the control runtime; `sources` is where a reload reads the configuration again.
+/// runtime is the control runtime; `sources` is where a reload reads the configuration again, and names the supervisor's
+/// socket (`NOTIFY_SOCKET`).
 pub async fn run(
     config: Config,
     doors: Doors,
@@ -103,6 +113,9 @@ pub async fn run(
     let specs =
         door_specs(&config, public, neighbour, certificates.as_ref().map(watch::Sender::subscribe), &descriptors);
     if let Some(sources) = sources {
+        if let Some(supervisor) = notify::supervisor(&sources) {
+            tokio::spawn(notify::watch(supervisor, services.store.clone(), readiness.clone(), ended.clone()));
+        }
         let watched = reload::Watched {
             ring: services.ring.clone(),
             access: services.access.clone(),
@@ -118,7 +131,9 @@ pub async fn run(
         timeout: config.server.drain_timeout,
     };
     let (workers, metrics) = (config.server.workers, services.metrics.clone());
-    let serving = listener::run(specs, workers, move || worker(&services.gateway), metrics, drain.clone());
+    let health = config.server.health_path.clone().map(|path| HealthCheck::new(path, readiness.clone()));
+    let make = move || worker(&services.gateway, health.clone());
+    let serving = listener::run(specs, workers, make, metrics, drain.clone());
     tracing::info!(workers, "serving");
     // The sender lives in the admin door, which outlives this.
     let requested = async { drop(drain_requested.wait_for(|requested| *requested).await) };
@@ -185,6 +200,7 @@ fn spawn_admin(bound: Bound, admin: Admin, ended: CancellationToken) -> Result<J
 /// The handler of one worker, with upstream connections of its own.
 fn worker(
     gateway: &Gateway,
+    health: Option<HealthCheck>,
 ) -> impl Fn(http::Request<crate::body::Body>, Arc<listener::Peer>) -> HandlerFuture + Clone + Send + use<> {
     let gateway = Arc::new(gateway.for_worker());
     let swept = Arc::downgrade(&gateway);
@@ -198,9 +214,17 @@ fn worker(
         }
     });
     move |request, peer| {
+        let health = health.as_ref().filter(|_| peer.door == Door::Public && !is_refused(&request));
+        if let Some(answer) = health.and_then(|health| health.answer(&request)) {
+            return Box::pin(std::future::ready(answer)) as HandlerFuture;
+        }
         let gateway = gateway.clone();
         Box::pin(async move { gateway.handle(request, peer).await }) as HandlerFuture
     }
+}
+
+fn is_refused(request: &http::Request<crate::body::Body>) -> bool {
+    request.extensions().get::<listener::Rejection>().is_some()
 }
 
 /// The file descriptors that the system grants this process.

@@ -17,6 +17,7 @@ mod browser; // the main job in Chromium
 mod callers; // callers without a browser: neighbour door, tickets, personal access tokens, service identity
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary
 mod demo; // `demo` as a newcomer runs it, and how it ends
+mod deploy; // systemd, Kubernetes, image, packages: what `deploy/` has, run or checked by the real tools
 mod doctor; // `doctor`: what it finds out about an app, Upwork, a clock, certificates
 mod drain; // the end of a process: no request is lost
 mod framing; // where messages end: tables, properties, and both through the whole sidecar

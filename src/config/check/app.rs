@@ -44,13 +44,27 @@ pub(super) fn router(reader: &mut Reader, site: Option<&Site>) -> Option<router:
     let public_paths = reader.parsed_list("app.public_paths", public_path)?;
     let prefix = &site?.prefix;
     for path in &public_paths {
-        if path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        if is_below(prefix, path) {
             let why = format!("{} is below the prefix {prefix}, whose paths never go to the app", parse::shown(path));
             reader.problem("app.public_paths", why, "remove it, or choose another prefix");
             return None;
         }
     }
     Some(router::Config { prefix: prefix.clone(), public_paths })
+}
+
+pub(super) fn health_path(reader: &mut Reader, site: Option<&Site>) -> Option<String> {
+    let path = reader.parsed("public.health_path", public_path)?;
+    let prefix = &site?.prefix;
+    if is_below(prefix, &path) {
+        let why = format!("{} is below the prefix {prefix}", parse::shown(&path));
+        reader.problem("public.health_path", why, "choose a path such as /healthz");
+    }
+    Some(path)
+}
+
+fn is_below(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// An ambiguous path is never public (docs/reference.md "Ambiguous paths"), so listing one would mislead.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::time::Duration;
 
-use super::app::Site;
+use super::app::{self, Site};
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
 use crate::listener::{Address, Limits, Owner};
@@ -28,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) certificates: Vec<CertificateFiles>,
     /// HTTP/2 with prior knowledge on the plain public door.
     pub(crate) h2c: bool,
+    /// Where the public door answers health checks of load balancers.
+    pub(crate) health_path: Option<String>,
     pub(crate) neighbour: Option<Address>,
     pub(crate) admin: Address,
     pub(crate) workers: usize,
@@ -56,6 +58,7 @@ pub(super) fn server(reader: &mut Reader, site: Option<&Site>, memory: Option<u6
         let remedy = "remove public.h2c: with certificates, TLS negotiates HTTP/2";
         reader.problem("public.h2c", "it applies to a plain door, and this one has certificates", remedy);
     }
+    let health_path = app::health_path(reader, site);
     let neighbour = neighbour(reader);
     let admin = admin(reader);
     let (limits, workers) = (limits(reader, memory), workers(reader));
@@ -66,7 +69,19 @@ pub(super) fn server(reader: &mut Reader, site: Option<&Site>, memory: Option<u6
     apart(reader, public, neighbour.as_ref(), admin);
     let (public, admin) = (Address::Tcp(public), Address::Tcp(admin));
     let certificates = certificates?;
-    Some(Server { public, certificates, h2c, neighbour, admin, workers, limits, memory, drain_delay, drain_timeout })
+    Some(Server {
+        public,
+        certificates,
+        h2c,
+        health_path,
+        neighbour,
+        admin,
+        workers,
+        limits,
+        memory,
+        drain_delay,
+        drain_timeout,
+    })
 }
 
 /// The admin door's address, also for commands that need nothing else.

@@ -19,6 +19,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Where browsers or an ingress connect."),
     defaults("public.h2c", Switch, "false",
         "Accept HTTP/2 without TLS (prior knowledge)."),
+    optional("public.health_path", Text, "/healthz",
+        "A path of the public door that answers 200 or 503 as /readyz does, for load balancers that can ask no other port. Default: off."),
     defaults("public.trusted_proxies", List, "[]",
         "Addresses and networks of proxies whose X-Forwarded-* and Forwarded headers are trusted."),
     defaults("public.trusted_headers", List, "[]",

@@ -1,7 +1,9 @@
 //! The real binary as a process of its own, so that its memory, its descriptors and its end are its own, too.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -27,11 +29,12 @@ pub(crate) struct Start {
     app: App,
     settings: Vec<String>,
     shell: Option<String>,
+    passed: Option<(TcpListener, UnixListener)>,
 }
 
 impl Start {
     pub(crate) fn with(app: App) -> Self {
-        Self { app, settings: Vec::new(), shell: None }
+        Self { app, settings: Vec::new(), shell: None, passed: None }
     }
 
     pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
@@ -49,9 +52,36 @@ impl Start {
         Self { shell: Some(line.to_owned()), ..self }
     }
 
+    /// With these sockets for the public and the neighbour door, as a supervisor passes them (`sd_listen_fds(3)`).
+    pub(crate) fn passed(self, public: &TcpListener, neighbour: &UnixListener) -> Self {
+        let sockets = (public.try_clone().unwrap(), neighbour.try_clone().unwrap());
+        let place = neighbour.local_addr().unwrap();
+        let start = self
+            .set("public.listen", public.local_addr().unwrap())
+            .set("neighbour.listen", format!("unix:{}", place.as_pathname().unwrap().display()))
+            .after("exec 3<&0 4>&1 </dev/null >/dev/null && export LISTEN_FDS=2 LISTEN_PID=$$");
+        Self { passed: Some(sockets), ..start }
+    }
+
     pub(crate) fn start(self) -> Sidecar {
         let app_ends = CancellationToken::new();
-        let app_at = serve(self.app, app_ends.clone());
+        let mut child = self.spawn(app_ends.clone());
+        let log = lines(child.stderr.take().unwrap());
+        let bound = wait_for(&log, "doors are bound");
+        let fields: serde_json::Value = serde_json::from_str(&bound).unwrap();
+        let at = |door: &str| find(&fields, door)?.parse().ok();
+        let (public, admin) = at("public").zip(at("admin")).unwrap_or_else(|| panic!("{bound}"));
+        Sidecar { child, public, admin, neighbour: at("neighbour"), app: Some(app_ends.drop_guard()), log }
+    }
+
+    /// Its status and its log, where it must not start.
+    pub(crate) fn refused(self) -> (ExitStatus, String) {
+        let output = self.spawn(CancellationToken::new()).wait_with_output().unwrap();
+        (output.status, String::from_utf8(output.stderr).unwrap())
+    }
+
+    fn spawn(self, app_ends: CancellationToken) -> Child {
+        let app_at = serve(self.app, app_ends);
         let usual = [
             format!("app.url=http://{app_at}"),
             "app.public_paths=/".to_owned(),
@@ -78,13 +108,11 @@ impl Start {
         for setting in usual.into_iter().chain(self.settings) {
             command.args(["--set", &setting]);
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = lines(child.stderr.take().unwrap());
-        let bound = wait_for(&log, "doors are bound");
-        let fields: serde_json::Value = serde_json::from_str(&bound).unwrap();
-        let at = |door: &str| find(&fields, door)?.parse().ok();
-        let (public, admin) = at("public").zip(at("admin")).unwrap_or_else(|| panic!("{bound}"));
-        Sidecar { child, public, admin, neighbour: at("neighbour"), app: Some(app_ends.drop_guard()), log }
+        let (stdin, stdout) = match self.passed {
+            Some((public, neighbour)) => (OwnedFd::from(public).into(), OwnedFd::from(neighbour).into()),
+            None => (Stdio::null(), Stdio::null()),
+        };
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
     }
 }
 
@@ -95,7 +123,7 @@ fn find(value: &serde_json::Value, name: &str) -> Option<String> {
 
 /// Serves the app on a thread of its own until `end`; its address.
 fn serve(app: App, end: CancellationToken) -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
