@@ -1,6 +1,7 @@
 //! What an operator sees: metrics, alerts and traces.
 
 mod metrics;
+mod rules;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
