@@ -3,6 +3,9 @@
 //! A [`Secret`] gives its text only to [`Secret::expose`]. It does not print, serialize or compare itself, and its memory is
 //! wiped when it is dropped.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -38,6 +41,28 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// A secret that a reload can replace. Clones are the same secret.
+#[derive(Clone, Debug)]
+pub struct LiveSecret(Arc<ArcSwap<Secret>>);
+
+impl LiveSecret {
+    /// The secret as it is now.
+    pub(crate) fn load(&self) -> Arc<Secret> {
+        self.0.load_full()
+    }
+
+    /// Takes over the value of another.
+    pub(crate) fn replace(&self, fresh: &Self) {
+        self.0.store(fresh.load());
+    }
+}
+
+impl From<Secret> for LiveSecret {
+    fn from(secret: Secret) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(secret)))
+    }
+}
+
 /// `text` without these secrets, as they are or as a form encodes them: for words of others that may repeat what we sent.
 pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
     let mut forms: Vec<Zeroizing<String>> = Vec::new();
@@ -55,6 +80,15 @@ pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_is_replaced_is_replaced_for_all_who_have_it() {
+        let live = LiveSecret::from(Secret::new("one"));
+        let (held, before) = (live.clone(), live.load());
+        live.replace(&Secret::new("other").into());
+        assert_eq!((held.load().expose(), before.expose()), ("other", "one"));
+        assert!(!format!("{live:?}").contains("other"));
+    }
 
     #[test]
     fn debug_shows_nothing() {

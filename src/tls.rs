@@ -24,6 +24,12 @@ pub(crate) struct CertificateFiles {
     pub key_file: PathBuf,
 }
 
+impl CertificateFiles {
+    pub(crate) fn both(&self) -> [&PathBuf; 2] {
+        [&self.cert_file, &self.key_file]
+    }
+}
+
 /// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -9,7 +9,7 @@ mod rejections;
 mod target;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -134,6 +134,8 @@ pub(crate) enum CallError {
 pub(crate) struct Outcome {
     pub response: Result<Response<Body>, CallError>,
     pub update: Option<TokenUpdate>,
+    /// How long the API took for all that was sent to it.
+    pub upstream: Option<Duration>,
 }
 
 /// The API, for one worker.
@@ -234,19 +236,30 @@ impl Broker {
     pub(crate) async fn call(&self, request: ApiRequest, source: TokenSource) -> Outcome {
         let ApiRequest { method, headers, body, target, documents } = request;
         let headers = ApiHeaders::from_caller(&headers, &self.user_agent, self.organization.as_ref());
-        let call = Call { broker: self, method, target, headers, caller: source.id() };
+        let mut call = Call { broker: self, method, target, headers, caller: source.id(), took: None };
+        let (response, update) = self.attempt(&mut call, body, documents, source).await;
+        Outcome { response, update, upstream: call.took }
+    }
+
+    async fn attempt(
+        &self,
+        call: &mut Call<'_>,
+        body: Body,
+        documents: Option<LongDocuments>,
+        source: TokenSource,
+    ) -> Attempt {
         let (first, update) = match self.token(&source, None).await {
             Ok(token) => token,
-            Err(error) => return Outcome::without_token(error, source),
+            Err(error) => return without_token(error, source),
         };
         let (body, record) = keep::record_body(body, self.retry_body);
         let response = match call.send(&first, body, documents).await {
             Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
-            response => return Outcome { response, update },
+            response => return (response, update),
         };
         let (grant, now) = (source.grant(), self.pacer.now());
         if self.rejections.is_known(&grant, &first, now) {
-            return Outcome { response: Ok(response), update };
+            return (Ok(response), update);
         }
         let source = match &update {
             Some(TokenUpdate::Renewed(fresh)) => TokenSource::Session(fresh.clone()),
@@ -256,11 +269,11 @@ impl Broker {
             Ok(token) => token,
             // Without a refresh token, the API's own answer is the best there is.
             Err(RefreshError::Revoked) if !source.renews() => {
-                return Outcome { response: Ok(response), update: source.revoked() };
+                return (Ok(response), source.revoked());
             }
-            Err(RefreshError::Revoked) => return Outcome::without_token(RefreshError::Revoked, source),
+            Err(RefreshError::Revoked) => return without_token(RefreshError::Revoked, source),
             // The caller must not take Upwork's 401 for the end of the session.
-            Err(error) => return Outcome { response: Err(error.into()), update },
+            Err(error) => return (Err(error.into()), update),
         };
         let response = match record.again() {
             Some(body) => call.send(&second, body, None).await,
@@ -271,7 +284,7 @@ impl Broker {
             Err(error) => matches!(error, CallError::SendAgain),
         };
         self.rejections.note(grant, second, rejected, now);
-        Outcome { response, update: later.or(update) }
+        (response, later.or(update))
     }
 
     /// Looks at long documents on a thread that serves no one else.
@@ -304,11 +317,11 @@ impl Broker {
     }
 }
 
-impl Outcome {
-    fn without_token(error: RefreshError, source: TokenSource) -> Self {
-        let update = if matches!(error, RefreshError::Revoked) { source.revoked() } else { None };
-        Self { response: Err(error.into()), update }
-    }
+type Attempt = (Result<Response<Body>, CallError>, Option<TokenUpdate>);
+
+fn without_token(error: RefreshError, source: TokenSource) -> Attempt {
+    let update = if matches!(error, RefreshError::Revoked) { source.revoked() } else { None };
+    (Err(error.into()), update)
 }
 
 struct Call<'a> {
@@ -317,13 +330,15 @@ struct Call<'a> {
     target: ApiTarget,
     headers: ApiHeaders,
     caller: CallerId,
+    /// How long the API has taken so far, once it was asked.
+    took: Option<Duration>,
 }
 
 impl Call<'_> {
     /// Sends one call as soon as Upwork's limits allow it. Its documents are looked at then and no sooner, and one that is
     /// refused has used its turn: no caller can make us parse more often than it may call.
     async fn send(
-        &self,
+        &mut self,
         token: &AccessToken,
         body: Body,
         documents: Option<LongDocuments>,
@@ -338,7 +353,9 @@ impl Call<'_> {
         if let Some(documents) = documents {
             self.broker.parse(documents).await?;
         }
+        let began = Instant::now();
         let sent = proxy::to_api(&host.client, self.method.clone(), self.target.path.clone(), headers, body).await;
+        self.took = Some(self.took.unwrap_or_default() + began.elapsed());
         match &sent {
             Ok(response) => permit.answered(response.status(), response.headers()),
             Err(proxy::Error::NoDescriptor | proxy::Error::Connect(_) | proxy::Error::ConnectTimeout) => {

@@ -33,18 +33,19 @@ impl RawConfig {
     }
 
     pub(super) fn fingerprints(&self) -> Fingerprints {
-        let fingerprint = |entry: &Entry| {
-            let mut hasher = DefaultHasher::new();
-            entry.value.hash(&mut hasher);
-            hasher.finish()
-        };
-        self.entries.iter().map(|(key, entry)| (key.clone(), fingerprint(entry))).collect()
+        self.entries.iter().map(|(key, entry)| (key.clone(), fingerprint(&entry.value))).collect()
     }
 
     /// The source of a key that no layer sets.
     pub(super) fn missing(&self, key: &str) -> Source {
         Source::Missing { file: self.file.clone(), key: key.to_owned() }
     }
+}
+
+pub(super) fn fingerprint(value: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn environment(variables: &[(String, String)], problems: &mut Vec<Problem>) -> Entries {

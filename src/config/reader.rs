@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::parse::{self, ValueError};
 use super::problem::{Problem, Source};
-use super::raw::{Fingerprints, RawConfig};
+use super::raw::{self, Fingerprints, RawConfig};
 use super::schema::{self, Kind, Unset};
 use super::value::Value;
 use crate::secret::Secret;
@@ -22,12 +22,23 @@ pub(super) struct Reader {
     pub(super) warnings: Vec<Problem>,
     /// The files of secrets that were read, each with its key.
     pub(super) secret_files: Vec<(String, PathBuf)>,
+    /// What the files contained, of secrets and of CAs.
+    contents: Fingerprints,
+    /// All of these files.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Reader {
     /// `problems` are those of the layers themselves.
     pub(super) fn new(raw: RawConfig, problems: Vec<Problem>) -> Self {
-        Self { raw, problems, warnings: Vec::new(), secret_files: Vec::new() }
+        Self {
+            raw,
+            problems,
+            warnings: Vec::new(),
+            secret_files: Vec::new(),
+            contents: Fingerprints::new(),
+            files: Vec::new(),
+        }
     }
 
     /// True if a layer sets this key.
@@ -61,9 +72,18 @@ impl Reader {
         }
     }
 
-    /// A fingerprint of each key that a layer sets, to see later which have changed.
+    /// A fingerprint of each key that a layer sets, and of the file that it names, to see later which have changed.
     pub(super) fn fingerprints(&self) -> Fingerprints {
-        self.raw.fingerprints()
+        let mut fingerprints = self.raw.fingerprints();
+        for (key, content) in &self.contents {
+            fingerprints.entry(key.clone()).and_modify(|known| *known = known.rotate_left(1) ^ content);
+        }
+        fingerprints
+    }
+
+    fn seen(&mut self, key: &str, path: &Path, content: &[u8]) {
+        self.files.push(path.to_owned());
+        self.contents.insert(key.to_owned(), raw::fingerprint(content));
     }
 
     /// Adds the problem that this key is missing.
@@ -238,6 +258,7 @@ impl Reader {
                 return None;
             }
         };
+        self.seen(key, path, text.as_bytes());
         let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
         if line.trim().is_empty() {
             self.problem(key, format!("{shown} is empty"), "write the secret into it");
@@ -250,7 +271,10 @@ impl Reader {
     pub(super) fn ca_file(&mut self, key: &str) -> Option<PathBuf> {
         let path = self.path(key)?;
         let why = match std::fs::read_to_string(&path) {
-            Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(path),
+            Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => {
+                self.seen(key, &path, text.as_bytes());
+                return Some(path);
+            }
             Ok(_) => format!("{} contains no certificate", path.display()),
             Err(error) => format!("{} cannot be read: {error}", path.display()),
         };

@@ -40,7 +40,7 @@ fn the_environment_alone_is_enough_and_the_defaults_apply() {
     assert_eq!(config.gateway.public.url, "https://tools.example.com");
     assert_eq!(config.router.prefix, "/upwork");
     assert_eq!(config.oauth.redirect_uri, "https://tools.example.com/upwork/auth/callback");
-    assert_eq!(config.oauth.client_secret.expose(), "0123456789012345");
+    assert_eq!(config.oauth.client_secret.load().expose(), "0123456789012345");
     assert_eq!(config.oauth.token_url.as_str(), "https://www.upwork.com/api/v3/oauth2/token");
     assert_eq!(config.oauth.grant, Grant::Code);
     assert_eq!(config.oauth.outbound.user_agent, concat!("upwarden/", env!("CARGO_PKG_VERSION")));
@@ -126,6 +126,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("pace.wait", &["soon"]),
     ("log.format", &["xml"]),
     ("log.level", &["loud"]),
+    ("log.access", &["yes", "0", "1.5", "-1"]),
     ("drain.delay", &["5", "3601s"]),
 ];
 
@@ -196,7 +197,10 @@ fn urls_and_names_are_normalized() {
     assert_eq!(config.server.neighbour, Some(Address::Unix { path: "/run/n.sock".into(), mode: 0o600, owner: None }));
     assert_eq!(config.gateway.neighbour.address.as_deref(), Some("unix:/run/n.sock"));
     let config = with(&["service.grant=client_credentials"]).unwrap().service.unwrap();
-    assert_eq!((config.grant, config.client_secret.expose()), (ServiceGrant::ClientCredentials, "0123456789012345"));
+    assert_eq!(
+        (config.grant, config.client_secret.load().expose()),
+        (ServiceGrant::ClientCredentials, "0123456789012345")
+    );
 }
 
 #[test]
@@ -223,12 +227,12 @@ fn a_secret_from_a_file_loses_one_line_break_and_the_later_layer_wins() {
     for (content, wanted) in [("a b", "a b"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a ")] {
         std::fs::write(&secret, content).unwrap();
         // The environment's client_secret is given as well; --set stands above it.
-        assert_eq!(with(&[&set]).unwrap().oauth.client_secret.expose(), wanted);
+        assert_eq!(with(&[&set]).unwrap().oauth.client_secret.load().expose(), wanted);
     }
     let file = folder.path().join("u.toml");
     std::fs::write(&file, format!("upwork.client_secret_file = '{path}'\n")).unwrap();
     let config = load(&Sources { file: Some(file), ..sources(LEAST) }).unwrap();
-    assert_eq!(config.oauth.client_secret.expose(), "0123456789012345");
+    assert_eq!(config.oauth.client_secret.load().expose(), "0123456789012345");
     for (content, why) in [("", "is empty"), ("\n", "is empty")] {
         std::fs::write(&secret, content).unwrap();
         let problems = with(&[&set]).unwrap_err().0;
@@ -329,7 +333,7 @@ fn no_secret_is_ever_shown() {
         assert!(!format!("{problems}{problems:?}").contains(secret), "{problems}");
     }
     let config = with(&[&format!("upwork.client_secret={secret}"), &format!("neighbour.secret={secret}")]).unwrap();
-    assert_eq!(config.oauth.client_secret.expose(), secret);
+    assert_eq!(config.oauth.client_secret.load().expose(), secret);
     assert!(!format!("{config:?}").contains(secret));
 }
 

@@ -1,5 +1,7 @@
 //! What a deed gives back: a response, what it does to cookies, and what the access log says of it.
 
+use std::time::Duration;
+
 use http::Response;
 use http::header::HeaderValue;
 
@@ -21,11 +23,21 @@ pub(super) struct Answer {
     pub(super) fault: Option<&'static str>,
     /// The rule that the message broke.
     pub(super) refused: Option<Rejection>,
+    /// How long the app or Upwork took, if one was asked.
+    pub(super) upstream: Option<Duration>,
 }
 
 impl From<Response<Body>> for Answer {
     fn from(response: Response<Body>) -> Self {
-        Self { response, change: SessionChange::Keep, cookies: Vec::new(), user: None, fault: None, refused: None }
+        Self {
+            response,
+            change: SessionChange::Keep,
+            cookies: Vec::new(),
+            user: None,
+            fault: None,
+            refused: None,
+            upstream: None,
+        }
     }
 }
 
@@ -37,6 +49,10 @@ impl Answer {
     pub(super) fn cookies(mut self, cookies: impl IntoIterator<Item = HeaderValue>) -> Self {
         self.cookies.extend(cookies);
         self
+    }
+
+    pub(super) fn upstream(self, took: Duration) -> Self {
+        Self { upstream: Some(took), ..self }
     }
 
     pub(super) fn user(self, session: &Session) -> Self {

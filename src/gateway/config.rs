@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use crate::proxy::forwarded::Trust;
-use crate::secret::Secret;
+use crate::secret::LiveSecret;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -40,7 +40,7 @@ pub(crate) struct NeighbourConfig {
     /// Host names it answers to, in lower case, without a port; any port will do.
     pub(crate) hosts: Vec<String>,
     /// Shown by callers of a listener beyond loopback.
-    pub(crate) secret: Option<Secret>,
+    pub(crate) secret: Option<LiveSecret>,
     /// Where it listens, for the account page; `None` where it is off.
     pub(crate) address: Option<String>,
 }

@@ -1,11 +1,12 @@
 //! The walk of a request: facts → caller → `policy::decide` → one deed.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{HOST, HeaderMap};
 use http::{Request, Response, StatusCode};
 
-use super::access_log::{AccessLog, End};
+use super::access_log::{AccessLog, Answered, End};
 use super::answer::Answer;
 use super::callers::{Caller, Callers, admit_neighbour};
 use super::fault::{ClientFault, Fault, NeighbourFault, OurFault};
@@ -47,15 +48,16 @@ impl Gateway {
                 Err(fault) => (Err(fault), None),
             },
         };
-        let Answer { mut response, change, cookies, user, fault, refused } =
+        let Answer { mut response, change, cookies, user, fault, refused, upstream } =
             answer.unwrap_or_else(|fault| self.fault(&request, &fault));
         self.sessions.commit(change, cookies, &request.cookies, response.headers_mut()).await;
-        response.headers_mut().insert(REQUEST_ID, request.id.into());
+        response.headers_mut().insert(REQUEST_ID, (&request.id).into());
         if let Some(slot) = slot {
             response = response.map(|body| slot.hold(body));
         }
-        log.answered(&End { status: response.status().as_u16(), user: user.as_deref(), fault, refused });
-        response
+        let received = log.answered();
+        let end = End { user, fault, refused, upstream };
+        Answered { metrics: self.context().metrics.clone(), peer, request, received, end }.with(response)
     }
 
     async fn public(&self, request: &RequestInfo, message: Message, route: Route) -> Result<Answer, Fault> {
@@ -136,7 +138,9 @@ impl Gateway {
             ticket: stored.as_ref().and_then(|stored| self.callers.ticket(stored)),
             session_end: upgrades.map(|stored| self.sessions.watch(stored)),
         };
+        let sent = Instant::now();
         let mut answer = self.upstreams.app.forward(request, message, told, |name| self.owns_cookie(name)).await;
+        let took = sent.elapsed();
         if let Some(response) = answer.as_mut().ok().filter(|_| !public()) {
             private_unless_said(response);
         }
@@ -144,7 +148,8 @@ impl Gateway {
             Some(stored) => self.sessions.hold(stored, response),
             None => response,
         });
-        let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from).change(change);
+        let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from);
+        let answer = answer.change(change).upstream(took);
         Ok(match &stored {
             Some(stored) => answer.user(&stored.session),
             None => answer,
@@ -217,13 +222,13 @@ impl Gateway {
         let call = ApiCall { route, source, read_only };
         let path = self.router.below_prefix(request.path());
         let answer = match self.upstreams.api.call(request, path, message, call).await {
-            Ok(CallOutcome { result, update }) => {
+            Ok(CallOutcome { result, update, upstream }) => {
                 let answer = match result {
                     Ok(response) => self.api_answer(request, &caller, response),
                     Err(CallFailure::Fault(fault)) => self.fault(request, &fault),
                     Err(CallFailure::Revoked) => self.revoked(request, &caller, facts),
                 };
-                answer.change(self.change_of(&caller, update, change))
+                Answer { upstream, ..answer.change(self.change_of(&caller, update, change)) }
             }
             Err(fault) => self.fault(request, &fault).change(self.change_of(&caller, None, change)),
         };

@@ -17,7 +17,7 @@ use crate::cookies::RequestCookies;
 use crate::listener::{Peer, Rejection};
 use crate::policy::{Facts, Site, Target};
 use crate::proxy::forwarded::{Origin, is_forwarded};
-use crate::proxy::headers::strip;
+use crate::proxy::headers::{REQUEST_ID, strip};
 use crate::router::public_url::without_marker;
 use crate::router::return_to::MAX_LENGTH;
 use crate::router::{ReturnTo, is_ambiguous};
@@ -91,8 +91,10 @@ pub(super) fn read(
     let by_unknown_proxy = peer.door == Door::Public && !origin.trusted && is_forwarded(&headers);
     // No one said which addresses are proxies, and this one may be.
     let may_be_shared = by_unknown_proxy && config.trust.proxies.is_empty();
+    let given = || one(&headers, &REQUEST_ID).and_then(RequestId::given);
+    let id = if origin.trusted { given() } else { None }.unwrap_or_else(RequestId::next);
     let info = RequestInfo {
-        id: RequestId::next(),
+        id,
         method: parts.method,
         uri: parts.uri,
         limited_address: origin.client.filter(|client| !may_be_shared && !config.trust.is_proxy(client)),
@@ -148,6 +150,12 @@ impl RequestInfo {
             site: self.fetch.site,
         }
     }
+}
+
+/// The value of a field that is there once.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 fn is(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {

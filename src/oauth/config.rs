@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::secret::Secret;
+use crate::secret::LiveSecret;
 use crate::session::Grant;
 
 /// Our client at Upwork, and Upwork's endpoints: docs/configuration.md "upwork".
@@ -12,7 +12,7 @@ use crate::session::Grant;
 pub struct Config {
     pub client_id: String,
     /// Sent to the token and revocation endpoints only.
-    pub client_secret: Secret,
+    pub client_secret: LiveSecret,
     pub grant: Grant,
     pub authorize_url: Url,
     pub token_url: Url,
@@ -54,7 +54,7 @@ pub struct ServiceConfig {
     pub grant: ServiceGrant,
     /// By default `upwork.client_id`.
     pub client_id: String,
-    pub client_secret: Secret,
+    pub client_secret: LiveSecret,
     /// Where Upwork sends the browser after `upwarden login`, exactly as registered; only that command needs it.
     pub redirect_uri: Option<String>,
 }

@@ -17,6 +17,7 @@ use super::response::{Response, Unavailable, quote};
 use super::token::{Client, TokenError, TokenGrant, TokenRequest};
 use crate::clock::SharedClock;
 use crate::pacing::{CallerId, OWN_WAIT, Pacer, Permit, retry_after};
+use crate::secret::Secret;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Organization, Tokens, User};
 use crate::telemetry::{Upstream, causes};
@@ -86,14 +87,20 @@ impl Upwork {
         &self.config
     }
 
-    pub(super) fn client(&self) -> Client<'_> {
-        let Config { client_id: id, client_secret: secret, redirect_uri, .. } = &self.config;
+    /// Our own client, with its secret as [`Upwork::secret`] has it.
+    pub(super) fn client<'a>(&'a self, secret: &'a Secret) -> Client<'a> {
+        let Config { client_id: id, redirect_uri, .. } = &self.config;
         Client { id, secret, redirect_uri }
+    }
+
+    pub(super) fn secret(&self) -> Arc<Secret> {
+        self.config.client_secret.load()
     }
 
     /// Redeems a grant of our own client, for a sign-in.
     pub(crate) async fn tokens(self: &Arc<Self>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
-        self.tokens_for(self.client(), grant, CallerId::SignIn).await
+        let secret = self.secret();
+        self.tokens_for(self.client(&secret), grant, CallerId::SignIn).await
     }
 
     /// Redeems a grant of `client`. `caller`: how urgent it is.
@@ -112,7 +119,7 @@ impl Upwork {
     pub(crate) async fn revoke(self: &Arc<Self>, tokens: &Tokens) -> Result<(), RevokeError> {
         let refresh = tokens.refresh.as_ref().map(RefreshToken::expose);
         let (token, hint) = refresh.map_or((tokens.access.expose(), "access_token"), |token| (token, "refresh_token"));
-        let Client { id, secret, .. } = self.client();
+        let (id, secret) = (self.config.client_id.as_str(), self.secret());
         let fields =
             [("token", token), ("token_type_hint", hint), ("client_id", id), ("client_secret", secret.expose())];
         let response = self.post_form(&self.config.revoke_url, &fields, CallerId::SignIn).await?;

@@ -1,4 +1,4 @@
-//! Reloads session keys, access rules and certificates without a restart: when a file changes, and on SIGHUP.
+//! Reloads session keys, secrets, access rules and certificates without a restart: when a file changes, and on SIGHUP.
 //!
 //! Everything is read and checked first and then replaced as a whole; a wrong configuration changes nothing and is logged.
 //! Listening addresses and URLs do not change while the server runs.
@@ -87,7 +87,8 @@ async fn reload_on_change(
         match applied {
             Ok(fresh) => {
                 config = fresh;
-                tracing::info!("reloaded session keys, access rules and certificates");
+                running.take_secrets(&config);
+                tracing::info!("reloaded session keys, secrets, access rules and certificates");
                 let keys = config.needs_restart(&running).join(", ");
                 if !keys.is_empty() {
                     tracing::warn!(keys, "these keys have changed and take effect only after a restart");
@@ -121,9 +122,7 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 /// The stamp of each file, or of the target of a symbolic link, as Kubernetes swaps one.
 fn fingerprint(sources: &Sources, config: &Config) -> Vec<Option<Stamp>> {
-    let certificates = config.server.certificates.iter().flat_map(|pair| [&pair.cert_file, &pair.key_file]);
-    let files = sources.file.iter().chain(config.keys.files()).chain(certificates);
-    files.map(|path| stamp(path)).collect()
+    sources.file.iter().chain(&config.files).map(|path| stamp(path)).collect()
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -5,12 +5,14 @@
 pub(crate) mod access;
 pub(crate) mod json;
 pub(crate) mod metrics;
+mod share;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Serialize, Serializer};
+pub(crate) use share::AccessShare;
 use strum::{IntoStaticStr, VariantArray};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -93,15 +95,26 @@ impl RouteKind {
     }
 }
 
-/// Links the page, the problem, the log line and the upstream's log: 32 hex digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId(u64, u64);
+/// Links the page, the problem, the log line and the logs of the servers before and behind us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(Id);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Id {
+    /// 32 hex digits.
+    Own([u8; 32]),
+    /// A trusted proxy's.
+    Given(http::HeaderValue),
+}
+
+/// Longer ones are not kept.
+const LONGEST_ID: usize = 128;
 
 static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
 
 impl RequestId {
     /// Unique in this process and, by its random half, among processes; not a secret.
-    pub fn next() -> Self {
+    pub(crate) fn next() -> Self {
         static PROCESS: OnceLock<u64> = OnceLock::new();
         let process = *PROCESS.get_or_init(|| {
             let mut bytes = [0; 8];
@@ -109,12 +122,20 @@ impl RequestId {
             let _ = aws_lc_rs::rand::fill(&mut bytes);
             u64::from_ne_bytes(bytes)
         });
-        Self(process, NEXT_REQUEST.fetch_add(1, Ordering::Relaxed))
+        let number = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed);
+        Self(Id::Own(Self::digits((u128::from(process) << 64) | u128::from(number))))
     }
 
-    pub fn digits(self) -> [u8; 32] {
+    /// The id that a proxy gave, if it can stand in a log, a page and a header as it is.
+    pub(crate) fn given(value: &http::HeaderValue) -> Option<Self> {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:=+/@~".contains(byte);
+        let text = value.as_bytes();
+        let fits = !text.is_empty() && text.len() <= LONGEST_ID && text.iter().all(plain);
+        fits.then(|| Self(Id::Given(value.clone())))
+    }
+
+    fn digits(value: u128) -> [u8; 32] {
         let mut digits = [b'0'; 32];
-        let value = (u128::from(self.0) << 64) | u128::from(self.1);
         for (place, digit) in digits.iter_mut().rev().enumerate() {
             let nibble = u8::try_from((value >> (4 * place)) & 0xf).unwrap_or(0);
             *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
@@ -123,21 +144,34 @@ impl RequestId {
     }
 }
 
+impl RequestId {
+    fn as_str(&self) -> &str {
+        let bytes = match &self.0 {
+            Id::Own(digits) => digits.as_slice(),
+            Id::Given(value) => value.as_bytes(),
+        };
+        std::str::from_utf8(bytes).unwrap_or("-")
+    }
+}
+
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or("-"))
+        f.write_str(self.as_str())
     }
 }
 
 impl Serialize for RequestId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(std::str::from_utf8(&self.digits()).unwrap_or("-"))
+        serializer.serialize_str(self.as_str())
     }
 }
 
-impl From<RequestId> for http::HeaderValue {
-    fn from(id: RequestId) -> Self {
-        Self::from_bytes(&id.digits()).unwrap_or_else(|_| Self::from_static("-"))
+impl From<&RequestId> for http::HeaderValue {
+    fn from(id: &RequestId) -> Self {
+        match &id.0 {
+            Id::Own(digits) => Self::from_bytes(digits).unwrap_or_else(|_| Self::from_static("-")),
+            Id::Given(value) => value.clone(),
+        }
     }
 }
 
@@ -165,8 +199,8 @@ pub(crate) struct Config {
     pub format: Format,
     /// The level of our own lines; libraries log from `warn` on.
     pub level: LevelFilter,
-    /// Whether requests have a line each.
-    pub access: bool,
+    /// Which requests have a line.
+    pub access: AccessShare,
 }
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
@@ -203,7 +237,20 @@ mod tests {
     fn request_ids_differ_and_have_32_digits() {
         let (one, other) = (RequestId::next(), RequestId::next());
         assert_ne!(one, other);
-        assert_eq!(String::from_utf8(one.digits().to_vec()).unwrap(), one.to_string());
+        assert_eq!(http::HeaderValue::from(&one), one.to_string());
         assert_eq!(one.to_string().len(), 32);
+        assert!(one.to_string().bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)));
+    }
+
+    #[test]
+    fn a_given_id_is_kept_only_if_it_is_plain() {
+        let given = |text: &str| RequestId::given(&http::HeaderValue::from_str(text).unwrap());
+        for text in ["4f0e-8c1d", "Root=1-67891233-abcdef012345678912345678", "a:b/c@d.e_f+g~h", &"x".repeat(128)] {
+            let id = given(text).unwrap();
+            assert_eq!((id.to_string().as_str(), http::HeaderValue::from(&id).as_bytes()), (text, text.as_bytes()));
+        }
+        for text in ["", "a b", "a,b", "\"", "<b>", "a\\b", "é", "{}", &"x".repeat(129)] {
+            assert_eq!(given(text), None, "{text}");
+        }
     }
 }

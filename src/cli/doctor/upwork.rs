@@ -176,7 +176,8 @@ async fn service(config: &Config, upwork: &Arc<Upwork>, clock: &SharedClock) -> 
     if let ServiceGrant::RefreshToken { file } = &service.grant {
         return Some(session::refresh_token(config, file.as_deref(), clock).await);
     }
-    let client = Client { id: &service.client_id, secret: &service.client_secret, redirect_uri: "" };
+    let secret = service.client_secret.load();
+    let client = Client { id: &service.client_id, secret: &secret, redirect_uri: "" };
     Some(match upwork.tokens_for(client, TokenGrant::ClientCredentials, CallerId::SignIn).await {
         Ok(_) => Finding::ok(WHAT, "it gets a token by client_credentials"),
         Err(error) => Finding::fail(

@@ -47,7 +47,7 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     let neighbour = NeighbourConfig {
         read_only: neighbour_read_only,
         hosts: hosts?,
-        secret,
+        secret: secret.map(Into::into),
         address: server.neighbour.as_ref().map(ToString::to_string),
     };
     Some(Config { public, neighbour, tickets })

@@ -23,7 +23,8 @@ use super::reader::Reader;
 use super::session_keys::{KeyError, SessionKeys};
 use super::sources::Sources;
 use crate::seal::Keyring;
-use crate::{broker, oauth, policy, proxy, router, session, telemetry};
+use crate::telemetry::AccessShare;
+use crate::{broker, oauth, policy, proxy, router, session, telemetry, tls};
 
 /// The checked configuration.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub(crate) telemetry: telemetry::Config,
     /// What is valid, and hardly meant.
     pub(crate) warnings: Vec<Problem>,
+    /// The files that were read of secrets, keys, certificates and CAs: a change of one is a change of the configuration.
+    pub(crate) files: Vec<PathBuf>,
     fingerprints: Fingerprints,
 }
 
@@ -58,11 +61,31 @@ impl Config {
         let changed = now.keys().chain(then.keys().filter(|key| !now.contains_key(*key)));
         changed.filter(|key| now.get(*key) != then.get(*key)).filter(|key| !is_live(key)).map(String::as_str).collect()
     }
+
+    /// Takes over the secrets of `fresh`, for all that have them from here. The secret of another client than the one in
+    /// force, or of a door that has none, needs a restart like the rest of it.
+    pub(crate) fn take_secrets(&self, fresh: &Self) {
+        if self.oauth.client_id == fresh.oauth.client_id {
+            self.oauth.client_secret.replace(&fresh.oauth.client_secret);
+        }
+        if let (Some(service), Some(fresh)) = (&self.service, &fresh.service)
+            && service.client_id == fresh.client_id
+        {
+            service.client_secret.replace(&fresh.client_secret);
+        }
+        if let (Some(secret), Some(fresh)) = (&self.gateway.neighbour.secret, &fresh.gateway.neighbour.secret) {
+            secret.replace(fresh);
+        }
+    }
 }
 
-/// What a reload replaces (`server::reload`).
+/// What a reload replaces (`server::reload`). The refresh token's file is read by the service identity itself.
 fn is_live(key: &str) -> bool {
-    key.starts_with("access.") || ["session.keys", "session.key_files", "public.tls.certificates"].contains(&key)
+    const KEYS: [&str; 4] =
+        ["session.keys", "session.key_files", "public.tls.certificates", "service.refresh_token_file"];
+    const SECRETS: [&str; 3] = ["upwork.client_secret", "service.client_secret", "neighbour.secret"];
+    let secret = SECRETS.iter().any(|secret| key.strip_prefix(secret).is_some_and(|rest| matches!(rest, "" | "_file")));
+    key.starts_with("access.") || KEYS.contains(&key) || secret
 }
 
 /// Checks everything.
@@ -93,6 +116,9 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         oauth::ServiceGrant::ClientCredentials => None,
     });
     let certificates = server.iter().flat_map(|server| &server.certificates).map(|pair| pair.key_file.clone());
+    let mut files = std::mem::take(&mut reader.files);
+    files.extend(keys.files().iter().cloned());
+    files.extend(server.iter().flat_map(|server| &server.certificates).flat_map(tls::CertificateFiles::both).cloned());
     let secret_files = std::mem::take(&mut reader.secret_files).into_iter();
     let with_key = |key: &'static str| move |path: PathBuf| (key.to_owned(), path);
     let secret_files = secret_files
@@ -102,6 +128,7 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     exposed(reader, secret_files);
     Some(Config {
         warnings: std::mem::take(&mut reader.warnings),
+        files,
         fingerprints: reader.fingerprints(),
         server: server?,
         keys,
@@ -162,8 +189,22 @@ fn telemetry(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
         parse::choice(text, &levels)
     });
     let default = if terminal { Text } else { Json };
-    let access = reader.switch("log.access");
-    Some(telemetry::Config { format: format.unwrap_or(default), level: level?, access })
+    let access = reader.parsed("log.access", access_share);
+    Some(telemetry::Config { format: format.unwrap_or(default), level: level?, access: access? })
+}
+
+/// `true`, `false`, or a part of the requests.
+fn access_share(text: &str) -> Result<AccessShare, parse::ValueError> {
+    match text {
+        "true" => Ok(AccessShare::ALL),
+        "false" => Ok(AccessShare::NONE),
+        _ => text.parse().ok().and_then(AccessShare::of).ok_or_else(|| {
+            parse::ValueError::new(
+                "is neither true nor false nor a part of 1",
+                "write true, false, or a number such as 0.01 for each hundredth request and all that fail",
+            )
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -240,9 +281,14 @@ mod tests {
     #[test]
     fn only_what_no_reload_replaces_needs_a_restart() {
         let running = with(&["log.level=info", "access.organizations=2"]);
-        let changed =
-            with(&["app.url=http://127.0.0.1:4000", "prefix=/u", "access.users=1,2", "upwork.client_secret=x"]);
-        assert_eq!(changed.needs_restart(&running), ["app.url", "prefix", "upwork.client_secret", "log.level"]);
+        let changed = with(&[
+            "app.url=http://127.0.0.1:4000",
+            "prefix=/u",
+            "access.users=1,2",
+            "upwork.client_secret=x",
+            "upwork.proxy=http://p:1",
+        ]);
+        assert_eq!(changed.needs_restart(&running), ["app.url", "prefix", "upwork.proxy", "log.level"]);
         assert!(running.needs_restart(&running).is_empty());
         assert!(!format!("{changed:?}").contains("secret\": \""));
     }

@@ -32,7 +32,7 @@ pub(super) fn oauth(
     let (site, urls) = (site?, urls?);
     Some(oauth::Config {
         client_id: client_id?,
-        client_secret: client_secret.unwrap_or_else(|| Secret::new("")),
+        client_secret: client_secret.unwrap_or_else(|| Secret::new("")).into(),
         grant: grant?,
         authorize_url: urls.authorize,
         token_url: urls.token,
@@ -219,13 +219,13 @@ pub(super) fn service(
     let has_own = reader.given_secret("service.client_secret").is_some();
     let oauth = oauth?;
     let own_client = client_id.as_ref().is_some_and(|id| *id != oauth.client_id);
-    if !has_own && (own_client || oauth.client_secret.is_empty()) {
+    if !has_own && (own_client || oauth.client_secret.load().is_empty()) {
         reader.missing("service.client_secret", "set service.client_secret_file to a file with this API key's secret");
     }
     Some(ServiceConfig {
         grant,
         client_id: client_id.unwrap_or_else(|| oauth.client_id.clone()),
-        client_secret: client_secret.unwrap_or_else(|| oauth.client_secret.clone()),
+        client_secret: client_secret.unwrap_or_else(|| Secret::clone(&oauth.client_secret.load())).into(),
         // As written: redirect URIs are compared as texts (RFC 9700 section 2.1).
         redirect_uri: redirect_uri.and_then(|_| reader.text("service.redirect_uri")),
     })

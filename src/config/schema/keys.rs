@@ -191,7 +191,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
     defaults("log.level", Text, "info",
         r#""error", "warn", "info", "debug" or "trace"."#),
     defaults("log.access", Switch, "true",
-        r#"One line per request, of level "info"."#),
+        r#"One line per request, of level "info": true, false, or a part of them, such as 0.01; those that fail have one then, too."#),
 
     defaults("drain.delay", Duration, "5s",
         "After SIGTERM the doors serve this much longer, at most 1h, so that load balancers notice."),

@@ -7,7 +7,7 @@ use crate::gateway::config::NeighbourConfig;
 use crate::gateway::fault::NeighbourFault;
 use crate::gateway::request::from_browser;
 use crate::proxy::headers::SECRET;
-use crate::secret::Secret;
+use crate::secret::LiveSecret;
 
 pub(super) fn admit(config: &NeighbourConfig, headers: &HeaderMap) -> Result<(), NeighbourFault> {
     if from_browser(headers) {
@@ -16,7 +16,7 @@ pub(super) fn admit(config: &NeighbourConfig, headers: &HeaderMap) -> Result<(),
     if !headers.get(HOST).is_some_and(|host| names(&config.hosts, host)) {
         return Err(NeighbourFault::Host);
     }
-    let shows = |secret: &Secret| headers.get(SECRET).is_some_and(|shown| secret.matches(shown.as_bytes()));
+    let shows = |secret: &LiveSecret| headers.get(SECRET).is_some_and(|shown| secret.load().matches(shown.as_bytes()));
     if config.secret.as_ref().is_none_or(shows) { Ok(()) } else { Err(NeighbourFault::Secret) }
 }
 

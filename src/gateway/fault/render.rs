@@ -20,7 +20,7 @@ pub(in crate::gateway) struct FaultView<'a> {
     /// It was requested by GET, so repeating the request does no harm.
     repeatable: bool,
     prefix: &'a str,
-    id: RequestId,
+    id: &'a RequestId,
     /// Where a sign-in should lead back to.
     return_to: Option<ReturnTo>,
     /// It is shown inside another page of this site, so its links open in the top window.
@@ -30,12 +30,12 @@ pub(in crate::gateway) struct FaultView<'a> {
 }
 
 impl<'a> FaultView<'a> {
-    pub(in crate::gateway) fn of(request: &RequestInfo, prefix: &'a str) -> Self {
+    pub(in crate::gateway) fn of(request: &'a RequestInfo, prefix: &'a str) -> Self {
         Self {
             person: request.fetch.person,
             repeatable: request.method == Method::GET,
             prefix,
-            id: request.id,
+            id: &request.id,
             return_to: match &request.framed_by {
                 Some(around) => ReturnTo::parse(around, prefix),
                 None => request.return_to(prefix),
@@ -46,7 +46,7 @@ impl<'a> FaultView<'a> {
     }
 
     /// For a callback: no link leads back to it, and a sign-in goes where the one before was to go.
-    pub(in crate::gateway) fn of_callback(request: &RequestInfo, prefix: &'a str, place: Option<ReturnTo>) -> Self {
+    pub(in crate::gateway) fn of_callback(request: &'a RequestInfo, prefix: &'a str, place: Option<ReturnTo>) -> Self {
         Self { repeatable: false, return_to: place, ..Self::of(request, prefix) }
     }
 
@@ -92,7 +92,7 @@ fn challenge(fault: &Fault) -> HeaderValue {
     HeaderValue::from_static(text)
 }
 
-fn log(row: &FaultRow, id: RequestId) {
+fn log(row: &FaultRow, id: &RequestId) {
     let (fault, side, seen) = (row.name, row.side.as_str(), row.seen.as_deref());
     match row.level {
         tracing::Level::ERROR => tracing::error!(request_id = %id, fault, side, seen, "fault"),

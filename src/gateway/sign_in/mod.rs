@@ -240,7 +240,7 @@ impl SignIn {
         login: &Login,
         brought: CallbackResult,
     ) -> Result<Completed, Fault> {
-        let (this, cookies, id) = (self.clone(), request.cookies.clone(), request.id);
+        let (this, cookies, id) = (self.clone(), request.cookies.clone(), request.id.clone());
         let work = async move {
             let session = this.redeem(brought).await.inspect_err(|failure| this.count_failed(&failure.fault))?;
             this.store(session, &cookies, client, id).await.map_err(Failure::last)

@@ -1,5 +1,7 @@
 //! On to Upwork's API, as whoever calls.
 
+use std::time::Duration;
+
 use http::Response;
 use http::header::CONTENT_TYPE;
 
@@ -32,6 +34,8 @@ pub(in crate::gateway) struct ApiCall {
 pub(in crate::gateway) struct CallOutcome {
     pub(in crate::gateway) result: Result<Response<Body>, CallFailure>,
     pub(in crate::gateway) update: Option<TokenUpdate>,
+    /// How long Upwork's API took, if it was asked.
+    pub(in crate::gateway) upstream: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -89,7 +93,7 @@ impl ApiUpstream {
                 Err(CallFailure::Fault(fault))
             }
         };
-        Ok(CallOutcome { result, update: outcome.update })
+        Ok(CallOutcome { result, update: outcome.update, upstream: outcome.upstream })
     }
 }
 

@@ -106,7 +106,7 @@ impl AppUpstream {
             fields.write_to(&mut headers, &settings.trusted_headers);
         });
         headers.set(VIA, via);
-        headers.set(REQUEST_ID, request.id.into());
+        headers.set(REQUEST_ID, (&request.id).into());
         self.set_host(&mut headers);
         for (name, value) in told.session.map(|session| self.identity(session)).unwrap_or_default() {
             headers.set(name.clone(), value.clone());

@@ -261,8 +261,8 @@ impl Refresher {
         let tokens = if let Some(tokens) = self.unsaved.get(token) {
             tokens
         } else {
-            let (client, grant) = (self.deps.upwork.client(), TokenGrant::Refresh(token));
-            match self.deps.refresh(client, grant, caller.clone()).await {
+            let (secret, grant) = (self.deps.upwork.secret(), TokenGrant::Refresh(token));
+            match self.deps.refresh(self.deps.upwork.client(&secret), grant, caller.clone()).await {
                 Ok(tokens) => tokens,
                 Err(error) => {
                     tracing::warn!(%error, user = before.user.id, "a refresh failed");

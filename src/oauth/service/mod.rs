@@ -109,8 +109,8 @@ impl ServiceIdentity {
             (Some(tokens), _) => Ok(tokens),
             (None, ServiceGrant::RefreshToken { .. }) => rotation.rotate(caller, is_fresh).await,
             (None, ServiceGrant::ClientCredentials) => {
-                let client =
-                    Client { id: &self.config.client_id, secret: &self.config.client_secret, redirect_uri: "" };
+                let secret = self.config.client_secret.load();
+                let client = Client { id: &self.config.client_id, secret: &secret, redirect_uri: "" };
                 Ok(self
                     .deps
                     .refresh(client, TokenGrant::ClientCredentials, caller.clone())

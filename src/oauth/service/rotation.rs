@@ -19,7 +19,7 @@ use crate::oauth::refresh::RefreshError;
 use crate::oauth::token::{Client, TokenError, TokenGrant};
 use crate::pacing::CallerId;
 use crate::seal::to_json;
-use crate::secret::Secret;
+use crate::secret::LiveSecret;
 use crate::session::Tokens;
 use crate::session::tokens::RefreshToken;
 use crate::store::{Expect, Store, StoreError, Version};
@@ -53,7 +53,7 @@ struct GrantRecord {
 pub(super) struct Rotation {
     deps: Dependencies,
     client_id: String,
-    client_secret: Secret,
+    client_secret: LiveSecret,
     file: Option<PathBuf>,
     /// Tokens that the store did not accept yet, with the fingerprint of what they replace.
     unsaved: Option<(String, Tokens)>,
@@ -170,7 +170,8 @@ impl Rotation {
         match &self.unsaved {
             Some((replaced, tokens)) if *replaced == fingerprint(token) => Ok(tokens.clone()),
             Some(_) | None => {
-                let client = Client { id: &self.client_id, secret: &self.client_secret, redirect_uri: "" };
+                let secret = self.client_secret.load();
+                let client = Client { id: &self.client_id, secret: &secret, redirect_uri: "" };
                 self.deps.refresh(client, TokenGrant::Refresh(token), caller.clone()).await
             }
         }

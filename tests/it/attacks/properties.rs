@@ -102,7 +102,7 @@ pub(crate) fn cookie_round_trip(length: usize, others: &str) {
 pub(crate) fn sign_in() -> (String, RequestCookies) {
     let config = upwarden::testing::oauth::Config {
         client_id: "c".to_owned(),
-        client_secret: Secret::new("s"),
+        client_secret: Secret::new("s").into(),
         grant: upwarden::testing::oauth::Grant::Code,
         authorize_url: Url::parse("https://upwork.example/authorize").expect("a URL"),
         token_url: Url::parse("https://upwork.example/token").expect("a URL"),

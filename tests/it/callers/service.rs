@@ -82,7 +82,7 @@ impl Scene {
         let at = |path: &str| self.url.join(path).unwrap();
         let config = Config {
             client_id: KEY.to_owned(),
-            client_secret: Secret::new("x"),
+            client_secret: Secret::new("x").into(),
             grant: Grant::Code,
             authorize_url: at("/"),
             token_url: at(TOKEN_PATH),
@@ -96,7 +96,7 @@ impl Scene {
         let service = ServiceConfig {
             grant: ServiceGrant::RefreshToken { file: Some(self.file()) },
             client_id: KEY.to_owned(),
-            client_secret: Secret::new("x"),
+            client_secret: Secret::new("x").into(),
             redirect_uri: None,
         };
         let pace = Pace { per_second: 100_000, per_minute: 100_000, ..Pace::default() };

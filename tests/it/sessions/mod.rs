@@ -11,6 +11,7 @@ mod late;
 mod outages;
 mod recheck;
 mod replicas;
+mod secrets;
 mod sign_out;
 mod store_down;
 pub(crate) mod stores;

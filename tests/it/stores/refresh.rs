@@ -83,7 +83,7 @@ impl Scene {
         let at = |path: &str| self.url.join(path).unwrap();
         let config = OauthConfig {
             client_id: CLIENT.to_owned(),
-            client_secret: Secret::new("any"),
+            client_secret: Secret::new("any").into(),
             grant: Grant::Code,
             authorize_url: at("/"),
             token_url: at(TOKEN_PATH),

@@ -20,8 +20,14 @@ pub(super) struct Front {
     _folder: tempfile::TempDir,
 }
 
-/// Starts a web server at an address, in front of a world.
-pub(super) type Start = fn(&World, SocketAddr) -> Option<Front>;
+/// Starts a web server at an address, in front of upwarden and the app.
+pub(super) type Start = fn(&Behind, SocketAddr) -> Option<Front>;
+
+/// Where upwarden and the app are.
+pub(super) struct Behind {
+    pub(super) upwarden: SocketAddr,
+    pub(super) app: SocketAddr,
+}
 
 impl Drop for Front {
     fn drop(&mut self) {
@@ -37,10 +43,10 @@ fn put(text: &str, from: &str, to: &str) -> String {
     text.replace(from, to)
 }
 
-pub(super) fn nginx(world: &World, at: SocketAddr) -> Option<Front> {
+pub(super) fn nginx(behind: &Behind, at: SocketAddr) -> Option<Front> {
     let nginx = system_program("nginx")?;
     let folder = tempfile::tempdir().unwrap();
-    let site = addressed(NGINX, world);
+    let site = addressed(NGINX, behind);
     let site = put(&site, "listen 443 ssl;", &format!("listen {at};"));
     let site: Vec<&str> = site.lines().filter(|line| !line.contains("ssl_certificate")).collect();
     let own = folder.path().display();
@@ -66,18 +72,18 @@ fn system_program(name: &str) -> Option<PathBuf> {
     has(found.is_some(), name).then_some(found)?
 }
 
-/// The recipe with the addresses of this world.
-fn addressed(recipe: &str, world: &World) -> String {
-    let recipe = put(recipe, "127.0.0.1:4180", &world.address(0).to_string());
-    put(&recipe, "127.0.0.1:3000", &world.app_address().to_string())
+/// The recipe with the addresses of these two.
+fn addressed(recipe: &str, behind: &Behind) -> String {
+    let recipe = put(recipe, "127.0.0.1:4180", &behind.upwarden.to_string());
+    put(&recipe, "127.0.0.1:3000", &behind.app.to_string())
 }
 
-pub(super) fn haproxy(world: &World, at: SocketAddr) -> Option<Front> {
+pub(super) fn haproxy(behind: &Behind, at: SocketAddr) -> Option<Front> {
     let haproxy = system_program("haproxy")?;
     let folder = tempfile::tempdir().unwrap();
     let (lua, file) = (folder.path().join("upwarden.lua"), folder.path().join("haproxy.cfg"));
-    std::fs::write(&lua, put(HAPROXY_LUA, "127.0.0.1:4180", &world.address(0).to_string())).unwrap();
-    let config = put(&addressed(HAPROXY, world), "/etc/haproxy/upwarden.lua", &lua.display().to_string());
+    std::fs::write(&lua, put(HAPROXY_LUA, "127.0.0.1:4180", &behind.upwarden.to_string())).unwrap();
+    let config = put(&addressed(HAPROXY, behind), "/etc/haproxy/upwarden.lua", &lua.display().to_string());
     let bind = "bind :443 ssl crt /etc/haproxy/tools.pem alpn h2,http/1.1";
     std::fs::write(&file, put(&config, bind, &format!("bind {at}"))).unwrap();
     let mut command = Command::new(haproxy);
@@ -85,7 +91,7 @@ pub(super) fn haproxy(world: &World, at: SocketAddr) -> Option<Front> {
     Some(Front { child: quiet(&mut command), _folder: folder })
 }
 
-pub(super) fn envoy(world: &World, at: SocketAddr) -> Option<Front> {
+pub(super) fn envoy(behind: &Behind, at: SocketAddr) -> Option<Front> {
     let fetched = concat!(env!("CARGO_MANIFEST_DIR"), "/target/envoy/envoy/_bin/envoy");
     let envoy = Some(PathBuf::from(fetched)).filter(|path| path.is_file()).or_else(|| program("envoy"));
     if !has(envoy.is_some(), "envoy") {
@@ -93,9 +99,9 @@ pub(super) fn envoy(world: &World, at: SocketAddr) -> Option<Front> {
     }
     let folder = tempfile::tempdir().unwrap();
     let socket = |address: SocketAddr| format!("address: {}, port_value: {}", address.ip(), address.port());
-    let config = put(ENVOY, "address: 127.0.0.1, port_value: 4180", &socket(world.address(0)));
-    let config = put(&config, "http://127.0.0.1:4180", &format!("http://{}", world.address(0)));
-    let config = put(&config, "address: 127.0.0.1, port_value: 3000", &socket(world.app_address()));
+    let config = put(ENVOY, "address: 127.0.0.1, port_value: 4180", &socket(behind.upwarden));
+    let config = put(&config, "http://127.0.0.1:4180", &format!("http://{}", behind.upwarden));
+    let config = put(&config, "address: 127.0.0.1, port_value: 3000", &socket(behind.app));
     let config = put(&config, "address: 0.0.0.0, port_value: 8443", &socket(at));
     let (before, tls) = config.split_once("          # TLS\n").unwrap();
     let config = format!("{before}{}", &tls[tls.find("  clusters:").unwrap()..]);
@@ -106,13 +112,13 @@ pub(super) fn envoy(world: &World, at: SocketAddr) -> Option<Front> {
     Some(Front { child: quiet(&mut command), _folder: folder })
 }
 
-pub(super) fn caddy(world: &World, at: SocketAddr) -> Option<Front> {
+pub(super) fn caddy(behind: &Behind, at: SocketAddr) -> Option<Front> {
     let caddy = program("caddy");
     if !has(caddy.is_some(), "caddy") {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    let site = addressed(CADDY, world);
+    let site = addressed(CADDY, behind);
     let site = put(&site, "tools.example.com {", &format!("http://{at} {{"));
     let file = folder.path().join("Caddyfile");
     std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{site}")).unwrap();
@@ -131,7 +137,7 @@ pub(super) async fn fronted(plan: Plan, start: Start) -> Option<(World, Front, C
     let at = listener().local_addr().unwrap();
     let plan = plan.set("public_url", format!("http://{at}"));
     let world = plan.set("public.trusted_proxies", "127.0.0.1/32").start();
-    let front = start(&world, at)?;
+    let front = start(&Behind { upwarden: world.address(0), app: world.app_address() }, at)?;
     until("the web server", async || TcpStream::connect(at).await.ok()).await;
     Some((world, front, Client::at(at), at))
 }

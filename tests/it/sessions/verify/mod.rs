@@ -4,11 +4,14 @@ mod fronts;
 
 use std::sync::{Arc, Mutex};
 
+use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use upwarden::testing::body::Body;
 
 use super::{DAY, ME, SECOND};
-use crate::harness::{App, Client, FREELANCER, Raw, World, head};
-use fronts::{Start, caddy, envoy, fronted, haproxy, nginx};
+use crate::harness::{App, Client, FREELANCER, Raw, World, head, listener, logs, until};
+use fronts::{Behind, Start, caddy, envoy, fronted, haproxy, nginx};
 
 /// Names that some server could take for one of upwarden's fields: with each separator that a field name may have (RFC 9110
 /// section 5.6.2), alone and mixed with the hyphen, which CGI turns into an underscore (RFC 3875 section 4.1.18).
@@ -112,6 +115,63 @@ async fn the_round_trip_works(world: &World, client: &Client) {
     assert_eq!(ours.location(), "/upwork/auth/logout?done=revoked");
     assert_eq!(client.fetch("/data").await.status, 401);
     assert_eq!(client.navigate("/x").await.status, 303);
+}
+
+/// The server in front names the request, for upwarden and the app alike.
+async fn one_id_ties_the_logs(world: &World, client: &Client) {
+    assert_eq!(world.sign_in_with(client, FREELANCER, "/named").await.location(), "/named");
+    assert_eq!(client.get("/named").header("x-request-id", "203.0.113.66").await.status, 200);
+    let seen = world.app.last();
+    let id = seen.header("x-request-id");
+    assert!(id.len() >= 32 && !id.contains("203.0.113.66"), "{id}");
+    let asked = format!("\"request_id\":\"{id}\"");
+    let logs = logs();
+    assert!(logs.lines().any(|line| line.contains(&asked) && line.contains("\"route\":\"verify\"")), "{id}");
+}
+
+async fn a_401_has_one_challenge(client: &Client) {
+    let refused = client.fetch("/data").await;
+    assert_eq!(refused.problem(), "sign-in-required");
+    assert_eq!(refused.headers.get_all("www-authenticate").iter().count(), 1, "{refused:?}");
+}
+
+/// What the client says about the address it asks for does not reach upwarden.
+async fn the_question_is_the_servers_own(start: Start) {
+    let (upwarden, app) = (App::new(|_| async { Response::new(Body::empty()) }), App::default());
+    let serve = |app: &App| {
+        let listener = tokio::net::TcpListener::from_std(listener()).unwrap();
+        let at = listener.local_addr().unwrap();
+        tokio::spawn(app.clone().serve(listener, String::new()));
+        at
+    };
+    let behind = Behind { upwarden: serve(&upwarden), app: serve(&app) };
+    let at = listener().local_addr().unwrap();
+    let Some(_front) = start(&behind, at) else { return };
+    until("the web server", async || TcpStream::connect(at).await.ok()).await;
+    let names = ["x-forwarded-uri", "x-forwarded-method", "x-forwarded-host", "x-original-url", "x-rewrite-url"];
+    let lies = names.map(|name| (name, "/203.0.113.66"));
+    assert_eq!(Client::at(at).get("/asked").headers(&lies).await.text(), "GET /asked\n");
+    let asked = upwarden.last();
+    assert_eq!(asked.target, "/upwork/auth/verify");
+    for (name, value) in &asked.headers {
+        assert!(!value.to_str().unwrap().contains("203.0.113.66"), "{name}: {value:?}");
+    }
+}
+
+#[tokio::test]
+async fn nginx_names_the_request_and_asks_without_the_clients_claims() {
+    the_question_is_the_servers_own(nginx).await;
+    let Some((world, _front, client, _)) = fronted(World::new(), nginx).await else { return };
+    a_401_has_one_challenge(&client).await;
+    one_id_ties_the_logs(&world, &client).await;
+}
+
+#[tokio::test]
+async fn caddy_names_the_request_and_asks_without_the_clients_claims() {
+    the_question_is_the_servers_own(caddy).await;
+    let Some((world, _front, client, _)) = fronted(World::new(), caddy).await else { return };
+    a_401_has_one_challenge(&client).await;
+    one_id_ties_the_logs(&world, &client).await;
 }
 
 #[tokio::test]
