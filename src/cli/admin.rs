@@ -31,7 +31,8 @@ pub(super) fn drain(address: SocketAddr) -> Result<(), Failure> {
 
 /// Prints the answer; a failure unless it is 200.
 async fn ask(address: SocketAddr, method: Method, path: &str, timeout: Duration) -> Result<(), Failure> {
-    let response = tokio::time::timeout(timeout, send(reachable(address), method, path));
+    let addresses = reachable(address);
+    let response = tokio::time::timeout(timeout, send(&addresses, method, path));
     let (status, body) = response
         .await
         .unwrap_or_else(|_| Err(format!("it took longer than {timeout:?}")))
@@ -43,8 +44,9 @@ async fn ask(address: SocketAddr, method: Method, path: &str, timeout: Duration)
     Err(Failure::Other(format!("the admin door at {address} answered {path} with {}", status.as_u16())))
 }
 
-async fn send(address: SocketAddr, method: Method, path: &str) -> Result<(StatusCode, String), String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+async fn send(addresses: &[SocketAddr], method: Method, path: &str) -> Result<(StatusCode, String), String> {
+    let stream = TcpStream::connect(addresses).await.map_err(|error| error.to_string())?;
+    let address = stream.peer_addr().map_err(|error| error.to_string())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| causes(&error))?;
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(path).header(HOST, address.to_string());
@@ -55,14 +57,16 @@ async fn send(address: SocketAddr, method: Method, path: &str) -> Result<(Status
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// Where to connect if the door listens on every interface: loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(_) | IpAddr::V6(_) => {}
-    }
-    address
+/// Where to connect if the door listens on every interface: loopback. A pod whose network has no IPv6 can listen at `[::]` and
+/// has no `::1`.
+fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+    let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let loopback = match address {
+        _ if !address.ip().is_unspecified() => return vec![address],
+        SocketAddr::V4(_) => vec![v4],
+        SocketAddr::V6(_) => vec![v6, v4],
+    };
+    loopback.into_iter().map(|ip| SocketAddr::new(ip, address.port())).collect()
 }
 
 #[cfg(test)]
@@ -85,7 +89,7 @@ mod tests {
             stream.write_all(bytes).await.unwrap();
             String::from_utf8(head).unwrap()
         };
-        let (answer, head) = tokio::join!(send(address, Method::POST, "/drain"), server);
+        let (answer, head) = tokio::join!(async { send(&[address], Method::POST, "/drain").await }, server);
         (answer.map(|(status, body)| (status.as_u16(), body)), head)
     }
 
@@ -106,9 +110,12 @@ mod tests {
 
     #[test]
     fn a_door_on_every_interface_is_reached_on_loopback() {
-        let reached = |text: &str| reachable(text.parse().unwrap()).to_string();
+        let reached = |text: &str| {
+            let all = reachable(text.parse().unwrap());
+            all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
         assert_eq!(reached("0.0.0.0:4182"), "127.0.0.1:4182");
-        assert_eq!(reached("[::]:4182"), "[::1]:4182");
+        assert_eq!(reached("[::]:4182"), "[::1]:4182 127.0.0.1:4182");
         assert_eq!(reached("10.0.0.1:4182"), "10.0.0.1:4182");
     }
 

@@ -153,6 +153,12 @@ Example:
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, for packages
+    #[command(hide = true)]
+    Man {
+        /// An existing folder for upwarden.1, upwarden-serve.1 and so on
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]

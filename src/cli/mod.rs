@@ -75,5 +75,6 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             clap_complete::generate(shell, &mut Arguments::command(), "upwarden", &mut script);
             print(String::from_utf8_lossy(&script).trim_end())
         }
+        Command::Man { folder } => clap_mangen::generate_to(Arguments::command(), folder).map_err(Failure::other),
     }
 }

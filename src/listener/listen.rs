@@ -3,7 +3,7 @@
 //! Accepted connections belong to no runtime yet. Closing it loses no connection that was already made.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ async fn close_tcp(
     let listener = socket.listen(0)?.into_std()?;
     for _ in 0..TRIES {
         empty(&listener)?;
-        if let Ok(Ok(_last)) = timeout(TRY_TIMEOUT, TcpStream::connect(own)).await {
+        if let Ok(Ok(_last)) = timeout(TRY_TIMEOUT, TcpStream::connect(own.as_slice())).await {
             drop(listener);
             return Ok(());
         }
@@ -122,12 +122,15 @@ fn next<T>(accept: impl Fn() -> io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A socket on every interface is reached on loopback.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
-    address
+/// A socket on every interface is reached on loopback. At `[::]`, that is `127.0.0.1` where the network has no IPv6.
+fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+    let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let loopback = match address {
+        _ if !address.ip().is_unspecified() => return vec![address],
+        SocketAddr::V4(_) => vec![v4],
+        SocketAddr::V6(_) => vec![v6, v4],
+    };
+    loopback.into_iter().map(|ip| SocketAddr::new(ip, address.port())).collect()
 }
 
 /// The client gave up before it was accepted, or a signal came.

@@ -138,24 +138,28 @@ fn every_default_that_the_docs_mention_is_that_of_its_key() {
 
 #[test]
 fn the_kubernetes_manifest_has_a_native_sidecar() {
-    let text = read("deploy/kubernetes.yaml");
+    let text = read("deploy/kubernetes/base/upwarden.yaml");
     let (before, after) = text.split_once("\n      containers:\n").expect("the app's containers");
+    assert!(text.contains("\n    neighbour.listen = \"127.0.0.1:4181\"\n"));
     let (_, sidecar) = before.split_once("\n      initContainers:\n").expect("init containers");
     for line in [
         "restartPolicy: Always",
         "startupProbe:",
-        "httpGet: { path: /livez, port: 4182 }",
+        "httpGet: { path: /livez, port: admin }",
         "readinessProbe:",
-        "httpGet: { path: /readyz, port: 4182 }",
+        "httpGet: { path: /readyz, port: admin }",
         "readOnlyRootFilesystem: true",
         "capabilities: { drop: [ALL] }",
-        "- { name: UPWARDEN_ADMIN__LISTEN, value: \"0.0.0.0:4182\" }",
-        "- { name: UPWARDEN_NEIGHBOUR__LISTEN, value: \"127.0.0.1:4181\" }",
+        "exec: { command: [/usr/local/bin/upwarden, drain] }",
+        "- { name: UPWARDEN_ADMIN__LISTEN, value: \"[::]:4182\" }",
     ] {
         assert!(sidecar.lines().any(|found| found.trim() == line), "{line}");
     }
     assert!(before.contains("enableServiceLinks: false") && before.contains("runAsNonRoot: true"));
-    assert!(after.contains("preStop:") && after.contains("sleep: { seconds: 10 }"), "the sidecar ends after the app");
+    assert!(
+        after.contains("preStop:") && after.contains("sleep:\n                seconds: 10\n"),
+        "the sidecar ends after the app"
+    );
 }
 
 #[test]
