@@ -176,6 +176,13 @@ fn the_unit_and_the_image_give_no_rights_and_enough_time() {
     for line in ["USER 65532:65532", "EXPOSE 4180", "ENTRYPOINT [\"/usr/local/bin/upwarden\"]"] {
         assert!(image.lines().any(|found| found == line), "{line}");
     }
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(image.contains(&format!("\nARG VERSION={version}\n")));
+    let chart = read("deploy/kubernetes/chart/Chart.yaml");
+    assert!(
+        chart.ends_with(&format!("kubeVersion: \">=1.30.0-0\"\n"))
+            && chart.contains(&format!("\nappVersion: {version}\n"))
+    );
     assert!(
         image.contains("--profile dist --locked") && image.contains("CMD [\"/usr/local/bin/upwarden\", \"health\"]")
     );
