@@ -148,6 +148,9 @@ pub mod testing {
             pub use crate::pages::texts::SIGN_IN_NOT_SENT;
         }
     }
+    pub mod policy {
+        pub use crate::policy::{Access, AppRoute, Routes};
+    }
     pub mod proxy {
         pub mod forwarded {
             pub use crate::proxy::forwarded::{Claims, Origin, Trust};

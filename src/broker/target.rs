@@ -47,7 +47,7 @@ impl ApiTarget {
             Route::Graphql => (true, graphql_path),
             Route::Api if is_oauth(path, oauth) => return Err(TargetError::Forbidden),
             Route::Api => (false, path),
-            Route::Auth(_) | Route::Unknown | Route::Ambiguous | Route::App { .. } => return Err(TargetError::NotApi),
+            Route::Auth(_) | Route::Unknown | Route::Ambiguous | Route::App => return Err(TargetError::NotApi),
         };
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let path = PathAndQuery::try_from(target).map_err(|_| TargetError::NotApi)?;
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn only_the_api_is_a_target() {
-        for route in [Route::Unknown, Route::Ambiguous, Route::App { public: true }] {
+        for route in [Route::Unknown, Route::Ambiguous, Route::App] {
             assert_eq!(ApiTarget::parse(route, "/x", None, "/graphql", &[]), Err(TargetError::NotApi));
         }
     }

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use crate::config::{Config, SessionKeys};
 use crate::listener::Address;
 use crate::oauth::{Grant, ServiceGrant};
+use crate::policy::AppRoute;
+use crate::proxy::client::Timeouts;
 use crate::store;
 
 /// The summary, without a final line break.
@@ -13,6 +15,7 @@ pub(super) fn summary(config: &Config) -> String {
     let lines = [
         ("public URL", config.gateway.public.url.clone()),
         ("app", config.app.upstream.to_string()),
+        ("routes", routes(config)),
         ("public door", public(config)),
         ("neighbour door", neighbour(config)),
         ("clients", clients(config)),
@@ -25,7 +28,7 @@ pub(super) fn summary(config: &Config) -> String {
         ("store", store(config)),
         ("session keys", keys(config)),
     ];
-    for (label, value) in lines {
+    for (label, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {label:<15}{value}");
     }
@@ -34,6 +37,27 @@ pub(super) fn summary(config: &Config) -> String {
     }
     text.truncate(text.trim_end().len());
     text
+}
+
+/// In the order in which they are tried; empty where there is only the last.
+fn routes(config: &Config) -> String {
+    let line = |route: &AppRoute| {
+        let upstream = config.upstream(route);
+        let mut needs = vec![if route.public { "public" } else { "a session" }.to_owned()];
+        if let Some(access) = &route.admits {
+            needs.extend(access.users.iter().map(|id| format!("user {id}")));
+            needs.extend(access.organizations.iter().map(|id| format!("organization {id}")));
+        }
+        needs.extend(route.read_only.then(|| "read-only".to_owned()));
+        if upstream.timeouts != config.app.timeouts {
+            let Timeouts { connect, first_byte, idle } = upstream.timeouts;
+            needs.push(format!("timeouts {connect:?} {first_byte:?} {idle:?}"));
+        }
+        let methods = if route.methods.is_empty() { String::new() } else { format!(" {}", route.methods.join(" ")) };
+        format!("{}{methods} → {} ({})", route.path, upstream.upstream, needs.join(", "))
+    };
+    let lines: Vec<_> = config.routes.iter().map(line).collect();
+    if lines.len() > 1 { lines.join(&format!("\n{:17}", "")) } else { String::new() }
 }
 
 /// An address, with the mode of a Unix socket.

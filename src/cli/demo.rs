@@ -127,9 +127,9 @@ impl Places {
 fn configuration(sockets: &Sockets, places: &Places, app: Option<&str>) -> Result<Config, Failure> {
     let sandbox = format!("http://{}", loopback(address(&sockets.sandbox)?));
     let hex = || random().map(u128::from_ne_bytes).map(|number| format!("{number:032x}")).map_err(Failure::other);
-    let (app, public_paths) = match app {
+    let (app, routes) = match app {
         Some(app) => (app.to_owned(), "[]"),
-        None => (format!("http://{}", address(&sockets.app)?), "/health"),
+        None => (format!("http://{}", address(&sockets.app)?), r#"[{"path":"/health","public":true}]"#),
     };
     let settings = [
         ("public_url", places.public.clone()),
@@ -138,7 +138,7 @@ fn configuration(sockets: &Sockets, places: &Places, app: Option<&str>) -> Resul
         ("neighbour.listen", address(&sockets.neighbour)?.to_string()),
         ("admin.listen", address(&sockets.admin)?.to_string()),
         ("app.url", app),
-        ("app.public_paths", public_paths.to_owned()),
+        ("routes", routes.to_owned()),
         ("app.tickets", "true".to_owned()),
         ("upwork.client_id", hex()?),
         ("upwork.client_secret", hex()?),

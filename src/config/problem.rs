@@ -104,6 +104,10 @@ impl Problem {
             let remedy = format!("write {} without quotes around the dots", spell(key));
             return Self::new(key, source, "the whole name is in quotes", remedy);
         }
+        if key == "app.public_paths" {
+            let remedy = "write routes = [{ path = \"/health\", public = true }], one for each path";
+            return Self::new(key, source, "public paths are routes", remedy);
+        }
         let remedy = match schema::nearest(key) {
             Some(known) => format!("did you mean {}? If not, remove it", spell(known)),
             None => "remove it; config.example.toml lists every key".to_owned(),

@@ -196,6 +196,20 @@ impl Reader {
         tables.into_iter().map(|table| self.entries(key, table)).collect()
     }
 
+    /// A list of tables of any values; empty if it is not set.
+    pub(super) fn tables_of_values(&mut self, key: &str) -> Option<Vec<BTreeMap<String, Value>>> {
+        let Some(value) = self.value(key) else { return Some(Vec::new()) };
+        let value = self.structured(key, value)?;
+        let tables = match value {
+            Value::List(items) => items.into_iter().map(Value::into_table).collect(),
+            Value::Text(_) | Value::Table(_) => None,
+        };
+        if tables.is_none() {
+            self.problem(key, "it must be a list of tables", format!("write [[{key}]], or JSON in the environment"));
+        }
+        tables
+    }
+
     /// A value that may also be written as JSON in a single text.
     fn structured(&mut self, key: &str, value: Value) -> Option<Value> {
         match value {

@@ -43,10 +43,13 @@ impl Value {
         }
     }
 
+    pub(super) fn into_table(self) -> Option<BTreeMap<String, Value>> {
+        if let Self::Table(entries) = self { Some(entries) } else { None }
+    }
+
     /// Texts by name.
     pub(super) fn into_map(self) -> Option<BTreeMap<String, String>> {
-        let Self::Table(entries) = self else { return None };
-        let entries = entries.into_iter().map(|(name, value)| Some((name, value.as_text()?.to_owned())));
+        let entries = self.into_table()?.into_iter().map(|(name, value)| Some((name, value.as_text()?.to_owned())));
         entries.collect()
     }
 

@@ -62,7 +62,7 @@ impl Gateway {
 
     async fn public(&self, request: &RequestInfo, message: Message, route: Route) -> Result<Answer, Fault> {
         match route {
-            Route::App { public } => self.app(request, message, public).await,
+            Route::App => self.app(request, message).await,
             // The rarer ways are boxed, so that not every request's future needs room for them.
             Route::Auth(endpoint) => Box::pin(endpoints::answer(self, request, message, endpoint)).await,
             Route::Api | Route::Graphql => Box::pin(self.api(request, message, route)).await,
@@ -72,9 +72,12 @@ impl Gateway {
     }
 
     /// The app, as the session's user, or as no one where it is public.
-    async fn app(&self, request: &RequestInfo, message: Message, public: bool) -> Result<Answer, Fault> {
+    async fn app(&self, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
+        let route = self.upstreams.routes.find(request.method.as_str(), request.path());
+        let route = route.ok_or(ClientFault::AmbiguousPath)?;
         let preflight = self.config.preflight_pass && is_preflight(&request.method, request.path(), &message.headers);
-        let facts = request.facts(Door::Public, Target::App { public }, preflight);
+        let mut facts = request.facts(Door::Public, Target::App(route), preflight);
+        facts.writes |= route.read_only && asks_upgrade(&message.headers);
         let anonymous = || self.sessions.decide(facts, Credential::Nothing);
         let stored = match self.sessions.open(&request.cookies).await {
             Ok(stored) => stored,
@@ -90,15 +93,17 @@ impl Gateway {
         match decision {
             Decision::Allow => {
                 let held = self.shows_sign_in(request, &message.headers, session);
-                let answer = self.forward(request, message, stored, facts).await?;
+                let answer = self.forward(request, message, stored, &facts).await?;
                 Ok(self.confirm(held, answer))
             }
-            Decision::AllowAnonymous => self.forward(request, message, None, facts).await,
+            Decision::AllowAnonymous => self.forward(request, message, None, &facts).await,
             Decision::SignIn | Decision::NeedsSession => match Callers::not_accepted(&message.headers) {
                 Some(fault) => Err(fault),
                 None => self.refuse(request, decision, session),
             },
-            Decision::CrossSite | Decision::NotAdmitted => self.refuse(request, decision, session),
+            Decision::CrossSite | Decision::NotAdmitted | Decision::NotAdmittedHere | Decision::ReadOnly => {
+                self.refuse(request, decision, session)
+            }
         }
     }
 
@@ -108,23 +113,27 @@ impl Gateway {
         request: &RequestInfo,
         mut message: Message,
         stored: Option<StoredSession>,
-        facts: Facts,
+        facts: &Facts<'_>,
     ) -> Result<Answer, Fault> {
-        if self.upstreams.app.has_passed(&message.headers) {
+        if self.upstreams.of(facts.target).has_passed(&message.headers) {
             return Err(OurFault::RequestLoop.into());
         }
-        let anonymous = || self.sessions.decide(facts, Credential::Nothing);
-        let public = || anonymous() == Decision::AllowAnonymous;
+        let public = self.sessions.decide(*facts, Credential::Nothing) == Decision::AllowAnonymous;
         let (mut stored, change) = match stored {
-            Some(stored) => self.sessions.recheck(stored, self.callers.tickets_hold_tokens(), public).await,
+            Some(stored) => self.sessions.recheck(stored, self.callers.tickets_hold_tokens(), move || public).await,
             None => (None, SessionChange::Keep),
         };
         // Upwork may have ended the session, or named another organization.
         let session = stored.as_ref().map(|stored| &*stored.session);
-        match self.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie)) {
+        match self.sessions.decide(*facts, session.map_or(Credential::Nothing, Credential::Cookie)) {
             Decision::Allow => {}
             Decision::AllowAnonymous => stored = None,
-            refused @ (Decision::SignIn | Decision::NeedsSession | Decision::CrossSite | Decision::NotAdmitted) => {
+            refused @ (Decision::SignIn
+            | Decision::NeedsSession
+            | Decision::CrossSite
+            | Decision::NotAdmitted
+            | Decision::NotAdmittedHere
+            | Decision::ReadOnly) => {
                 let answer = self.refuse(request, refused, session);
                 return Ok(answer.unwrap_or_else(|fault| self.fault(request, &fault)).change(change));
             }
@@ -139,9 +148,10 @@ impl Gateway {
             session_end: upgrades.map(|stored| self.sessions.watch(stored)),
         };
         let sent = Instant::now();
-        let mut answer = self.upstreams.app.forward(request, message, told, |name| self.owns_cookie(name)).await;
+        let upstream = self.upstreams.of(facts.target);
+        let mut answer = upstream.forward(request, message, told, |name| self.owns_cookie(name)).await;
         let took = sent.elapsed();
-        if let Some(response) = answer.as_mut().ok().filter(|_| !public()) {
+        if let Some(response) = answer.as_mut().ok().filter(|_| !public) {
             private_unless_said(response);
         }
         let answer = answer.map(|response| match &stored {
@@ -179,9 +189,7 @@ impl Gateway {
                 self.call(request, message, route, caller).await
             }
             Route::Ambiguous => Err(ClientFault::AmbiguousPath.into()),
-            Route::Auth(_) | Route::Unknown | Route::App { .. } => {
-                Err(ClientFault::Neighbour(NeighbourFault::Path).into())
-            }
+            Route::Auth(_) | Route::Unknown | Route::App => Err(ClientFault::Neighbour(NeighbourFault::Path).into()),
         }
     }
 
@@ -252,7 +260,7 @@ impl Gateway {
     }
 
     /// Upwork has ended the grant behind the call.
-    fn revoked(&self, request: &RequestInfo, caller: &Caller, facts: Facts) -> Answer {
+    fn revoked(&self, request: &RequestInfo, caller: &Caller, facts: Facts<'_>) -> Answer {
         let answer = match caller.revoked() {
             Some(fault) => Err(fault),
             None => self.refuse(request, self.sessions.decide(facts, Credential::Nothing), None),

@@ -121,7 +121,7 @@ impl RequestInfo {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
-    /// Whether it carries something that is lost when it is refused.
+    /// Whether it may change something, which is lost when it is refused.
     pub(super) fn sends(&self) -> bool {
         !self.safe() && self.method != Method::OPTIONS
     }
@@ -139,11 +139,12 @@ impl RequestInfo {
     }
 
     /// For the policy. `preflight`: preflights pass, and this is one.
-    pub(super) fn facts(&self, door: Door, target: Target, preflight: bool) -> Facts {
+    pub(super) fn facts<'a>(&self, door: Door, target: Target<'a>, preflight: bool) -> Facts<'a> {
         Facts {
             door,
             target,
             safe: self.safe(),
+            writes: self.sends(),
             navigation: self.fetch.navigation,
             overrides_method: target == Target::Api && overrides_method(self.uri.query()),
             preflight,

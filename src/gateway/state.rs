@@ -109,6 +109,8 @@ impl Gateway {
             Decision::SignIn => self.sign_in.require(request, self.prefix(), session),
             Decision::CrossSite
             | Decision::NotAdmitted
+            | Decision::NotAdmittedHere
+            | Decision::ReadOnly
             | Decision::NeedsSession
             | Decision::Allow
             | Decision::AllowAnonymous => Err(refusal(request, decision, session)),
@@ -158,8 +160,16 @@ pub(super) fn refusal(request: &RequestInfo, decision: Decision, session: Option
         }
         (Decision::CrossSite, _) => ClientFault::CrossSite.into(),
         (Decision::NotAdmitted, Some(session)) => not_admitted(&session.user),
+        (Decision::NotAdmittedHere, Some(session)) => {
+            ClientFault::NotAdmittedHere { id: session.user.id.clone() }.into()
+        }
+        (Decision::ReadOnly, _) => {
+            let why = "this part of the app takes only GET, HEAD and OPTIONS, and no upgrade".to_owned();
+            ClientFault::ReadOnly { why, too_long: false }.into()
+        }
         (
             Decision::NotAdmitted
+            | Decision::NotAdmittedHere
             | Decision::SignIn
             | Decision::NeedsSession
             | Decision::Allow

@@ -20,7 +20,7 @@ const LIMITS: Limits =
     Limits { head_bytes: 256 << 10, head_fields: 300, extension_bytes: 4 << 10, trailer_bytes: 8 << 10 };
 
 /// How long each part may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timeouts {
     /// Until a connection is made, TLS included.
     pub connect: Duration,

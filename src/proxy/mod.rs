@@ -13,7 +13,6 @@ pub(crate) mod via;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{TRAILER, UPGRADE};
 use http::uri::PathAndQuery;
@@ -38,8 +37,8 @@ pub(crate) enum HostPolicy {
     Fixed(String),
 }
 
-/// The app behind us: docs/configuration.md "app".
-#[derive(Clone, Debug)]
+/// The app behind us, or a part of it: docs/configuration.md "app".
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppConfig {
     /// Where it is.
     pub upstream: Upstream,
@@ -49,12 +48,7 @@ pub(crate) struct AppConfig {
     pub host: HostPolicy,
     /// Drop the client's `Authorization` on the way to the app.
     pub drop_authorization: bool,
-    /// Until a connection is made.
-    pub connect_timeout: Duration,
-    /// From the request's end to the answer's head.
-    pub first_byte_timeout: Duration,
-    /// Between two pieces of a body.
-    pub idle_timeout: Duration,
+    pub timeouts: client::Timeouts,
 }
 
 /// A client's request to the app.

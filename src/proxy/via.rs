@@ -6,7 +6,7 @@ use http::Version;
 use http::header::{HeaderMap, HeaderValue, VIA};
 
 /// Our name in `Via`, and the whole field for a request that has none.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Via {
     name: String,
     alone: [HeaderValue; 3],

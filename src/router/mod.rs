@@ -1,7 +1,6 @@
 //! Decides whether a path is the app's, the API's or one of our endpoints, from the very bytes that are forwarded.
 //!
-//! It never normalises a path: an ambiguous spelling is never one of ours and never public (docs/reference.md "Ambiguous
-//! paths").
+//! It never normalises a path: an ambiguous spelling is never one of ours (docs/reference.md "Ambiguous paths").
 
 pub(crate) mod percent;
 pub(crate) mod public_url;
@@ -21,13 +20,11 @@ const VERIFY: &str = "/auth/verify";
 /// Rounds of percent-decoding that are checked.
 const ROUNDS: usize = 4;
 
-/// Which paths are ours, and which need no session.
+/// Which paths are ours.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// `/upwork`: begins with a slash and does not end with one.
     pub prefix: String,
-    /// Whole-segment prefixes that need no session.
-    pub public_paths: Vec<String>,
 }
 
 /// Whose path it is.
@@ -44,10 +41,7 @@ pub enum Route {
     /// Under the prefix, in a spelling that servers could read differently: 400.
     Ambiguous,
     /// Everything else.
-    App {
-        /// Forwarded without a session.
-        public: bool,
-    },
+    App,
 }
 
 /// Our own endpoints.
@@ -104,7 +98,7 @@ impl Route {
             Self::Graphql => RouteKind::Graphql,
             Self::Auth(AuthPath::Verify | AuthPath::VerifyTarget) => RouteKind::Verify,
             Self::Auth(_) => RouteKind::Auth,
-            Self::App { .. } => RouteKind::App,
+            Self::App => RouteKind::App,
             Self::Unknown | Self::Ambiguous => RouteKind::None,
         }
     }
@@ -112,15 +106,15 @@ impl Route {
 
 /// The route of `path`, which has no query.
 pub fn route(config: &Config, path: &str) -> Route {
-    if let Some(rest) = below(&config.prefix, path) {
+    match below(&config.prefix, path) {
         // What is appended goes nowhere, in whatever spelling.
-        if rest.strip_prefix(VERIFY).is_some_and(|target| target.starts_with('/')) {
-            return Route::Auth(AuthPath::VerifyTarget);
+        Some(rest) if rest.strip_prefix(VERIFY).is_some_and(|target| target.starts_with('/')) => {
+            Route::Auth(AuthPath::VerifyTarget)
         }
-        return if is_ambiguous(path) { Route::Ambiguous } else { ours(rest) };
+        Some(_) if is_ambiguous(path) => Route::Ambiguous,
+        Some(rest) => ours(rest),
+        None => Route::App,
     }
-    let public = config.public_paths.iter().any(|public| covers(public, path)) && !is_ambiguous(path);
-    Route::App { public }
 }
 
 /// What follows `prefix`, if `path` is the prefix itself or lies below it.
@@ -155,8 +149,8 @@ fn ours(rest: &str) -> Route {
 }
 
 /// Whole segments only: `/health` covers `/health` and `/health/live`, not `/healthy`; `/assets/` covers what is below it.
-fn covers(public: &str, path: &str) -> bool {
-    path.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || public.ends_with('/'))
+pub(crate) fn covers(place: &str, path: &str) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || place.ends_with('/'))
 }
 
 /// Whether two servers could read `path` as two paths: `.` and `..` segments (also with a `;` parameter), an encoded dot,
@@ -204,7 +198,7 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        Config { prefix: "/upwork".to_owned(), public_paths: vec!["/health".to_owned(), "/assets/".to_owned()] }
+        Config { prefix: "/upwork".to_owned() }
     }
 
     #[test]
@@ -229,18 +223,11 @@ mod tests {
             ("/upwork/auth/verifya", Route::Unknown),
             ("/upwork/auth/tokens/", Route::Unknown),
             ("/upwork/auth/tokens/a/b", Route::Unknown),
-            ("/upworks", Route::App { public: false }),
-            ("/UPWORK/auth/", Route::App { public: false }),
-            ("/%75pwork/auth/", Route::App { public: false }),
-            ("/", Route::App { public: false }),
-            ("*", Route::App { public: false }),
-            ("/health", Route::App { public: true }),
-            ("/health/live", Route::App { public: true }),
-            ("/healthy", Route::App { public: false }),
-            ("/assets/", Route::App { public: true }),
-            ("/assets", Route::App { public: false }),
-            ("/assets/a%20b.css", Route::App { public: true }),
-            ("/assets/%C3%A4.css", Route::App { public: true }),
+            ("/upworks", Route::App),
+            ("/UPWORK/auth/", Route::App),
+            ("/%75pwork/auth/", Route::App),
+            ("/", Route::App),
+            ("*", Route::App),
         ];
         for (path, expected) in table {
             assert_eq!(route(&config(), path), expected, "{path}");
@@ -255,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ambiguous_spelling_is_never_ours_and_never_public() {
+    fn an_ambiguous_spelling_is_never_ours() {
         let tails = [
             "/..",
             "/../",
@@ -304,12 +291,11 @@ mod tests {
             assert_eq!(route(&config(), &under), Route::Ambiguous, "{under}");
             let api = format!("/upwork/api{tail}");
             assert_eq!(route(&config(), &api), Route::Ambiguous, "{api}");
-            let public = format!("/health{tail}");
-            assert_eq!(route(&config(), &public), Route::App { public: false }, "{public}");
+            assert!(is_ambiguous(&format!("/health{tail}")), "{tail}");
         }
         assert_eq!(route(&config(), "/upwork\\auth"), Route::Ambiguous);
         assert_eq!(route(&config(), "/upwork%2fauth/"), Route::Ambiguous);
-        assert_eq!(route(&config(), "//upwork/auth/"), Route::App { public: false });
+        assert_eq!(route(&config(), "//upwork/auth/"), Route::App);
     }
 
     #[test]

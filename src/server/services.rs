@@ -10,17 +10,16 @@ use crate::broker::Broker;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
-use crate::gateway::{AppSettings, Callers, Context, Gateway, Sessions, SignIn, Upstreams};
+use crate::gateway::{AppSettings, AppUpstream, Callers, Context, Gateway, Sessions, SignIn, Upstreams};
 use crate::oauth::refresh::Refresher;
 use crate::oauth::service::ServiceIdentity;
 use crate::oauth::upwork::Upwork;
 use crate::oauth::{Dependencies, Grant};
 use crate::pacing::Pacer;
 use crate::policy::Access;
-use crate::proxy::Client;
-use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::via::Via;
+use crate::proxy::{AppConfig, Client};
 use crate::seal::{self, SharedKeyring};
 use crate::store::{self, Store};
 use crate::telemetry::Upstream;
@@ -66,8 +65,7 @@ impl Services {
         let public = &config.gateway.public;
         let sign_in = SignIn::new(public, &config.session, upwork, ring.clone(), sessions.clone());
         let callers = Callers::new(&config.gateway, ring.clone(), sessions, service.clone());
-        let upstreams =
-            Upstreams::new(app_client(config, descriptors, &metrics)?, app_settings(config, &metrics), broker);
+        let upstreams = upstreams(config, &metrics, descriptors, broker)?;
         let gateway = Gateway::new(public.clone(), config.router.clone(), sign_in, callers, upstreams);
         Ok(Self { gateway, ring, access, metrics, store, pacer, service, refresher, clock })
     }
@@ -87,8 +85,23 @@ fn scope(config: &Config) -> Scope {
     }
 }
 
-fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> Arc<AppSettings> {
-    Arc::new(AppSettings {
+fn upstreams(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    descriptors: &Arc<Descriptors>,
+    broker: Broker,
+) -> Result<Upstreams, Error> {
+    let settings = app_settings(config, metrics);
+    let upstream = |app: &AppConfig| {
+        let settings = AppSettings { config: app.clone(), ..settings.clone() };
+        Ok::<_, Error>(AppUpstream::new(app_client(app, descriptors, metrics)?, Arc::new(settings)))
+    };
+    let others = config.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
+    Ok(Upstreams::new(Arc::new(config.routes.clone()), upstream(&config.app)?, others, broker))
+}
+
+fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> AppSettings {
+    AppSettings {
         config: config.app.clone(),
         implicit_identity: config.oauth.implicit_identity,
         upgrade_idle: config.server.limits.upgrade_idle_timeout,
@@ -96,13 +109,10 @@ fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> Arc<AppSettings> {
         via: Via::new(seal::random().map_or(0, u64::from_ne_bytes)),
         trusted_headers: config.gateway.public.trusted_headers.clone(),
         metrics: metrics.clone(),
-    })
+    }
 }
 
-fn app_client(config: &Config, descriptors: &Arc<Descriptors>, metrics: &Metrics) -> Result<Client, Error> {
-    let app = &config.app;
+fn app_client(app: &AppConfig, descriptors: &Arc<Descriptors>, metrics: &Metrics) -> Result<Client, Error> {
     let connector = Connector::new(&app.upstream, app.ca_file.as_deref(), None)?;
-    let timeouts =
-        Timeouts { connect: app.connect_timeout, first_byte: app.first_byte_timeout, idle: app.idle_timeout };
-    Ok(Client::new(connector, timeouts, descriptors.clone(), metrics.upstream(Upstream::App).clone()))
+    Ok(Client::new(connector, app.timeouts, descriptors.clone(), metrics.upstream(Upstream::App).clone()))
 }

@@ -195,7 +195,7 @@ async fn a_page_of_another_site_cannot_use_the_api_with_the_browsers_cookie() {
             .expect("a page")
     });
     let world = World::new().app(App::sample()).start();
-    let elsewhere = World::new().app(evil).set("app.public_paths", "/").start();
+    let elsewhere = World::new().app(evil).public("/").start();
     sign_in(&browser, &world, "/").await;
     // Another port is another origin, but the same site: the cookie goes along, and Sec-Fetch-Site says so.
     browser.open(&elsewhere.url("/")).await;
@@ -289,7 +289,7 @@ async fn a_frame_whose_session_ended_shows_a_link_that_leaves_it_and_leads_back_
         };
         http::Response::builder().header("content-type", "text/html").body(Body::full(html)).unwrap()
     });
-    let world = World::new().app(app).set("app.public_paths", "/board").start();
+    let world = World::new().app(app).public("/board").start();
     browser.open(&world.url("/board?tab=2")).await;
     let inner = |script: &str| format!("return document.querySelector('iframe').contentDocument?.{script} ?? null");
     until("the framed page", async || {

@@ -258,3 +258,42 @@ fn health_prints_the_admin_doors_answer_and_exits_by_it() {
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.contains("no answer from the admin door"), "{stderr}");
 }
+
+#[test]
+fn check_prints_the_routes_as_they_are_tried() {
+    let folder = configured();
+    let path = folder.path().join("upwarden.toml");
+    let before = std::fs::read_to_string(&path).unwrap();
+    let routes = r#"
+[[routes]]
+path = "/admin"
+users = ["1181921839933591552"]
+
+[[routes]]
+path = "/webhook"
+methods = ["POST"]
+public = true
+
+[[routes]]
+path = "/api"
+url = "http://127.0.0.1:8000"
+read_only = true
+timeouts.idle = "5m"
+"#;
+    std::fs::write(&path, format!("{before}{routes}")).unwrap();
+    let (code, stdout, stderr) = Run::of(&["check"]).at(folder.path()).ends();
+    assert_eq!(code, 0, "{stderr}");
+    let expected = "\n  routes         /webhook POST → http://127.0.0.1:3000 (public)\n\
+                    \x20                /admin → http://127.0.0.1:3000 (a session, user 1181921839933591552)\n\
+                    \x20                /api → http://127.0.0.1:8000 (a session, read-only, timeouts 5s 60s 300s)\n\
+                    \x20                / → http://127.0.0.1:3000 (a session)\n";
+    assert!(stdout.contains(expected), "{stdout}");
+
+    std::fs::write(&path, format!("{before}{routes}{routes}")).unwrap();
+    let (code, _, stderr) = Run::of(&["check"]).at(folder.path()).ends();
+    assert_eq!((code, stderr.matches("no request reaches the route of").count()), (78, 3), "{stderr}");
+
+    std::fs::write(&path, format!("{before}app.public_paths = [\"/health\"]\n")).unwrap();
+    let (code, _, stderr) = Run::of(&["check"]).at(folder.path()).ends();
+    assert!(code == 78 && stderr.contains("public paths are routes") && stderr.contains("public = true"), "{stderr}");
+}

@@ -34,6 +34,7 @@ mod pacing; // Upwork's rate limits, checked by the sandbox that enforces them
 mod pages; // what the pages show, and what they must never contain
 mod protocol; // models of refresh and pacing over replicas, explored exhaustively within small bounds
 mod real_clients; // curl and h2load
+mod routes; // parts of the app with rules or an upstream of their own
 mod sample_app; // the app that the demo guards
 mod sandbox; // the local imitation of Upwork, over real sockets
 mod sessions; // refresh, implicit grant, tabs, stores, sign-out: sessions that never lose a user

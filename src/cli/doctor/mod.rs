@@ -22,7 +22,10 @@ use crate::config::Config;
 /// Runs every check and prints the findings; a failure if a check failed.
 pub(super) async fn doctor(config: &Config) -> Result<(), Failure> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let mut findings = vec![probe::app(config).await];
+    let mut findings = Vec::new();
+    for app in std::iter::once(&config.app).chain(&config.upstreams) {
+        findings.push(probe::app(config, app).await);
+    }
     findings.extend(upwork::all(config, &clock).await);
     findings.extend(session::all(config, &clock, &Handle::current()).await);
     findings.extend(certificates::all(config, &clock));

@@ -12,9 +12,10 @@ use crate::body::Body;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
 use crate::oauth::Outbound;
+use crate::policy::AppRoute;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
-use crate::proxy::{Client, HostPolicy, Upstream};
+use crate::proxy::{AppConfig, Client, HostPolicy, Upstream};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Upstream as Counted, causes};
 
@@ -54,21 +55,22 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
     send(connector, request).await
 }
 
-/// Whether the app answers, also under the host name that it will see.
-pub(super) async fn app(config: &Config) -> Finding {
+/// Whether the app, or this part of it, answers, also under the host name that it will see.
+pub(super) async fn app(config: &Config, app: &AppConfig) -> Finding {
     const WHAT: &str = "app";
-    let app = &config.app;
-    let path = config.router.public_paths.first().map_or("/", String::as_str);
+    let own = |route: &&AppRoute| config.upstream(route) == app;
+    let public = config.routes.iter().filter(own).find(|route| route.public);
+    let path = public.or_else(|| config.routes.iter().find(own)).map_or("/", |route| route.path.as_str());
     let public_url = &config.gateway.public.url;
     let host = match &app.host {
         HostPolicy::App => app.upstream.authority(),
         HostPolicy::Fixed(host) => host.clone(),
         HostPolicy::Keep => public_url.split_once("://").map_or(public_url.as_str(), |(_, host)| host).to_owned(),
     };
-    let status = match get(config, path, &host).await {
+    let status = match get(app, path, &host).await {
         Ok(response) => response.status(),
         Err(why) => {
-            let remedy = "start the app, or correct app.url; if it has its own certificate, set app.ca_file";
+            let remedy = "start the app, or correct its url; if it has its own certificate, set app.ca_file";
             return Finding::fail(WHAT, format!("{} does not answer: {why}", app.upstream), remedy);
         }
     };
@@ -78,7 +80,7 @@ pub(super) async fn app(config: &Config) -> Finding {
     }
     let own = app.upstream.authority();
     if status.is_client_error() && host != own {
-        let as_own = get(config, path, &own).await.map(|response| response.status());
+        let as_own = get(app, path, &own).await.map(|response| response.status());
         if let Ok(as_own) = as_own
             && as_own != status
         {
@@ -90,8 +92,8 @@ pub(super) async fn app(config: &Config) -> Finding {
     Finding::ok(WHAT, text)
 }
 
-async fn get(config: &Config, path: &str, host: &str) -> Probe {
-    let connector = Connector::new(&config.app.upstream, config.app.ca_file.as_deref(), None);
+async fn get(app: &AppConfig, path: &str, host: &str) -> Probe {
+    let connector = Connector::new(&app.upstream, app.ca_file.as_deref(), None);
     let connector = connector.map_err(|error| causes(&error))?;
     let request = Request::get(path).header(HOST, host).body(Body::empty()).map_err(|error| causes(&error))?;
     send(connector, request).await

@@ -42,7 +42,7 @@ pub(super) fn access(reader: &mut Reader) -> Option<Access> {
 }
 
 /// Upwork's ids are numbers (docs/upwork.md); a name or nid in their place would admit no one.
-fn id(text: &str) -> Result<String, ValueError> {
+pub(super) fn id(text: &str) -> Result<String, ValueError> {
     let remedy = "write the number that /upwork/auth/ shows, and the page for users who are not admitted, such as \
                   1181921839933591552";
     parse::only(text, |byte| byte.is_ascii_digit(), "is not an id; ids are numbers", remedy)

@@ -4,8 +4,8 @@ use url::{Host, Url};
 
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
+use crate::proxy::client::Timeouts;
 use crate::proxy::{AppConfig, HostPolicy, Upstream};
-use crate::router;
 
 /// The address of the public door, as browsers know it.
 pub(super) struct Site {
@@ -40,21 +40,8 @@ fn prefix(text: &str) -> Result<String, ValueError> {
     }
 }
 
-pub(super) fn router(reader: &mut Reader, site: Option<&Site>) -> Option<router::Config> {
-    let public_paths = reader.parsed_list("app.public_paths", public_path)?;
-    let prefix = &site?.prefix;
-    for path in &public_paths {
-        if is_below(prefix, path) {
-            let why = format!("{} is below the prefix {prefix}, whose paths never go to the app", parse::shown(path));
-            reader.problem("app.public_paths", why, "remove it, or choose another prefix");
-            return None;
-        }
-    }
-    Some(router::Config { prefix: prefix.clone(), public_paths })
-}
-
 pub(super) fn health_path(reader: &mut Reader, site: Option<&Site>) -> Option<String> {
-    let path = reader.parsed("public.health_path", public_path)?;
+    let path = reader.parsed("public.health_path", unambiguous_path)?;
     let prefix = &site?.prefix;
     if is_below(prefix, &path) {
         let why = format!("{} is below the prefix {prefix}", parse::shown(&path));
@@ -63,12 +50,12 @@ pub(super) fn health_path(reader: &mut Reader, site: Option<&Site>) -> Option<St
     Some(path)
 }
 
-fn is_below(prefix: &str, path: &str) -> bool {
+pub(super) fn is_below(prefix: &str, path: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// An ambiguous path is never public (docs/reference.md "Ambiguous paths"), so listing one would mislead.
-fn public_path(text: &str) -> Result<String, ValueError> {
+/// A path with one reading (docs/reference.md "Ambiguous paths").
+pub(super) fn unambiguous_path(text: &str) -> Result<String, ValueError> {
     let lower = text.to_ascii_lowercase();
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\\?#\"<>^`{|};".contains(&byte);
     let escapes = lower.split('%').skip(1).all(|rest| {
@@ -97,21 +84,15 @@ pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
         );
     }
     let drop_authorization = reader.switch("app.drop_authorization");
-    let connect_timeout = reader.duration("app.timeouts.connect");
-    let first_byte_timeout = reader.duration("app.timeouts.first_byte");
-    let idle_timeout = reader.duration("app.timeouts.idle");
-    Some(AppConfig {
-        upstream: upstream?,
-        ca_file,
-        host: host?,
-        drop_authorization,
-        connect_timeout,
-        first_byte_timeout,
-        idle_timeout,
-    })
+    let timeouts = Timeouts {
+        connect: reader.duration("app.timeouts.connect"),
+        first_byte: reader.duration("app.timeouts.first_byte"),
+        idle: reader.duration("app.timeouts.idle"),
+    };
+    Some(AppConfig { upstream: upstream?, ca_file, host: host?, drop_authorization, timeouts })
 }
 
-fn upstream(text: &str) -> Result<Upstream, ValueError> {
+pub(super) fn upstream(text: &str) -> Result<Upstream, ValueError> {
     if let Some(path) = parse::unix(text) {
         return path.map(Upstream::Unix);
     }
@@ -154,15 +135,15 @@ mod tests {
     }
 
     #[test]
-    fn a_public_path_is_unambiguous() {
+    fn an_unambiguous_path_has_one_reading() {
         for text in ["/health", "/assets/", "/", "/a%20b", "/.well-known/x"] {
-            assert!(public_path(text).is_ok(), "{text}");
+            assert!(unambiguous_path(text).is_ok(), "{text}");
         }
         for text in [
             "", "health", "//a", "/a/../b", "/a/.", "/a%2Fb", "/%2e", "/%5C", "/%00", "/a?b", "/a#b", "/a;b", "/a\\b",
             "/%zz", "/%4", "/é", "/a b",
         ] {
-            assert!(public_path(text).is_err(), "{text}");
+            assert!(unambiguous_path(text).is_err(), "{text}");
         }
     }
 

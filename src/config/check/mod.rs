@@ -5,6 +5,7 @@
 mod access;
 mod app;
 mod gateway;
+mod routes;
 mod server;
 mod store;
 mod upwork;
@@ -40,6 +41,10 @@ pub struct Config {
     pub(crate) service: Option<oauth::ServiceConfig>,
     pub(crate) broker: broker::Config,
     pub(crate) app: proxy::AppConfig,
+    /// The parts of the app.
+    pub(crate) routes: policy::Routes,
+    /// What they have in place of `app`, counted from 1.
+    pub(crate) upstreams: Vec<proxy::AppConfig>,
     pub(crate) gateway: crate::gateway::Config,
     pub(crate) telemetry: telemetry::Config,
     /// What is valid, and hardly meant.
@@ -53,6 +58,12 @@ impl Config {
     /// The session keys, for this deployment.
     pub(crate) fn keyring(&self) -> Result<Keyring, KeyError> {
         Ok(self.keys.read()?.named(&self.gateway.public.url))
+    }
+
+    /// Where the requests of a route go.
+    pub(crate) fn upstream(&self, route: &policy::AppRoute) -> &proxy::AppConfig {
+        let own = route.upstream.checked_sub(1).and_then(|place| self.upstreams.get(place));
+        own.unwrap_or(&self.app)
     }
 
     /// The keys whose value is another than in `running`, of those that a reload does not replace.
@@ -92,7 +103,7 @@ fn is_live(key: &str) -> bool {
 pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let site = app::site(reader);
     let app = app::app(reader);
-    let router = app::router(reader, site.as_ref());
+    let routes = routes::routes(reader, site.as_ref(), app.as_ref());
     let server = server::server(reader, site.as_ref(), sources.memory);
     let gateway = gateway::gateway(reader, site.as_ref(), server.as_ref());
     let access = access::access(reader);
@@ -105,12 +116,18 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let telemetry = telemetry(reader, sources.terminal);
 
     if let (Some(app), Some(server)) = (&app, &server) {
-        server::apart_from_app(reader, &app.upstream, server);
+        server::apart_from_app(reader, "app.url", &app.upstream, server);
+    }
+    if let (Some((_, upstreams)), Some(server)) = (&routes, &server) {
+        for own in upstreams.iter().filter(|own| app.as_ref().is_none_or(|app| app.upstream != own.upstream)) {
+            server::apart_from_app(reader, "routes", &own.upstream, server);
+        }
     }
     if let (Some(server), Some(gateway)) = (&server, &gateway) {
         idle(reader, server, service.is_some(), gateway.tickets);
     }
-    let keys = keys?;
+    let (routes, upstreams) = routes?;
+    let (keys, site) = (keys?, site?);
     let refresh_token = service.as_ref().and_then(|service| match &service.grant {
         oauth::ServiceGrant::RefreshToken { file } => file.clone(),
         oauth::ServiceGrant::ClientCredentials => None,
@@ -132,7 +149,9 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         fingerprints: reader.fingerprints(),
         server: server?,
         keys,
-        router: router?,
+        router: router::Config { prefix: site.prefix },
+        routes,
+        upstreams,
         session: session?,
         store: store?,
         access: access?,
@@ -208,88 +227,4 @@ fn access_share(text: &str) -> Result<AccessShare, parse::ValueError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::load;
-
-    fn with(sets: &[&str]) -> Config {
-        with_memory(None, sets)
-    }
-
-    fn with_memory(memory: Option<u64>, sets: &[&str]) -> Config {
-        let least = [
-            "public_url=https://tools.example.com",
-            "app.url=http://127.0.0.1:3000",
-            "upwork.client_id=0123456789abcdef0123456789abcdef",
-            "upwork.client_secret=0123456789abcdef",
-            "session.keys=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
-            "access.users=1",
-        ];
-        let sets = least.iter().chain(sets).map(|set| (*set).to_owned()).collect();
-        load(&Sources { sets, memory, ..Sources::default() }).unwrap()
-    }
-
-    #[test]
-    fn what_is_hardly_meant_is_a_warning() {
-        const DOOR: &str = "neighbour.listen=127.0.0.1:4181";
-        const GRANT: &str = "service.grant=client_credentials";
-        const TICKETS: &str = "app.tickets=true";
-        let table: &[(&[&str], &[&str])] = &[
-            (&[], &[]),
-            (&[DOOR], &["neighbour.listen"]),
-            (&[DOOR, GRANT], &[]),
-            (&[DOOR, TICKETS], &[]),
-            (&[GRANT], &["service.grant"]),
-            (&[TICKETS], &["app.tickets"]),
-            (&["public.trusted_proxies=0.0.0.0/0"], &["public.trusted_proxies"]),
-            (&["public.trusted_proxies=10.0.0.0/8,::/0"], &["public.trusted_proxies"]),
-            (&["public.trusted_proxies=10.0.0.0/8"], &[]),
-            (&["public.limits.connections=100", "public.limits.connections_per_address=100"], &[]),
-            (
-                &["public.limits.connections=100", "public.limits.connections_per_address=101"],
-                &["public.limits.connections_per_address"],
-            ),
-            (&["pace.per_second=10", "pace.per_minute=10", "pace.per_day=10"], &[]),
-            (&["pace.per_minute=9"], &["pace.per_minute"]),
-            (&["pace.per_day=299"], &["pace.per_day"]),
-            (&["pace.per_second=301"], &["pace.per_minute"]),
-        ];
-        for (sets, keys) in table {
-            let warnings = with(sets).warnings;
-            let found: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
-            assert_eq!(found, *keys, "{sets:?}");
-            for warning in &warnings {
-                let key = format!("--set {}", warning.key);
-                let given = sets.iter().any(|set| key.ends_with(set.split('=').next().unwrap()));
-                assert_eq!(warning.source.to_string(), if given { key } else { "the default".to_owned() });
-            }
-        }
-    }
-
-    #[test]
-    fn the_number_of_connections_follows_the_memory_unless_it_is_given() {
-        let small = with_memory(Some(256 << 20), &[]);
-        assert_eq!((small.server.limits.connections, small.server.unread_answers() >> 20), (2048, 128));
-        assert!(small.warnings.is_empty());
-        let sets = ["public.limits.connections=10000"];
-        let given = with_memory(Some(256 << 20), &sets);
-        assert_eq!(given.server.limits.connections, 10_000);
-        assert_eq!(given.warnings[0].key, "public.limits.connections");
-        assert!(with_memory(Some(1 << 30), &sets).warnings.is_empty());
-    }
-
-    #[test]
-    fn only_what_no_reload_replaces_needs_a_restart() {
-        let running = with(&["log.level=info", "access.organizations=2"]);
-        let changed = with(&[
-            "app.url=http://127.0.0.1:4000",
-            "prefix=/u",
-            "access.users=1,2",
-            "upwork.client_secret=x",
-            "upwork.proxy=http://p:1",
-        ]);
-        assert_eq!(changed.needs_restart(&running), ["app.url", "prefix", "upwork.proxy", "log.level"]);
-        assert!(running.needs_restart(&running).is_empty());
-        assert!(!format!("{changed:?}").contains("secret\": \""));
-    }
-}
+mod tests;

@@ -121,14 +121,14 @@ fn apart(reader: &mut Reader, public: SocketAddr, neighbour: Option<&Address>, a
 
 /// If the app were one of our own doors, requests would loop. A loop through a DNS name or another proxy is detected at run
 /// time (`gateway`).
-pub(super) fn apart_from_app(reader: &mut Reader, app: &Upstream, server: &Server) {
+pub(super) fn apart_from_app(reader: &mut Reader, key: &str, app: &Upstream, server: &Server) {
     let all =
         [("public", Some(&server.public)), ("neighbour", server.neighbour.as_ref()), ("admin", Some(&server.admin))];
     for (name, door) in all {
         if door.is_some_and(|door| is_door(app, door)) {
-            let why = format!("this is upwarden's own {name} door, so every request would loop");
+            let why = format!("{app} is upwarden's own {name} door, so every request would loop");
             reader.problem(
-                "app.url",
+                key,
                 why,
                 "write the address where the app itself listens, or move the door to another port",
             );

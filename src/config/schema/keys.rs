@@ -15,6 +15,9 @@ pub(in crate::config) const KEYS: &[Key] = &[
     optional("workers", Number, "4",
         "Worker threads. Default: the number of CPUs available to the process, at most 4."),
 
+    optional("routes", Tables, r#"[{ path = "/webhook", methods = ["POST"], public = true }]"#,
+        "Parts of the app, by path: public, for some users, read-only, or at another address. The longest path wins; app.* is the last route. Also written as [[routes]]."),
+
     defaults("public.listen", Text, "127.0.0.1:4180",
         "Where browsers or an ingress connect."),
     defaults("public.h2c", Switch, "false",
@@ -77,8 +80,6 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Additional CA for https, or the app's self-signed certificate."),
     defaults("app.host", Text, "keep",
         r#"The Host header that the app receives: "keep" (the client's), "app" (that of app.url), or a host."#),
-    defaults("app.public_paths", List, "[]",
-        r#"Paths that need no session, by whole segments: "/health" is /health and /health/x."#),
     defaults("app.preflight", Text, "gate",
         r#"CORS preflights: "gate" (they need a session too) or "pass" (the app answers them)."#),
     defaults("app.tickets", Switch, "false",

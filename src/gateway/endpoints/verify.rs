@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{HeaderMap, HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
 use http::{Method, StatusCode, Uri};
 
 use crate::gateway::answer::Answer;
@@ -17,7 +17,7 @@ use crate::gateway::request::{Message, RequestInfo, is_preflight};
 use crate::gateway::response;
 use crate::gateway::sessions::SessionChange;
 use crate::gateway::state::Gateway;
-use crate::policy::{Credential, Decision, Facts, Target};
+use crate::policy::{AppRoute, Credential, Decision, Facts, Target};
 use crate::router::{self, AuthPath, Route};
 use crate::store::StoredSession;
 use crate::telemetry::Door;
@@ -29,7 +29,8 @@ const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method
 /// The request that a front asks about.
 struct Asked {
     request: RequestInfo,
-    /// Its target is in the address that the front asked at, where no client of the front can have put it.
+    /// No client of the front can have made up its target: that is in the address that the front asked at, or in headers that
+    /// `public.trusted_headers` lists.
     certain: bool,
     /// The client gets our answer, unless it lets the request in.
     for_client: bool,
@@ -49,8 +50,10 @@ impl Asked {
         let Some(target) = appended.or(claimed) else {
             return Ok(Self { request, certain: false, for_client: false });
         };
-        let certain = appended.is_some();
-        if let Some(method) = only(headers, &FORWARDED_METHOD)?.filter(|_| !certain) {
+        let method = only(headers, &FORWARDED_METHOD)?.filter(|_| appended.is_none());
+        let listed = |name: HeaderName| gateway.config.trusted_headers.contains(&name);
+        let certain = appended.is_some() || (method.is_some() && listed(FORWARDED_URI) && listed(FORWARDED_METHOD));
+        if let Some(method) = method {
             request.method = Method::from_bytes(method).map_err(|_| ClientFault::AmbiguousPath)?;
         }
         let target = Uri::try_from(target).ok().and_then(|uri| uri.into_parts().path_and_query);
@@ -58,11 +61,17 @@ impl Asked {
         Ok(Self { request, certain, for_client: true })
     }
 
-    /// Whether it needs no session. The front has to pass our own paths to us, unasked.
-    fn is_public(&self, gateway: &Gateway) -> Result<bool, ClientFault> {
-        match router::route(&gateway.router, self.request.path()) {
-            Route::App { public } => Ok(public && self.certain),
-            Route::Auth(AuthPath::Verify) if !self.for_client => Ok(false),
+    /// Its route: the last where it is not certain, and none where another may restrict it. The front has to pass our own paths
+    /// to us, unasked.
+    fn route<'a>(&self, gateway: &'a Gateway) -> Result<Option<&'a AppRoute>, ClientFault> {
+        let (routes, path) = (&gateway.upstreams.routes, self.request.path());
+        let last = || (!routes.restrict()).then(|| routes.last());
+        match router::route(&gateway.router, path) {
+            Route::App if self.certain => {
+                routes.find(self.request.method.as_str(), path).map(Some).ok_or(ClientFault::AmbiguousPath)
+            }
+            Route::App => Ok(last()),
+            Route::Auth(AuthPath::Verify) if !self.for_client => Ok(last()),
             Route::Api | Route::Graphql | Route::Auth(_) | Route::Unknown | Route::Ambiguous => {
                 Err(ClientFault::NotFound)
             }
@@ -85,10 +94,11 @@ pub(super) async fn answer(
 ) -> Result<Answer, Fault> {
     let headers = &message.headers;
     let asked = Asked::read(gateway, request, headers, endpoint)?;
-    let public = asked.is_public(gateway)?;
+    let Some(route) = asked.route(gateway)? else { return Ok(handed_over()) };
     let Asked { request, certain, for_client } = asked;
     let preflight = certain && gateway.config.preflight_pass && is_preflight(&request.method, request.path(), headers);
-    let facts = request.facts(Door::Public, Target::App { public }, preflight);
+    let mut facts = request.facts(Door::Public, Target::App(route), preflight);
+    facts.writes |= headers.contains_key(UPGRADE);
     let open = gateway.sessions.decide(facts, Credential::Nothing) == Decision::AllowAnonymous;
     let stored = match gateway.sessions.open(&request.cookies).await {
         Ok(stored) => stored,
@@ -111,7 +121,12 @@ pub(super) async fn answer(
         (decision, stored) => {
             let shown = match decision {
                 Decision::SignIn | Decision::NeedsSession => Callers::not_accepted(headers),
-                Decision::Allow | Decision::AllowAnonymous | Decision::CrossSite | Decision::NotAdmitted => None,
+                Decision::Allow
+                | Decision::AllowAnonymous
+                | Decision::CrossSite
+                | Decision::NotAdmitted
+                | Decision::NotAdmittedHere
+                | Decision::ReadOnly => None,
             };
             let session = stored.as_ref().map(|stored| &*stored.session);
             shown.map_or_else(|| gateway.refuse(&request, decision, session), Err)
@@ -148,7 +163,7 @@ async fn renew(
     gateway: &Gateway,
     request: &RequestInfo,
     headers: &HeaderMap,
-    facts: Facts,
+    facts: Facts<'_>,
     stored: StoredSession,
 ) -> Result<Answer, Fault> {
     let target = request.uri.path_and_query().filter(|_| request.fetch.navigation && request.safe());

@@ -24,6 +24,11 @@ pub(in crate::gateway) enum ClientFault {
         /// `user.id`.
         id: String,
     },
+    /// Admitted, but not to this part of the app.
+    NotAdmittedHere {
+        /// `user.id`.
+        id: String,
+    },
     /// Another site's page made the request.
     CrossSite,
     /// Another site's link leads to the API, at this target of ours.
@@ -89,6 +94,7 @@ impl ClientFault {
                     .detail(SIGN_IN_DETAIL)
             }
             Self::NotAdmitted { shown, id } => not_admitted(shown, id),
+            Self::NotAdmittedHere { id } => not_admitted_here(id),
             Self::CrossSite => {
                 FaultRow::new(StatusCode::FORBIDDEN, "cross-site", texts::CROSS_SITE).detail(CROSS_SITE_DETAIL)
             }
@@ -152,6 +158,17 @@ fn not_admitted(shown: &str, id: &str) -> FaultRow {
         ))
 }
 
+fn not_admitted_here(id: &str) -> FaultRow {
+    let text = words(
+        "This part of the site is not open to you",
+        format!("You are signed in, but your account (user id {id}) is not among those that are allowed here."),
+        "If you need access, give the site’s administrator your user id.",
+    );
+    FaultRow::new(StatusCode::FORBIDDEN, "not-admitted-here", text)
+        .notable()
+        .seen(&format!("to admit this user, add \"{id}\" to `users` of the route"))
+}
+
 /// A sign-in that did not end in a session, by no fault of the site's.
 fn sign_in(status: StatusCode, name: &'static str, text: texts::Text) -> FaultRow {
     FaultRow::new(status, name, text).notable().links(Links::SignInAgain)
@@ -210,7 +227,7 @@ fn read_only(why: &str, too_long: bool) -> FaultRow {
     let text = words(
         "This caller may only read",
         format!("{capital}."),
-        "The site’s administrator sets `read_only` for a door. For a token, its owner chose it.",
+        "The site’s administrator sets `read_only` for a door or a route. For a token, its owner chose it.",
     );
     let status = if too_long { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::FORBIDDEN };
     FaultRow::new(status, "read-only", text)

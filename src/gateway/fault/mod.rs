@@ -48,6 +48,9 @@ impl Fault {
 
     /// The id of the user it is about, for the access log: who asks to be let in is found there.
     pub(super) fn user(&self) -> Option<&str> {
-        if let Self::Client(ClientFault::NotAdmitted { id, .. }) = self { Some(id) } else { None }
+        match self {
+            Self::Client(ClientFault::NotAdmitted { id, .. } | ClientFault::NotAdmittedHere { id }) => Some(id),
+            Self::Client(_) | Self::App(_) | Self::Upwork(_) | Self::Ours(_) => None,
+        }
     }
 }

@@ -22,6 +22,7 @@ fn client_faults() -> Vec<ClientFault> {
     vec![
         ClientFault::SignInRequired { sent: true },
         ClientFault::NotAdmitted { shown: why(), id: why() },
+        ClientFault::NotAdmittedHere { id: why() },
         ClientFault::AddressTooLong,
         ClientFault::CrossSite,
         ClientFault::CrossSiteLink { target: why() },

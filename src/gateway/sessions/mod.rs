@@ -136,7 +136,7 @@ impl Sessions {
         session.ends_at(self.bounds.lifetime)
     }
 
-    pub(super) fn decide(&self, facts: Facts, credential: Credential<'_>) -> Decision {
+    pub(super) fn decide(&self, facts: Facts<'_>, credential: Credential<'_>) -> Decision {
         policy::decide(facts, credential, &self.rules.load())
     }
 

@@ -26,8 +26,8 @@ use crate::proxy::{self, AppConfig, AppHeaders, AppRequest, Client, HostPolicy};
 use crate::session::Session;
 use crate::telemetry::metrics::Metrics;
 
-/// How the app is spoken to, for all workers.
-#[derive(Debug)]
+/// How one upstream of the app is spoken to, for all workers.
+#[derive(Clone, Debug)]
 pub(crate) struct AppSettings {
     pub(crate) config: AppConfig,
     /// Identity may rest on a token of the implicit grant, which may have been issued to another application (token
@@ -42,7 +42,7 @@ pub(crate) struct AppSettings {
 }
 
 #[derive(Clone, Debug)]
-pub(in crate::gateway) struct AppUpstream {
+pub(crate) struct AppUpstream {
     client: Client,
     settings: Arc<AppSettings>,
 }
@@ -57,7 +57,7 @@ pub(in crate::gateway) struct Told<'a> {
 }
 
 impl AppUpstream {
-    pub(super) fn new(client: Client, settings: Arc<AppSettings>) -> Self {
+    pub(crate) fn new(client: Client, settings: Arc<AppSettings>) -> Self {
         Self { client, settings }
     }
 

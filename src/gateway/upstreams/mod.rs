@@ -7,30 +7,43 @@ mod read_only;
 use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::proxy::Client;
+use crate::policy::{Routes, Target};
 pub(super) use api::{ApiCall, ApiUpstream, CallFailure, CallOutcome, is_cdn_wall};
-pub(crate) use app::AppSettings;
-pub(super) use app::{AppUpstream, Told, asks_upgrade, ends_here};
+pub(crate) use app::{AppSettings, AppUpstream};
+pub(super) use app::{Told, asks_upgrade, ends_here};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Upstreams {
+    pub(super) routes: Arc<Routes>,
+    /// That of `app.url`.
     pub(super) app: AppUpstream,
+    /// Those that routes have for themselves.
+    others: Vec<AppUpstream>,
     pub(super) api: ApiUpstream,
 }
 
 impl Upstreams {
-    pub(crate) fn new(app: Client, settings: Arc<AppSettings>, broker: Broker) -> Self {
-        Self { app: AppUpstream::new(app, settings), api: ApiUpstream::new(broker) }
+    /// `others` in the order in which the routes count them, from 1.
+    pub(crate) fn new(routes: Arc<Routes>, app: AppUpstream, others: Vec<AppUpstream>, broker: Broker) -> Self {
+        Self { routes, app, others, api: ApiUpstream::new(broker) }
+    }
+
+    /// Where requests for this part of the app go.
+    pub(super) fn of(&self, target: Target<'_>) -> &AppUpstream {
+        let place = if let Target::App(route) = target { route.upstream } else { 0 };
+        place.checked_sub(1).and_then(|place| self.others.get(place)).unwrap_or(&self.app)
     }
 
     /// The same upstreams, with connections of their own for another worker.
     pub(super) fn sibling(&self) -> Self {
-        Self { app: self.app.sibling(), api: self.api.sibling() }
+        let others = self.others.iter().map(AppUpstream::sibling).collect();
+        Self { routes: self.routes.clone(), app: self.app.sibling(), others, api: self.api.sibling() }
     }
 
     /// Closes upstream connections that were idle for too long.
     pub(super) fn sweep(&self) {
         self.app.sweep();
+        self.others.iter().for_each(AppUpstream::sweep);
         self.api.sweep();
     }
 }

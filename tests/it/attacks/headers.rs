@@ -81,7 +81,7 @@ async fn only_we_tell_the_app_who_the_user_is() {
 
 #[tokio::test]
 async fn no_user_is_named_on_a_public_path_without_a_session() {
-    let world = World::new().set("app.public_paths", "/health").start();
+    let world = World::new().public("/health").start();
     assert_eq!(send(&world, "/health", &IDENTITY.split('¦').collect::<Vec<_>>(), "a=b").await, 200);
     let seen = world.app.last();
     let named = |name: &http::HeaderName| {

@@ -40,7 +40,7 @@ const COOKIE: &str = "upwarden¦__Host-upwarden¦upwarden=¦upwarden=2.¦upwarde
     upwarden-login-9=¦__Host-upwarden=3.a¦__Host-upwarden-1=b¦; ¦; ¦; ¦;¦=¦,¦\"¦\n¦AQIDBA¦\
     aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-const TOML: &str = "public_url¦prefix¦app.url¦app.public_paths¦upwork.client_id¦upwork.client_secret¦client_secret_file¦\
+const TOML: &str = "public_url¦prefix¦app.url¦routes¦path¦public¦upwork.client_id¦upwork.client_secret¦client_secret_file¦\
     session.keys¦access.anyone¦access.users¦[public]¦[access]\n¦[session¦]¦ = ¦ = ¦=¦\n¦\n¦\"¦'¦\"\"\"¦true¦\
     1181921839933591552¦1e999¦0x¦-1¦{¦}¦[¦]¦,¦\"https://a.example\"¦\"http://127.0.0.1:1\"¦\"10s\"¦\"64KiB\"¦\
     \"/\"¦listen¦.¦#¦\\u0000¦\\uD800¦2026-11-24T00:00:00Z";

@@ -24,7 +24,7 @@ const OAUTH: &str = "/api/v3/oauth2/token¦/api/v3/oauth2/token/¦/api/v3/oauth2
 const OWN: &str = "/auth//logout¦/auth/./logout¦/auth/x/../logout¦/auth/..;/auth/logout¦/auth/%6cogout¦/auth/logout/¦\
     /auth/logout;x¦/auth/LOGOUT¦/Auth/logout¦/auth%2flogout¦/auth%2Flogout¦/auth\\logout¦%2fauth/logout¦\
     \\auth\\logout¦;/auth/logout¦;x=y/auth/logout¦//auth/logout¦/./auth/logout¦/auth/logout%00¦/auth/logout%20¦\
-    /auth/%2e%2e/auth/logout¦/auth/%252e%252e/auth/logout¦/auth/logout%23¦/auth/logout%3f¦/auth/verify/¦/auth/";
+    /auth/%2e%2e/auth/logout¦/auth/%252e%252e/auth/logout¦/auth/logout%23¦/auth/logout%3f¦/auth/verifyx/¦/auth/";
 
 /// What follows a public path and could lead a server behind us to a path that is not public.
 const AFTER_PUBLIC: &str = "/..¦/../admin¦/../../admin¦/./../admin¦/..;/admin¦/..;x=y/admin¦/.;/../admin¦/%2e%2e/admin¦/%2E%2e/admin¦\
@@ -93,7 +93,7 @@ async fn a_misspelt_endpoint_of_ours_does_nothing() {
 
 #[tokio::test]
 async fn nothing_but_a_public_path_is_public() {
-    let world = World::new().set("app.public_paths", "/health,/assets/").set("app.preflight", "pass").start();
+    let world = World::new().public("/health,/assets/").set("app.preflight", "pass").start();
     for public in ["/health", "/assets", "/assets/x"] {
         for tail in AFTER_PUBLIC.split('¦') {
             let path = format!("{public}{tail}");

@@ -17,6 +17,7 @@ use upwarden::testing::oauth::callback::{Authorization, Callback, CallbackError}
 use upwarden::testing::oauth::login::{Login, State};
 use upwarden::testing::oauth::login_cookies::LoginJars;
 use upwarden::testing::oauth::token::{Client, TokenError, TokenGrant, TokenRequest};
+use upwarden::testing::policy::{AppRoute, Routes};
 use upwarden::testing::proxy::forwarded::{Claims, Origin, Trust};
 use upwarden::testing::proxy::headers::{ApiHeaders, AppHeaders};
 use upwarden::testing::proxy::via::Via;
@@ -172,9 +173,9 @@ pub(crate) fn return_to(text: &str) -> Option<Url> {
 /// The address is on our origin and neither begins nor ends a sign-in.
 pub(crate) fn stays(text: &str, there: &Url) {
     assert_eq!(there.origin().ascii_serialization(), "https://tools.example.com", "{text:?}");
-    let config = router::Config { prefix: PREFIX.to_owned(), public_paths: Vec::new() };
+    let config = router::Config { prefix: PREFIX.to_owned() };
     let route = router::route(&config, there.path());
-    let harmless = matches!(route, Route::App { .. } | Route::Auth(AuthPath::Account));
+    let harmless = matches!(route, Route::App | Route::Auth(AuthPath::Account));
     assert!(harmless, "{text:?} → {there} is {route:?}");
 }
 
@@ -303,18 +304,11 @@ fn percent_decoded(text: &str) -> String {
 
 /// A path: every server behind us would read it as the router does, or it is neither ours nor public.
 pub(crate) fn route(path: &str) {
-    let public_paths = vec!["/health".to_owned(), "/assets/".to_owned()];
-    let config = router::Config { prefix: PREFIX.to_owned(), public_paths };
+    let config = router::Config { prefix: PREFIX.to_owned() };
     let reading = careless(path);
     let route = router::route(&config, path);
     match route {
-        Route::App { public: true } => {
-            assert!(!router::is_ambiguous(path), "{path:?}");
-            let stays = ["/health", "/assets"].iter().any(|public| {
-                reading.strip_prefix(public).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            });
-            assert!(stays, "{path:?} is public and may be read as {reading:?}");
-        }
+        Route::App => app_route(path, &reading),
         Route::Api => {
             assert_eq!(format!("{PREFIX}{}", config.below_prefix(path)), path);
             assert!(!router::is_ambiguous(path) && reading.starts_with("/upwork/api"), "{path:?}");
@@ -322,7 +316,7 @@ pub(crate) fn route(path: &str) {
         Route::Graphql | Route::Auth(_) => {
             assert!(path.starts_with("/upwork/") || ["/upwork", "/upwork/auth"].contains(&path));
         }
-        Route::Unknown | Route::Ambiguous | Route::App { public: false } => {}
+        Route::Unknown | Route::Ambiguous => {}
     }
     if let Ok(target) = ApiTarget::parse(route, config.below_prefix(path), Some("q=%2e"), "/graphql", &[]) {
         let expected =
@@ -331,6 +325,24 @@ pub(crate) fn route(path: &str) {
         let version = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit());
         let is_oauth = |segment: &str| segment.strip_prefix("oauth").is_some_and(version);
         assert!(!reading.split('/').any(is_oauth), "{path:?} reaches {reading:?}");
+    }
+}
+
+/// A path of the app: a public route is read alike by everyone, and none leads past a route that restricts.
+fn app_route(path: &str, reading: &str) {
+    let is_below = |reading: &str, place: &str| {
+        reading.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let public = |path: &str| AppRoute { path: path.to_owned(), public: true, ..AppRoute::last() };
+    let open = Routes::new(vec![public("/health"), public("/assets/")]);
+    if open.find("GET", path).is_some_and(|route| route.public) {
+        let stays = ["/health", "/assets"].iter().any(|public| is_below(reading, public));
+        assert!(!router::is_ambiguous(path) && stays, "{path:?} is public and may be read as {reading:?}");
+    }
+    let admin = AppRoute { path: "/admin".to_owned(), read_only: true, ..AppRoute::last() };
+    if Routes::new(vec![admin]).find("GET", path).is_some_and(|route| !route.read_only) {
+        let admin = is_below(&reading.to_ascii_lowercase(), "/admin");
+        assert!(!admin, "{path:?} is not restricted and may be read as {reading:?}");
     }
 }
 

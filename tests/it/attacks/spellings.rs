@@ -94,7 +94,7 @@ fn paths() -> impl Strategy<Value = String> {
 fn a_path_is_served_under_the_rule_that_was_applied_to_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let strict = Strict::default();
-    let world = World::new().app(strict.app()).set("app.public_paths", "/health,/assets/").start();
+    let world = World::new().app(strict.app()).public("/health,/assets/").start();
     let cookies = runtime.block_on(world.sign_in(FREELANCER)).jar().field().unwrap();
     strict.take();
     let cases = if full() { 20_000 } else { 500 };

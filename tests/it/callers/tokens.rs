@@ -106,7 +106,7 @@ async fn a_revoked_expired_or_altered_token_is_a_401_even_with_a_cookie() {
 #[tokio::test]
 async fn a_token_is_not_a_session_and_never_reaches_the_app() {
     let folder = Folder::new();
-    let world = folder.world().set("app.public_paths", "/health").start();
+    let world = folder.world().public("/health").start();
     let browser = world.sign_in(FREELANCER).await;
     let token = token(&browser).await;
     let bearer = format!("Bearer {token}");

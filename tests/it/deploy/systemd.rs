@@ -120,7 +120,10 @@ async fn readiness_is_notified_once_the_store_answers_and_the_drain_when_it_begi
 #[tokio::test]
 async fn the_health_path_of_the_public_door_follows_readiness() {
     let (app, asked, go) = slow();
-    let sidecar = Start::with(app).set("public.health_path", "/healthz").set("app.public_paths", "/slow").start();
+    let sidecar = Start::with(app)
+        .set("public.health_path", "/healthz")
+        .set("routes", r#"[{"path":"/slow","public":true}]"#)
+        .start();
     let client = sidecar.client();
     let answer = client.get("/healthz").await;
     assert_eq!((answer.status.as_u16(), answer.text()), (200, "ready\n".to_owned()));

@@ -84,7 +84,7 @@ impl Start {
         let app_at = serve(self.app, app_ends);
         let usual = [
             format!("app.url=http://{app_at}"),
-            "app.public_paths=/".to_owned(),
+            "routes=[{\"path\":\"/\",\"public\":true}]".to_owned(),
             "public_url=http://127.0.0.1".to_owned(),
             "public.listen=127.0.0.1:0".to_owned(),
             "admin.listen=127.0.0.1:0".to_owned(),

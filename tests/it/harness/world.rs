@@ -1,6 +1,6 @@
 //! A sandbox, an app and a sidecar, all in this process.
 //!
-//! `World::new().set("app.public_paths", "/health").start()`; every thread is joined when the world is dropped.
+//! `World::new().public("/health").start()`; every thread is joined when the world is dropped.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ impl World {
 
     /// A world in which every path of this app is public, for tests of the way to the app.
     pub(crate) fn open(app: App) -> Plan {
-        World::new().app(app).set("app.public_paths", "/")
+        World::new().app(app).public("/")
     }
 }
 
@@ -110,6 +110,12 @@ impl Plan {
     pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.settings.push((key.to_owned(), format!("{value}")));
         self
+    }
+
+    /// With public routes for these paths, separated by commas.
+    pub(crate) fn public(self, paths: &str) -> Self {
+        let routes = paths.split(',').map(|path| serde_json::json!({ "path": path, "public": true }));
+        self.set("routes", routes.collect::<serde_json::Value>())
     }
 
     /// With a configuration file, which the test can change later ([`World::rewrite`]). Settings override it.

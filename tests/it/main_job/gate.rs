@@ -194,7 +194,7 @@ async fn preflights_pass_to_the_app_where_the_configuration_says_so() {
 
 #[tokio::test]
 async fn public_paths_are_open_on_whole_segments_of_one_spelling() {
-    let world = World::new().set("app.public_paths", "/health,/assets/").start();
+    let world = World::new().public("/health,/assets/").start();
     for open in ["/health", "/health/x", "/health?x=1", "/assets/app.css", "/assets/a/b"] {
         let answer = world.client().get(open).header("x-upwork-user-id", "1").await;
         assert_eq!((answer.status.as_u16(), answer.text()), (200, format!("GET {open}\n")));

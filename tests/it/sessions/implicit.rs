@@ -161,7 +161,7 @@ async fn in_chromium_no_token_stays_in_the_address_bar_or_in_back() {
 #[tokio::test]
 async fn in_chromium_an_expired_fragment_begins_one_new_sign_in_and_the_app_may_redirect_elsewhere() {
     let Some(browser) = Browser::start().await else { return };
-    let elsewhere = World::new().set("app.public_paths", "/").start();
+    let elsewhere = World::new().public("/").start();
     let target = elsewhere.url("/landed");
     let app = App::new(move |_| {
         let target = target.clone();

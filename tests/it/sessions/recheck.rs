@@ -9,7 +9,7 @@ use crate::harness::{FREELANCER, World, until, within};
 
 #[tokio::test]
 async fn a_public_path_is_served_anonymously_when_the_session_is_over() {
-    let world = World::new().set("app.public_paths", "/pub/").start();
+    let world = World::new().public("/pub/").start();
     let client = world.sign_in(FREELANCER).await;
     assert_eq!(client.get("/pub/x").await.status, 200);
     assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER);
@@ -28,7 +28,7 @@ async fn a_public_path_is_served_anonymously_when_the_session_is_over() {
 
 #[tokio::test]
 async fn a_public_path_waits_for_no_refresh() {
-    let world = World::new().set("app.public_paths", "/pub/").start();
+    let world = World::new().public("/pub/").start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(2 * DAY + SECOND);
     world.fault(&json!({ "token": "slow" }));

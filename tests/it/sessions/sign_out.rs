@@ -78,7 +78,7 @@ async fn endless_api() -> (std::net::SocketAddr, tokio_util::sync::DropGuard) {
 #[tokio::test]
 async fn event_streams_and_long_answers_of_app_and_api_end_with_their_session() {
     let (api, _ended) = endless_api().await;
-    let plan = World::new().set("upwork.api_url", format!("http://{api}")).set("app.public_paths", "/health");
+    let plan = World::new().set("upwork.api_url", format!("http://{api}")).public("/health");
     let world = plan.app(App::new(|_| async { endless() })).start();
     let (client, other) = (world.sign_in(FREELANCER).await, world.sign_in(AGENCY).await);
     let mut open = Vec::new();

@@ -98,7 +98,7 @@ async fn a_grant_whose_session_cannot_be_saved_is_revoked() {
 #[tokio::test]
 async fn public_paths_are_served_without_a_store_and_without_identity() {
     let Some(mut server) = Server::start(Transport::Tcp) else { return };
-    let world = plan(&server).set("app.public_paths", "/health").start();
+    let world = plan(&server).public("/health").start();
     let client = world.sign_in(FREELANCER).await;
     assert_eq!(client.get("/health").await.status, 200);
     assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER);

@@ -200,7 +200,7 @@ async fn no_shared_cache_keeps_an_answer_of_the_api_or_of_the_gated_app() {
             said.iter().fold(http::Response::builder(), |builder, said| builder.header("cache-control", said));
         builder.body(Body::full("app")).expect("a response")
     });
-    let world = World::new().app(app).set("app.public_paths", "/open").start();
+    let world = World::new().app(app).public("/open").start();
     let client = world.sign_in(FREELANCER).await;
     for target in ["/upwork/api/hr/v2/users/me.json", "/upwork/api/sandbox/cached"] {
         let answer = client.get(target).await;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use upwarden::testing::body::Body;
 
 use super::{DAY, ME, SECOND};
-use crate::harness::{App, Client, FREELANCER, Raw, World, head, listener, logs, until};
+use crate::harness::{AGENCY, App, Client, FREELANCER, Raw, World, head, listener, logs, until};
 use fronts::{Behind, Start, caddy, envoy, fronted, haproxy, nginx};
 
 /// Names that some server could take for one of upwarden's fields: with each separator that a field name may have (RFC 9110
@@ -201,6 +201,30 @@ async fn haproxy_asks_and_forwards() {
     assert_eq!(client.get("/upwork/auth/verify").await.status, 404, "only HAProxy itself asks there");
 }
 
+/// The routes hold behind a front too, whatever its client claims about the request.
+async fn the_routes_hold(start: Start) {
+    let routes = serde_json::json!([
+        { "path": "/webhook", "methods": ["POST"], "public": true },
+        { "path": "/admin", "users": [AGENCY] },
+    ]);
+    let Some((world, _front, client, _)) = fronted(World::new().set("routes", routes), start).await else { return };
+    let lie = [("x-forwarded-uri", "/webhook"), ("x-forwarded-method", "POST")];
+    assert_eq!(client.post("/webhook?x=1", "event").await.text(), "POST /webhook?x=1\nevent");
+    assert_eq!(client.fetch("/webhook").headers(&lie).await.problem(), "sign-in-required");
+    assert_eq!(world.sign_in_with(&client, FREELANCER, "/x").await.location(), "/x");
+    assert_eq!(client.fetch("/x").await.text(), "GET /x\n");
+    for path in ["/admin", "/Admin/x", "/%61dmin", "/admin.json"] {
+        assert_eq!(client.fetch(path).headers(&lie).await.problem(), "not-admitted-here", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_routes_hold_behind_every_front() {
+    for start in [nginx as Start, caddy, envoy, haproxy] {
+        the_routes_hold(start).await;
+    }
+}
+
 /// The example of RFC 6455 section 1.3: `HAProxy` checks both.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -302,7 +326,7 @@ async fn verify_refreshes_nothing_and_sets_no_cookie() {
 /// As Traefik asks: with the target in a header, and with its client given whatever is not a yes.
 #[tokio::test]
 async fn what_traefik_gives_its_client_leads_to_sign_in_and_back() {
-    let world = World::new().set("public.trusted_proxies", "127.0.0.1/32").set("app.public_paths", r#"["/open"]"#);
+    let world = World::new().set("public.trusted_proxies", "127.0.0.1/32").public("/open");
     let world = world.set("app.preflight", "pass").start();
     let client = world.client();
     let verify = "/upwork/auth/verify";
@@ -346,7 +370,7 @@ async fn what_traefik_gives_its_client_leads_to_sign_in_and_back() {
 /// As Envoy asks: at the target's own path, and with 200 alone for a yes.
 #[tokio::test]
 async fn a_target_that_is_appended_is_judged_as_the_gate_would() {
-    let world = World::new().set("app.public_paths", r#"["/open"]"#).start();
+    let world = World::new().public("/open").start();
     let client = world.sign_in(FREELANCER).await;
     for (target, stranger, user) in [
         ("/", 303, 200),

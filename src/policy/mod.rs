@@ -1,49 +1,21 @@
 //! Who may do what, as a pure function that is tested as a table.
 //!
-//! From the [`Facts`] of a request, its [`Credential`] and the access rules it makes a [`Decision`]. It never sees a request,
-//! a header or a token.
+//! From the [`Facts`] of a request, its [`Credential`] and the access rules it makes a [`Decision`]; [`Routes`] says what part
+//! of the app a request is for. It never sees a request, a header or a token.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod access;
+mod routes;
 
-use crate::clock::Timestamp;
 use crate::session::Session;
 use crate::telemetry::Door;
-
-/// Who is admitted: docs/configuration.md "access". Checked for every request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Access {
-    /// Admitted `user.id`s.
-    pub users: BTreeSet<String>,
-    /// Admitted `organization.id`s.
-    pub organizations: BTreeSet<String>,
-    /// Anyone who can sign in to Upwork is admitted.
-    pub anyone: bool,
-    /// Sessions of these users that began before the moment are over.
-    pub not_before: BTreeMap<String, Timestamp>,
-}
-
-impl Access {
-    /// Whether this user, acting for this organization, is admitted.
-    pub(crate) fn admits(&self, user: &str, organization: Option<&str>) -> bool {
-        self.anyone
-            || self.users.contains(user)
-            || organization.is_some_and(|organization| self.organizations.contains(organization))
-    }
-
-    /// Whether a session of `user` that began at `began_at` was ended by `access.not_before`.
-    pub(crate) fn ended(&self, user: &str, began_at: Timestamp) -> bool {
-        self.not_before.get(user).is_some_and(|moment| began_at < *moment)
-    }
-}
+pub use access::Access;
+pub use routes::{AppRoute, Routes};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// The app; `public` where `app.public_paths` says so.
-    App {
-        /// Needs no session.
-        public: bool,
-    },
+pub(crate) enum Target<'a> {
+    /// The app, by this route.
+    App(&'a AppRoute),
     /// The Upwork API.
     Api,
     /// One of our own pages or endpoints that needs a session.
@@ -65,13 +37,15 @@ pub(crate) enum Site {
 
 /// What the gateway knows about a request before a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct Facts<'a> {
     /// The door it came in by.
     pub door: Door,
     /// What it asks for.
-    pub target: Target,
+    pub target: Target<'a>,
     /// GET or HEAD.
     pub safe: bool,
+    /// It may change something: another method than GET, HEAD and OPTIONS, or an upgrade, after which there are no methods.
+    pub writes: bool,
     /// A top-level navigation, whose answer the address bar follows.
     pub navigation: bool,
     /// A parameter of the address may turn the method into another one, at the API.
@@ -110,16 +84,21 @@ pub(crate) enum Decision {
     CrossSite,
     /// 403: signed in, but not admitted.
     NotAdmitted,
+    /// 403: admitted, but not to this part of the app.
+    NotAdmittedHere,
+    /// 403: this part of the app may only be read.
+    ReadOnly,
 }
 
 /// The rules, in this order:
-/// 1. a public path, or a preflight that is passed on, needs no session, and uses one where there is one;
+/// 1. a public route, or a preflight that is passed on, needs no session, and uses one where there is one;
 /// 2. without a session, or with one that is over, a safe navigation is sent to sign in, and everything else is a 401;
-/// 3. a signed-in user must be admitted, on every request;
+/// 3. a signed-in user must be admitted, on every request, by the access rules and by the route to the app, which may also
+///    allow only reading;
 /// 4. another site cannot call the API with a cookie, not even by a navigation, and only our own pages may turn a method into
 ///    another one (docs/design.md "Other sites").
-pub(crate) fn decide(facts: Facts, credential: Credential<'_>, access: &Access) -> Decision {
-    let open = matches!(facts.target, Target::App { public: true }) || facts.preflight;
+pub(crate) fn decide(facts: Facts<'_>, credential: Credential<'_>, access: &Access) -> Decision {
+    let open = matches!(facts.target, Target::App(AppRoute { public: true, .. })) || facts.preflight;
     let (session, by_cookie) = match credential {
         Credential::Service => return Decision::Allow,
         Credential::Cookie(session) => (session, true),
@@ -128,22 +107,33 @@ pub(crate) fn decide(facts: Facts, credential: Credential<'_>, access: &Access) 
         Credential::Nothing => return without_session(facts),
     };
     let user = &session.user.id;
-    let admitted = access.admits(user, session.organization.as_ref().map(|organization| organization.id.as_str()));
+    let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
+    let admitted = access.admits(user, organization);
     match (access.ended(user, session.began_at), admitted) {
         (true, _) | (false, false) if open => Decision::AllowAnonymous,
         (true, _) => without_session(facts),
         (false, false) => Decision::NotAdmitted,
-        (false, true) if facts.target == Target::Api && by_cookie && !may_call(facts) => Decision::CrossSite,
-        (false, true) => Decision::Allow,
+        (false, true) => admitted_to(facts, by_cookie, |access| access.admits(user, organization)),
     }
 }
 
-fn without_session(facts: Facts) -> Decision {
+/// For a user whom the access rules admit.
+fn admitted_to(facts: Facts<'_>, by_cookie: bool, is_in: impl Fn(&Access) -> bool) -> Decision {
+    match facts.target {
+        Target::App(_) if facts.preflight => Decision::Allow,
+        Target::App(route) if route.admits.as_ref().is_some_and(|access| !is_in(access)) => Decision::NotAdmittedHere,
+        Target::App(route) if route.read_only && facts.writes => Decision::ReadOnly,
+        Target::Api if by_cookie && !may_call(facts) => Decision::CrossSite,
+        Target::App(_) | Target::Api | Target::Own => Decision::Allow,
+    }
+}
+
+fn without_session(facts: Facts<'_>) -> Decision {
     if facts.door == Door::Public && facts.safe && facts.navigation { Decision::SignIn } else { Decision::NeedsSession }
 }
 
 /// Rule 4, for requests with a cookie.
-fn may_call(facts: Facts) -> bool {
+fn may_call(facts: Facts<'_>) -> bool {
     match facts.site {
         Site::Ours => true,
         Site::Direct | Site::Unknown => !facts.overrides_method,
@@ -153,14 +143,17 @@ fn may_call(facts: Facts) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::session::tests::session;
 
-    fn facts(target: Target) -> Facts {
+    fn facts(target: Target<'_>) -> Facts<'_> {
         Facts {
             door: Door::Public,
             target,
             safe: true,
+            writes: false,
             navigation: false,
             overrides_method: false,
             preflight: false,
@@ -172,7 +165,11 @@ mod tests {
         Access { anyone: true, ..Access::default() }
     }
 
-    const APP: Target = Target::App { public: false };
+    static LAST: LazyLock<AppRoute> = LazyLock::new(AppRoute::last);
+
+    fn app() -> Target<'static> {
+        Target::App(&LAST)
+    }
 
     #[test]
     fn without_a_session_only_a_safe_navigation_is_sent_to_sign_in() {
@@ -182,7 +179,7 @@ mod tests {
             (false, true, Decision::NeedsSession),
             (false, false, Decision::NeedsSession),
         ] {
-            for target in [APP, Target::Api, Target::Own] {
+            for target in [app(), Target::Api, Target::Own] {
                 let facts = Facts { safe, navigation, ..facts(target) };
                 assert_eq!(decide(facts, Credential::Nothing, &anyone()), expected, "{facts:?}");
             }
@@ -192,12 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn public_paths_and_preflights_need_no_session_and_use_one_that_is_there() {
-        let public = facts(Target::App { public: true });
+    fn public_routes_and_preflights_need_no_session_and_use_one_that_is_there() {
+        let public = AppRoute { public: true, ..AppRoute::last() };
+        let public = facts(Target::App(&public));
         assert_eq!(decide(public, Credential::Nothing, &anyone()), Decision::AllowAnonymous);
         assert_eq!(decide(public, Credential::Cookie(&session(true)), &anyone()), Decision::Allow);
         assert_eq!(decide(public, Credential::Cookie(&session(true)), &Access::default()), Decision::AllowAnonymous);
-        let preflight = Facts { preflight: true, safe: false, ..facts(APP) };
+        let preflight = Facts { preflight: true, safe: false, ..facts(app()) };
         assert_eq!(decide(preflight, Credential::Nothing, &anyone()), Decision::AllowAnonymous);
     }
 
@@ -213,10 +211,38 @@ mod tests {
             (anyone(), Decision::Allow),
         ];
         for (access, expected) in table {
-            for target in [APP, Target::Api, Target::Own] {
+            for target in [app(), Target::Api, Target::Own] {
                 assert_eq!(decide(facts(target), Credential::Cookie(&held), &access), expected, "{access:?}");
                 assert_eq!(decide(facts(target), Credential::Token(&held), &access), expected, "{access:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_route_may_admit_fewer_and_allow_only_reading() {
+        let held = session(true);
+        let users = |id: &str| Some(Access { users: [id.to_owned()].into(), ..Access::default() });
+        let organizations = |id: &str| Some(Access { organizations: [id.to_owned()].into(), ..Access::default() });
+        let table = [
+            (users("1"), false, false, Decision::Allow),
+            (users("2"), false, false, Decision::NotAdmittedHere),
+            (organizations("2"), false, false, Decision::Allow),
+            (organizations("1"), false, true, Decision::NotAdmittedHere),
+            (None, true, false, Decision::Allow),
+            (None, true, true, Decision::ReadOnly),
+            (None, false, true, Decision::Allow),
+            (users("2"), true, true, Decision::NotAdmittedHere),
+        ];
+        for (admits, read_only, writes, expected) in table {
+            let route = AppRoute { admits, read_only, ..AppRoute::last() };
+            let facts = Facts { writes, ..facts(Target::App(&route)) };
+            for credential in [Credential::Cookie(&held), Credential::Token(&held)] {
+                assert_eq!(decide(facts, credential, &anyone()), expected, "{facts:?}");
+                assert_eq!(decide(facts, credential, &Access::default()), Decision::NotAdmitted, "{facts:?}");
+            }
+            assert_eq!(decide(facts, Credential::Nothing, &anyone()), Decision::NeedsSession, "{facts:?}");
+            let preflight = Facts { preflight: true, ..facts };
+            assert_eq!(decide(preflight, Credential::Cookie(&held), &anyone()), Decision::Allow, "{facts:?}");
         }
     }
 
@@ -228,8 +254,8 @@ mod tests {
             ..anyone()
         };
         let at = Access { not_before: [("1".to_owned(), held.began_at)].into(), ..anyone() };
-        assert_eq!(decide(facts(APP), Credential::Cookie(&held), &after), Decision::NeedsSession);
-        assert_eq!(decide(facts(APP), Credential::Cookie(&held), &at), Decision::Allow);
+        assert_eq!(decide(facts(app()), Credential::Cookie(&held), &after), Decision::NeedsSession);
+        assert_eq!(decide(facts(app()), Credential::Cookie(&held), &at), Decision::Allow);
     }
 
     #[test]
@@ -250,7 +276,7 @@ mod tests {
             assert_eq!(decide(facts, Credential::Cookie(&held), &anyone()), expected, "{facts:?}");
             assert_eq!(decide(facts, Credential::Token(&held), &anyone()), Decision::Allow, "{facts:?}");
         }
-        assert_eq!(decide(Facts { target: APP, ..foreign }, Credential::Cookie(&held), &anyone()), Decision::Allow);
+        assert_eq!(decide(Facts { target: app(), ..foreign }, Credential::Cookie(&held), &anyone()), Decision::Allow);
     }
 
     #[test]

@@ -1,0 +1,164 @@
+//! What each value of a key comes to.
+
+use super::*;
+use crate::config::{Problems, load};
+
+fn with(sets: &[&str]) -> Config {
+    with_memory(None, sets)
+}
+
+fn with_memory(memory: Option<u64>, sets: &[&str]) -> Config {
+    attempt(memory, sets).unwrap()
+}
+
+fn attempt(memory: Option<u64>, sets: &[&str]) -> Result<Config, Problems> {
+    let least = [
+        "public_url=https://tools.example.com",
+        "app.url=http://127.0.0.1:3000",
+        "upwork.client_id=0123456789abcdef0123456789abcdef",
+        "upwork.client_secret=0123456789abcdef",
+        "session.keys=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+        "access.users=1",
+    ];
+    let sets = least.iter().chain(sets).map(|set| (*set).to_owned()).collect();
+    load(&Sources { sets, memory, ..Sources::default() })
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    const DOOR: &str = "neighbour.listen=127.0.0.1:4181";
+    const GRANT: &str = "service.grant=client_credentials";
+    const TICKETS: &str = "app.tickets=true";
+    let table: &[(&[&str], &[&str])] = &[
+        (&[], &[]),
+        (&[DOOR], &["neighbour.listen"]),
+        (&[DOOR, GRANT], &[]),
+        (&[DOOR, TICKETS], &[]),
+        (&[GRANT], &["service.grant"]),
+        (&[TICKETS], &["app.tickets"]),
+        (&["public.trusted_proxies=0.0.0.0/0"], &["public.trusted_proxies"]),
+        (&["public.trusted_proxies=10.0.0.0/8,::/0"], &["public.trusted_proxies"]),
+        (&["public.trusted_proxies=10.0.0.0/8"], &[]),
+        (&["public.limits.connections=100", "public.limits.connections_per_address=100"], &[]),
+        (
+            &["public.limits.connections=100", "public.limits.connections_per_address=101"],
+            &["public.limits.connections_per_address"],
+        ),
+        (&["pace.per_second=10", "pace.per_minute=10", "pace.per_day=10"], &[]),
+        (&["pace.per_minute=9"], &["pace.per_minute"]),
+        (&["pace.per_day=299"], &["pace.per_day"]),
+        (&["pace.per_second=301"], &["pace.per_minute"]),
+    ];
+    for (sets, keys) in table {
+        let warnings = with(sets).warnings;
+        let found: Vec<_> = warnings.iter().map(|warning| warning.key.as_str()).collect();
+        assert_eq!(found, *keys, "{sets:?}");
+        for warning in &warnings {
+            let key = format!("--set {}", warning.key);
+            let given = sets.iter().any(|set| key.ends_with(set.split('=').next().unwrap()));
+            assert_eq!(warning.source.to_string(), if given { key } else { "the default".to_owned() });
+        }
+    }
+}
+
+#[test]
+fn the_number_of_connections_follows_the_memory_unless_it_is_given() {
+    let small = with_memory(Some(256 << 20), &[]);
+    assert_eq!((small.server.limits.connections, small.server.unread_answers() >> 20), (2048, 128));
+    assert!(small.warnings.is_empty());
+    let sets = ["public.limits.connections=10000"];
+    let given = with_memory(Some(256 << 20), &sets);
+    assert_eq!(given.server.limits.connections, 10_000);
+    assert_eq!(given.warnings[0].key, "public.limits.connections");
+    assert!(with_memory(Some(1 << 30), &sets).warnings.is_empty());
+}
+
+#[test]
+fn only_what_no_reload_replaces_needs_a_restart() {
+    let running = with(&["log.level=info", "access.organizations=2"]);
+    let changed = with(&[
+        "app.url=http://127.0.0.1:4000",
+        "prefix=/u",
+        "access.users=1,2",
+        "upwork.client_secret=x",
+        "upwork.proxy=http://p:1",
+    ]);
+    assert_eq!(changed.needs_restart(&running), ["app.url", "prefix", "upwork.proxy", "log.level"]);
+    assert!(running.needs_restart(&running).is_empty());
+    assert!(!format!("{changed:?}").contains("secret\": \""));
+}
+
+const WRONG: &[(&str, &[&str])] = &[
+    ("public_url", &["tools.example.com", "http://tools.example.com", "https://tools.example.com/path"]),
+    ("public_url", &["https://me:pw@tools.example.com"]),
+    ("prefix", &["/upwork/"]),
+    ("workers", &["0"]),
+    ("public.listen", &["unix:/run/x.sock", "4180"]),
+    ("public.h2c", &["yes"]),
+    ("public.health_path", &["healthz", "/a/../b", "/upwork/health", "/a?b"]),
+    ("public.tls.certificates", &["[{\"cert_file\":\"x\"}]"]),
+    ("public.tls.certificates", &["[{\"cert_file\":\"/nowhere/x\",\"key_file\":\"/nowhere/y\"}]"]),
+    ("public.trusted_proxies", &["10.0.0.0/8,ingress"]),
+    ("public.trusted_headers", &["X-Forwarded-Prefix", "X-Real-IP"]),
+    ("public.limits.head_bytes", &["4KiB"]),
+    ("public.limits.head_fields", &["-1"]),
+    ("public.limits.body_bytes", &["lots"]),
+    ("public.limits.connections", &["0"]),
+    ("public.timeouts.head", &["15"]),
+    ("public.timeouts.idle", &["0s"]),
+    ("neighbour.listen", &["0.0.0.0:4181", "127.0.0.1:4180", "unix:relative.sock"]),
+    ("neighbour.mode", &["0999"]),
+    ("neighbour.owner", &["root"]),
+    ("neighbour.hosts", &["http://a"]),
+    ("neighbour.secret", &["é"]),
+    ("admin.listen", &["0.0.0.0:4180"]),
+    ("app.url", &["http://127.0.0.1:3000/path"]),
+    ("app.ca_file", &["/nowhere/ca.pem"]),
+    ("app.host", &["a b"]),
+    ("routes", &["/health", "[{\"public\":true}]", "[{\"path\":\"/a/../b\"}]", "[{\"path\":\"/upwork/auth\"}]"]),
+    ("routes", &["[{\"path\":\"/a\",\"pubic\":true}]", "[{\"path\":\"/a\",\"url\":\"127.0.0.1:3000\"}]"]),
+    ("routes", &["[{\"path\":\"/a\",\"users\":[\"ann\"]}]", "[{\"path\":\"/a\",\"users\":[]}]"]),
+    ("routes", &["[{\"path\":\"/a\",\"public\":true,\"read_only\":true}]", "[{\"path\":\"/a\"},{\"path\":\"/a\"}]"]),
+    ("routes", &["[{\"path\":\"/a\",\"methods\":[\"POST\"],\"read_only\":true}]"]),
+    ("routes", &["[{\"path\":\"/a\",\"methods\":[\"post\"]}]", "[{\"path\":\"/a\",\"timeouts\":{\"read\":\"1s\"}}]"]),
+    ("routes", &["[{\"path\":\"/a\",\"url\":\"http://127.0.0.1:4180\"}]", "[{\"path\":\"/a\",\"timeouts\":\"1s\"}]"]),
+    ("app.preflight", &["maybe"]),
+    ("app.tickets", &["1"]),
+    ("app.timeouts.connect", &["5 seconds"]),
+    ("upwork.client_id", &["a b"]),
+    ("upwork.grant", &["token"]),
+    ("upwork.authorize_url", &["https://www.upwork.com/authorize?tenant=x&client_id=mine"]),
+    ("upwork.token_url", &["http://mirror.example/token"]),
+    ("upwork.api_url", &["https://www.upwork.com/api"]),
+    ("upwork.user_agent", &["é"]),
+    ("upwork.proxy", &["socks5://127.0.0.1"]),
+    ("upwork.retry_body", &["1GiB"]),
+    ("upwork.implicit_identity", &["yes"]),
+    ("access.users", &["[1.5]", "foofreelancer", "1181921839933591552,~01abc"]),
+    ("access.organizations", &["Acme Inc"]),
+    ("access.anyone", &["true"]),
+    ("access.not_before", &["{\"1\":\"yesterday\"}", "{\"foofreelancer\":\"2026-11-24T00:00:00Z\"}", "1=2026"]),
+    ("session.keys", &["short"]),
+    ("session.cookie", &["a;b", "upwarden", "__Secure-upwarden"]),
+    ("session.lifetime", &["1s"]),
+    ("session.recheck", &["never"]),
+    ("session.max_lifetime", &["never", "1s"]),
+    ("store.kind", &["redis"]),
+    ("service.grant", &["refresh_token", "password"]),
+    ("pace.per_second", &["0"]),
+    ("pace.wait", &["soon"]),
+    ("log.format", &["xml"]),
+    ("log.level", &["loud"]),
+    ("log.access", &["yes", "0", "1.5", "-1"]),
+    ("drain.delay", &["5", "3601s"]),
+];
+
+#[test]
+fn each_wrong_value_is_one_problem_of_its_own_key() {
+    for (key, value) in WRONG.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value))) {
+        let problems = attempt(None, &[&format!("{key}={value}")]).unwrap_err().0;
+        assert_eq!(problems.len(), 1, "{key}={value}: {problems:?}");
+        assert_eq!((problems[0].key.as_str(), problems[0].source.to_string()), (*key, format!("--set {key}")));
+        assert!(problems[0].why.len() > 10 && problems[0].remedy.len() > 10, "{problems:?}");
+    }
+}
