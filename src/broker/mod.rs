@@ -29,8 +29,8 @@ use crate::proxy::{self, ApiHeaders, Client};
 use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
-use crate::telemetry::Upstream;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
+use crate::telemetry::{Upstream, trace};
 use crate::tls;
 use read_only::LongDocuments;
 use rejections::Rejections;
@@ -353,8 +353,11 @@ impl Call<'_> {
         if let Some(documents) = documents {
             self.broker.parse(documents).await?;
         }
-        let began = Instant::now();
+        let (span, began) = (trace::child("upwork api"), Instant::now());
         let sent = proxy::to_api(&host.client, self.method.clone(), self.target.path.clone(), headers, body).await;
+        if let (Some(span), Ok(response)) = (span, &sent) {
+            span.answered(response.status().as_u16());
+        }
         self.took = Some(self.took.unwrap_or_default() + began.elapsed());
         match &sent {
             Ok(response) => permit.answered(response.status(), response.headers()),

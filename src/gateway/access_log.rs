@@ -82,7 +82,11 @@ impl Drop for AccessLog<'_> {
         self.metrics.in_flight(self.peer.door).decrement(1.0);
         self.metrics.request(self.received.kind, CLIENT_CLOSED, took);
         let line = line(self.peer, self.request, self.received, &end);
-        AccessLine { micros: micros(took), ..line }.write();
+        let line = AccessLine { micros: micros(took), ..line };
+        line.write();
+        if let Some(trace) = &self.request.trace {
+            trace.finish(&line);
+        }
     }
 }
 
@@ -92,6 +96,7 @@ fn line<'a>(peer: &'a Peer, request: &'a RequestInfo, received: Received, end: &
     AccessLine {
         door: peer.door,
         request_id: &request.id,
+        trace_id: request.trace.as_ref().map(|trace| trace.id()),
         method: known.map(|request| request.method.as_str()),
         path: known.map(RequestInfo::path),
         route: received.kind,
@@ -151,7 +156,11 @@ impl Drop for OpenLine {
         metrics.in_flight(peer.door).decrement(1.0);
         let (micros, total_micros) = (micros(self.head), Some(micros(received.started.elapsed())));
         let (status, bytes, cut) = (self.status, Some(self.bytes), !self.ended);
-        AccessLine { status, micros, total_micros, bytes, cut, ..line(peer, request, *received, end) }.write();
+        let line = AccessLine { status, micros, total_micros, bytes, cut, ..line(peer, request, *received, end) };
+        line.write();
+        if let Some(trace) = &request.trace {
+            trace.finish(&line);
+        }
     }
 }
 

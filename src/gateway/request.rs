@@ -17,10 +17,11 @@ use crate::cookies::RequestCookies;
 use crate::listener::{Peer, Rejection};
 use crate::policy::{Facts, Site, Target};
 use crate::proxy::forwarded::{Origin, is_forwarded};
-use crate::proxy::headers::{REQUEST_ID, strip};
+use crate::proxy::headers::{REQUEST_ID, TRACEPARENT, TRACESTATE, strip};
 use crate::router::public_url::without_marker;
 use crate::router::return_to::MAX_LENGTH;
 use crate::router::{ReturnTo, is_ambiguous};
+use crate::telemetry::trace::{self, Trace};
 use crate::telemetry::{Door, RequestId};
 
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -45,6 +46,8 @@ pub(super) struct RequestInfo {
     pub(super) limited_address: Option<IpAddr>,
     /// It was forwarded by an address that is not trusted.
     pub(super) by_unknown_proxy: bool,
+    /// Where requests are traced.
+    pub(super) trace: Option<Arc<Trace>>,
     /// Its `Cookie` fields, parsed once.
     pub(super) cookies: RequestCookies,
 }
@@ -93,8 +96,12 @@ pub(super) fn read(
     let may_be_shared = by_unknown_proxy && config.trust.proxies.is_empty();
     let given = || one(&headers, &REQUEST_ID).and_then(RequestId::given);
     let id = if origin.trusted { given() } else { None }.unwrap_or_else(RequestId::next);
+    // A neighbour's trace goes on, too: it is the app itself, or beside it.
+    let in_trace = || origin.trusted || peer.door == Door::Neighbour;
+    let trace = trace::begin(|| in_trace().then(|| (one(&headers, &TRACEPARENT), joined(&headers, &TRACESTATE))));
     let info = RequestInfo {
         id,
+        trace,
         method: parts.method,
         uri: parts.uri,
         limited_address: origin.client.filter(|client| !may_be_shared && !config.trust.is_proxy(client)),
@@ -151,6 +158,13 @@ impl RequestInfo {
             site: self.fetch.site,
         }
     }
+}
+
+/// The lines of a list as one; `None` if there is none, or too much to pass on (W3C Trace Context section 3.3.1.5).
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+    let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let whole = lines.join(&b","[..]);
+    HeaderValue::from_bytes(&whole).ok().filter(|value| !value.is_empty() && value.len() <= 512)
 }
 
 /// The value of a field that is there once.

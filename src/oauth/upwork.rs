@@ -20,7 +20,7 @@ use crate::pacing::{CallerId, OWN_WAIT, Pacer, Permit, retry_after};
 use crate::secret::Secret;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Organization, Tokens, User};
-use crate::telemetry::{Upstream, causes};
+use crate::telemetry::{Upstream, causes, trace};
 use crate::tls;
 
 /// How long a response may take.
@@ -71,6 +71,8 @@ pub(crate) enum RevokeError {
 
 /// A request to one of the endpoints.
 struct Post {
+    /// The name of its span.
+    what: &'static str,
     url: Url,
     content_type: &'static str,
     body: String,
@@ -111,7 +113,7 @@ impl Upwork {
         caller: CallerId,
     ) -> Result<Tokens, TokenError> {
         let request = TokenRequest { client, grant, sent_at: self.clock.now() };
-        let response = self.post_form(&self.config.token_url, &request.form(), caller).await?;
+        let response = self.post_form("token", &self.config.token_url, &request.form(), caller).await?;
         request.read(&response)
     }
 
@@ -122,7 +124,7 @@ impl Upwork {
         let (id, secret) = (self.config.client_id.as_str(), self.secret());
         let fields =
             [("token", token), ("token_type_hint", hint), ("client_id", id), ("client_secret", secret.expose())];
-        let response = self.post_form(&self.config.revoke_url, &fields, CallerId::SignIn).await?;
+        let response = self.post_form("revoke", &self.config.revoke_url, &fields, CallerId::SignIn).await?;
         let reason = || response.describe(&[token, secret.expose()]);
         match response.status {
             status if status.is_success() => Ok(()),
@@ -174,7 +176,8 @@ impl Upwork {
     ) -> Result<Value, UserInfoError> {
         let body = serde_json::json!({ "query": query }).to_string();
         let (url, bearer) = (self.config.graphql_url.clone(), Some(token.clone()));
-        let response = self.send(Post { url, content_type: "application/json", body, bearer }, caller).await?;
+        let response =
+            self.send(Post { what: "who am I", url, content_type: "application/json", body, bearer }, caller).await?;
         if response.status == StatusCode::UNAUTHORIZED {
             return Err(UserInfoError::TokenRejected);
         }
@@ -194,19 +197,20 @@ impl Upwork {
 
     async fn post_form(
         self: &Arc<Self>,
+        what: &'static str,
         url: &Url,
         fields: &[(&str, &str)],
         caller: CallerId,
     ) -> Result<Response, Unavailable> {
         let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let content_type = "application/x-www-form-urlencoded";
-        self.send(Post { url: url.clone(), content_type, body, bearer: None }, caller).await
+        self.send(Post { what, url: url.clone(), content_type, body, bearer: None }, caller).await
     }
 
     /// Sends in a task of its own, which completes even if its caller goes away, when it may go under Upwork's limits.
     async fn send(self: &Arc<Self>, post: Post, caller: CallerId) -> Result<Response, Unavailable> {
         let this = self.clone();
-        let task = self.runtime.spawn(async move {
+        let task = self.runtime.spawn(trace::carry(async move {
             let permit = this.pacer.acquire(caller).await.map_err(Unavailable::rate_limited)?;
             let http = this.http().map_err(Unavailable::no_response)?;
             let mut request = http.post(post.url).header(CONTENT_TYPE, post.content_type).body(post.body);
@@ -217,13 +221,17 @@ impl Upwork {
             let request = request.header(ACCEPT_ENCODING, "identity");
             let request = request.header(USER_AGENT, &this.config.outbound.user_agent);
             let late = |_| Err(Unavailable::no_response(format!("no answer within {} seconds", TIMEOUT.as_secs())));
+            let span = trace::child(post.what);
             let (started, response) = (Instant::now(), receive(request, permit, &this.clock));
             let response = tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late);
-            if response.is_ok() {
+            if let Ok(response) = &response {
+                if let Some(span) = span {
+                    span.answered(response.status.as_u16());
+                }
                 this.pacer.metrics().upstream(Upstream::Oauth).answered(started.elapsed());
             }
             response
-        });
+        }));
         let stopping = || Unavailable::no_response("the request was cancelled, since upwarden is stopping");
         task.await.unwrap_or_else(|_| Err(stopping()))
     }

@@ -9,6 +9,7 @@ mod notify;
 mod reload;
 mod service_renewal;
 mod services;
+mod span_export;
 mod store_sync;
 
 use std::convert::Infallible;
@@ -32,6 +33,7 @@ use crate::gateway::Gateway;
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Observed};
+use crate::telemetry::trace::Tracer;
 pub use error::Error;
 use services::Services;
 
@@ -40,6 +42,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Connections to upstreams, however few clients may connect.
 const LEAST_ANSWERS: usize = 256;
+
+/// How long the last spans may take at the end.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// The admin door's clients are few, and send their requests at once.
 const ADMIN: plain::ConnectionLimit = plain::ConnectionLimit { connections: 32, head_timeout: Duration::from_secs(10) };
@@ -132,7 +137,9 @@ pub async fn run(
     };
     let (workers, metrics) = (config.server.workers, services.metrics.clone());
     let health = config.server.health_path.clone().map(|path| HealthCheck::new(path, readiness.clone()));
-    let make = move || worker(&services.gateway, health.clone());
+    let start = |url| span_export::start(url, services.metrics.spans(), ended.clone());
+    let (tracer, exporting) = config.otlp_url.as_ref().map(start).transpose()?.unzip();
+    let make = move || worker(&services.gateway, health.clone(), tracer.clone());
     let serving = listener::run(specs, workers, make, metrics, drain.clone());
     tracing::info!(workers, "serving");
     // The sender lives in the admin door, which outlives this.
@@ -144,6 +151,10 @@ pub async fn run(
     ended.cancel();
     // `upwarden drain` still waits for the admin door's answer.
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
+    if let Some(exporting) = exporting {
+        // The last spans; without them it ends all the same.
+        let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
+    }
     tracing::info!("ended");
     served.map_err(Error::Doors)
 }
@@ -201,6 +212,7 @@ fn spawn_admin(bound: Bound, admin: Admin, ended: CancellationToken) -> Result<J
 fn worker(
     gateway: &Gateway,
     health: Option<HealthCheck>,
+    tracer: Option<Arc<Tracer>>,
 ) -> impl Fn(http::Request<crate::body::Body>, Arc<listener::Peer>) -> HandlerFuture + Clone + Send + use<> {
     let gateway = Arc::new(gateway.for_worker());
     let swept = Arc::downgrade(&gateway);
@@ -219,7 +231,11 @@ fn worker(
             return Box::pin(std::future::ready(answer)) as HandlerFuture;
         }
         let gateway = gateway.clone();
-        Box::pin(async move { gateway.handle(request, peer).await }) as HandlerFuture
+        let handling = async move { gateway.handle(request, peer).await };
+        match &tracer {
+            None => Box::pin(handling) as HandlerFuture,
+            Some(tracer) => Box::pin(tracer.clone().scope(handling)),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::StoreError;
 use super::backend::{Backend, NewSealedRecord, SealedRecord, SessionRecord};
 use crate::clock::Timestamp;
 use crate::telemetry::metrics::{Metrics, StoreOperation};
+use crate::telemetry::trace;
 
 #[derive(Clone, Debug)]
 pub struct Measured<B> {
@@ -29,10 +30,13 @@ impl<B> Measured<B> {
         operation: StoreOperation,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let started = Instant::now();
+        let (span, started) = (trace::child(operation.span()), Instant::now());
         let outcome = work.await;
         if let Some(metrics) = &self.metrics {
             metrics.store(operation, started.elapsed(), matches!(outcome, Err(StoreError::Down(_))));
+        }
+        if let (Some(span), Ok(_)) = (span, &outcome) {
+            span.succeeded();
         }
         outcome
     }

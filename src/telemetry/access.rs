@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::share::AccessShare;
+use super::trace::TraceId;
 use super::{Door, Format, RequestId, RouteKind, json};
 
 /// The line's fields, as JSON has them.
@@ -14,6 +15,8 @@ use super::{Door, Format, RequestId, RouteKind, json};
 pub(crate) struct AccessLine<'a> {
     pub door: Door,
     pub request_id: &'a RequestId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<TraceId>,
     /// `None` if it could not be read, like the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<&'a str>,
@@ -83,6 +86,7 @@ impl AccessLine<'_> {
         tracing::info!(
             door = self.door.as_str(),
             request_id = %self.request_id,
+            trace_id = self.trace_id.map(tracing::field::display),
             method = self.method,
             path = self.path,
             route = self.route.as_str(),
@@ -116,6 +120,7 @@ mod tests {
         let line = AccessLine {
             door: Door::Public,
             request_id: &id,
+            trace_id: Some(TraceId::random()),
             method: Some("GET"),
             path: Some("/"),
             route: RouteKind::App,

@@ -6,6 +6,7 @@ pub(crate) mod access;
 pub(crate) mod json;
 pub(crate) mod metrics;
 mod share;
+pub(crate) mod trace;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;

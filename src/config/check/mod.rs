@@ -14,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use tracing_subscriber::filter::LevelFilter;
+use url::Url;
 
 use self::server::Server;
 pub(super) use self::server::admin;
@@ -47,6 +48,8 @@ pub struct Config {
     pub(crate) upstreams: Vec<proxy::AppConfig>,
     pub(crate) gateway: crate::gateway::Config,
     pub(crate) telemetry: telemetry::Config,
+    /// The collector of traces.
+    pub(crate) otlp_url: Option<Url>,
     /// What is valid, and hardly meant.
     pub(crate) warnings: Vec<Problem>,
     /// The files that were read of secrets, keys, certificates and CAs: a change of one is a change of the configuration.
@@ -114,6 +117,7 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let store = store::store(reader);
     let service = upwork::service(reader, oauth.as_ref(), store.as_ref());
     let telemetry = telemetry(reader, sources.terminal);
+    let otlp_url = reader.parsed("telemetry.otlp_url", parse::web_url);
 
     if let (Some(app), Some(server)) = (&app, &server) {
         server::apart_from_app(reader, "app.url", &app.upstream, server);
@@ -161,6 +165,7 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         app: app?,
         gateway: gateway?,
         telemetry: telemetry?,
+        otlp_url,
     })
 }
 

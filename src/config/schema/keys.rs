@@ -194,6 +194,9 @@ pub(in crate::config) const KEYS: &[Key] = &[
     defaults("log.access", Switch, "true",
         r#"One line per request, of level "info": true, false, or a part of them, such as 0.01; those that fail have one then, too."#),
 
+    optional("telemetry.otlp_url", Text, "http://127.0.0.1:4318",
+        "OpenTelemetry collector that takes traces by OTLP over HTTP, without /v1/traces. Default: no traces."),
+
     defaults("drain.delay", Duration, "5s",
         "After SIGTERM the doors serve this much longer, at most 1h, so that load balancers notice."),
     defaults("drain.timeout", Duration, "25s",

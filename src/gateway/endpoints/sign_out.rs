@@ -11,6 +11,7 @@ use crate::gateway::state::Gateway;
 use crate::pages::{self, ConfirmView, Frame, Revocation, SignedOutView};
 use crate::policy::Site;
 use crate::store::StoredSession;
+use crate::telemetry::trace;
 
 /// Bytes of the form that are read.
 const MAX_FORM: usize = 4 << 10;
@@ -40,7 +41,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     if let Some(stored) = &stored {
         // In a task of its own, which goes on when its client hangs up.
         let (gateway, stored) = (gateway.clone(), stored.clone());
-        let work = tokio::spawn(async move { end(&gateway, &stored, everywhere).await });
+        let work = tokio::spawn(trace::carry(async move { end(&gateway, &stored, everywhere).await }));
         let dropped = |_| Err(OurFault::Internal("the sign-out's task was dropped".to_owned()).into());
         let outcome = work.await.unwrap_or_else(dropped)?;
         if let Some((query, _)) = OUTCOMES.into_iter().find(|(_, known)| *known == outcome) {

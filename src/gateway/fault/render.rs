@@ -11,6 +11,7 @@ use crate::gateway::response;
 use crate::pages::{self, Action, Frame, ProblemView};
 use crate::router::ReturnTo;
 use crate::telemetry::RequestId;
+use crate::telemetry::trace::TraceId;
 
 /// Whom a fault is shown to, besides what it is.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(in crate::gateway) struct FaultView<'a> {
     repeatable: bool,
     prefix: &'a str,
     id: &'a RequestId,
+    trace: Option<TraceId>,
     /// Where a sign-in should lead back to.
     return_to: Option<ReturnTo>,
     /// It is shown inside another page of this site, so its links open in the top window.
@@ -36,6 +38,7 @@ impl<'a> FaultView<'a> {
             repeatable: request.method == Method::GET,
             prefix,
             id: &request.id,
+            trace: request.trace.as_ref().map(|trace| trace.id()),
             return_to: match &request.framed_by {
                 Some(around) => ReturnTo::parse(around, prefix),
                 None => request.return_to(prefix),
@@ -154,6 +157,8 @@ struct Problem<'a> {
     detail: String,
     request_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<TraceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     login_url: Option<String>,
 }
 
@@ -168,6 +173,7 @@ fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         status: row.status.as_u16(),
         detail: view.fill(&detail),
         request_id: view.id.to_string(),
+        trace_id: view.trace,
         login_url: matches!(row.links, Links::SignIn | Links::SignInElsewhere).then(|| view.login_url()),
     };
     let mut response = response::json(row.status, &problem);

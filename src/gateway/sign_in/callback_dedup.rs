@@ -18,6 +18,7 @@ use crate::oauth::login::Login;
 use crate::oauth::{Unavailable, UnavailableKind};
 use crate::recent::{Recent, lock};
 use crate::store::StoredSession;
+use crate::telemetry::trace;
 
 /// For the log, in place of Upwork's words.
 const REPEATED: &str = "its callback came before";
@@ -120,14 +121,14 @@ impl CallbackDedup {
         let pause = PAUSE * 2_u32.pow(number - 1);
         let failed = Redemption::Attempt { number, outcome: outcome.clone(), until: Some(now.plus(pause)) };
         let mut entry = Entry { dedup: self.clone(), id: id.to_owned(), began: now, over_at, next: Redemption::Over };
-        tokio::spawn(async move {
+        tokio::spawn(trace::carry(async move {
             let outcome = work.await;
             if number <= MAX_RETRIES && matches!(outcome, Err(Failure { retry: true, .. })) {
                 entry.next = failed;
             }
             drop(entry);
             sender.send_replace(Some(outcome));
-        });
+        }));
         Some(outcome)
     }
 }

@@ -18,13 +18,15 @@ use crate::listener::Peer;
 use crate::oauth::Grant;
 use crate::proxy::forwarded::{Claims, ForwardedFields, Origin};
 use crate::proxy::headers::{
-    FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, TICKET, USER, USER_ID, USER_NAME, ascii_value, requested_upgrade,
+    FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, TICKET, TRACEPARENT, TRACESTATE, USER, USER_ID, USER_NAME,
+    ascii_value, requested_upgrade,
 };
 use crate::proxy::upgrade::Upgrades;
 use crate::proxy::via::Via;
 use crate::proxy::{self, AppConfig, AppHeaders, AppRequest, Client, HostPolicy};
 use crate::session::Session;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace;
 
 /// How one upstream of the app is spoken to, for all workers.
 #[derive(Clone, Debug)]
@@ -84,10 +86,19 @@ impl AppUpstream {
         owns: impl Fn(&str) -> bool,
     ) -> impl Future<Output = Result<Response<Body>, Fault>> {
         let body = std::mem::take(&mut message.body);
-        let onward = self.app_request(request, message, told);
+        let span = trace::child("app");
+        let mut onward = self.app_request(request, message, told);
+        if let Some(span) = &span {
+            let (parent, state) = span.headers();
+            onward.headers.set(TRACEPARENT, parent);
+            onward.headers.put(&TRACESTATE, state);
+        }
         async move {
             let exchange = onward.exchange.clone();
             let sent = proxy::to_app(&self.client, onward, body, &owns).await;
+            if let (Some(span), Ok(response)) = (span, &sent) {
+                span.answered(response.status().as_u16());
+            }
             sent.map_err(|error| body_fault(exchange.as_ref()).unwrap_or_else(|| Fault::of_app(&error)))
         }
     }

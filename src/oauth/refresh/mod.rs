@@ -29,6 +29,7 @@ use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Lifetime, Organization, Session, User};
 use crate::store::{LOCK_WAIT, StoredSession};
 use crate::telemetry::metrics::Observed;
+use crate::telemetry::trace;
 
 /// The longest that a refresh takes: the time for the lock, for the token endpoint, and for reading and writing.
 const DEADLINE: Duration = Duration::from_secs(LOCK_WAIT.as_secs() + upwork::LONGEST.as_secs() + 15);
@@ -184,7 +185,7 @@ impl Refresher {
         let waited = receiver.borrow().is_none();
         if let Some(sender) = sender {
             let (this, stored, caller) = (self.clone(), stored.clone(), caller.clone());
-            self.deps.control.spawn(async move {
+            self.deps.control.spawn(trace::carry(async move {
                 let result = tokio::time::timeout(DEADLINE, this.refresh(&caller, &stored)).await;
                 let result = result.unwrap_or_else(|_| Err(RefreshError::unavailable("the refresh took too long")));
                 this.note_outcome(&stored.session.id, &result);
@@ -192,7 +193,7 @@ impl Refresher {
                 if this.unsaved.claim_writing() {
                     this.write_unsaved().await;
                 }
-            });
+            }));
         }
         (receiver, waited)
     }

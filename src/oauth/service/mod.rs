@@ -22,6 +22,7 @@ use crate::pacing::CallerId;
 use crate::recent::lock;
 use crate::session::Tokens;
 use crate::session::tokens::AccessToken;
+use crate::telemetry::trace;
 
 /// Tokens are renewed at half of the access token's lifetime, and never later than this: a rotation that was received and not
 /// stored is then found while Upwork still accepts the old token, which it does for 24 hours.
@@ -57,7 +58,7 @@ impl ServiceIdentity {
             return Ok(tokens.access);
         }
         let (this, rejected) = (self.clone(), rejected.cloned());
-        let task = self.deps.control.spawn(async move { this.fresh_token(rejected.as_ref()).await });
+        let task = self.deps.control.spawn(trace::carry(async move { this.fresh_token(rejected.as_ref()).await }));
         task.await.unwrap_or_else(|_| Err(RefreshError::unavailable("upwarden is stopping")))
     }
 

@@ -18,6 +18,8 @@ use crate::cookies::RequestCookies;
 use crate::framing::{is_token, reads_as};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The organization a call acts for (Upwork's GraphQL documentation).
 pub(crate) const TENANT: HeaderName = HeaderName::from_static("x-upwork-api-tenantid");
 pub(crate) const USER_ID: HeaderName = HeaderName::from_static("x-upwork-user-id");
@@ -149,7 +151,7 @@ impl AppHeaders {
     }
 
     /// Sets a field, or strips it if there is no value.
-    pub(super) fn put(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
+    pub(crate) fn put(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
         match value {
             Some(value) => self.set(name.clone(), value),
             None => self.strip_where(|stripped| stripped == name),

@@ -28,6 +28,16 @@ use super::{Door, RouteKind, Side, Upstream};
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const BUCKETS_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
+/// What became of spans.
+#[derive(Clone, Debug)]
+pub(crate) struct SpanCounters {
+    pub(crate) exported: Counter,
+    /// The queue was full.
+    pub(crate) overflow: Counter,
+    /// The collector did not take them.
+    pub(crate) undelivered: Counter,
+}
+
 #[derive(Debug)]
 struct RouteMetrics {
     kind: RouteKind,
@@ -245,6 +255,22 @@ impl Metrics {
 
     pub(crate) fn pace_refused(&self, refusal: PaceRefusal) {
         self.pace_refused.count(refusal);
+    }
+
+    pub(crate) fn spans(&self) -> SpanCounters {
+        let registry = Registry(&self.recorder);
+        let dropped = |reason| {
+            registry.counter(
+                "upwarden_spans_dropped_total",
+                "Spans that were dropped, by reason.",
+                &[("reason", reason)],
+            )
+        };
+        SpanCounters {
+            exported: registry.counter("upwarden_spans_exported_total", "Spans that the collector took.", &[]),
+            overflow: dropped("overflow"),
+            undelivered: dropped("undelivered"),
+        }
     }
 
     /// Zero once the service identity's refresh token is dead.

@@ -87,3 +87,14 @@ pub enum StoreOperation {
     /// The right to refresh a session, taken, extended or given back.
     Lock,
 }
+
+impl StoreOperation {
+    /// The name of its span.
+    pub(crate) fn span(self) -> &'static str {
+        match self {
+            Self::Read => "store read",
+            Self::Write => "store write",
+            Self::Lock => "store lock",
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 mod metrics;
 mod rules;
+mod traces;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
