@@ -45,6 +45,11 @@ impl Body {
         Self(Kind::Boxed(body.boxed_unsync()))
     }
 
+    /// The same body, which keeps `held` until it is dropped.
+    pub(crate) fn holding<T: Send + Unpin + 'static>(self, held: T) -> Self {
+        Self::wrap(Holding { body: self, _held: held })
+    }
+
     /// Whether it comes from elsewhere piece by piece.
     pub(crate) fn is_streamed(&self) -> bool {
         match self.0 {
@@ -60,6 +65,28 @@ impl Body {
             Err(error) if error.is::<LengthLimitError>() => Err(CollectError::TooLong),
             Err(error) => Err(CollectError::Cut(error)),
         }
+    }
+}
+
+struct Holding<T> {
+    body: Body,
+    _held: T,
+}
+
+impl<T: Unpin> http_body::Body for Holding<T> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -35,7 +35,7 @@ use crate::tls;
 use read_only::LongDocuments;
 use rejections::Rejections;
 pub use target::ApiTarget;
-pub(crate) use target::{TargetError, names_graphql};
+pub(crate) use target::TargetError;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -71,10 +71,10 @@ impl TokenSource {
         }
     }
 
-    /// Names the session or the service identity.
-    fn grant(&self) -> String {
+    /// Names the person or the service identity: a person's sessions may share one grant.
+    fn owner(&self) -> String {
         match self {
-            Self::Session(stored) => stored.session.id.clone(),
+            Self::Session(stored) => stored.session.user.id.clone(),
             Self::Service(_) => "service".to_owned(),
         }
     }
@@ -180,7 +180,7 @@ impl Host {
         let upstream = proxy::Upstream::of(url).ok_or(SetupError::Unusable("a URL without a host or port"))?;
         let name = HeaderValue::from_str(&upstream.authority()).map_err(|_| SetupError::Unusable("a host name"))?;
         let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone())?;
-        Ok(Self { client: Client::new(connector, TIMEOUTS, descriptors.clone(), metrics.clone()), name })
+        Ok(Self { client: Client::new(connector, TIMEOUTS, descriptors.clone(), metrics.clone()).of_api(), name })
     }
 }
 
@@ -257,8 +257,8 @@ impl Broker {
             Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
             response => return (response, update),
         };
-        let (grant, now) = (source.grant(), self.pacer.now());
-        if self.rejections.is_known(&grant, &first, now) {
+        let (owner, now) = (source.owner(), self.pacer.now());
+        if self.rejections.is_known(&owner, now) {
             return (Ok(response), update);
         }
         let source = match &update {
@@ -283,7 +283,7 @@ impl Broker {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
             Err(error) => matches!(error, CallError::SendAgain),
         };
-        self.rejections.note(grant, second, rejected, now);
+        self.rejections.note(owner, rejected, now);
         (response, later.or(update))
     }
 

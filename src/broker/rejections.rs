@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::recent::{Recent, lock};
-use crate::session::tokens::AccessToken;
 
-/// Sessions remembered.
-const MAX_GRANTS: usize = 10_000;
+/// People remembered.
+const MAX_OWNERS: usize = 10_000;
 /// The pause after the first refusal; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
@@ -17,41 +16,40 @@ const KEPT: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 struct Rejection {
-    token: AccessToken,
     pause: Duration,
     until: Timestamp,
 }
 
-/// By session: the last token that came of a 401 and got one too.
+/// By person, or the service identity: when a token that came of a 401 got one too.
 #[derive(Debug)]
 pub(super) struct Rejections(Mutex<Recent<String, Rejection, Timestamp>>);
 
 impl Default for Rejections {
     fn default() -> Self {
-        Self(Mutex::new(Recent::new(MAX_GRANTS)))
+        Self(Mutex::new(Recent::new(MAX_OWNERS)))
     }
 }
 
 impl Rejections {
-    /// Whether this very token is known to be refused, and no refresh is due yet.
-    pub(super) fn is_known(&self, grant: &str, token: &AccessToken, now: Timestamp) -> bool {
-        lock(&self.0).get(grant, now).is_some_and(|last| last.token.same_as(token) && now < last.until)
+    /// Whether a fresh token is known to be refused, and no other refresh is due yet.
+    pub(super) fn is_known(&self, owner: &str, now: Timestamp) -> bool {
+        lock(&self.0).get(owner, now).is_some_and(|last| now < last.until)
     }
 
     /// Notes whether the token that came of a 401 was `rejected` too, or could not be tried.
-    pub(super) fn note(&self, grant: String, token: AccessToken, rejected: bool, now: Timestamp) {
+    pub(super) fn note(&self, owner: String, rejected: bool, now: Timestamp) {
         let mut last = lock(&self.0);
         if !rejected {
-            last.remove(&grant);
+            last.remove(&owner);
             return;
         }
-        let before = last.get(&grant, now).map(|last| (last.pause, last.until));
+        let before = last.get(&owner, now).map(|last| (last.pause, last.until));
         let (pause, until) = match before {
             // One of several calls that were under way together.
             Some((pause, until)) if now < until => (pause, until),
             Some((pause, _)) => ((pause * 2).min(MAX_PAUSE), now.plus((pause * 2).min(MAX_PAUSE))),
             None => (FIRST_PAUSE, now.plus(FIRST_PAUSE)),
         };
-        last.insert(grant, Rejection { token, pause, until }, now, now.plus(KEPT));
+        last.insert(owner, Rejection { pause, until }, now, now.plus(KEPT));
     }
 }

@@ -12,6 +12,8 @@ use crate::router::percent::readings;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiTarget {
     pub(super) graphql: bool,
+    /// A server may read the path as GraphQL's, wherever it goes.
+    names_graphql: bool,
     pub(super) path: PathAndQuery,
 }
 
@@ -34,6 +36,11 @@ impl ApiTarget {
         &self.path
     }
 
+    /// Whether it may take a document.
+    pub(crate) fn names_graphql(&self) -> bool {
+        self.graphql || self.names_graphql
+    }
+
     /// `path` is what follows our prefix; `graphql_path` is the path of `upwork.graphql_url`, and `oauth` are those of the
     /// configured OAuth endpoints.
     pub fn parse(
@@ -49,9 +56,10 @@ impl ApiTarget {
             Route::Api => (false, path),
             Route::Auth(_) | Route::Unknown | Route::Ambiguous | Route::App => return Err(TargetError::NotApi),
         };
+        let names_graphql = names_graphql(path, graphql_path);
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let path = PathAndQuery::try_from(target).map_err(|_| TargetError::NotApi)?;
-        Ok(Self { graphql, path })
+        Ok(Self { graphql, names_graphql, path })
     }
 }
 
@@ -65,9 +73,13 @@ fn is_oauth(path: &str, endpoints: &[String]) -> bool {
     })
 }
 
-/// Whether a segment of the path names GraphQL, wherever it stands.
-pub(crate) fn names_graphql(path: &str) -> bool {
-    any_reading(path, |path| path.iter().any(|segment| segment.split(|byte| *byte == b'.').next() == Some(b"graphql")))
+/// Whether a segment of the path names GraphQL, wherever it stands, or the path begins as the configured one.
+fn names_graphql(path: &str, configured: &str) -> bool {
+    let configured = segments(configured.as_bytes());
+    any_reading(path, |path| {
+        path.iter().any(|segment| segment.split(|byte| *byte == b'.').next() == Some(b"graphql"))
+            || (!configured.is_empty() && path.starts_with(&configured))
+    })
 }
 
 /// Whether it holds for the path in any encoding; also where the path is encoded too many times to tell.
@@ -143,9 +155,13 @@ mod tests {
     fn a_graphql_segment_is_found_in_any_spelling() {
         for path in ["/api/graphql/", "/api/graphql/v1", "/api/v3/GraphQL", "/api/%67raphql;a=b/", "/api/graphql.json"]
         {
-            assert!(names_graphql(path), "{path}");
+            assert!(names_graphql(path, "/graphql"), "{path}");
         }
-        assert!(!names_graphql("/api/graphqls") && !names_graphql("/api/hr/v2/graph/ql"));
+        for path in ["/api/gql/v9", "/api/gql/v9/", "/api/GQL/v9/x", "/api/gql;a/%76%39", "/api//gql/v9"] {
+            assert!(names_graphql(path, "/api/gql/v9"), "{path}");
+        }
+        assert!(!names_graphql("/api/gql/v90", "/api/gql/v9") && !names_graphql("/api/x", "/"));
+        assert!(!names_graphql("/api/graphqls", "/graphql") && !names_graphql("/api/hr/v2/graph/ql", "/graphql"));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub use answers::Waiting;
 
 /// For everything but connections: listeners, runtimes, the admin door, stores, Upwork; a quarter if there are few in all.
 const RESERVED: usize = 128;
+/// One part in this many of the reserved is for connections to Upwork's API, so that no client of the app takes them all.
+const API_SHARE: usize = 4;
 /// One part in this many is reserved for connections to upstreams, so that connected clients are served.
 const UPSTREAM_SHARE: usize = 8;
 /// One part in this many is reserved for incoming connections, however many answers clients ask for without reading them.
@@ -39,8 +41,12 @@ pub struct Descriptors {
     limit: usize,
     used: AtomicUsize,
     clients: AtomicUsize,
-    /// Places for connections to upstreams.
+    /// Connections to upstreams, at most.
+    places: usize,
+    /// What is free of them.
     upstreams: Arc<Semaphore>,
+    /// More of them, of the reserved, for Upwork's API.
+    api: Arc<Semaphore>,
     connections: Connections,
     pools: Mutex<Vec<CloseIdle>>,
     freed: Notify,
@@ -56,8 +62,15 @@ impl std::fmt::Debug for Descriptors {
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     all: Arc<Descriptors>,
-    /// The place of a connection to an upstream; none of an incoming one.
-    upstream: Option<OwnedSemaphorePermit>,
+    place: Place,
+}
+
+/// What a connection's descriptor is taken from.
+#[derive(Debug)]
+enum Place {
+    Client,
+    Upstream(#[expect(dead_code, reason = "held until the connection closes")] OwnedSemaphorePermit),
+    Reserved(#[expect(dead_code, reason = "held until the connection closes")] OwnedSemaphorePermit),
 }
 
 impl Descriptors {
@@ -69,13 +82,16 @@ impl Descriptors {
     /// The same, with at most this many connections to upstreams, each of which may hold a part of an answer.
     pub(crate) fn with_answers(limit: Option<u64>, answers: usize) -> Arc<Self> {
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let limit = (limit - RESERVED.min(limit / 4)).max(2);
+        let reserved = RESERVED.min(limit / 4);
+        let limit = (limit - reserved).max(2);
         let upstreams = (limit - limit / CLIENT_SHARE).min(answers).min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             limit,
+            places: upstreams,
             used: AtomicUsize::new(0),
             clients: AtomicUsize::new(0),
             upstreams: Arc::new(Semaphore::new(upstreams)),
+            api: Arc::new(Semaphore::new(reserved / API_SHARE)),
             connections: Connections::default(),
             pools: Mutex::default(),
             freed: Notify::new(),
@@ -104,7 +120,7 @@ impl Descriptors {
             self.clients.fetch_sub(1, Relaxed);
             return None;
         }
-        Some(self.descriptor(None))
+        Some(self.descriptor(Place::Client))
     }
 
     /// Before an incoming connection: closes idle connections if no descriptor is left, and waits a moment for that.
@@ -117,12 +133,26 @@ impl Descriptors {
         }
     }
 
+    /// For a connection to Upwork's API.
+    pub(crate) async fn outgoing_to_api(self: &Arc<Self>) -> Option<Descriptor> {
+        match self.api.clone().try_acquire_owned() {
+            Ok(reserved) => Some(self.descriptor(Place::Reserved(reserved))),
+            Err(_) => self.outgoing().await,
+        }
+    }
+
+    /// Requests that one client may have in flight where many share a connection: not all places are for one.
+    pub(crate) fn requests_of_a_client(&self) -> usize {
+        (self.places / 2).max(1)
+    }
+
     /// For a connection to an upstream. Requests wait in a queue for what is closed for them, so that a client with many of
     /// them holds up no other's.
     pub(crate) async fn outgoing(self: &Arc<Self>) -> Option<Descriptor> {
         let mut upstream = self.upstreams.clone().try_acquire_owned().ok();
         for _ in 0..CLOSE_TRIES {
-            if let Some(descriptor) = upstream.take_if(|_| self.take()).map(|upstream| self.descriptor(Some(upstream)))
+            if let Some(descriptor) =
+                upstream.take_if(|_| self.take()).map(|upstream| self.descriptor(Place::Upstream(upstream)))
             {
                 return Some(descriptor);
             }
@@ -138,7 +168,7 @@ impl Descriptors {
             }
         }
         let upstream = upstream.or_else(|| self.upstreams.clone().try_acquire_owned().ok())?;
-        self.take().then(|| self.descriptor(Some(upstream)))
+        self.take().then(|| self.descriptor(Place::Upstream(upstream)))
     }
 
     /// Whether there was an idle connection, after it has closed or had the time to.
@@ -161,17 +191,19 @@ impl Descriptors {
         self.used.fetch_update(Relaxed, Relaxed, |used| (used < self.limit).then_some(used + 1)).is_ok()
     }
 
-    fn descriptor(self: &Arc<Self>, upstream: Option<OwnedSemaphorePermit>) -> Descriptor {
-        Descriptor { all: self.clone(), upstream }
+    fn descriptor(self: &Arc<Self>, place: Place) -> Descriptor {
+        Descriptor { all: self.clone(), place }
     }
 }
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        self.all.used.fetch_sub(1, Relaxed);
-        if self.upstream.take().is_none() {
-            self.all.clients.fetch_sub(1, Relaxed);
+        match self.place {
+            Place::Reserved(_) => return,
+            Place::Client => drop(self.all.clients.fetch_sub(1, Relaxed)),
+            Place::Upstream(_) => {}
         }
+        self.all.used.fetch_sub(1, Relaxed);
         self.all.freed.notify_waiters();
     }
 }
@@ -197,6 +229,23 @@ mod tests {
         drop(upstream);
         held.pop();
         assert!(all.incoming().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_api_has_places_that_no_client_of_the_app_can_take() {
+        let all = Descriptors::new(Some(512));
+        let mut held = Vec::new();
+        while let Some(one) = all.outgoing().await {
+            held.push(one);
+        }
+        let api: Vec<_> = std::iter::repeat_with(|| all.outgoing_to_api()).take(32).collect();
+        for one in api {
+            held.push(one.await.unwrap());
+        }
+        assert!(all.outgoing_to_api().await.is_none());
+        assert_eq!((held.len(), all.requests_of_a_client()), (192 + 32, 96));
+        held.clear();
+        assert!(all.outgoing_to_api().await.is_some() && all.used.load(Relaxed) == 0);
     }
 
     #[tokio::test]

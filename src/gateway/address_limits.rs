@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http::Version;
 
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::clock::Timestamp;
 use crate::listener::network;
 use crate::recent::{Recent, lock};
@@ -27,6 +24,9 @@ pub(super) enum Step {
     Callback,
 }
 
+/// One part in this many of a burst is what a code that Upwork does not know costs.
+const CHARGE: f64 = 4.0;
+
 /// Lets each address make a burst of sign-ins, refilled over a minute: a token bucket for each step.
 #[derive(Debug)]
 pub(super) struct SignInLimit {
@@ -39,6 +39,15 @@ struct Buckets {
     filling: BucketMap,
     /// Those that were refused. A flood of addresses does not push them out, unless each uses up its own burst.
     full: BucketMap,
+}
+
+impl Buckets {
+    fn set(&mut self, key: (Step, IpAddr), level: f64, full: bool, now: Timestamp) {
+        let (into, other) =
+            if full { (&mut self.full, &mut self.filling) } else { (&mut self.filling, &mut self.full) };
+        other.remove(&key);
+        into.insert(key, (level, now), now, now.plus(REFILL));
+    }
 }
 
 type BucketMap = Recent<(Step, IpAddr), Bucket, Timestamp>;
@@ -56,24 +65,33 @@ impl SignInLimit {
     pub(super) fn allow(&self, step: Step, address: IpAddr, now: Timestamp) -> bool {
         let key = (step, network(address));
         let mut buckets = lock(&self.buckets);
-        let known = buckets.full.get(&key, now).or_else(|| buckets.filling.get(&key, now));
+        let level = self.level(&buckets, &key, now);
+        let allowed = level + 1.0 <= self.burst;
+        buckets.set(key, if allowed { level + 1.0 } else { level }, !allowed, now);
+        allowed
+    }
+
+    /// What `address` made use of was forged.
+    pub(super) fn charge(&self, step: Step, address: IpAddr, now: Timestamp) {
+        let key = (step, network(address));
+        let mut buckets = lock(&self.buckets);
+        let level = (self.level(&buckets, &key, now) + self.burst / CHARGE).min(self.burst);
+        buckets.set(key, level, level + 1.0 > self.burst, now);
+    }
+
+    fn level(&self, buckets: &Buckets, key: &(Step, IpAddr), now: Timestamp) -> f64 {
+        let known = buckets.full.get(key, now).or_else(|| buckets.filling.get(key, now));
         let (level, last) = known.copied().unwrap_or((0.0, now));
         let refilled = now.since(last).as_secs_f64() / REFILL.as_secs_f64() * self.burst;
-        let level = (level - refilled).max(0.0);
-        let allowed = level + 1.0 <= self.burst;
-        let level = if allowed { level + 1.0 } else { level };
-        let Buckets { filling, full } = &mut *buckets;
-        let (into, other) = if allowed { (filling, full) } else { (full, filling) };
-        other.remove(&key);
-        into.insert(key, (level, now), now, now.plus(REFILL));
-        allowed
+        (level - refilled).max(0.0)
     }
 }
 
-/// Requests in flight of each client behind trusted proxies, whose connections many clients share.
+/// Requests in flight of each client whose requests share a connection: streams of HTTP/2, and what trusted proxies forward.
 #[derive(Debug)]
 pub(super) struct InFlightLimit {
-    most: usize,
+    most: Option<usize>,
+    most_streams: usize,
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -85,16 +103,23 @@ pub(super) struct Slot {
 }
 
 impl InFlightLimit {
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, counts: Mutex::default() })
+    /// `most`: what is configured, if anything is; `share`: what one client's streams leave to others.
+    pub(super) fn new(most: Option<usize>, share: usize) -> Arc<Self> {
+        let most_streams = most.map_or(share, |most| most.min(share));
+        Arc::new(Self { most, most_streams, counts: Mutex::default() })
+    }
+
+    /// How many requests of one kind a client may have in flight.
+    pub(super) fn most(&self, version: Version) -> Option<usize> {
+        if version == Version::HTTP_2 { Some(self.most_streams) } else { self.most }
     }
 
     /// A slot for one more of `client`'s requests; none where it has as many as it may.
-    pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Option<Arc<Slot>> {
+    pub(super) fn take(self: &Arc<Self>, client: IpAddr, most: usize) -> Option<Arc<Slot>> {
         let client = network(client);
         let mut counts = lock(&self.counts);
         let count = counts.entry(client).or_insert(0);
-        if *count >= self.most {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -105,7 +130,7 @@ impl InFlightLimit {
 impl Slot {
     /// A body that holds the slot.
     pub(super) fn hold(self: Arc<Self>, body: Body) -> Body {
-        Body::wrap(HoldingBody { body, _slot: self })
+        body.holding(self)
     }
 }
 
@@ -118,28 +143,6 @@ impl Drop for Slot {
                 counts.remove(&self.client);
             }
         }
-    }
-}
-
-struct HoldingBody {
-    body: Body,
-    _slot: Arc<Slot>,
-}
-
-impl http_body::Body for HoldingBody {
-    type Data = Bytes;
-    type Error = body::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
@@ -156,6 +159,18 @@ mod tests {
         assert!(limit.allow(Step::Begin, other, start) && limit.allow(Step::Callback, one, start));
         assert!(limit.allow(Step::Begin, one, start.plus(Duration::from_secs(20))));
         assert!(!limit.allow(Step::Begin, one, start.plus(Duration::from_secs(20))));
+    }
+
+    #[test]
+    fn forged_codes_use_up_a_burst_in_no_time() {
+        let limit = SignInLimit::new(200);
+        let (one, start) = ("192.0.2.1".parse().unwrap(), Timestamp::from_seconds(1000));
+        for _ in 0..4 {
+            assert!(limit.allow(Step::Callback, one, start));
+            limit.charge(Step::Callback, one, start);
+        }
+        assert!(!limit.allow(Step::Callback, one, start) && limit.allow(Step::Begin, one, start));
+        assert!(limit.allow(Step::Callback, one, start.plus(REFILL)));
     }
 
     #[test]
@@ -182,11 +197,17 @@ mod tests {
 
     #[test]
     fn a_client_has_a_bounded_number_in_flight_and_each_slot_comes_back() {
-        let limit = InFlightLimit::new(2);
-        let take = |address: &str| limit.take(address.parse().unwrap());
+        let limit = InFlightLimit::new(Some(2), 96);
+        let take = |address: &str| limit.take(address.parse().unwrap(), limit.most(Version::HTTP_11)?);
         let slots = (take("2001:db8::1").unwrap(), take("2001:db8::2").unwrap(), take("192.0.2.1").unwrap());
         assert!(take("2001:db8::3").is_none() && take("2001:db8:0:1::1").is_some());
         drop(slots);
         assert!(limit.counts.lock().unwrap().is_empty());
+        let most = |most, share| {
+            [Version::HTTP_11, Version::HTTP_2].map(|version| InFlightLimit::new(most, share).most(version))
+        };
+        assert_eq!(most(None, 96), [None, Some(96)]);
+        assert_eq!(most(Some(100), 96), [Some(100), Some(96)]);
+        assert_eq!(most(Some(2), 96), [Some(2), Some(2)]);
     }
 }

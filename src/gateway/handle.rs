@@ -38,7 +38,7 @@ impl Gateway {
         let (answer, slot) = match (refused, peer.door) {
             (Some(refused), _) => (Err(ClientFault::Refused(refused).into()), None),
             (None, Door::Neighbour) => (Box::pin(self.neighbour(&request, message, route)).await, None),
-            (None, Door::Public) => match self.slot(&request) {
+            (None, Door::Public) => match self.slot(&request, message.version) {
                 Ok(slot) => {
                     if let Some(slot) = &slot {
                         message.extensions.insert(slot.clone());
@@ -141,6 +141,9 @@ impl Gateway {
         if ends_here(&request.method, &mut message.headers) {
             return Ok(response::empty(StatusCode::NO_CONTENT).into());
         }
+        if let Some(stored) = &stored {
+            message.body = self.sessions.hold(stored, message.body);
+        }
         let upgrades = stored.as_ref().filter(|_| asks_upgrade(&message.headers));
         let told = Told {
             session: stored.as_ref().map(|stored| &*stored.session),
@@ -155,7 +158,7 @@ impl Gateway {
             private_unless_said(response);
         }
         let answer = answer.map(|response| match &stored {
-            Some(stored) => self.sessions.hold(stored, response),
+            Some(stored) => response.map(|body| self.sessions.hold(stored, body)),
             None => response,
         });
         let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from);
@@ -250,7 +253,9 @@ impl Gateway {
     fn api_answer(&self, request: &RequestInfo, caller: &Caller, response: Response<Body>) -> Answer {
         if !is_cdn_wall(&response) {
             return match caller {
-                Caller::Session(stored) | Caller::Ticket(stored) => self.sessions.hold(stored, response).into(),
+                Caller::Session(stored) | Caller::Ticket(stored) => {
+                    response.map(|body| self.sessions.hold(stored, body)).into()
+                }
                 Caller::Token(_) | Caller::Service(_) | Caller::Anonymous(_) => response.into(),
             };
         }

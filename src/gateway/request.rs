@@ -88,6 +88,9 @@ pub(super) fn read(
             strip(&mut parts.headers, &name);
         }
     }
+    if parts.headers.contains_key(EXPECT) && !expects_continue(&parts.headers) {
+        strip(&mut parts.headers, &EXPECT);
+    }
     let headers = parts.headers;
     let address = peer.address.map(|address| address.ip());
     let origin = Origin::find(address, peer.tls, &headers, &config.trust);
@@ -112,6 +115,14 @@ pub(super) fn read(
         cookies: RequestCookies::parse(&headers, owns_cookie),
     };
     (info, Message { version: parts.version, headers, extensions: parts.extensions, body, peer: peer.clone() }, refused)
+}
+
+/// Whether the one expectation is the only one there is (RFC 9110 section 10.1.1). Upstreams read other forms of it
+/// differently, and one that does not wait for the body takes it for a request.
+fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(EXPECT).iter();
+    let only = lines.next().filter(|_| lines.next().is_none());
+    only.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl RequestInfo {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 
 use super::address_limits::{InFlightLimit, Slot};
 use super::answer::Answer;
@@ -30,7 +30,7 @@ pub(crate) struct Gateway {
     pub(super) sign_in: Arc<SignIn>,
     pub(super) callers: Arc<Callers>,
     pub(super) upstreams: Upstreams,
-    in_flight: Option<Arc<InFlightLimit>>,
+    in_flight: Arc<InFlightLimit>,
     /// Whether the log has named a proxy that is not trusted.
     warned: Arc<AtomicBool>,
 }
@@ -43,9 +43,15 @@ impl Gateway {
         callers: Arc<Callers>,
         upstreams: Upstreams,
     ) -> Self {
-        let in_flight = config.requests_per_address.map(InFlightLimit::new);
+        let in_flight = InFlightLimit::new(config.requests_per_address, usize::MAX);
         let (config, router, sessions) = (Arc::new(config), Arc::new(router), sign_in.sessions.clone());
         Self { config, router, sessions, sign_in, callers, upstreams, in_flight, warned: Arc::default() }
+    }
+
+    /// The same, where one client's HTTP/2 streams may make this many requests at once.
+    #[must_use]
+    pub(crate) fn limit_streams(self, most: usize) -> Self {
+        Self { in_flight: InFlightLimit::new(self.config.requests_per_address, most), ..self }
     }
 
     /// Names the first address that forwards requests and is not trusted: a proxy that the configuration forgot, or someone
@@ -87,11 +93,12 @@ impl Gateway {
         self.sessions.cookie.owns(name) || self.sign_in.owns(name) || self.callers.new_token.owns(name)
     }
 
-    /// The slot of a request whose client a trusted proxy names. The proxies' own requests need none.
-    pub(super) fn slot(&self, request: &RequestInfo) -> Result<Option<Arc<Slot>>, Fault> {
-        let client = request.limited_address.filter(|_| request.origin.trusted);
-        let (Some(limit), Some(client)) = (&self.in_flight, client) else { return Ok(None) };
-        let slot = limit.take(client).ok_or(ClientFault::TooManyAtOnce);
+    /// The slot of a request that shares its connection with others: a trusted proxy names its client, or it is a stream of
+    /// HTTP/2. The proxies' own requests need none.
+    pub(super) fn slot(&self, request: &RequestInfo, version: Version) -> Result<Option<Arc<Slot>>, Fault> {
+        let client = request.limited_address.filter(|_| request.origin.trusted || version == Version::HTTP_2);
+        let (Some(most), Some(client)) = (self.in_flight.most(version), client) else { return Ok(None) };
+        let slot = self.in_flight.take(client, most).ok_or(ClientFault::TooManyAtOnce);
         if slot.is_err() {
             self.context().metrics.refused(Door::Public, Refusal::ConnectionsPerAddress);
         }

@@ -268,7 +268,9 @@ impl ResponseBody {
             if !closes {
                 refused(Refusal::Surplus);
             }
-        } else if let Some(pool) = self.pool.take().filter(|_| upload.is_done() && connection.reader.is_idle()) {
+        } else if let Some(pool) =
+            self.pool.take().filter(|_| upload.leaves_a_clean_connection() && connection.reader.is_idle())
+        {
             pool.put(connection);
         }
     }

@@ -45,7 +45,7 @@ impl Outgoing {
             } else if *name == AUTHORIZATION {
                 authenticates |= head::authenticates(value);
             } else if *name == EXPECT {
-                expects = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+                expects = true;
             }
         }
         let length = request_length(announced, &body);

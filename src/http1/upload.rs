@@ -23,6 +23,8 @@ pub(super) struct Upload {
     pub(super) moved: Instant,
     /// More is wanted, and the client has not sent it yet.
     pub(super) starved: bool,
+    /// The upstream did not say that it reads the body: no 100 (Continue) came.
+    unasked: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,13 @@ impl Upload {
     pub(super) fn new(request: Outgoing) -> Self {
         let now = Instant::now();
         let stage = if request.expects { Stage::Held(now + CONTINUE_WAIT) } else { Stage::Sending };
-        Self { request, stage, moved: now, starved: false }
+        Self { unasked: request.expects, request, stage, moved: now, starved: false }
+    }
+
+    /// Whether the connection is between two requests: an upstream that was to send 100 (Continue), and answered without it,
+    /// may take a body that was sent all the same for the next request (RFC 9110 section 10.1.1).
+    pub(super) fn leaves_a_clean_connection(&self) -> bool {
+        self.is_done() && !self.unasked
     }
 
     /// All of it is written.
@@ -97,6 +105,7 @@ impl Upload {
 
     /// The upstream's 100 (Continue) came.
     pub(super) fn proceed(&mut self) {
+        self.unasked = false;
         if let Stage::Held(_) = self.stage {
             self.stage = Stage::Sending;
         }

@@ -100,9 +100,13 @@ impl Upwork {
     }
 
     /// Redeems a grant of our own client, for a sign-in.
-    pub(crate) async fn tokens(self: &Arc<Self>, grant: TokenGrant<'_>) -> Result<Tokens, TokenError> {
+    pub(crate) async fn tokens(
+        self: &Arc<Self>,
+        grant: TokenGrant<'_>,
+        caller: CallerId,
+    ) -> Result<Tokens, TokenError> {
         let secret = self.secret();
-        self.tokens_for(self.client(&secret), grant, CallerId::SignIn).await
+        self.tokens_for(self.client(&secret), grant, caller).await
     }
 
     /// Redeems a grant of `client`. `caller`: how urgent it is.
@@ -124,7 +128,7 @@ impl Upwork {
         let (id, secret) = (self.config.client_id.as_str(), self.secret());
         let fields =
             [("token", token), ("token_type_hint", hint), ("client_id", id), ("client_secret", secret.expose())];
-        let response = self.post_form("revoke", &self.config.revoke_url, &fields, CallerId::SignIn).await?;
+        let response = self.post_form("revoke", &self.config.revoke_url, &fields, CallerId::Refresh).await?;
         let reason = || response.describe(&[token, secret.expose()]);
         match response.status {
             status if status.is_success() => Ok(()),
@@ -137,11 +141,13 @@ impl Upwork {
 
     /// Asks whom a token acts for, names included. One refused field fails a whole query, so the first asks for the minimum,
     /// and the second, for names, may fail (docs/upwork.md "Who am I").
-    pub(crate) async fn user_info(self: &Arc<Self>, token: &AccessToken) -> Result<UserInfo, UserInfoError> {
-        let UserInfo { mut user, mut organization } = self.identity(token, CallerId::SignIn).await?;
-        if let Ok(names) =
-            self.query(token, "query { user { id name } organization { id name } }", CallerId::SignIn).await
-        {
+    pub(crate) async fn user_info(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        caller: CallerId,
+    ) -> Result<UserInfo, UserInfoError> {
+        let UserInfo { mut user, mut organization } = self.identity(token, caller.clone()).await?;
+        if let Ok(names) = self.query(token, "query { user { id name } organization { id name } }", caller).await {
             let name =
                 |path: &str| names.pointer(path).and_then(Value::as_str).map(printable).filter(|name| !name.is_empty());
             user.name = name("/user/name");

@@ -1,5 +1,6 @@
 //! Upwork's limits, who shares them, and why a call does not fit into them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,10 +36,10 @@ pub enum CallerId {
     Service,
     /// A person by `user.id`, through any session, ticket or token.
     User(Arc<str>),
-    /// Our own: a refresh that a call waits for.
+    /// Our own, for someone who waits: a refresh, a revocation, or who a fresh token acts for.
     Refresh,
-    /// Our own: a step of a sign-in or sign-out.
-    SignIn,
+    /// Our own: a code that a callback brought, which anyone can make up; from this network, where it is known.
+    SignIn(Option<IpAddr>),
     /// Our own: a refresh that nothing waits for.
     Renewal,
 }
@@ -52,7 +53,7 @@ impl CallerId {
     pub(super) fn lane(&self) -> usize {
         match self {
             Self::Refresh => 0,
-            Self::SignIn => 1,
+            Self::SignIn(_) => 1,
             Self::Service | Self::User(_) => 2,
             Self::Renewal => 3,
         }
@@ -62,7 +63,7 @@ impl CallerId {
     pub(super) fn wait(&self, wait: Duration) -> Duration {
         match self {
             Self::Service | Self::User(_) => wait,
-            Self::Refresh | Self::SignIn | Self::Renewal => OWN_WAIT,
+            Self::Refresh | Self::SignIn(_) | Self::Renewal => OWN_WAIT,
         }
     }
 }

@@ -51,6 +51,11 @@ impl FairQueue {
         self.calls.get(caller).map_or(0, VecDeque::len)
     }
 
+    /// Whether any of our own calls waits.
+    pub(super) fn has_own(&self) -> bool {
+        self.calls.keys().any(|caller| !matches!(caller, CallerId::Service | CallerId::User(_)))
+    }
+
     /// How many calls would go before a new one of this caller, if no other came.
     pub(super) fn ahead_of(&self, caller: &CallerId) -> u64 {
         let lane = caller.lane();
@@ -95,7 +100,7 @@ impl FairQueue {
         *count += 1;
     }
 
-    pub(super) fn pop(&mut self) -> Option<QueuedCall> {
+    pub(super) fn pop(&mut self) -> Option<(CallerId, QueuedCall)> {
         let lane = next_lane(self.turn, &self.counts)?;
         let (order, count) = (self.order.get_mut(lane)?, self.counts.get_mut(lane)?);
         let caller = order.pop_front()?;
@@ -106,9 +111,9 @@ impl FairQueue {
         if calls.is_empty() {
             self.calls.remove(&caller);
         } else {
-            order.push_back(caller);
+            order.push_back(caller.clone());
         }
-        Some(call)
+        Some((caller, call))
     }
 
     pub(super) fn remove(&mut self, caller: &CallerId, id: u64) {
@@ -163,7 +168,7 @@ mod tests {
     }
 
     fn rest(mut queue: FairQueue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop()).map(|call| call.id).collect()
+        std::iter::from_fn(|| queue.pop()).map(|(_, call)| call.id).collect()
     }
 
     const CALLS: [(&str, u64); 6] = [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("c", 5), ("c", 6)];
@@ -175,7 +180,8 @@ mod tests {
 
     fn mixed() -> FairQueue {
         let mut queue = queue(&[("a", 20), ("a", 21), ("a", 22), ("b", 23), ("b", 24)]);
-        for (caller, ids) in [(CallerId::Renewal, 30..32), (CallerId::SignIn, 10..13), (CallerId::Refresh, 0..4)] {
+        for (caller, ids) in [(CallerId::Renewal, 30..32), (CallerId::SignIn(None), 10..13), (CallerId::Refresh, 0..4)]
+        {
             ids.for_each(|id| queue.push(caller.clone(), call(id)));
         }
         queue
@@ -185,17 +191,26 @@ mod tests {
     fn urgent_calls_go_first_and_none_starves() {
         assert_eq!(rest(mixed()), [0, 20, 10, 23, 1, 21, 30, 24, 2, 22, 11, 3, 12, 31]);
         let mut queue = FairQueue::default();
-        for (caller, id) in [(CallerId::Renewal, 3), (CallerId::SignIn, 2), (CallerId::Refresh, 1)] {
+        for (caller, id) in [(CallerId::Renewal, 3), (CallerId::SignIn(None), 2), (CallerId::Refresh, 1)] {
             queue.push(caller, call(id));
         }
         assert_eq!(rest(queue), [1, 2, 3], "no turn is lost on those who do not wait");
     }
 
     #[test]
+    fn one_networks_callbacks_hold_up_no_other_networks_sign_in() {
+        let mut queue = FairQueue::default();
+        let network = |last| CallerId::SignIn(Some([192, 0, 2, last].into()));
+        (0..100).for_each(|id| queue.push(network(1), call(id)));
+        queue.push(network(2), call(500));
+        assert_eq!(rest(queue)[..3], [0, 500, 1]);
+    }
+
+    #[test]
     fn the_calls_ahead_are_known_across_lanes() {
         for served in 0..14 {
             for caller in
-                [CallerId::Refresh, CallerId::SignIn, CallerId::user("a"), CallerId::user("z"), CallerId::Renewal]
+                [CallerId::Refresh, CallerId::SignIn(None), CallerId::user("a"), CallerId::user("z"), CallerId::Renewal]
             {
                 let mut queue = mixed();
                 for _ in 0..served {

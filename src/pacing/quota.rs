@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::HeaderName;
 
+use super::limits::CallerId;
 use crate::clock::Timestamp;
 
 const DAY: i64 = 86_400_000;
@@ -53,6 +54,8 @@ pub(super) fn until_midnight(moment: Timestamp) -> Duration {
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     used: u64,
+    /// Of this replica's calls, those that redeem a code.
+    sign_ins: u64,
     /// The part of `used` that the store does not know yet.
     unreported: u64,
 }
@@ -75,6 +78,25 @@ impl DailyCounts {
 
     pub(super) fn left(&self, day: i64) -> u64 {
         self.limit.saturating_sub(self.counts.get(&day).map_or(0, |count| count.used))
+    }
+
+    /// What is left for calls of this kind. Strangers can make codes up, so sign-ins get three quarters of a day; and a
+    /// twentieth is for our own calls alone, so that sessions are refreshed, checked and revoked on the busiest day.
+    pub(super) fn left_for(&self, day: i64, caller: &CallerId) -> u64 {
+        let left = self.left(day);
+        let shared = left.saturating_sub(self.limit / 20);
+        match caller {
+            CallerId::Refresh | CallerId::Renewal => left,
+            CallerId::Service | CallerId::User(_) => shared,
+            CallerId::SignIn(_) => {
+                let used = self.counts.get(&day).map_or(0, |count| count.sign_ins);
+                shared.min((self.limit - self.limit / 4).saturating_sub(used))
+            }
+        }
+    }
+
+    pub(super) fn count_sign_in(&mut self, day: i64) {
+        self.count(day).sign_ins += 1;
     }
 
     pub(super) fn quota(&self, now: Timestamp) -> Quota {
@@ -137,6 +159,22 @@ mod tests {
         counts.put_back(5, 1);
         assert_eq!(counts.take_unreported(), Some((5, 1)));
         assert_eq!(counts.take_unreported(), None);
+    }
+
+    #[test]
+    fn strangers_cannot_use_up_the_day() {
+        let mut counts = DailyCounts::new(100);
+        let stranger = CallerId::SignIn(None);
+        for _ in 0..75 {
+            assert!(counts.left_for(0, &stranger) > 0);
+            counts.add(0);
+            counts.count_sign_in(0);
+        }
+        let left = [stranger, CallerId::user("a"), CallerId::Service, CallerId::Refresh, CallerId::Renewal];
+        assert_eq!(left.map(|caller| counts.left_for(0, &caller)), [0, 20, 20, 25, 25]);
+        counts.set_total(0, 20);
+        assert_eq!(counts.left_for(0, &CallerId::Service), 0, "the rest is for refreshes and revocations");
+        assert_eq!(counts.left_for(1, &CallerId::SignIn(None)), 75);
     }
 
     #[test]

@@ -111,14 +111,14 @@ impl Schedule {
         self.next_id - 1
     }
 
-    /// When a call with `ahead` others before it goes.
-    fn forecast(&self, moment: Moment, ahead: u64) -> Timestamp {
+    /// When a call with `ahead` others before it goes, of a kind that has `left` calls left today.
+    fn forecast(&self, moment: Moment, ahead: u64, left: u64) -> Timestamp {
         let start = self.pause.until().map_or(moment.now, |until| until.max(moment.now));
         let reservation = self.reservation(moment.now);
         let Some(ahead) = ahead.checked_sub(u64::from(reservation.is_some())) else {
             return reservation.map_or(start, |reservation| reservation.at);
         };
-        let (start, ahead) = match ahead.checked_sub(self.days.left(day_of(moment.wall))) {
+        let (start, ahead) = match ahead.checked_sub(left) {
             None => (start, ahead),
             Some(tomorrow) => (start.max(moment.midnight()), tomorrow),
         };
@@ -140,9 +140,10 @@ impl Schedule {
 
     fn rate_limited(&self, moment: Moment, caller: &CallerId) -> RateLimited {
         let ahead = self.queue.ahead_of(caller);
-        let retry_after = self.forecast(moment, ahead).since(moment.now);
+        let left = self.days.left_for(day_of(moment.wall), caller);
+        let retry_after = self.forecast(moment, ahead, left).since(moment.now);
         let unreserved = ahead.checked_sub(u64::from(self.reservation(moment.now).is_some()));
-        let reason = if unreserved.is_some_and(|ahead| self.days.left(day_of(moment.wall)) <= ahead) {
+        let reason = if unreserved.is_some_and(|ahead| left <= ahead) {
             PaceRefusal::Day
         } else if self.pause.until().is_some_and(|until| until > moment.now) {
             PaceRefusal::Paused
@@ -152,9 +153,12 @@ impl Schedule {
         RateLimited { reason, retry_after }
     }
 
-    fn release(&mut self, moment: Moment, queued: u64, since: Timestamp) -> Release {
+    fn release(&mut self, moment: Moment, caller: &CallerId, queued: u64, since: Timestamp) -> Release {
         self.pause.released(moment.now);
         let day = day_of(moment.wall);
+        if matches!(caller, CallerId::SignIn(_)) {
+            self.days.count_sign_in(day);
+        }
         let reserved = self.shared.as_mut().and_then(SharedBudget::take_reservation);
         if reserved.is_none() {
             self.windows.release(queued, moment.now);
@@ -175,10 +179,11 @@ impl Schedule {
     pub fn admit(&mut self, caller: &CallerId, wall: Timestamp) -> Result<Admission, RateLimited> {
         let moment = self.read(wall);
         let ahead = self.queue.ahead_of(caller);
-        let at = self.forecast(moment, ahead);
+        let left = self.days.left_for(day_of(moment.wall), caller);
+        let at = self.forecast(moment, ahead, left);
         let id = self.new_id();
         if at <= moment.now && self.queue.is_empty() && !self.reserves() {
-            return Ok(Admission::Released(self.release(moment, id, moment.now)));
+            return Ok(Admission::Released(self.release(moment, caller, id, moment.now)));
         }
         let full = self.queue.len() >= MAX_QUEUED || self.queue.len_of(caller) >= MAX_QUEUED_OF_CALLER;
         let wait = self.wait(caller);
@@ -195,10 +200,10 @@ impl Schedule {
         let moment = self.read(wall);
         let mut step = Step::default();
         while self.is_due(moment) {
-            let Some(QueuedCall { id, since, .. }) = self.queue.pop() else { break };
-            step.released.push((id, self.release(moment, id, since)));
+            let Some((caller, QueuedCall { id, since, .. })) = self.queue.pop() else { break };
+            step.released.push((id, self.release(moment, &caller, id, since)));
         }
-        let next = self.forecast(moment, 0);
+        let next = self.next(moment);
         for (caller, calls) in self.queue.remove_due_before(next) {
             let refusal = self.rate_limited(moment, &caller);
             step.refused.extend(calls.into_iter().map(|call| (call.id, refusal)));
@@ -214,8 +219,13 @@ impl Schedule {
         if self.reserves() {
             self.reservation(moment.now).is_some_and(|reservation| reservation.at <= moment.now)
         } else {
-            self.forecast(moment, 0) <= moment.now
+            self.next(moment) <= moment.now
         }
+    }
+
+    /// When the next call goes. What waits was admitted, so it may use whatever is left of the day.
+    fn next(&self, moment: Moment) -> Timestamp {
+        self.forecast(moment, 0, self.days.left(day_of(moment.wall)))
     }
 
     fn wait(&self, caller: &CallerId) -> Duration {
@@ -225,9 +235,8 @@ impl Schedule {
 
     /// The longest that any call in the queue waits.
     fn patience(&self) -> Duration {
-        let own = [CallerId::Refresh, CallerId::SignIn, CallerId::Renewal];
-        let own = own.iter().filter(|caller| self.queue.len_of(caller) > 0).map(|caller| self.wait(caller)).max();
-        own.unwrap_or_default().max(self.wait(&CallerId::Service))
+        let callers = self.wait(&CallerId::Service);
+        if self.queue.has_own() { callers.max(self.wait(&CallerId::Refresh)) } else { callers }
     }
 
     /// From now on other replicas share the limits; `replica` is this one's name among them.

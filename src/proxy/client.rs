@@ -52,6 +52,8 @@ pub(crate) struct Client {
     pool: Arc<Pool>,
     timeouts: Timeouts,
     descriptors: Arc<Descriptors>,
+    /// Its connections have places that the app's cannot take.
+    is_api: bool,
     metrics: Arc<UpstreamMetrics>,
 }
 
@@ -63,7 +65,12 @@ impl Client {
         metrics: Arc<UpstreamMetrics>,
     ) -> Self {
         let pool = pool(&descriptors, &metrics);
-        Self { connector: Arc::new(connector), pool, timeouts, descriptors, metrics }
+        Self { connector: Arc::new(connector), pool, timeouts, descriptors, is_api: false, metrics }
+    }
+
+    /// A client of Upwork's API.
+    pub(crate) fn of_api(self) -> Self {
+        Self { is_api: true, ..self }
     }
 
     /// The same upstream with connections of its own: a connection belongs to the worker that opened it.
@@ -114,7 +121,9 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Box<Connection>, Error> {
-        let descriptor = self.descriptors.outgoing().await.ok_or(Error::NoDescriptor)?;
+        let descriptors = &self.descriptors;
+        let descriptor = if self.is_api { descriptors.outgoing_to_api().await } else { descriptors.outgoing().await };
+        let descriptor = descriptor.ok_or(Error::NoDescriptor)?;
         match tokio::time::timeout(self.timeouts.connect, self.connector.connect()).await {
             Ok(Ok(socket)) => Ok(Connection::new(socket.hold((descriptor, self.metrics.opened())), LIMITS)),
             Ok(Err(error)) if is_out_of_descriptors(&error) => Err(Error::NoDescriptor),

@@ -64,7 +64,10 @@ impl Upgrades {
         let (moved, seen) = watch::channel(Instant::now());
         let closing = self.closing();
         let _closed = closing.clone().drop_guard();
-        let up = pump(client_reader, app_writer, moved.clone());
+        // What the client sends reaches the app only while there is a session.
+        let session_end = self.session_end.clone().unwrap_or_default();
+        let up = session_end.run_until_cancelled(pump(client_reader, app_writer, moved.clone()));
+        let up = async { up.await.unwrap_or(Ok(())) };
         let down = pump_frames(app_reader, client_writer, moved, websocket.then(Frames::default), closing.clone());
         tokio::select! {
             // Half-close is kept: one direction may end long before the other. A reset needs both sockets still open.

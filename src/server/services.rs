@@ -66,7 +66,9 @@ impl Services {
         let sign_in = SignIn::new(public, &config.session, upwork, ring.clone(), sessions.clone());
         let callers = Callers::new(&config.gateway, ring.clone(), sessions, service.clone());
         let upstreams = upstreams(config, &metrics, descriptors, broker)?;
-        let gateway = Gateway::new(public.clone(), config.router.clone(), sign_in, callers, upstreams);
+        let share = descriptors.requests_of_a_client();
+        let gateway =
+            Gateway::new(public.clone(), config.router.clone(), sign_in, callers, upstreams).limit_streams(share);
         Ok(Self { gateway, ring, access, metrics, store, pacer, service, refresher, clock })
     }
 }

@@ -73,7 +73,7 @@ async fn token(upwork: &Arc<Upwork>) -> Finding {
     let Ok(made_up) = RefreshToken::parse("oauth2v2_upwarden_doctor_asks_with_no_token".to_owned()) else {
         return Finding::fail(WHAT, "it cannot be called", "this is a bug in upwarden; please report it");
     };
-    match upwork.tokens(TokenGrant::Refresh(&made_up)).await {
+    match upwork.tokens(TokenGrant::Refresh(&made_up), CallerId::SignIn(None)).await {
         Ok(_) => Finding::warn(WHAT, "it accepts a refresh token that does not exist", "check upwork.token_url"),
         Err(TokenError::InvalidGrant(_)) => {
             Finding::ok(WHAT, "it accepts this client (and refused a made-up refresh token)")
@@ -178,7 +178,7 @@ async fn service(config: &Config, upwork: &Arc<Upwork>, clock: &SharedClock) -> 
     }
     let secret = service.client_secret.load();
     let client = Client { id: &service.client_id, secret: &secret, redirect_uri: "" };
-    Some(match upwork.tokens_for(client, TokenGrant::ClientCredentials, CallerId::SignIn).await {
+    Some(match upwork.tokens_for(client, TokenGrant::ClientCredentials, CallerId::SignIn(None)).await {
         Ok(_) => Finding::ok(WHAT, "it gets a token by client_credentials"),
         Err(error) => Finding::fail(
             WHAT,

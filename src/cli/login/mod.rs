@@ -28,7 +28,7 @@ use crate::oauth::login_cookies::{BrowserLogins, PendingLogin};
 use crate::oauth::token::TokenGrant;
 use crate::oauth::upwork::Upwork;
 use crate::oauth::{self, Grant, ServiceGrant};
-use crate::pacing::{Pace, Pacer};
+use crate::pacing::{CallerId, Pace, Pacer};
 use crate::router::ReturnTo;
 use crate::seal::Keyring;
 use crate::telemetry::metrics::Metrics;
@@ -165,9 +165,10 @@ impl Attempt {
     async fn redeem(&self, code: &VerifiedCode, out: &Path, force: bool) -> Result<String, String> {
         let pacer = Pacer::new(&Pace::default(), self.clock.clone(), Arc::new(Metrics::new()), Handle::current());
         let upwork = Upwork::new(self.client.clone(), self.clock.clone(), Handle::current(), pacer);
-        let tokens = upwork.tokens(TokenGrant::Code(code)).await.map_err(|error| error.to_string())?;
+        let tokens =
+            upwork.tokens(TokenGrant::Code(code), CallerId::SignIn(None)).await.map_err(|error| error.to_string())?;
         let refresh = tokens.refresh.as_ref().ok_or("Upwork returned no refresh token")?;
-        let user = upwork.user_info(&tokens.access).await.ok().map(|info| info.user);
+        let user = upwork.user_info(&tokens.access, CallerId::SignIn(None)).await.ok().map(|info| info.user);
         file::write(out, refresh.expose(), force)?;
         let user = user.map(|user| format!(" as {} (id {})", user.nid, user.id)).unwrap_or_default();
         let path = out.display();

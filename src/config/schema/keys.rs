@@ -40,7 +40,7 @@ pub(in crate::config) const KEYS: &[Key] = &[
     optional("public.limits.connections", Number, "10000",
         "Open connections in total. Default: 10000, or one for each 128KiB of memory if the cgroup limits it to less."),
     optional("public.limits.connections_per_address", Number, "100",
-        "Open connections from one address; behind a trusted proxy, concurrent requests of the client it reports. Default: unlimited."),
+        "Open connections from one address, and concurrent requests of one client over HTTP/2 or behind a trusted proxy. Default: unlimited."),
     defaults("public.limits.sign_ins_per_address", Number, "200",
         "Sign-ins that one address may start in a burst."),
 

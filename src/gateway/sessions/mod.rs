@@ -4,10 +4,10 @@
 //! [`Sessions::commit`] is the only code that writes `Set-Cookie`. Every fault of a cookie is the same "no session"; a
 //! store that is down is reported as such, never taken for "no session".
 
-mod answer_body;
 mod change;
 mod ended;
 mod grants;
+mod held_body;
 mod recheck;
 mod watch;
 
@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::Response;
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
 use tokio_util::sync::CancellationToken;
 
@@ -254,12 +253,9 @@ impl Sessions {
         self.recheck.run(stored, needs_token, self.context.now(), open).await
     }
 
-    /// An answer to this session, which is cut when the session ends.
-    pub(super) fn hold(self: &Arc<Self>, stored: &StoredSession, response: Response<Body>) -> Response<Body> {
-        if !answer_body::is_long(response.body()) {
-            return response;
-        }
-        response.map(|body| answer_body::until(self.watch(stored), body))
+    /// The body of a request or response of this session, which is cut when the session ends.
+    pub(super) fn hold(self: &Arc<Self>, stored: &StoredSession, body: Body) -> Body {
+        if held_body::is_long(&body) { held_body::until(self.watch(stored), body) } else { body }
     }
 
     /// What ends an upgraded connection or a long answer with its session: at once for a sign-out here, at the next look for

@@ -9,6 +9,7 @@ mod cause;
 mod login_cookies;
 mod loops;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +21,13 @@ use super::request::RequestInfo;
 use super::response;
 use super::sessions::{Context, Sessions};
 use crate::cookies::RequestCookies;
+use crate::listener::network;
 use crate::oauth::callback::{Authorization, CallbackError, StateError};
 use crate::oauth::login::{Login, MAX_FAILURES, State};
 use crate::oauth::token::TokenGrant;
 use crate::oauth::upwork::{RevokeError, Upwork, UserInfo};
 use crate::oauth::{Grant, Unavailable};
+use crate::pacing::CallerId;
 use crate::pages::Revocation;
 use crate::pages::texts::Loop;
 use crate::router::ReturnTo;
@@ -241,16 +244,24 @@ impl SignIn {
         brought: CallbackResult,
     ) -> Result<Completed, Fault> {
         let (this, cookies, id) = (self.clone(), request.cookies.clone(), request.id.clone());
+        let address = request.limited_address;
         let work = async move {
-            let session = this.redeem(brought).await.inspect_err(|failure| this.count_failed(&failure.fault))?;
+            let redeemed = this.redeem(brought, address).await;
+            let session = redeemed.inspect_err(|Failure { fault, .. }| {
+                this.count_failed(fault);
+                this.charge_forged(fault, address);
+            })?;
             this.store(session, &cookies, client, id).await.map_err(Failure::last)
         };
         self.callbacks.once(login, self.context().now(), work).await
     }
 
-    async fn redeem(&self, brought: CallbackResult) -> Result<Session, Failure> {
-        let (tokens, grant) = self.tokens(brought).await.map_err(Failure::of)?;
-        match (self.identify(&tokens).await, grant) {
+    async fn redeem(&self, brought: CallbackResult, address: Option<IpAddr>) -> Result<Session, Failure> {
+        let caller = CallerId::SignIn(address.map(network));
+        let (tokens, grant) = self.tokens(brought, caller.clone()).await.map_err(Failure::of)?;
+        // A token that came of a code is no stranger's invention.
+        let caller = if grant == Grant::Code { CallerId::Refresh } else { caller };
+        match (self.identify(&tokens, caller).await, grant) {
             (Ok((user, organization)), _) => {
                 let id = crate::seal::random_id().map_err(|error| Failure::last(error.into()))?;
                 let began_at = self.context().now();
@@ -276,11 +287,11 @@ impl SignIn {
         }
     }
 
-    async fn tokens(&self, brought: CallbackResult) -> Result<(Tokens, Grant), Fault> {
+    async fn tokens(&self, brought: CallbackResult, caller: CallerId) -> Result<(Tokens, Grant), Fault> {
         let now = self.context().now();
         let (tokens, grant) = match (brought?, self.upwork.config().grant) {
             (Authorization::Code(code), Grant::Code) => {
-                (self.upwork.tokens(TokenGrant::Code(&code)).await?, Grant::Code)
+                (self.upwork.tokens(TokenGrant::Code(&code), caller).await?, Grant::Code)
             }
             (Authorization::Token(token), Grant::Implicit) => {
                 let expires_at = now.plus(token.lifetime);
@@ -297,8 +308,8 @@ impl SignIn {
     }
 
     /// Whose tokens they are, where the access rules admit them.
-    async fn identify(&self, tokens: &Tokens) -> Result<(User, Option<Organization>), Fault> {
-        let UserInfo { user, organization } = self.upwork.user_info(&tokens.access).await?;
+    async fn identify(&self, tokens: &Tokens, caller: CallerId) -> Result<(User, Option<Organization>), Fault> {
+        let UserInfo { user, organization } = self.upwork.user_info(&tokens.access, caller).await?;
         let organization_id = organization.as_ref().map(|organization| organization.id.as_str());
         if !self.sessions.rules.load().admits(&user.id, organization_id) {
             return Err(not_admitted(&user));
@@ -362,6 +373,13 @@ impl SignIn {
                 self.revoke(&tokens).await;
                 Err(error.into())
             }
+        }
+    }
+
+    /// A code that Upwork does not know costs its address dear: honest browsers bring none.
+    fn charge_forged(&self, fault: &Fault, address: Option<IpAddr>) {
+        if let (Fault::Client(ClientFault::CodeUsed(_)), Some(address)) = (fault, address) {
+            self.limit.charge(Step::Callback, address, self.context().now());
         }
     }
 

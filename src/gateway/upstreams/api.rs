@@ -6,7 +6,7 @@ use http::Response;
 use http::header::CONTENT_TYPE;
 
 use super::app::body_fault;
-use super::read_only;
+use super::read_only::{self, Collected};
 use crate::body::Body;
 use crate::broker::{ApiRequest, Broker, CallError, TokenSource, TokenUpdate};
 use crate::gateway::fault::Fault;
@@ -19,6 +19,7 @@ use crate::router::Route;
 #[derive(Clone, Debug)]
 pub(in crate::gateway) struct ApiUpstream {
     broker: Broker,
+    collected: Collected,
 }
 
 /// A call: where, with whose token, and whether it may only read.
@@ -47,11 +48,11 @@ pub(in crate::gateway) enum CallFailure {
 
 impl ApiUpstream {
     pub(super) fn new(broker: Broker) -> Self {
-        Self { broker }
+        Self { broker, collected: Collected::default() }
     }
 
     pub(super) fn sibling(&self) -> Self {
-        Self { broker: self.broker.sibling() }
+        Self { broker: self.broker.sibling(), collected: self.collected.clone() }
     }
 
     pub(super) fn sweep(&self) {
@@ -75,7 +76,7 @@ impl ApiUpstream {
         let mut documents = None;
         if call.read_only {
             (message.body, documents) =
-                read_only::check(request, &mut message.headers, message.body, call.route).await?;
+                read_only::check(request, &mut message.headers, message.body, &target, &self.collected).await?;
         }
         let service = matches!(call.source, TokenSource::Service(_));
         let exchange = message.extensions.get::<Exchange>().cloned();

@@ -1,34 +1,71 @@
 //! Calls that may only read are looked through before they go on. What is looked at is what is sent, byte for byte.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::EXPECT;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::Body;
-use crate::broker::names_graphql;
+use crate::broker::ApiTarget;
 use crate::broker::read_only::{LongDocuments, MAX_BODY, Refusal, check_graphql, check_rest};
-use crate::gateway::fault::Fault;
+use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::request::RequestInfo;
+use crate::listener::Rejection;
 use crate::proxy::headers::strip;
-use crate::router::Route;
+
+/// Bodies that are collected or wait for their turn at once, for all workers: each has up to a megabyte.
+const MAX_COLLECTED: usize = 64;
+/// Until all of a body is there. Documents are short.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The room that collected bodies take.
+#[derive(Clone, Debug)]
+pub(super) struct Collected(Arc<Semaphore>);
+
+impl Default for Collected {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_COLLECTED)))
+    }
+}
+
+impl Collected {
+    async fn collect(&self, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Fault> {
+        let all = async {
+            // The semaphore is never closed.
+            let place =
+                self.0.clone().acquire_owned().await.map_err(|_| ClientFault::Refused(Rejection::BODY_TIMEOUT))?;
+            Ok((body.collect(MAX_BODY).await?, place))
+        };
+        let late = |_| Fault::from(ClientFault::Refused(Rejection::BODY_TIMEOUT));
+        tokio::time::timeout(DEADLINE, all).await.map_err(late).flatten()
+    }
+}
 
 /// The body to send on, where the call only reads, and documents that are to be parsed before it is sent.
 pub(super) async fn check(
     request: &RequestInfo,
     headers: &mut HeaderMap,
     body: Body,
-    route: Route,
+    target: &ApiTarget,
+    collected: &Collected,
 ) -> Result<(Body, Option<LongDocuments>), Fault> {
     let query = request.uri.query();
-    if route != Route::Graphql && !names_graphql(request.path()) {
+    if !target.names_graphql() {
         check_rest(&request.method, query)?;
         if !http_body::Body::is_end_stream(&body) {
             return Err(Refusal::Unclear("a GET has a body").into());
         }
         return Ok((body, None));
     }
-    let bytes = body.collect(MAX_BODY).await?;
+    if http_body::Body::is_end_stream(&body) {
+        return Ok((body, check_graphql(&request.method, headers, query, &[])?));
+    }
+    let (bytes, place) = collected.collect(body).await?;
     let documents = check_graphql(&request.method, headers, query, &bytes)?;
     // All of it is here, so the client need not be asked to go on.
     strip(headers, &EXPECT);
-    Ok((Body::full(bytes), documents))
+    Ok((Body::full(bytes).holding(place), documents))
 }

@@ -1,5 +1,6 @@
 //! `Expect: 100-continue`.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -90,4 +91,64 @@ async fn an_app_that_sends_no_100_gets_the_body_after_a_second() {
     client.until("HTTP/1.1 100 Continue\r\n\r\n").await;
     client.send("hello").await;
     assert!(client.until("hello").await.starts_with("HTTP/1.1 200"));
+}
+
+/// An app that answers finally without a 100, and takes what follows for the next request.
+fn reads_on(notes: &Arc<Mutex<Vec<String>>>) -> App {
+    let notes = notes.clone();
+    App::raw(move |mut stream| {
+        let notes = notes.clone();
+        async move {
+            while let Some(head) = head(&mut stream).await {
+                notes.lock().unwrap().push(head.clone());
+                if head.starts_with("POST /slow ") {
+                    // The body comes only after the wait for a 100, and here without one.
+                    let mut first = [0; 1];
+                    stream.read_exact(&mut first).await.unwrap();
+                }
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_connection_whose_upstream_sent_no_100_is_used_for_no_other_request() {
+    for target in ["/quick", "/slow"] {
+        let notes = Arc::default();
+        let world = World::open(reads_on(&notes)).start();
+        let mut client = Raw::to(world.public_address()).await;
+        let hidden = "XGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+        let length = hidden.len();
+        client
+            .send(format!(
+                "POST {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n{hidden}"
+            ))
+            .await;
+        client.until(&format!("POST {target} ")).await;
+        // Whoever comes next gets their own answer.
+        let mut victim = Raw::to(world.public_address()).await;
+        victim.send("GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let got = victim.rest().await;
+        assert!(got.contains("GET /victim ") && !got.contains("/hidden"), "{target}: {got}");
+    }
+}
+
+#[tokio::test]
+async fn no_other_form_of_the_expectation_reaches_the_app() {
+    for expect in
+        ["y 100-continue", "100-continue, x", "100-continue\r\nExpect: x", "x", "100-continue\r\nExpect: 100-continue"]
+    {
+        let world = World::open(App::default()).start();
+        let mut client = Raw::to(world.public_address()).await;
+        client
+            .send(format!(
+                "POST /up HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: {expect}\r\nContent-Length: 2\r\n\r\nhi"
+            ))
+            .await;
+        let got = client.rest().await;
+        assert!(got.contains("HTTP/1.1 200") && got.ends_with("hi"), "{expect}: {got}");
+        assert_eq!(world.app.last().header("expect"), "", "{expect}");
+    }
 }

@@ -7,7 +7,7 @@ use http::Response;
 use tokio::io::AsyncWriteExt;
 use upwarden::testing::body::Body;
 
-use crate::harness::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, SETTINGS, frame, get};
+use crate::harness::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, SETTINGS, field, frame, get};
 use crate::harness::{App, Raw, Start, until, within};
 
 #[tokio::test]
@@ -124,11 +124,13 @@ async fn answers_that_no_one_reads_keep_no_one_else_out() {
         let long = request.uri().path() == "/long";
         Response::new(Body::full(if long { vec![b'x'; 1 << 20] } else { b"here".to_vec() }))
     });
-    let sidecar = Start::with(app).after("ulimit -n 512").set("workers", 2).set("public.h2c", true).start();
+    let sidecar = Start::with(app).after("ulimit -n 512").set("workers", 2).set("public.h2c", true);
+    let sidecar = sidecar.set("public.trusted_proxies", "127.0.0.1/32").start();
     // Two clients with 200 requests each and no window at all, which ask again for what is cut off.
     let mut floods = Vec::new();
-    for _ in 0..2 {
+    for client in ["203.0.113.1", "203.0.113.2"] {
         let address = sidecar.public;
+        let get = move |path: &str| [get(path), field("x-forwarded-for", client)].concat();
         floods.push(tokio::spawn(async move {
             let mut bad = Frames::to(address).await;
             // SETTINGS_INITIAL_WINDOW_SIZE 0 (RFC 9113 section 6.5.2).

@@ -232,6 +232,17 @@ async fn an_api_that_answers_401_to_everything_makes_few_refreshes() {
 }
 
 #[tokio::test]
+async fn the_browsers_of_one_person_make_few_refreshes_together() {
+    let (api, _, _ended) = refusing().await;
+    let world = World::new().set("upwork.api_url", format!("http://{api}")).start();
+    let browsers = [world.sign_in(FREELANCER).await, world.sign_in(FREELANCER).await];
+    for client in browsers.iter().cycle().take(20) {
+        assert_eq!(client.get("/upwork/api/hr/v2/users/me.json").await.status, 401);
+    }
+    assert_eq!(world.counters().token.refresh_token, 1);
+}
+
+#[tokio::test]
 async fn the_bot_wall_of_the_cdn_is_passed_on_unchanged_and_logged() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;

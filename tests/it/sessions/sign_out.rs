@@ -5,13 +5,15 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 use upwarden::testing::body::Body;
 use upwarden::testing::listener::plain;
 
 use super::DAY;
-use crate::harness::{AGENCY, App, FREELANCER, World, within};
+use crate::harness::{AGENCY, App, FREELANCER, Raw, World, head, within};
 use crate::stores::world::{Server, Transport};
 
 fn ended(message: Option<Result<Message, Error>>) -> bool {
@@ -99,6 +101,59 @@ async fn event_streams_and_long_answers_of_app_and_api_end_with_their_session() 
     for left in [&mut open.remove(3), &mut open.remove(1), &mut public] {
         let more = tokio::time::timeout(Duration::from_millis(50), left.piece()).await;
         assert!(more.is_err(), "{more:?}");
+    }
+}
+
+/// An app that notes what it is sent, and answers nothing but a 101.
+fn noting(switches: bool) -> (App, mpsc::UnboundedReceiver<Vec<u8>>) {
+    let (notes, arrived) = mpsc::unbounded_channel();
+    let app = App::raw(move |mut stream| {
+        let notes = notes.clone();
+        async move {
+            let asked = head(&mut stream).await.unwrap();
+            if switches && asked.contains("upgrade: echo") {
+                stream.write_all(b"HTTP/1.1 101 Yes\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await.unwrap();
+            }
+            let mut piece = [0; 1024];
+            // A piece of no bytes stands for the end.
+            while let Ok(count) = stream.read(&mut piece).await {
+                notes.send(piece[..count].to_vec()).unwrap();
+                if count == 0 {
+                    return;
+                }
+            }
+            notes.send(Vec::new()).unwrap();
+        }
+    });
+    (app, arrived)
+}
+
+#[tokio::test]
+async fn nothing_that_is_sent_after_a_sign_out_reaches_the_app() {
+    for (switches, fields, piece) in [
+        (true, "Connection: Upgrade\r\nUpgrade: echo\r\n", "hello"),
+        (false, "Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"),
+    ] {
+        let (app, mut noted) = noting(switches);
+        let world = World::new().app(app).start();
+        let client = world.sign_in(FREELANCER).await;
+        let cookies = client.jar().field().unwrap();
+        let mut raw = Raw::to(world.public_address()).await;
+        let method = if switches { "GET" } else { "POST" };
+        raw.send(format!(
+            "{method} /open HTTP/1.1\r\nHost: {}\r\nCookie: {cookies}\r\n{fields}\r\n",
+            world.public_address()
+        ))
+        .await;
+        if switches {
+            raw.until("\r\n\r\n").await;
+        }
+        raw.send(piece).await;
+        assert!(String::from_utf8_lossy(&within(noted.recv()).await.unwrap()).contains("hello"));
+        assert_eq!(client.twin().post("/upwork/auth/logout", "").await.status, 303);
+        raw.send(piece).await;
+        let after = within(noted.recv()).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&after), "", "{fields}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! An answer's body that is cut when its session ends, so that no event stream and no long download outlives a sign-out.
+//! A body that is cut when its session ends, so that no event stream, download or upload outlives a sign-out.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::body::{self, Body};
 
-/// Bytes of an answer that is on its way as a whole, and is not watched.
+/// Bytes of a body that is on its way as a whole, and is not watched.
 const SHORT: u64 = 64 << 10;
 
-/// Whether an answer may go on for long: one of unknown length, or a large one.
+/// Whether a body may go on for long: one of unknown length, or a large one.
 pub(super) fn is_long(body: &Body) -> bool {
     !body.is_end_stream() && body.size_hint().exact().is_none_or(|bytes| bytes > SHORT)
 }
@@ -21,10 +21,10 @@ pub(super) fn is_long(body: &Body) -> bool {
 /// The body, until `session_end`.
 pub(super) fn until(session_end: Arc<CancellationToken>, body: Body) -> Body {
     let ended = Box::pin(CancellationToken::clone(&session_end).cancelled_owned());
-    Body::wrap(AnswerBody { body, ended, _session_end: session_end })
+    Body::wrap(HeldBody { body, ended, _session_end: session_end })
 }
 
-struct AnswerBody {
+struct HeldBody {
     body: Body,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Tells that the session has something open.
@@ -35,7 +35,7 @@ struct AnswerBody {
 #[error("its session ended")]
 struct SessionEnded;
 
-impl http_body::Body for AnswerBody {
+impl http_body::Body for HeldBody {
     type Data = Bytes;
     type Error = body::Error;
 
