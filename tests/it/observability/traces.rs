@@ -227,7 +227,7 @@ async fn a_request_is_a_span_with_children_for_store_token_endpoint_and_upstream
 #[tokio::test]
 async fn a_trace_id_is_in_the_log_line_and_in_the_problem_and_a_clients_own_is_not_believed() {
     let collector = Collector::start(0);
-    let world = traced(&collector).set("app.public_paths", "/").start();
+    let world = traced(&collector).public("/").start();
     let refused = world.client().get("/upwork/nothing").header("traceparent", PARENT).await;
     let problem = refused.json();
     let trace = problem["trace_id"].as_str().unwrap();
@@ -247,7 +247,7 @@ async fn a_trace_id_is_in_the_log_line_and_in_the_problem_and_a_clients_own_is_n
 #[tokio::test]
 async fn a_parent_that_is_not_sampled_stays_so() {
     let collector = Collector::start(0);
-    let world = traced(&collector).set("public.trusted_proxies", "127.0.0.1/32").set("app.public_paths", "/").start();
+    let world = traced(&collector).set("public.trusted_proxies", "127.0.0.1/32").public("/").start();
     let quiet = PARENT.replace("-01", "-00");
     world.client().get("/quiet").header("traceparent", &quiet).await;
     assert_eq!(world.app.last().header("traceparent"), quiet);
