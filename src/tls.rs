@@ -10,14 +10,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, DnsName, PrivateKeyDer, ServerName, UnixTime};
 
 /// One certificate chain and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CertificateFiles {
+pub struct CertificateFiles {
     /// The chain, leaf first.
     pub cert_file: PathBuf,
     /// The private key: PKCS#8, PKCS#1 or SEC1.
@@ -76,17 +76,9 @@ impl Certificates {
         let provider = provider();
         let mut keys = Vec::with_capacity(files.len());
         for pair in files {
-            let chain = certificates(&pair.cert_file)?;
-            let key = PrivateKeyDer::from_pem_file(&pair.key_file)
-                .map_err(|source| Error::Pem { path: pair.key_file.clone(), source })?;
-            let unusable = |source| {
-                if source == rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) {
-                    return Error::Mismatch { path: pair.cert_file.clone(), key: pair.key_file.clone() };
-                }
-                Error::Unusable { path: pair.cert_file.clone(), source }
-            };
-            let names = chain.first().map(dns_names).unwrap_or_default();
-            keys.push((names, Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(unusable)?)));
+            let key = pair.load(&provider)?;
+            let names = key.cert.first().map(dns_names).unwrap_or_default();
+            keys.push((names, Arc::new(key)));
         }
         Ok(Self { keys })
     }
@@ -94,6 +86,25 @@ impl Certificates {
     /// When the first of the leaves expires, in seconds since 1970.
     pub(crate) fn expiry(&self) -> Option<u64> {
         self.keys.iter().filter_map(|(_, key)| not_after(key.cert.first()?)).min()
+    }
+}
+
+impl CertificateFiles {
+    /// What is wrong with them.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.load(&provider()).map(drop)
+    }
+
+    fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
+        let chain = certificates(&self.cert_file)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key_file)
+            .map_err(|source| Error::Pem { path: self.key_file.clone(), source })?;
+        CertifiedKey::from_der(chain, key, provider).map_err(|source| {
+            if source == rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) {
+                return Error::Mismatch { path: self.cert_file.clone(), key: self.key_file.clone() };
+            }
+            Error::Unusable { path: self.cert_file.clone(), source }
+        })
     }
 }
 
@@ -160,19 +171,24 @@ static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
     roots
 });
 
-/// A client's configuration: it trusts `ca_file` and the system's roots. It offers no ALPN.
-pub(crate) fn client(ca_file: Option<&Path>) -> Result<ClientConfig, Error> {
+/// A client's configuration: it trusts `ca_file` and the system's roots, and shows `own` to a server that asks. It offers no
+/// ALPN.
+pub(crate) fn client(ca_file: Option<&Path>, own: Option<&CertificateFiles>) -> Result<ClientConfig, Error> {
     let mut roots = ROOTS.clone();
-    let mut own = Vec::new();
+    let mut named = Vec::new();
     if let Some(path) = ca_file {
-        own = certificates(path)?;
-        for certificate in &own {
+        named = certificates(path)?;
+        for certificate in &named {
             roots.add(certificate.clone()).map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
         }
     }
-    let trust = Trust::new(roots, own).map_err(|error| rustls::Error::General(error.to_string()))?;
+    let trust = Trust::new(roots, named).map_err(|error| rustls::Error::General(error.to_string()))?;
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(trust)).with_no_client_auth())
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(trust));
+    Ok(match own {
+        None => builder.with_no_client_auth(),
+        Some(files) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(files.load(&provider())?))),
+    })
 }
 
 /// Trusts what webpki trusts, and a server whose certificate is itself in `ca_file`: `openssl req -x509` makes one that is

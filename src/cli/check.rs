@@ -148,7 +148,7 @@ fn store(config: &Config) -> String {
     match &config.store {
         store::Config::Cookie => "cookie: sessions are in the browser, sealed".to_owned(),
         store::Config::Embedded { path } => format!("embedded: {}", path.display()),
-        store::Config::Valkey { .. } => "valkey".to_owned(),
+        store::Config::Valkey(config) => format!("valkey: {}", config.layout()),
     }
 }
 

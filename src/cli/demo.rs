@@ -49,7 +49,7 @@ pub(super) fn demo(wanted: &DemoArguments) -> Result<(), Failure> {
     telemetry::start(config.telemetry);
     block_on(until_signal(|shutdown| async {
         print(&greeting(&sockets, &places, wanted.app.as_deref())?)?;
-        run(config, sockets, wanted.app.is_none(), shutdown).await
+        Box::pin(run(config, sockets, wanted.app.is_none(), shutdown)).await
     }))
 }
 

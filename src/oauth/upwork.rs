@@ -254,7 +254,7 @@ impl Upwork {
 
 fn build_client(outbound: &Outbound) -> Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client(outbound.ca_file.as_deref())?)
+        .tls_backend_preconfigured(tls::client(outbound.ca_file.as_deref(), None)?)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()

@@ -87,7 +87,7 @@ impl Connector {
     pub(crate) fn new(upstream: &Upstream, ca_file: Option<&Path>, proxy: Option<Url>) -> Result<Self, tls::Error> {
         let target = match upstream {
             Upstream::Tcp { host, port, tls } => {
-                let tls = if *tls { Some(Arc::new(tls::client(ca_file)?)) } else { None };
+                let tls = if *tls { Some(Arc::new(tls::client(ca_file, None)?)) } else { None };
                 Target::Tcp { host: host.clone(), port: *port, tls }
             }
             Upstream::Unix(path) => Target::Unix(path.clone()),

@@ -127,6 +127,7 @@ pub async fn run(
             certificates,
             metrics: services.metrics.clone(),
             clock: services.clock.clone(),
+            store: services.store.clone(),
         };
         tokio::spawn(reload::watch(sources, config.clone(), watched, ended.clone()));
     }

@@ -1,7 +1,8 @@
-//! Reloads session keys, secrets, access rules and certificates without a restart: when a file changes, and on SIGHUP.
+//! Reloads session keys, secrets, access rules, certificates and the store's address without a restart: when a file changes,
+//! and on SIGHUP.
 //!
 //! Everything is read and checked first and then replaced as a whole; a wrong configuration changes nothing and is logged.
-//! Listening addresses and URLs do not change while the server runs.
+//! Listening addresses and other URLs do not change while the server runs.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::clock::SharedClock;
 use crate::config::{self, Config, Sources};
 use crate::policy::Access;
 use crate::seal::SharedKeyring;
+use crate::store::Store;
 use crate::telemetry::causes;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
@@ -32,6 +34,7 @@ pub(super) struct Watched {
     pub(super) certificates: Option<watch::Sender<Arc<ServerConfig>>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: SharedClock,
+    pub(super) store: Store,
 }
 
 /// The TLS configuration of the public door; `None` without certificates.
@@ -88,7 +91,9 @@ async fn reload_on_change(
             Ok(fresh) => {
                 config = fresh;
                 running.take_secrets(&config);
-                tracing::info!("reloaded session keys, secrets, access rules and certificates");
+                tracing::info!(
+                    "reloaded session keys, secrets, access rules, certificates and the address of the store"
+                );
                 let keys = config.needs_restart(&running).join(", ");
                 if !keys.is_empty() {
                     tracing::warn!(keys, "these keys have changed and take effect only after a restart");
@@ -107,6 +112,7 @@ fn apply(sources: &Sources, watched: &Watched) -> Result<Config, String> {
         Some(_) => Some(load_certificates(&config, &watched.metrics).map_err(|error| causes(&error))?),
         None => None,
     };
+    watched.store.reconfigure(&config.store).map_err(|error| error.to_string())?;
     // Nothing is replaced before everything has been read.
     watched.ring.replace(keys);
     watched.access.store(Arc::new(config.access.clone()));
@@ -135,6 +141,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
+    use crate::store::cookie::CookieStore;
 
     #[test]
     fn a_file_that_was_replaced_differs_even_with_the_same_length_and_time() {
@@ -169,7 +176,8 @@ mod tests {
         let access = Arc::new(ArcSwap::from_pointee(config.access.clone()));
         let ring = SharedKeyring::new(config.keyring().unwrap());
         let (metrics, clock) = (Arc::default(), Arc::new(SystemClock));
-        let watched = Watched { ring, access: access.clone(), certificates: None, metrics, clock };
+        let store = Store::Cookie(CookieStore::new(ring.clone()));
+        let watched = Watched { ring, access: access.clone(), certificates: None, metrics, clock, store };
         let reloading = reload_on_change(&sources, config, &watched, None, Duration::from_millis(1));
         let changed = async {
             // The first comparison must not already see the new length.

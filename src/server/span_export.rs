@@ -52,7 +52,7 @@ impl Exporter {
             path.pop_if_empty().extend(["v1", "traces"]);
         }
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client(None)?)
+            .tls_backend_preconfigured(tls::client(None, None)?)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .timeout(TIMEOUT)

@@ -32,7 +32,6 @@ use tokio::runtime::Handle;
 
 use crate::clock::{SharedClock, Timestamp};
 use crate::seal::SharedKeyring;
-use crate::secret::Secret;
 use crate::telemetry::metrics::Metrics;
 
 use backend::Backend as _;
@@ -49,8 +48,8 @@ use sealed_store::SealedStore;
 pub use stored_session::StoredSession;
 use stored_session::lock_of;
 pub(crate) use ticket::OpenedTicket;
-pub(crate) use valkey::RateLimits;
-pub use valkey::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest, check_url};
+pub use valkey::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest, ServerConfig, check_url};
+pub(crate) use valkey::{RateLimits, Survey};
 
 /// Which store, and where: docs/configuration.md "store".
 #[derive(Clone, Debug, Default)]
@@ -60,12 +59,7 @@ pub enum Config {
     Embedded {
         path: PathBuf,
     },
-    Valkey {
-        /// Checked by [`check_url`].
-        url: Secret,
-        /// Trusted instead of the system's certificates.
-        ca_file: Option<PathBuf>,
-    },
+    Valkey(ServerConfig),
 }
 
 /// A store of any kind. Clones are the same store.
@@ -92,9 +86,8 @@ pub fn open_store(
             let backend = Measured::new(embedded::File::open(path, clock.clone(), control.clone())?);
             Store::Embedded(SealedStore { backend, ring, clock, control })
         }
-        Config::Valkey { url, ca_file } => {
-            let server = valkey::Server::connect(url, ca_file.as_deref(), clock.clone(), control.clone())?;
-            let backend = Measured::new(server);
+        Config::Valkey(config) => {
+            let backend = Measured::new(valkey::Server::connect(config, clock.clone(), control.clone())?);
             Store::Valkey(SealedStore { backend, ring, clock, control })
         }
     })
@@ -248,6 +241,14 @@ impl Store {
         }
     }
 
+    /// Goes over to a store's changed address and certificates. Another kind of store needs a restart.
+    pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), StoreError> {
+        match (self, config) {
+            (Self::Valkey(store), Config::Valkey(config)) => store.backend.backend.reconfigure(config),
+            (Self::Cookie(_) | Self::Embedded(_) | Self::Valkey(_), _) => Ok(()),
+        }
+    }
+
     /// The keys that seal what browsers and the app hold.
     pub(crate) fn ring(&self) -> &SharedKeyring {
         match self {
@@ -281,6 +282,14 @@ impl Store {
             Self::Cookie(_) => Ok(()),
             Self::Embedded(store) => store.backend.ready().await,
             Self::Valkey(store) => store.backend.ready().await,
+        }
+    }
+
+    /// What the servers of a store are, once they can be written; none for the other stores.
+    pub(crate) async fn survey(&self) -> Result<Option<Survey>, StoreError> {
+        match self {
+            Self::Cookie(_) | Self::Embedded(_) => Ok(None),
+            Self::Valkey(store) => store.backend.backend.survey().await.map(Some),
         }
     }
 

@@ -17,6 +17,7 @@ use upwarden::testing::listener::plain;
 use upwarden::testing::seal::Key;
 use upwarden::testing::secret::Secret;
 
+use crate::stores::nodes::{Cluster, Watched};
 use crate::stores::world::{Server, Transport};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -329,4 +330,39 @@ async fn a_store_is_opened_and_called() {
     assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
     assert!(report.has("ok", "store", "it answers"), "{}", report.text);
     assert!(!report.text.contains("s3cr3t"), "{}", report.text);
+}
+
+#[tokio::test]
+async fn a_store_of_several_servers_is_called_what_it_is() {
+    let (Some(group), Some(cluster)) = (Watched::start(), Cluster::start(0)) else { return };
+    let world = World::new(None).await;
+    let doctor = async |url: &str| world.doctor(&["store.kind=valkey", &format!("store.url={url}")]).await;
+    let report = doctor(group.url().expose()).await;
+    let primary = format!("the primary is 127.0.0.1:{}, with 1 replica(s)", group.servers[0].port);
+    assert!(report.code == 0 && report.has("ok", "store", &primary), "{}", report.text);
+    let report = doctor(cluster.url().expose()).await;
+    assert!(report.has("warn", "store", "3 nodes serve all slots, with 0 replica(s); none could"), "{}", report.text);
+    assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
+    let (server, sentinel, node) = (group.servers[0].port, group.sentinels[0].port, cluster.nodes[0].port);
+    for (url, remedy) in [
+        (format!("redis://upwarden:s3cr3t@127.0.0.1:{node}"), "write redis+cluster:// instead of redis://"),
+        (format!("redis://:w4tch@127.0.0.1:{sentinel}"), "write redis+sentinel://HOST:PORT/NAME"),
+        (format!("redis+cluster://upwarden:s3cr3t@127.0.0.1:{server}"), "not a node of a cluster: write redis://"),
+        (format!("redis+sentinel://upwarden:s3cr3t@127.0.0.1:{node}/main"), "user and password"),
+        (format!("redis+sentinel://upwarden:s3cr3t@127.0.0.1:{sentinel}/main"), "sentinel_password"),
+        (
+            format!("redis+sentinel://upwarden:s3cr3t@127.0.0.1:{sentinel}/other?sentinel_password=w4tch"),
+            "no primary of the name \"other\"",
+        ),
+    ] {
+        let report = doctor(&url).await;
+        assert!(report.has("fail", "store", remedy), "{remedy}: {}", report.text);
+        assert!(!report.text.contains("s3cr3t") && !report.text.contains("w4tch"), "{}", report.text);
+    }
+    // What the documentation says a user needs, less one.
+    for node in &cluster.nodes {
+        node.order::<()>(&["ACL", "SETUSER", "upwarden", "-wait"]);
+    }
+    let report = doctor(cluster.url().expose()).await;
+    assert!(report.has("fail", "store", "NOPERM"), "{}", report.text);
 }

@@ -40,7 +40,7 @@ fn cookie(config: &Config, ring: &Keyring, now: Timestamp) -> Finding {
     let value = match &config.store {
         store::Config::Cookie => sample(now).map(|session| session.to_bytes()),
         // The name and the key of a record, in JSON.
-        store::Config::Embedded { .. } | store::Config::Valkey { .. } => Some(vec![b'x'; 100].into()),
+        store::Config::Embedded { .. } | store::Config::Valkey(_) => Some(vec![b'x'; 100].into()),
     };
     let value = value.and_then(|bytes| ring.seal(Purpose::Session, &bytes).ok());
     let Some(value) = value else {
@@ -135,24 +135,33 @@ async fn store(config: &Config, ring: SharedKeyring, clock: &SharedClock, contro
                 Finding::fail(WHAT, format!("{text}, nor does its folder"), "create the folder, or correct store.path")
             };
         }
-        store::Config::Embedded { .. } | store::Config::Valkey { .. } => {}
+        store::Config::Embedded { .. } | store::Config::Valkey(_) => {}
     }
     let embedded = matches!(config.store, store::Config::Embedded { .. });
     let opened = store::open_store(&config.store, ring, clock.clone(), control.clone());
     let asked = match opened {
         // An empty counter that expires at once.
-        Ok(store) => store.add_to_counter("doctor", 0, clock.now().plus(Duration::from_secs(1))).await,
+        Ok(store) => match store.add_to_counter("doctor", 0, clock.now().plus(Duration::from_secs(1))).await {
+            Ok(_) => store.survey().await,
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     match asked {
-        Ok(_) => Finding::ok(WHAT, if embedded { "embedded: the file opens" } else { "valkey: it answers" }),
+        Ok(None) => Finding::ok(WHAT, "embedded: the file opens"),
+        Ok(Some(survey)) if survey.alone.is_empty() => Finding::ok(WHAT, format!("valkey: {}", survey.text)),
+        Ok(Some(survey)) => {
+            let text = format!("valkey: {}; none could take the place of {}", survey.text, survey.alone.join(", "));
+            Finding::warn(WHAT, text, "add a replica, or expect that a lost server takes its sessions with it")
+        }
         Err(error) if embedded => Finding::warn(
             WHAT,
             format!("embedded: {error}"),
             "expected while upwarden is running: only one process can open the file at a time",
         ),
         Err(error) => {
-            Finding::fail(WHAT, format!("valkey: {error}"), "start the server, or correct store.url and store.ca_file")
+            let remedy = "start the server, or correct store.url, store.ca_file and store.cert_file";
+            Finding::fail(WHAT, format!("valkey: {error}"), remedy)
         }
     }
 }

@@ -95,9 +95,16 @@ impl Config {
 
 /// What a reload replaces (`server::reload`). The refresh token's file is read by the service identity itself.
 fn is_live(key: &str) -> bool {
-    const KEYS: [&str; 4] =
-        ["session.keys", "session.key_files", "public.tls.certificates", "service.refresh_token_file"];
-    const SECRETS: [&str; 3] = ["upwork.client_secret", "service.client_secret", "neighbour.secret"];
+    const KEYS: [&str; 7] = [
+        "session.keys",
+        "session.key_files",
+        "public.tls.certificates",
+        "service.refresh_token_file",
+        "store.ca_file",
+        "store.cert_file",
+        "store.key_file",
+    ];
+    const SECRETS: [&str; 4] = ["upwork.client_secret", "service.client_secret", "neighbour.secret", "store.url"];
     let secret = SECRETS.iter().any(|secret| key.strip_prefix(secret).is_some_and(|rest| matches!(rest, "" | "_file")));
     key.starts_with("access.") || KEYS.contains(&key) || secret
 }
@@ -132,10 +139,7 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     }
     let (routes, upstreams) = routes?;
     let (keys, site) = (keys?, site?);
-    let refresh_token = service.as_ref().and_then(|service| match &service.grant {
-        oauth::ServiceGrant::RefreshToken { file } => file.clone(),
-        oauth::ServiceGrant::ClientCredentials => None,
-    });
+    let refresh_token = service.as_ref().and_then(refresh_token_file);
     let certificates = server.iter().flat_map(|server| &server.certificates).map(|pair| pair.key_file.clone());
     let mut files = std::mem::take(&mut reader.files);
     files.extend(keys.files().iter().cloned());
@@ -167,6 +171,13 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         telemetry: telemetry?,
         otlp_url,
     })
+}
+
+fn refresh_token_file(service: &oauth::ServiceConfig) -> Option<PathBuf> {
+    match &service.grant {
+        oauth::ServiceGrant::RefreshToken { file } => file.clone(),
+        oauth::ServiceGrant::ClientCredentials => None,
+    }
 }
 
 /// Files with a secret that every user of this machine can read.

@@ -2,7 +2,8 @@
 
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
-use crate::store;
+use crate::store::{self, ServerConfig};
+use crate::tls::CertificateFiles;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -23,6 +24,7 @@ pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
     let path = reader.path("store.path");
     let url = reader.secret("store.url");
     let ca_file = reader.ca_file("store.ca_file");
+    let certificate = certificate(reader);
     let url_key = reader.given_secret("store.url");
     if !reader.given("store.kind") && (url_key.is_some() || reader.given("store.path")) {
         let remedy =
@@ -48,12 +50,59 @@ pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
             };
             let url = url?;
             if let Err(why) = store::check_url(&url) {
-                let remedy = "write rediss://user:password@host:6379/0, redis:// or valkey:// without TLS, or unix:///path of \
-                              its socket";
+                let remedy = "write rediss://user:password@host:6379/0, redis:// or valkey:// without TLS, unix:///path of its \
+                              socket, redis+sentinel://host,host/primary for Sentinel, or redis+cluster://host,host";
                 reader.problem(&key, &why, remedy);
                 return None;
             }
-            Some(store::Config::Valkey { url, ca_file })
+            Some(store::Config::Valkey(ServerConfig { url, ca_file, certificate }))
         }
+    }
+}
+
+/// What is shown to the server, for mutual TLS.
+fn certificate(reader: &mut Reader) -> Option<CertificateFiles> {
+    const KEYS: [&str; 2] = ["store.cert_file", "store.key_file"];
+    let [cert_file, key_file] = KEYS.map(|key| reader.path(key));
+    for (key, other) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
+        if reader.given(key) && !reader.given(other) {
+            reader.missing(other, format!("name the file that belongs to {key}, or remove {key}"));
+        }
+    }
+    let files = CertificateFiles { cert_file: cert_file?, key_file: key_file? };
+    if let Err(error) = files.check() {
+        let remedy = "name a PEM file with the certificate chain, and one with its key, that this user can read";
+        reader.problem(KEYS[0], error.to_string(), remedy);
+    }
+    reader.secret_files.push((KEYS[1].to_owned(), files.key_file.clone()));
+    Some(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{self, Sources};
+
+    #[test]
+    fn a_client_certificate_has_two_files() {
+        let problem = |own: &[&str]| {
+            let usual = [
+                "public_url=https://tools.example.com",
+                "app.url=http://127.0.0.1:3000",
+                "upwork.client_id=0123456789abcdef0123456789abcdef",
+                "upwork.client_secret=0123456789abcdef",
+                "session.keys=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+                "access.users=['1']",
+                "store.kind=valkey",
+                "store.url=valkeys+sentinel://me:pw@x,y:26379/main",
+            ];
+            let sets = usual.iter().chain(own).map(|set| (*set).to_owned()).collect();
+            let problems = config::load(&Sources { sets, ..Sources::default() }).err()?.0;
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            Some(problems[0].key.clone())
+        };
+        assert_eq!(problem(&[]), None);
+        assert_eq!(problem(&["store.cert_file=/x"]).as_deref(), Some("store.key_file"));
+        assert_eq!(problem(&["store.key_file=/x"]).as_deref(), Some("store.cert_file"));
+        assert_eq!(problem(&["store.cert_file=/x", "store.key_file=/x"]).as_deref(), Some("store.cert_file"));
     }
 }

@@ -1,76 +1,171 @@
-//! Valkey or Redis as a store: one address, or a managed endpoint.
+//! Valkey or Redis as a store: one server, a primary with Sentinel, or a cluster.
 //!
-//! Names are laid out for a cluster: what one script touches shares a hash tag. The server's ACL must allow what
+//! A request has one key, so it runs on one node of a cluster, and keys are spread by session, user and record. What needs two
+//! keys writes the listing first: one without its session or record does no harm. The server's ACL must allow what
 //! docs/sessions.md lists; `probe` tries all of it.
 //!
 //! ```text
 //! upwarden:{ID}:s      a session's sealed record; expires when the session ends
 //! upwarden:{ID}:l      the owner of its lock; expires with the lease
 //! upwarden:{u:OWNER}   a user's sessions by their end: a sorted set
-//! upwarden:{r:NAMESPACE}:r:NAME   a record: version ‖ sealed text
-//! upwarden:{r:NAMESPACE}:n   the names of its records by their expiry: a sorted set
+//! upwarden:{r:NAMESPACE:NAME}   a record: version ‖ sealed text
+//! upwarden:{r:NAMESPACE}:n   the names of its records by their expiry: a sorted set; not of grants
 //! upwarden:{c:NAME}    a counter
 //! upwarden:{pace}:…     calls to Upwork of all replicas: see `rate_limit`
 //! ```
+//! `route` says to which server a request goes: over one `link`, or over those of a `cluster`. `upkeep` keeps a link connected
+//! to what its `source` names, which may ask `sentinel`.
 
 mod address;
+mod cluster;
+mod confirm;
+mod dial;
 mod link;
 mod probe;
 mod rate_limit;
 mod refusal;
+mod request;
+mod route;
 mod scripts;
+mod sentinel;
+mod slots;
+mod source;
+mod upkeep;
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::{Cmd, cmd};
+use arc_swap::ArcSwap;
+use redis::FromRedisValue;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use super::StoreError;
 use super::backend::{Backend, Expect, NewSealedRecord, SealedRecord, SessionRecord, Version};
+use super::grants::GRANTS;
 use crate::clock::{SharedClock, Timestamp};
+use crate::recent::lock;
 use crate::secret::Secret;
-use link::Link;
+use crate::tls::CertificateFiles;
+use dial::TlsFiles;
 pub(crate) use rate_limit::RateLimits;
 pub use rate_limit::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest};
+use request::{Kind, Request};
+use route::Route;
+pub(crate) use route::Survey;
 
 /// What is wrong with `store.url`, without quoting it.
 pub fn check_url(url: &Secret) -> Result<(), String> {
     address::Address::parse(url).map(drop)
 }
 
-/// A Valkey or Redis server.
+/// Where the servers are, and what they are shown.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Checked by [`check_url`].
+    pub url: Secret,
+    /// Trusted besides the system's certificates.
+    pub ca_file: Option<PathBuf>,
+    /// The client's own.
+    pub certificate: Option<CertificateFiles>,
+}
+
+impl ServerConfig {
+    /// Without certificates of its own.
+    pub fn new(url: Secret) -> Self {
+        Self { url, ca_file: None, certificate: None }
+    }
+
+    /// How many servers there are, for people: never more than addresses.
+    pub(crate) fn layout(&self) -> String {
+        address::Address::parse(&self.url).map_or_else(|why| why, |address| address.layout.to_string())
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.url.expose() == other.url.expose()
+            && (&self.ca_file, &self.certificate) == (&other.ca_file, &other.certificate)
+    }
+
+    fn connect(&self, control: &Handle) -> Result<Route, StoreError> {
+        let address = address::Address::parse(&self.url).map_err(StoreError::Setup)?;
+        let files = TlsFiles { ca: self.ca_file.clone(), certificate: self.certificate.clone() };
+        Route::connect(address, files, control)
+    }
+}
+
+/// A Valkey or Redis server, or several.
 #[derive(Clone, Debug)]
 pub struct Server {
-    link: Link,
+    route: Arc<ArcSwap<Route>>,
+    latest: Arc<Mutex<Latest>>,
     clock: SharedClock,
+    control: Handle,
+}
+
+/// What was configured last.
+#[derive(Debug)]
+struct Latest {
+    config: ServerConfig,
+    /// The task that waits for the first answer from there.
+    arriving: Option<AbortHandle>,
 }
 
 impl Server {
     /// Starts to connect, and keeps trying for as long as it lives.
-    pub(super) fn connect(
-        url: &Secret,
-        ca_file: Option<&Path>,
-        clock: SharedClock,
-        control: Handle,
-    ) -> Result<Self, StoreError> {
-        let address = address::Address::parse(url).map_err(StoreError::Setup)?;
-        Ok(Self { link: Link::new(address, ca_file, control)?, clock })
+    pub(super) fn connect(config: &ServerConfig, clock: SharedClock, control: Handle) -> Result<Self, StoreError> {
+        let route = Arc::new(ArcSwap::from_pointee(config.connect(&control)?));
+        let latest = Arc::new(Mutex::new(Latest { config: config.clone(), arriving: None }));
+        Ok(Self { route, latest, clock, control })
     }
 
-    /// Lists a session under its owner.
-    async fn index(&self, record: &SessionRecord) -> Result<(), StoreError> {
-        let mut index = scripts::INDEX.key(owner_key(&record.owner));
-        index.arg(&record.id).arg(record.ends_at.millis()).arg(self.clock.now().millis());
-        index.arg(self.until(record.ends_at));
-        self.link.send(index).await
+    /// Goes over to another configuration as soon as a server there has answered.
+    pub(super) fn reconfigure(&self, config: &ServerConfig) -> Result<(), StoreError> {
+        let mut latest = lock(&self.latest);
+        if latest.config.is(config) {
+            return Ok(());
+        }
+        let (next, route) = (config.connect(&self.control)?, self.route.clone());
+        let task = self.control.spawn(async move {
+            next.answered().await;
+            route.store(Arc::new(next));
+            tracing::info!("the session store is reached as store.url now says");
+        });
+        let arriving = Some(task.abort_handle());
+        if let Some(earlier) = std::mem::replace(&mut *latest, Latest { config: config.clone(), arriving }).arriving {
+            earlier.abort();
+        }
+        Ok(())
+    }
+
+    async fn send<T: FromRedisValue + Send + 'static>(&self, request: Request) -> Result<T, StoreError> {
+        let route = self.route.load_full();
+        let task = self.control.spawn(async move { route.send(&request).await });
+        task.await.unwrap_or_else(|_| Err(StoreError::stopping()))
+    }
+
+    /// What there is, once it can be written.
+    pub(super) async fn survey(&self) -> Result<Survey, StoreError> {
+        let route = self.route.load_full();
+        let task = self.control.spawn(async move { route.survey().await });
+        task.await.unwrap_or_else(|_| Err(StoreError::stopping()))
+    }
+
+    /// Lists a name until its end.
+    async fn list(&self, list: String, name: &str, end: Option<Timestamp>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let end = end.map(|end| now.plus(Duration::from_millis(self.until(end))).millis().to_string());
+        let list = Request::script(Kind::Durable, &scripts::LIST, &[&list]);
+        self.send(list.arg(name).arg(end.as_deref().unwrap_or("inf")).arg(now.millis())).await
+    }
+
+    async fn unlist(&self, list: String, name: &str) -> Result<(), StoreError> {
+        self.send(Request::new(Kind::Durable, "ZREM", list).arg(name)).await
     }
 
     /// The members of a sorted set.
     async fn members(&self, key: String) -> Result<Vec<String>, StoreError> {
-        let mut range = on("ZRANGE", key);
-        range.arg(0).arg(-1);
-        self.link.send(range).await
+        self.send(Request::new(Kind::Read, "ZRANGE", key).arg(0).arg(-1)).await
     }
 
     /// The milliseconds until `moment`; at least one, since the server accepts no time to live of zero.
@@ -92,50 +187,47 @@ fn owner_key(owner: &str) -> String {
 }
 
 fn record_key(namespace: &str, name: &str) -> String {
-    format!("upwarden:{{r:{namespace}}}:r:{name}")
+    format!("upwarden:{{r:{namespace}:{name}}}")
 }
 
 fn names_key(namespace: &str) -> String {
     format!("upwarden:{{r:{namespace}}}:n")
 }
 
+/// Whether a namespace's names are listed. No one asks for those of grants, which would all be on one node.
+fn is_listed(namespace: &str) -> bool {
+    namespace != GRANTS
+}
+
 fn counter_key(name: &str) -> String {
     format!("upwarden:{{c:{name}}}")
 }
 
-/// `name key`, the beginning of a command.
-fn on(name: &str, key: String) -> Cmd {
-    let mut command = cmd(name);
-    command.arg(key);
-    command
-}
-
 impl Backend for Server {
     async fn load(&self, id: &str) -> Result<Option<String>, StoreError> {
-        self.link.send(on("GET", session_key(id))).await
+        self.send(Request::new(Kind::Read, "GET", session_key(id))).await
     }
 
     async fn save(&self, record: SessionRecord) -> Result<bool, StoreError> {
+        let list = || self.list(owner_key(&record.owner), &record.id, Some(record.ends_at));
         // A session that is not listed would survive a sign-out everywhere. A new session is written first: if its owner
         // signs out everywhere in the meantime, it is listed all the same; if we die, no one has its cookie. The listing
         // of an old session is extended first: a listing without its session does no harm.
         if record.replaces.is_some() {
-            self.index(&record).await?;
+            list().await?;
         }
-        let mut save = scripts::SAVE.key(session_key(&record.id));
-        save.arg(&record.text).arg(self.until(record.ends_at)).arg(record.replaces.as_deref().unwrap_or_default());
-        let done: bool = self.link.send(save).await?;
+        let save = Request::script(Kind::Durable, &scripts::SAVE, &[&session_key(&record.id)]).arg(&record.text);
+        let save = save.arg(self.until(record.ends_at)).arg(record.replaces.as_deref().unwrap_or_default());
+        let done: bool = self.send(save).await?;
         if record.replaces.is_none() {
-            self.index(&record).await?;
+            list().await?;
         }
         Ok(done)
     }
 
     async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        self.link.send::<()>(on("DEL", session_key(id))).await?;
-        let mut remove = on("ZREM", owner_key(owner));
-        remove.arg(id);
-        self.link.send(remove).await
+        self.send::<()>(Request::new(Kind::Durable, "DEL", session_key(id))).await?;
+        self.unlist(owner_key(owner), id).await
     }
 
     async fn end_owned(&self, owner: &str, own: Option<&str>) -> Result<u64, StoreError> {
@@ -143,35 +235,29 @@ impl Backend for Server {
         ids.sort_by_key(|id| Some(id.as_str()) == own);
         let mut ended = 0;
         for id in ids {
-            ended += self.link.send::<u64>(on("DEL", session_key(&id))).await?;
-            let mut remove = on("ZREM", owner_key(owner));
-            remove.arg(&id);
-            self.link.send::<()>(remove).await?;
+            ended += self.send::<u64>(Request::new(Kind::Durable, "DEL", session_key(&id))).await?;
+            self.unlist(owner_key(owner), &id).await?;
         }
         Ok(ended)
     }
 
     async fn surplus(&self, owner: &str, most: usize) -> Result<Vec<String>, StoreError> {
         // By their end, soonest first.
-        let mut range = on("ZRANGE", owner_key(owner));
-        range.arg(0).arg(-i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1));
-        self.link.send(range).await
+        let last = -i64::try_from(most).unwrap_or(i64::MAX).saturating_add(1);
+        self.send(Request::new(Kind::Read, "ZRANGE", owner_key(owner)).arg(0).arg(last)).await
     }
 
     async fn try_lock(&self, id: &str, owner: &str, lease: Duration) -> Result<bool, StoreError> {
-        let mut take = scripts::LOCK.key(lock_key(id));
-        take.arg(owner).arg(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
-        self.link.send(take).await
+        let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        self.send(Request::script(Kind::Write, &scripts::LOCK, &[&lock_key(id)]).arg(owner).arg(lease)).await
     }
 
     async fn unlock(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        let mut free = scripts::UNLOCK.key(lock_key(id));
-        free.arg(owner);
-        self.link.send(free).await
+        self.send(Request::script(Kind::Write, &scripts::UNLOCK, &[&lock_key(id)]).arg(owner)).await
     }
 
     async fn get(&self, namespace: &str, name: &str) -> Result<Option<SealedRecord>, StoreError> {
-        let found: Option<String> = self.link.send(on("GET", record_key(namespace, name))).await?;
+        let found: Option<String> = self.send(Request::new(Kind::Read, "GET", record_key(namespace, name))).await?;
         Ok(found.and_then(|value| SealedRecord::parse(&value)))
     }
 
@@ -186,36 +272,38 @@ impl Backend for Server {
             Expect::Absent => "",
             Expect::Version(version) => &version.0,
         };
-        let now = self.clock.now();
-        let end = expires_at.map(|end| now.plus(Duration::from_millis(self.until(end))).millis().to_string());
-        let mut put = scripts::PUT.key(record_key(namespace, name));
-        put.key(names_key(namespace));
-        put.arg(name).arg(record.to_text()).arg(expected).arg(Version::LENGTH);
-        put.arg(now.millis()).arg(end.as_deref().unwrap_or("inf"));
-        self.link.send(put).await
+        if is_listed(namespace) {
+            self.list(names_key(namespace), name, expires_at).await?;
+        }
+        let lives = expires_at.map_or_else(String::new, |end| self.until(end).to_string());
+        let put = Request::script(Kind::Durable, &scripts::PUT, &[&record_key(namespace, name)]);
+        self.send(put.arg(record.to_text()).arg(expected).arg(Version::LENGTH).arg(lives)).await
     }
 
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
-        let mut delete = scripts::DELETE.key(record_key(namespace, name));
-        delete.key(names_key(namespace)).arg(name);
-        self.link.send(delete).await
+        let done = self.send(Request::new(Kind::Durable, "DEL", record_key(namespace, name))).await?;
+        if is_listed(namespace) {
+            self.unlist(names_key(namespace), name).await?;
+        }
+        Ok(done)
     }
 
     async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError> {
-        let mut add = scripts::ADD.key(counter_key(name));
-        add.arg(by).arg(self.until(expires_at));
-        self.link.send(add).await
+        let lives = self.until(expires_at);
+        self.send(Request::script(Kind::Write, &scripts::ADD, &[&counter_key(name)]).arg(by).arg(lives)).await
     }
 
     fn healthy(&self) -> bool {
-        self.link.is_up()
+        self.route.load().is_up()
     }
 
     fn outage(&self) -> Option<String> {
-        self.link.outage()
+        self.route.load().outage()
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.link.ready().await
+        let route = self.route.load_full();
+        let task = self.control.spawn(async move { route.ready().await });
+        task.await.unwrap_or_else(|_| Err(StoreError::stopping()))
     }
 }

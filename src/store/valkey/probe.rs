@@ -6,10 +6,9 @@
 use std::sync::LazyLock;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisResult, Script, cmd};
+use redis::{RedisResult, Script, cmd};
 
-/// Under the prefix that the ACL allows (docs/sessions.md).
-const KEY: &str = "upwarden:{probe}";
+use super::request::{Kind, Request};
 
 /// Every command that the ACL must allow. `KEYS[1]` holds nothing.
 static ALL: LazyLock<Script> = LazyLock::new(|| {
@@ -35,14 +34,17 @@ return redis.call('DEL', key)",
 });
 
 /// Writes nothing, but is refused whenever a write would be.
-pub(super) fn touch() -> Cmd {
-    let mut set = cmd("SET");
-    set.arg(KEY).arg("").arg("XX").arg("PX").arg(1);
-    set
+pub(super) fn touch(key: String) -> Request {
+    Request::new(Kind::Write, "SET", key).arg("").arg("XX").arg("PX").arg(1)
 }
 
-pub(super) async fn write(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+/// `replicated`: whether replicas may have to confirm writes.
+pub(super) async fn write(connection: &mut MultiplexedConnection, key: String, replicated: bool) -> RedisResult<()> {
+    let all = Request::script(Kind::Write, &ALL, &[&key]);
+    if replicated {
+        cmd("WAIT").arg(0).arg(0).query_async::<()>(connection).await?;
+    }
     // By itself, so that the server's own error code comes back: inside a script, older servers wrap it.
-    touch().query_async::<()>(connection).await?;
-    ALL.key(KEY).invoke_async::<()>(connection).await
+    touch(key).send::<()>(connection).await?;
+    all.send::<()>(connection).await
 }

@@ -9,6 +9,7 @@ use redis::Script;
 use serde::{Deserialize, Serialize};
 
 use super::Server;
+use super::request::{Kind, Request};
 use crate::store::StoreError;
 use crate::store::measured::Measured;
 use crate::store::sealed_store::SealedStore;
@@ -73,12 +74,9 @@ impl SealedStore<Measured<Server>> {
     /// Reserves a call under the limits that all replicas share.
     pub async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
         let unreadable = |_| StoreError::Down("the reply of the rate limit script cannot be read".to_owned());
-        let mut run = SCRIPT.prepare_invoke();
-        for key in RATE_LIMIT_KEYS {
-            run.key(key);
-        }
-        run.arg(serde_json::to_string(request).map_err(unreadable)?);
-        let reply: String = self.backend.backend.link.send(run).await?;
+        let run = Request::script(Kind::Write, &SCRIPT, &RATE_LIMIT_KEYS)
+            .arg(serde_json::to_string(request).map_err(unreadable)?);
+        let reply: String = self.backend.backend.send(run).await?;
         serde_json::from_str(&reply).map_err(unreadable)
     }
 }

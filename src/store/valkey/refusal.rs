@@ -58,6 +58,11 @@ pub(super) fn reason(error: &RedisError) -> String {
         Some("LOADING") => "the server is loading its data".to_owned(),
         Some("OOM") => "the server is out of memory and accepts no writes (OOM)".to_owned(),
         Some("MISCONF") => "the server cannot save to its disk and accepts no writes (MISCONF)".to_owned(),
+        Some("NOREPLICAS") => {
+            "the server has too few replicas for its min-replicas-to-write and accepts no writes (NOREPLICAS)"
+                .to_owned()
+        }
+        Some("CLUSTERDOWN") => "a part of the cluster is down (CLUSTERDOWN)".to_owned(),
         Some("READONLY") => "the server is a replica and accepts no writes (READONLY)".to_owned(),
         Some(code) => format!("the server answered {code}"),
         None if error.is_timeout() => format!("no answer within {} seconds", RESPONSE_TIMEOUT.as_secs()),

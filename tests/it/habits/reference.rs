@@ -75,9 +75,14 @@ fn the_documented_acl_is_the_tested_one() {
         let words = text.split(|c: char| c.is_whitespace() || c == '`' || c == '"' || c == ';');
         words.filter(|word| word.starts_with('+')).map(str::to_owned).collect()
     };
-    let world = read("tests/it/stores/world.rs");
-    let (_, tested) = world.split_once("const ACL: &str =").expect("the ACL");
-    let tested = commands(tested.split_once(';').expect("its end").0);
+    let list = |file: &str, name: &str| {
+        let text = read(file);
+        let (_, tested) = text.split_once(&format!("const {name}: &str =")).expect("the ACL");
+        commands(tested.split_once(';').expect("its end").0)
+    };
+    let mut tested = list("tests/it/stores/world.rs", "ACL");
+    // With Sentinel and in a cluster.
+    tested.extend(list("tests/it/stores/nodes.rs", "MORE"));
     let sessions = read("docs/sessions.md");
     let (_, documented) = sessions.split_once("**An ACL**").expect("the ACL");
     let mut documented = commands(documented.split_once("\n\n").expect("its end").0);

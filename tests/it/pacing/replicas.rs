@@ -9,7 +9,7 @@ use upwarden::testing::broker::Pace;
 use upwarden::testing::broker::pacing::{CallerId, PaceRefusal, Pacer, Permit};
 use upwarden::testing::clock::{SharedClock, SystemClock};
 use upwarden::testing::seal::{Keyring, SharedKeyring};
-use upwarden::testing::store::{Config, RATE_LIMIT_KEYS, Store, open_store};
+use upwarden::testing::store::{Config, RATE_LIMIT_KEYS, ServerConfig, Store, open_store};
 use upwarden::testing::telemetry::metrics::Metrics;
 
 use super::cluster::{Cluster, STEP};
@@ -293,7 +293,7 @@ struct Real {
 impl Real {
     fn start(server: &Server) -> Self {
         let clock: SharedClock = Arc::new(SystemClock);
-        let config = Config::Valkey { url: server.url.clone(), ca_file: None };
+        let config = Config::Valkey(ServerConfig::new(server.url.clone()));
         let store =
             open_store(&config, SharedKeyring::new(Keyring::generate().unwrap()), clock.clone(), Handle::current())
                 .unwrap();

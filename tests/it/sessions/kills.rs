@@ -15,7 +15,7 @@ use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, IdentityFields, Lifetime, Session, Tokens, User};
-use upwarden::testing::store::{Config, StoredSession, open_store};
+use upwarden::testing::store::{Config, ServerConfig, StoredSession, open_store};
 
 use super::DAY;
 use super::crowd::{COOKIE, Crowd};
@@ -137,7 +137,7 @@ async fn kill_9_of_a_replica_and_of_redis_loses_none_of_ten_thousand_sessions() 
     let Some(redis) = Server::start(Transport::Tcp) else { return };
     let (count, sign_ins) = if full() { (10_000, 100) } else { (1_000, 20) };
     let world = roomy(plan(&redis)).start();
-    let store = Config::Valkey { url: redis.url.clone(), ca_file: None };
+    let store = Config::Valkey(ServerConfig::new(redis.url.clone()));
     let mut replicas = vec![Replica::start(&world, &[]).await, Replica::start(&world, &[]).await];
     let crowd = Crowd::new(sealed(&world, &store, count).await, replicas.iter().map(|one| one.public).collect());
     let script = async {

@@ -3,6 +3,7 @@
 //! `main_job` tests one session at one replica, `stores` each store by itself.
 
 mod crowd;
+mod failover;
 mod identity;
 mod implicit;
 mod keys;

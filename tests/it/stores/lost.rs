@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use upwarden::testing::clock::Clock;
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::personal::PersonalToken;
-use upwarden::testing::store::{Config, Expect, NewTokenRecord};
+use upwarden::testing::store::{Config, Expect, NewTokenRecord, ServerConfig};
 
 use super::world::{Server, Transport, World, within};
 
@@ -29,7 +29,7 @@ impl LossyProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (target, near) = (format!("127.0.0.1:{port}"), listener.local_addr().unwrap().port());
         let mut world = World::cookie();
-        world.config = Config::Valkey { url: Secret::new(format!("{rest}:{near}")), ca_file: None };
+        world.config = Config::Valkey(ServerConfig::new(Secret::new(format!("{rest}:{near}"))));
         let (lose, ended) = (Arc::<AtomicBool>::default(), CancellationToken::new());
         let (losing, stop) = (lose.clone(), ended.clone());
         tokio::spawn(stop.run_until_cancelled_owned(async move {
@@ -41,7 +41,7 @@ impl LossyProxy {
         Some(Self { world, lose, _server: server, _ended: ended.drop_guard() })
     }
 
-    /// Loses the next answer to a script that names a record, and everything after it.
+    /// Loses the next answer to a request that changes a record, and everything after it.
     fn lose_one(&self) {
         self.lose.store(true, Ordering::SeqCst);
     }
@@ -60,8 +60,8 @@ async fn pass(mut near: TcpStream, target: String, lose: Arc<AtomicBool>) {
             read = near.read(&mut asked) => match read {
                 Ok(length) if length > 0 => {
                     let said = String::from_utf8_lossy(&asked[..length]);
-                    // No other command in the meantime names a record in a script.
-                    let names_it = said.contains("EVALSHA") && (said.contains("lost") || said.contains("{r:token}"));
+                    // No other command in the meantime names one.
+                    let names_it = said.contains("EVALSHA") && said.contains("lost") || said.contains("{r:token:");
                     losing |= names_it && lose.swap(false, Ordering::SeqCst);
                     far.write_all(&asked[..length]).await.unwrap();
                 }

@@ -1,9 +1,12 @@
 //! What every store does, tested on each; then what only one of them has.
 
+mod chaos;
 mod crash;
 mod lost;
+pub(crate) mod nodes;
 mod records;
 mod refresh;
+mod slots;
 mod tokens;
 mod valkey;
 pub(crate) mod world;

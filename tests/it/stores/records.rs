@@ -90,7 +90,7 @@ async fn records_and_their_names_expire_in_the_server() {
     let Some(world) = World::valkey() else { return };
     let mut admin = world.server.as_ref().unwrap().admin().await;
     let mut left = async |key: &str| -> i64 {
-        redis::cmd("PTTL").arg(format!("upwarden:{{r:pat}}:{key}")).query_async(&mut admin).await.unwrap()
+        redis::cmd("PTTL").arg(format!("upwarden:{{r:pat{key}")).query_async(&mut admin).await.unwrap()
     };
     let put = async |name: &str, minutes: Option<u64>| {
         let expires_at = minutes.map(|minutes| START.plus(Duration::from_mins(minutes)));
@@ -99,16 +99,16 @@ async fn records_and_their_names_expire_in_the_server() {
     };
     put("long", Some(60)).await;
     put("short", Some(1)).await;
-    for (key, minutes) in [("r:long", 60), ("r:short", 1), ("n", 60)] {
+    for (key, minutes) in [(":long}", 60), (":short}", 1), ("}:n", 60)] {
         let most = minutes * 60_000;
         assert!((most - 50_000..=most).contains(&left(key).await), "{key}");
     }
     put("endless", None).await;
     put("long", Some(60)).await;
-    assert_eq!([left("r:endless").await, left("n").await], [-1, -1]);
+    assert_eq!([left(":endless}").await, left("}:n").await], [-1, -1]);
     assert!(within(world.store.delete("pat", "endless")).await.unwrap());
     put("short", Some(1)).await;
-    assert!(left("r:endless").await == -2 && left("n").await > 0);
+    assert!(left(":endless}").await == -2 && left("}:n").await > 0);
 }
 
 #[tokio::test]
@@ -156,12 +156,21 @@ async fn the_store_and_the_ring_together_reveal_nothing() {
 
 /// Everything a store holds, names and values.
 async fn dump(world: &mut World) -> Vec<Vec<u8>> {
-    let Some(server) = &world.server else { return vec![std::fs::read(world.path()).unwrap()] };
-    let mut admin = server.admin().await;
+    let admins = world.admins().await;
+    if admins.is_empty() {
+        return vec![std::fs::read(world.path()).unwrap()];
+    }
     let mut values = Vec::new();
-    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut admin).await.unwrap();
+    for mut admin in admins {
+        dump_server(&mut admin, &mut values).await;
+    }
+    values
+}
+
+async fn dump_server(admin: &mut redis::aio::MultiplexedConnection, values: &mut Vec<Vec<u8>>) {
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(admin).await.unwrap();
     for key in keys {
-        let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut admin).await.unwrap();
+        let kind: String = redis::cmd("TYPE").arg(&key).query_async(admin).await.unwrap();
         let mut read = match kind.as_str() {
             "string" => redis::cmd("GET"),
             "hash" => redis::cmd("HGETALL"),
@@ -171,7 +180,7 @@ async fn dump(world: &mut World) -> Vec<Vec<u8>> {
         if kind == "zset" {
             read.arg(0).arg(-1);
         }
-        let found: redis::Value = read.query_async(&mut admin).await.unwrap();
+        let found: redis::Value = read.query_async(admin).await.unwrap();
         let found = if let redis::Value::Array(values) = found {
             values.into_iter().flat_map(bytes).collect()
         } else {
@@ -179,7 +188,6 @@ async fn dump(world: &mut World) -> Vec<Vec<u8>> {
         };
         values.extend([key.into_bytes(), b" ".to_vec(), found]);
     }
-    values
 }
 
 fn bytes(value: redis::Value) -> Vec<u8> {

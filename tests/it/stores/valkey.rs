@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use upwarden::testing::secret::Secret;
-use upwarden::testing::store::{Config, StoreError, StoredSession, check_url};
+use upwarden::testing::store::{Config, ServerConfig, StoreError, StoredSession, check_url};
+
+use upwarden::testing::tls::CertificateFiles;
 
 use super::world::{LIFETIME, START, Server, Transport, World, session, until, within};
 
@@ -14,11 +16,47 @@ async fn a_server_is_reached_over_tcp_and_tls_with_an_acl_user() {
         let Some(server) = Server::start(transport) else { return };
         let ca_file = (transport == Transport::Tls).then(|| server.ca_file.clone());
         let mut world = World::cookie();
-        world.config = Config::Valkey { url: server.url.clone(), ca_file };
+        world.config = Config::Valkey(ServerConfig { ca_file, ..ServerConfig::new(server.url.clone()) });
         world.store = world.open_again().unwrap();
         let value = world.save(session("aa", "1")).await;
         assert!(world.open(&value).await.is_some(), "{transport:?}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_gets_it_and_its_renewal() {
+    let Some(mut server) = Server::start(Transport::MutualTls) else { return };
+    let mut world = World::cookie();
+    let trusting = ServerConfig { ca_file: Some(server.ca_file.clone()), ..ServerConfig::new(server.url.clone()) };
+    world.config = Config::Valkey(trusting.clone());
+    let stranger = world.open_again().unwrap();
+    until(async || {
+        matches!(stranger.end_user("1", None).await, Err(StoreError::Down(why)) if !why.contains("yet")).then_some(())
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let own = server.certificate();
+    let files = CertificateFiles { cert_file: folder.path().join("c.pem"), key_file: folder.path().join("k.pem") };
+    let other = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
+    std::fs::write(&files.cert_file, other.cert.pem()).unwrap();
+    std::fs::write(&files.key_file, other.signing_key.serialize_pem()).unwrap();
+    world.config = Config::Valkey(ServerConfig { certificate: Some(files.clone()), ..trusting });
+    world.store = world.open_again().unwrap();
+    until(async || {
+        matches!(world.store.end_user("1", None).await, Err(StoreError::Down(why)) if !why.contains("yet"))
+            .then_some(())
+    })
+    .await;
+    std::fs::copy(own.cert_file, &files.cert_file).unwrap();
+    std::fs::copy(own.key_file, &files.key_file).unwrap();
+    let value = until(async || {
+        let ends_at = START.plus(LIFETIME);
+        world.store.save(&StoredSession::new(session("aa", "1")), ends_at).await.ok()
+    })
+    .await;
+    server.kill();
+    server.restart();
+    assert!(until(async || world.store.open(&value).await.ok()).await.is_some());
 }
 
 #[tokio::test]
@@ -29,7 +67,7 @@ async fn an_untrusted_certificate_or_a_wrong_password_is_a_store_that_is_down() 
     for (url, ca_file, reason) in
         [(server.url.clone(), None, "TLS"), (wrong, Some(server.ca_file.clone()), "user and password")]
     {
-        world.config = Config::Valkey { url, ca_file };
+        world.config = Config::Valkey(ServerConfig { ca_file, ..ServerConfig::new(url) });
         let store = world.open_again().unwrap();
         // Before the first refusal it may only report that there was no answer yet.
         let why = until(async || match store.end_user("1", None).await {
@@ -214,7 +252,7 @@ async fn another_server_at_the_same_address_takes_over_from_a_replica() {
     let link = folder.path().join("primary.sock");
     std::os::unix::fs::symlink(old.socket(), &link).unwrap();
     let url = format!("redis+unix://{}?user=upwarden&pass=s3cr3t", link.display());
-    let world = World::at(Config::Valkey { url: Secret::new(url), ca_file: None });
+    let world = World::at(Config::Valkey(ServerConfig::new(Secret::new(url))));
     world.save(session("aa", "1")).await;
     demote(&old).await;
     let next = folder.path().join("next.sock");

@@ -1,4 +1,4 @@
-//! A store of each kind, and a Redis server of the test's own.
+//! A store of each kind, and a Redis server of the test's own. Groups of servers are in `nodes`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -16,12 +16,17 @@ use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
 use upwarden::testing::session::{Grant, IdentityFields, Lifetime, Session, Tokens, User};
-use upwarden::testing::store::{Config, Store, StoreError, StoredSession, open_store};
+use upwarden::testing::store::{Config, ServerConfig, Store, StoreError, StoredSession, open_store};
+
+use upwarden::testing::tls::CertificateFiles;
+
+use super::nodes::Borrowed;
+use crate::harness::{has, program};
 
 /// No wait of a test is longer than this.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What the documentation says the server must allow.
-const ACL: &str = "~upwarden:* +ping +get +set +del +incrby +persist +pexpire +pttl +time +zadd +zcount +zrem +zrange \
+pub(super) const ACL: &str = "~upwarden:* +ping +get +set +del +incrby +persist +pexpire +pttl +time +zadd +zcount +zrem +zrange \
                    +zremrangebyscore +eval +evalsha +script|load";
 
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_795_485_600);
@@ -85,6 +90,7 @@ pub(super) struct World {
     pub(super) clock: Arc<ManualClock>,
     pub(super) config: Config,
     pub(super) server: Option<Server>,
+    group: Option<Borrowed>,
     _folder: Option<TempDir>,
 }
 
@@ -92,7 +98,7 @@ impl World {
     fn new(kind: &'static str, config: Config, server: Option<Server>, folder: Option<TempDir>) -> Self {
         let (ring, clock) = (SharedKeyring::new(ring(vec![key()])), ManualClock::at(START));
         let store = open(&config, &ring, clock.clone()).unwrap();
-        Self { kind, store, ring, clock, config, server, _folder: folder }
+        Self { kind, store, ring, clock, config, server, group: None, _folder: folder }
     }
 
     pub(super) fn cookie() -> Self {
@@ -108,8 +114,26 @@ impl World {
     /// None where there is no redis-server.
     pub(super) fn valkey() -> Option<Self> {
         let server = Server::start(Transport::Socket)?;
-        let config = Config::Valkey { url: server.url.clone(), ca_file: None };
+        let config = Config::Valkey(ServerConfig::new(server.url.clone()));
         Some(Self::new("valkey", config, Some(server), None))
+    }
+
+    /// A primary, a replica and three Sentinels, or a cluster of three, which other tests use too.
+    fn group(kind: &'static str, group: Option<Borrowed>) -> Option<Self> {
+        let config = Config::Valkey(ServerConfig::new(group.as_ref()?.url()));
+        Some(Self { group, ..Self::new(kind, config, None, None) })
+    }
+
+    /// A connection with all rights to each server that has records; none where there is a file.
+    pub(super) async fn admins(&self) -> Vec<MultiplexedConnection> {
+        let mut admins = Vec::new();
+        if let Some(server) = &self.server {
+            admins.push(server.admin().await);
+        }
+        for primary in self.group.iter().flat_map(Borrowed::primaries) {
+            admins.push(primary.admin().await);
+        }
+        admins
     }
 
     /// The store of this configuration.
@@ -119,7 +143,11 @@ impl World {
 
     /// One of each kind that this machine can run.
     pub(super) fn all() -> Vec<Self> {
-        [Some(Self::cookie()), Some(Self::embedded()), Self::valkey()].into_iter().flatten().collect()
+        // Waiting for them holds up the runtime, so it is done before a store connects.
+        let groups = (Borrowed::watched(), Borrowed::cluster());
+        let always = [Some(Self::cookie()), Some(Self::embedded()), Self::valkey()];
+        let groups = [Self::group("sentinel", groups.0), Self::group("cluster", groups.1)];
+        always.into_iter().chain(groups).flatten().collect()
     }
 
     /// Those that have records.
@@ -152,12 +180,21 @@ fn open(config: &Config, ring: &SharedKeyring, clock: SharedClock) -> Result<Sto
     open_store(config, ring.clone(), clock, Handle::current())
 }
 
+/// None where there is no server, with a line on stderr.
+pub(super) fn server_program() -> Option<PathBuf> {
+    let found = ["redis-server", "valkey-server"].into_iter().find_map(program);
+    has(found.is_some(), "redis-server or valkey-server");
+    found
+}
+
 /// How a server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Socket,
     Tcp,
     Tls,
+    /// TLS where the client shows a certificate too.
+    MutualTls,
 }
 
 /// A Redis server that writes each command to its disk before it answers.
@@ -173,11 +210,7 @@ pub(crate) struct Server {
 impl Server {
     /// None where there is no redis-server, with a line on stderr.
     pub(crate) fn start(transport: Transport) -> Option<Self> {
-        if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
-            // libtest swallows what a passing test prints.
-            let _ = writeln!(std::io::stderr(), "left out: the valkey store, since redis-server is not installed");
-            return None;
-        }
+        server_program()?;
         // A port that was free a moment ago may be taken by now.
         (0..10).find_map(|_| Self::try_start(transport))
     }
@@ -192,13 +225,16 @@ impl Server {
                 (format!("redis+unix://{}?user=upwarden&pass=s3cr3t", socket.display()), "port 0".to_owned())
             }
             Transport::Tcp => (format!("valkey://upwarden:s3cr3t@127.0.0.1:{port}"), format!("port {port}")),
-            Transport::Tls => {
+            Transport::Tls | Transport::MutualTls => {
                 let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
                 std::fs::write(&ca_file, made.cert.pem()).unwrap();
                 std::fs::write(place("key.pem"), made.signing_key.serialize_pem()).unwrap();
                 let (cert, key) = (ca_file.display(), place("key.pem"));
+                // The server's certificate is the client's too, so that one is enough.
+                let clients =
+                    if transport == Transport::Tls { "no".to_owned() } else { format!("yes\ntls-ca-cert-file {cert}") };
                 let tls = format!(
-                    "port 0\ntls-port {port}\ntls-auth-clients no\ntls-cert-file {cert}\ntls-key-file {}",
+                    "port 0\ntls-port {port}\ntls-auth-clients {clients}\ntls-cert-file {cert}\ntls-key-file {}",
                     key.display()
                 );
                 (format!("rediss://upwarden:s3cr3t@localhost:{port}"), tls)
@@ -213,6 +249,11 @@ impl Server {
         let admin = format!("redis+unix://{}?user=admin&pass=x", socket.display());
         let child = launch(&config)?;
         Some(Self { url: Secret::new(url), ca_file, admin, config, folder, child })
+    }
+
+    /// What a client shows it, for mutual TLS.
+    pub(super) fn certificate(&self) -> CertificateFiles {
+        CertificateFiles { cert_file: self.ca_file.clone(), key_file: self.folder.path().join("key.pem") }
     }
 
     /// Where its Unix socket is.
@@ -252,7 +293,8 @@ impl Drop for Server {
 
 /// Starts a server and waits until it is ready; none where it ends first.
 fn launch(config: &str) -> Option<Child> {
-    let mut child = Command::new("redis-server").arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        Command::new(server_program()?).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("ready to accept connections"));
