@@ -43,7 +43,16 @@ async fn identity_comes_from_upwarden(world: &World, client: &Client, target: &s
     ];
     let theirs = [
         "forwarded",
+        "proxy",
+        "x-forwarded-access-token",
+        "x-forwarded-by",
         "x-forwarded-client-cert",
+        "x-forwarded-method",
+        "x-forwarded-path",
+        "x-forwarded-scheme",
+        "x-forwarded-server",
+        "x-forwarded-ssl",
+        "x-forwarded-tls-client-cert",
         "x-forwarded-email",
         "x-forwarded-for",
         "x-forwarded-groups",
