@@ -12,7 +12,7 @@ use super::config::PublicConfig;
 use super::fault::{ClientFault, Fault, FaultView, render};
 use super::request::RequestInfo;
 use super::sessions::{Context, SessionChange, Sessions};
-use super::sign_in::{Held, SignIn, not_admitted};
+use super::sign_in::{Held, SignIn};
 use super::upstreams::Upstreams;
 use crate::broker::read_only::overrides_method;
 use crate::policy::Decision;
@@ -166,7 +166,7 @@ pub(super) fn refusal(request: &RequestInfo, decision: Decision, session: Option
             ClientFault::CrossSiteLink { target: target.to_owned() }.into()
         }
         (Decision::CrossSite, _) => ClientFault::CrossSite.into(),
-        (Decision::NotAdmitted, Some(session)) => not_admitted(&session.user),
+        (Decision::NotAdmitted, Some(session)) => Fault::not_admitted(&session.user),
         (Decision::NotAdmittedHere, Some(session)) => {
             ClientFault::NotAdmittedHere { id: session.user.id.clone() }.into()
         }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::quota::whole_seconds;
 use crate::telemetry::metrics::PaceRefusal;
 
 /// docs/configuration.md "pace".
@@ -90,4 +89,9 @@ impl RateLimited {
     pub fn retry_after_seconds(&self) -> u64 {
         whole_seconds(self.retry_after).max(1)
     }
+}
+
+/// Rounded up.
+pub(super) fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::HeaderName;
 
-use super::limits::CallerId;
+use super::limits::{CallerId, whole_seconds};
 use crate::clock::Timestamp;
 
 const DAY: i64 = 86_400_000;
@@ -35,11 +35,6 @@ impl Quota {
             (HeaderName::from_static("ratelimit"), value(left)),
         ]
     }
-}
-
-/// Rounded up.
-pub(super) fn whole_seconds(span: Duration) -> u64 {
-    span.as_secs() + u64::from(span.subsec_nanos() > 0)
 }
 
 pub(super) fn day_of(moment: Timestamp) -> i64 {

@@ -16,7 +16,6 @@ use http::header::{HeaderMap, HeaderValue};
 use super::config::{Config, NeighbourConfig};
 use super::fault::{ClientFault, Fault, NeighbourFault, TicketFault, TokenFault};
 use super::sessions::{SessionChange, Sessions};
-use super::sign_in::not_admitted;
 use crate::oauth::service::ServiceIdentity;
 use crate::policy::{Credential, Decision};
 use crate::seal::SharedKeyring;
@@ -97,7 +96,7 @@ impl Caller {
     pub(super) fn refusal(&self, decision: Decision) -> Option<Fault> {
         let fault = match (self, decision) {
             (Self::Ticket(_) | Self::Token(_), Decision::NotAdmitted) => {
-                return self.session().map(|session| not_admitted(&session.user));
+                return self.session().map(|session| Fault::not_admitted(&session.user));
             }
             (Self::Ticket(_), _) => ClientFault::Ticket(TicketFault::SessionOver),
             (Self::Token(_), _) => ClientFault::Token(TokenFault::Bad),

@@ -14,9 +14,18 @@ use crate::oauth::token::TokenError;
 use crate::oauth::upwork::UserInfoError;
 use crate::proxy;
 use crate::seal::NoRandomness;
+use crate::session::User;
 use crate::store::StoreError;
 use crate::telemetry::causes;
 use crate::tls;
+
+impl Fault {
+    /// Of a user whom the access rules do not admit.
+    pub(in crate::gateway) fn not_admitted(user: &User) -> Self {
+        let shown = user.name.clone().unwrap_or_else(|| user.nid.clone());
+        ClientFault::NotAdmitted { shown, id: user.id.clone() }.into()
+    }
+}
 
 impl From<ClientFault> for Fault {
     fn from(fault: ClientFault) -> Self {

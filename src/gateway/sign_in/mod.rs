@@ -8,10 +8,10 @@ mod callback_dedup;
 mod cause;
 mod login_cookies;
 mod loops;
+mod revoke;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::address_limits::{SignInLimit, Step};
 use super::answer::Answer;
@@ -25,7 +25,7 @@ use crate::listener::network;
 use crate::oauth::callback::{Authorization, CallbackError, StateError};
 use crate::oauth::login::{Login, MAX_FAILURES, State};
 use crate::oauth::token::TokenGrant;
-use crate::oauth::upwork::{RevokeError, Upwork, UserInfo};
+use crate::oauth::upwork::{Upwork, UserInfo};
 use crate::oauth::{Grant, Unavailable};
 use crate::pacing::CallerId;
 use crate::pages::Revocation;
@@ -42,9 +42,6 @@ use callback_dedup::{CallbackDedup, Failure};
 use http::HeaderValue;
 use login_cookies::LoginCookies;
 pub(super) use loops::{ClientKey, Held, LoopCounter};
-
-/// A sign-out waits this long for Upwork's answer; the revocation itself goes on.
-const REVOKE_WAIT: Duration = Duration::from_secs(5);
 
 /// What a checked callback brought, good or bad.
 pub(super) type CallbackResult = Result<Authorization, CallbackError>;
@@ -312,7 +309,7 @@ impl SignIn {
         let UserInfo { user, organization } = self.upwork.user_info(&tokens.access, caller).await?;
         let organization_id = organization.as_ref().map(|organization| organization.id.as_str());
         if !self.sessions.rules.load().admits(&user.id, organization_id) {
-            return Err(not_admitted(&user));
+            return Err(Fault::not_admitted(&user));
         }
         Ok((user, organization))
     }
@@ -394,22 +391,6 @@ impl SignIn {
 
     /// Revokes a grant, and waits for Upwork's answer for a while.
     pub(super) async fn revoke(&self, tokens: &Tokens) -> Revocation {
-        let Ok(outcome) = tokio::time::timeout(REVOKE_WAIT, self.upwork.revoke(tokens)).await else {
-            return Revocation::Failed;
-        };
-        if let Err(error) = &outcome {
-            tracing::warn!(%error, "Upwork did not revoke a grant");
-        }
-        match outcome {
-            Ok(()) => Revocation::Revoked,
-            Err(RevokeError::Refused(_)) => Revocation::Refused,
-            Err(RevokeError::Unavailable(_)) => Revocation::Failed,
-        }
+        revoke::revoke(&self.upwork, tokens).await
     }
-}
-
-/// The fault of a user whom the access rules do not admit.
-pub(super) fn not_admitted(user: &User) -> Fault {
-    let shown = user.name.clone().unwrap_or_else(|| user.nid.clone());
-    ClientFault::NotAdmitted { shown, id: user.id.clone() }.into()
 }
