@@ -189,7 +189,8 @@ pub mod testing {
     pub mod store {
         pub use crate::store::{
             Config, Expect, LEASE, LOCK_WAIT, NewRecord, NewTokenRecord, RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RENEWAL,
-            RateReply, RateRequest, ServerConfig, Store, StoreError, StoredSession, TokenRecord, check_url, open_store,
+            RateReply, RateRequest, ServerConfig, Store, StoreError, StoredSession, TokenRecord, TokenScope, check_url,
+            open_store,
         };
         pub mod cookie {
             pub use crate::store::cookie::CookieStore;

@@ -24,6 +24,8 @@ pub(crate) struct PublicConfig {
     pub(crate) trusted_headers: Vec<HeaderName>,
     /// CORS preflights go to the app without a session (`app.preflight = "pass"`).
     pub(crate) preflight_pass: bool,
+    /// Personal access tokens may open the app.
+    pub(crate) app_tokens: bool,
     /// GraphQL queries and REST by GET only.
     pub(crate) read_only: bool,
     /// Sign-ins that one client address may begin in a burst.

@@ -8,11 +8,11 @@ use http::{Request, Response, StatusCode};
 
 use super::access_log::{AccessLog, Answered, End};
 use super::answer::Answer;
-use super::callers::{Caller, Callers, admit_neighbour};
-use super::fault::{ClientFault, Fault, NeighbourFault, OurFault};
+use super::callers::{Caller, Callers, TokenCaller, admit_neighbour};
+use super::fault::{ClientFault, Fault, NeighbourFault, OurFault, TokenFault};
 use super::request::{self, Message, RequestInfo, is_preflight};
-use super::sessions::SessionChange;
-use super::state::Gateway;
+use super::sessions::{SessionChange, hold_until};
+use super::state::{Gateway, refusal};
 use super::upstreams::{ApiCall, CallFailure, CallOutcome, Told, asks_upgrade, ends_here, is_cdn_wall};
 use super::{endpoints, response};
 use crate::body::Body;
@@ -78,6 +78,11 @@ impl Gateway {
         let preflight = self.config.preflight_pass && is_preflight(&request.method, request.path(), &message.headers);
         let mut facts = request.facts(Door::Public, Target::App(route), preflight);
         facts.writes |= route.read_only && asks_upgrade(&message.headers);
+        if self.config.app_tokens
+            && let Some(Caller::Token(token)) = self.callers.by_token(&message.headers).await?
+        {
+            return Box::pin(self.app_by_token(request, message, facts, token)).await;
+        }
         let anonymous = || self.sessions.decide(facts, Credential::Nothing);
         let stored = match self.sessions.open(&request.cookies).await {
             Ok(stored) => stored,
@@ -105,6 +110,53 @@ impl Gateway {
                 self.refuse(request, decision, session)
             }
         }
+    }
+
+    /// The app, as the owner of a personal access token. It gets no ticket, with which it could do more than the token.
+    async fn app_by_token(
+        &self,
+        request: &RequestInfo,
+        mut message: Message,
+        mut facts: Facts<'_>,
+        token: Box<TokenCaller>,
+    ) -> Result<Answer, Fault> {
+        if !token.record.scope.has_app() {
+            return Err(ClientFault::Token(TokenFault::Scope).into());
+        }
+        let caller = match self.callers.recheck(Caller::Token(token)).await.0 {
+            Ok(caller) => caller,
+            Err(caller) => return Ok(self.revoked(request, &caller, facts)),
+        };
+        let upgrade = asks_upgrade(&message.headers);
+        facts.writes |= upgrade;
+        let decision = self.sessions.decide(facts, caller.credential());
+        let token = match &caller {
+            Caller::Token(token) if decision == Decision::Allow => token,
+            Caller::Token(_) | Caller::Anonymous(_) | Caller::Session(_) | Caller::Ticket(_) | Caller::Service(_) => {
+                return Err(caller.refusal(decision).unwrap_or_else(|| refusal(request, decision, caller.session())));
+            }
+        };
+        if self.upstreams.of(facts.target).has_passed(&message.headers) {
+            return Err(OurFault::RequestLoop.into());
+        }
+        self.callers.note_use(&token.record).await;
+        let session = &*token.stored.session;
+        if ends_here(&request.method, &mut message.headers) {
+            return Ok(Answer::from(response::empty(StatusCode::NO_CONTENT)).user(session));
+        }
+        message.body = hold_until(message.body, || self.callers.watch(token));
+        let session_end = upgrade.then(|| self.callers.watch(token));
+        let told = Told { session: Some(session), ticket: None, session_end };
+        let sent = Instant::now();
+        let upstream = self.upstreams.of(facts.target);
+        let mut answer = upstream.forward(request, message, told, |name| self.owns_cookie(name)).await;
+        let took = sent.elapsed();
+        if let Ok(response) = &mut answer {
+            private_unless_said(response);
+        }
+        let answer = answer.map(|response| response.map(|body| hold_until(body, || self.callers.watch(token))));
+        let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from);
+        Ok(answer.upstream(took).user(session))
     }
 
     /// On to the app. It needs no fresh token, so a session is refreshed first only if its token expired long ago.
@@ -222,6 +274,9 @@ impl Gateway {
         let (source, read_only) = match &caller {
             Caller::Session(stored) => (TokenSource::Session(stored.clone()), self.config.read_only),
             Caller::Token(token) => {
+                if !token.record.scope.has_api() {
+                    return Err(ClientFault::Token(TokenFault::Scope).into());
+                }
                 self.callers.note_use(&token.record).await;
                 let read_only = token.record.read_only || self.config.read_only;
                 (TokenSource::Session(token.stored.clone()), read_only)

@@ -1,7 +1,7 @@
 //! The account page at `{prefix}/auth/`: who is signed in and until when, the calls left today, and how to call the API.
 //!
 //! Its forms post to `{prefix}/auth/logout` (`everywhere=1`) and `{prefix}/auth/tokens` (`action=create` with `name`,
-//! `expires_in` in seconds and `read_only=1` if ticked; `action=revoke` with `id`). The only secret it ever shows is a
+//! `expires_in` in seconds and `read_only=1` if ticked, and `scope`; `action=revoke` with `id`). The only secret it ever shows is a
 //! personal access token that was just created.
 
 use minijinja::{Value, context};
@@ -102,6 +102,8 @@ pub struct Quota {
 pub struct TokensView<'a> {
     /// In the order to show.
     pub rows: &'a [TokenRow<'a>],
+    /// They may open the app.
+    pub app: bool,
 }
 
 /// One personal access token, never its text.
@@ -115,6 +117,8 @@ pub struct TokenRow<'a> {
     pub expires_at: Timestamp,
     pub last_used_at: Option<Timestamp>,
     pub read_only: bool,
+    pub opens_api: bool,
+    pub opens_app: bool,
 }
 
 /// A token that is shown this once.
@@ -155,6 +159,7 @@ pub fn account(view: &AccountView<'_>) -> Page {
         neighbour_secret => view.neighbour.is_some_and(|(_, secret)| secret),
         service => view.service,
         tokens => view.tokens.map(|tokens| tokens.rows.iter().map(|row| token(row, view.now)).collect::<Vec<_>>()),
+        app_tokens => view.tokens.is_some_and(|tokens| tokens.app),
         token_line => curl::with_token(view.public_url, prefix, None),
         days => DAYS.map(|days| context! { days => days, seconds => days * 86_400, chosen => days == 30 }),
         new_token => view.new_token.map(|new| context! {
@@ -177,5 +182,10 @@ fn token(row: &TokenRow<'_>, now: Timestamp) -> Value {
         expired => row.expires_at <= now,
         last_used_at => row.last_used_at.map(|at| time(at, now)),
         read_only => row.read_only,
+        opens => match (row.opens_api, row.opens_app) {
+            (true, true) => "API and app",
+            (false, true) => "app",
+            (_, false) => "",
+        },
     }
 }

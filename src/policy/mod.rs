@@ -63,8 +63,9 @@ pub(crate) enum Credential<'a> {
     Nothing,
     /// A session, by its cookie.
     Cookie(&'a Session),
-    /// A session, by a ticket or a personal access token, which no browser adds by itself.
-    Token(&'a Session),
+    /// A session, by a ticket or a personal access token, which no browser adds by itself; `true` if its owner chose that it
+    /// only reads.
+    Token(&'a Session, bool),
     /// The neighbour door's service identity.
     Service,
 }
@@ -86,7 +87,7 @@ pub(crate) enum Decision {
     NotAdmitted,
     /// 403: admitted, but not to this part of the app.
     NotAdmittedHere,
-    /// 403: this part of the app may only be read.
+    /// 403: this part of the app may only be read, or the token only reads.
     ReadOnly,
 }
 
@@ -99,10 +100,10 @@ pub(crate) enum Decision {
 ///    another one (docs/design.md "Other sites").
 pub(crate) fn decide(facts: Facts<'_>, credential: Credential<'_>, access: &Access) -> Decision {
     let open = matches!(facts.target, Target::App(AppRoute { public: true, .. })) || facts.preflight;
-    let (session, by_cookie) = match credential {
+    let (session, by_cookie, only_reads) = match credential {
         Credential::Service => return Decision::Allow,
-        Credential::Cookie(session) => (session, true),
-        Credential::Token(session) => (session, false),
+        Credential::Cookie(session) => (session, true, false),
+        Credential::Token(session, only_reads) => (session, false, only_reads),
         Credential::Nothing if open => return Decision::AllowAnonymous,
         Credential::Nothing => return without_session(facts),
     };
@@ -113,6 +114,7 @@ pub(crate) fn decide(facts: Facts<'_>, credential: Credential<'_>, access: &Acce
         (true, _) | (false, false) if open => Decision::AllowAnonymous,
         (true, _) => without_session(facts),
         (false, false) => Decision::NotAdmitted,
+        (false, true) if only_reads && facts.writes && matches!(facts.target, Target::App(_)) => Decision::ReadOnly,
         (false, true) => admitted_to(facts, by_cookie, |access| access.admits(user, organization)),
     }
 }
@@ -213,7 +215,7 @@ mod tests {
         for (access, expected) in table {
             for target in [app(), Target::Api, Target::Own] {
                 assert_eq!(decide(facts(target), Credential::Cookie(&held), &access), expected, "{access:?}");
-                assert_eq!(decide(facts(target), Credential::Token(&held), &access), expected, "{access:?}");
+                assert_eq!(decide(facts(target), Credential::Token(&held, false), &access), expected, "{access:?}");
             }
         }
     }
@@ -236,10 +238,12 @@ mod tests {
         for (admits, read_only, writes, expected) in table {
             let route = AppRoute { admits, read_only, ..AppRoute::last() };
             let facts = Facts { writes, ..facts(Target::App(&route)) };
-            for credential in [Credential::Cookie(&held), Credential::Token(&held)] {
+            for credential in [Credential::Cookie(&held), Credential::Token(&held, false)] {
                 assert_eq!(decide(facts, credential, &anyone()), expected, "{facts:?}");
                 assert_eq!(decide(facts, credential, &Access::default()), Decision::NotAdmitted, "{facts:?}");
             }
+            let reader = decide(facts, Credential::Token(&held, true), &anyone());
+            assert_eq!(reader, if writes { Decision::ReadOnly } else { expected }, "{facts:?}");
             assert_eq!(decide(facts, Credential::Nothing, &anyone()), Decision::NeedsSession, "{facts:?}");
             let preflight = Facts { preflight: true, ..facts };
             assert_eq!(decide(preflight, Credential::Cookie(&held), &anyone()), Decision::Allow, "{facts:?}");
@@ -274,7 +278,7 @@ mod tests {
         ];
         for (facts, expected) in table {
             assert_eq!(decide(facts, Credential::Cookie(&held), &anyone()), expected, "{facts:?}");
-            assert_eq!(decide(facts, Credential::Token(&held), &anyone()), Decision::Allow, "{facts:?}");
+            assert_eq!(decide(facts, Credential::Token(&held, false), &anyone()), Decision::Allow, "{facts:?}");
         }
         assert_eq!(decide(Facts { target: app(), ..foreign }, Credential::Cookie(&held), &anyone()), Decision::Allow);
     }

@@ -42,7 +42,7 @@ use grants::grant_of;
 pub(crate) use lock::Lock;
 pub use lock::{LEASE, LOCK_WAIT, RENEWAL};
 use measured::Measured;
-pub use personal::{NewTokenRecord, TokenRecord};
+pub use personal::{NewTokenRecord, TokenRecord, TokenScope};
 pub use sealed_store::NewRecord;
 use sealed_store::SealedStore;
 pub use stored_session::StoredSession;

@@ -20,6 +20,41 @@ fn tokens_of(user: &str) -> String {
     format!("{TOKENS}-{}", owner(user))
 }
 
+/// What a personal access token opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenScope {
+    #[default]
+    #[serde(rename = "api")]
+    Api,
+    #[serde(rename = "app")]
+    App,
+    #[serde(rename = "api app")]
+    Both,
+}
+
+impl TokenScope {
+    /// A list of words, as in OAuth (RFC 6749 section 3.3).
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::App => "app",
+            Self::Both => "api app",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Api, Self::App, Self::Both].into_iter().find(|scope| scope.as_str() == text)
+    }
+
+    pub(crate) const fn has_api(self) -> bool {
+        matches!(self, Self::Api | Self::Both)
+    }
+
+    pub(crate) const fn has_app(self) -> bool {
+        matches!(self, Self::App | Self::Both)
+    }
+}
+
 /// A personal access token as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokenRecord {
@@ -43,6 +78,8 @@ pub struct TokenRecord {
     pub last_used_at: Option<Timestamp>,
     #[serde(rename = "r")]
     pub read_only: bool,
+    #[serde(rename = "o", default)]
+    pub scope: TokenScope,
     #[serde(rename = "h")]
     hash: String,
     #[serde(skip)]
@@ -57,6 +94,7 @@ pub struct NewTokenRecord {
     pub name: String,
     pub expires_at: Timestamp,
     pub read_only: bool,
+    pub scope: TokenScope,
 }
 
 impl Store {
@@ -72,7 +110,7 @@ impl Store {
         new: NewTokenRecord,
         now: Timestamp,
     ) -> Result<TokenRecord, StoreError> {
-        let NewTokenRecord { user, name, expires_at, read_only } = new;
+        let NewTokenRecord { user, name, expires_at, read_only, scope } = new;
         let record = TokenRecord {
             id: token.id(),
             user,
@@ -82,6 +120,7 @@ impl Store {
             expires_at,
             last_used_at: None,
             read_only,
+            scope,
             hash: token.hash().to_text(),
             version: None,
         };

@@ -57,6 +57,8 @@ fn account(text: &str) -> Page {
         expires_at: now,
         last_used_at: Some(now),
         read_only: true,
+        opens_api: true,
+        opens_app: true,
     };
     pages::account(&pages::AccountView {
         frame: frame(text),
@@ -72,7 +74,7 @@ fn account(text: &str) -> Page {
         quota: Some(pages::Quota { left: 39_212, of: 40_000, resets_at: now }),
         neighbour: Some((Neighbour::Unix(text), true)),
         service: true,
-        tokens: Some(pages::TokensView { rows: &[row] }),
+        tokens: Some(pages::TokensView { rows: &[row], app: true }),
         new_token: Some(pages::NewToken { name: text, token: &token }),
     })
 }

@@ -16,6 +16,7 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     let preflight_pass =
         reader.defaulted("app.preflight", |text| parse::choice(text, &[("gate", false), ("pass", true)]));
     let tickets = reader.switch("app.tickets");
+    let app_tokens = reader.switch("app.tokens");
     let trusted_proxies = reader.parsed_list("public.trusted_proxies", parse::network);
     let trusted_headers = reader.parsed_list("public.trusted_headers", forwarded_header);
     if trusted_headers.as_ref().is_some_and(|headers| !headers.is_empty())
@@ -40,6 +41,7 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         trust: Trust::new(&site.public_url, trusted_proxies?),
         trusted_headers: trusted_headers?,
         preflight_pass,
+        app_tokens,
         read_only: public_read_only,
         sign_ins_per_address,
         requests_per_address: server.limits.connections_per_address,

@@ -137,19 +137,13 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     if let (Some(server), Some(gateway)) = (&server, &gateway) {
         idle(reader, server, service.is_some(), gateway.tickets);
     }
+    app_tokens(reader, gateway.as_ref(), store.as_ref());
     let (routes, upstreams) = routes?;
     let (keys, site) = (keys?, site?);
-    let refresh_token = service.as_ref().and_then(refresh_token_file);
-    let certificates = server.iter().flat_map(|server| &server.certificates).map(|pair| pair.key_file.clone());
     let mut files = std::mem::take(&mut reader.files);
     files.extend(keys.files().iter().cloned());
     files.extend(server.iter().flat_map(|server| &server.certificates).flat_map(tls::CertificateFiles::both).cloned());
-    let secret_files = std::mem::take(&mut reader.secret_files).into_iter();
-    let with_key = |key: &'static str| move |path: PathBuf| (key.to_owned(), path);
-    let secret_files = secret_files
-        .chain(keys.files().iter().cloned().map(with_key("session.key_files")))
-        .chain(refresh_token.map(with_key("service.refresh_token_file")))
-        .chain(certificates.map(with_key("public.tls.certificates")));
+    let secret_files = secret_files(reader, &keys, service.as_ref(), server.as_ref());
     exposed(reader, secret_files);
     Some(Config {
         warnings: std::mem::take(&mut reader.warnings),
@@ -173,15 +167,37 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     })
 }
 
-fn refresh_token_file(service: &oauth::ServiceConfig) -> Option<PathBuf> {
-    match &service.grant {
-        oauth::ServiceGrant::RefreshToken { file } => file.clone(),
-        oauth::ServiceGrant::ClientCredentials => None,
+fn app_tokens(reader: &mut Reader, gateway: Option<&crate::gateway::Config>, store: Option<&crate::store::Config>) {
+    let app_tokens = gateway.is_some_and(|gateway| gateway.public.app_tokens);
+    if app_tokens && matches!(store, Some(crate::store::Config::Cookie)) {
+        let why = "sessions live in cookies, so there are no personal access tokens";
+        reader.warn("app.tokens", why, "set store.kind to \"embedded\" or \"valkey\", or remove app.tokens");
     }
 }
 
+/// Every file with a secret, with the key that names it.
+fn secret_files(
+    reader: &mut Reader,
+    keys: &SessionKeys,
+    service: Option<&oauth::ServiceConfig>,
+    server: Option<&Server>,
+) -> Vec<(String, PathBuf)> {
+    let refresh_token = service.and_then(|service| match &service.grant {
+        oauth::ServiceGrant::RefreshToken { file } => file.clone(),
+        oauth::ServiceGrant::ClientCredentials => None,
+    });
+    let certificates = server.into_iter().flat_map(|server| &server.certificates).map(|pair| pair.key_file.clone());
+    let with_key = |key: &'static str| move |path: PathBuf| (key.to_owned(), path);
+    std::mem::take(&mut reader.secret_files)
+        .into_iter()
+        .chain(keys.files().iter().cloned().map(with_key("session.key_files")))
+        .chain(refresh_token.map(with_key("service.refresh_token_file")))
+        .chain(certificates.map(with_key("public.tls.certificates")))
+        .collect()
+}
+
 /// Files with a secret that every user of this machine can read.
-fn exposed(reader: &mut Reader, files: impl Iterator<Item = (String, PathBuf)>) {
+fn exposed(reader: &mut Reader, files: Vec<(String, PathBuf)>) {
     for (key, path) in files {
         let mode = std::fs::metadata(&path).map_or(0, |found| found.permissions().mode());
         if mode & 0o007 != 0 {

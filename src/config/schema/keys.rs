@@ -84,6 +84,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         r#"CORS preflights: "gate" (they need a session too) or "pass" (the app answers them)."#),
     defaults("app.tickets", Switch, "false",
         "Send the app a ticket with each request, with which it can call the API as the user."),
+    defaults("app.tokens", Switch, "false",
+        "Let personal access tokens open the app as well, where their owner chose so."),
     defaults("app.drop_authorization", Switch, "false",
         "Remove the client's Authorization header from requests to the app."),
 

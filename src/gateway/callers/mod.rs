@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderValue};
+use tokio_util::sync::CancellationToken;
 
 use super::config::{Config, NeighbourConfig};
 use super::fault::{ClientFault, Fault, NeighbourFault, TicketFault, TokenFault};
-use super::sessions::{SessionChange, Sessions};
+use super::sessions::{SessionChange, Sessions, WATCH_INTERVAL};
 use crate::oauth::service::ServiceIdentity;
 use crate::policy::{Credential, Decision};
 use crate::seal::SharedKeyring;
@@ -60,6 +61,7 @@ pub(super) enum Caller {
 pub(super) struct TokenCaller {
     pub(super) stored: StoredSession,
     pub(super) record: TokenRecord,
+    token: PersonalToken,
     /// For the policy: `access.not_before` ends the tokens that were made before it, whenever their owner signed in again.
     dated: Session,
 }
@@ -69,8 +71,8 @@ impl Caller {
         match self {
             Self::Anonymous(_) => Credential::Nothing,
             Self::Session(stored) => Credential::Cookie(&stored.session),
-            Self::Ticket(stored) => Credential::Token(&stored.session),
-            Self::Token(token) => Credential::Token(&token.dated),
+            Self::Ticket(stored) => Credential::Token(&stored.session, false),
+            Self::Token(token) => Credential::Token(&token.dated, token.record.read_only),
             Self::Service(_) => Credential::Service,
         }
     }
@@ -98,6 +100,7 @@ impl Caller {
             (Self::Ticket(_) | Self::Token(_), Decision::NotAdmitted) => {
                 return self.session().map(|session| Fault::not_admitted(&session.user));
             }
+            (Self::Token(_), Decision::NotAdmittedHere | Decision::ReadOnly) => return None,
             (Self::Ticket(_), _) => ClientFault::Ticket(TicketFault::SessionOver),
             (Self::Token(_), _) => ClientFault::Token(TokenFault::Bad),
             (Self::Anonymous(Door::Neighbour), _) => ClientFault::Neighbour(NeighbourFault::NoServiceIdentity),
@@ -187,7 +190,7 @@ impl Callers {
             Caller::Ticket(_) => (Ok(Caller::Ticket(stored)), SessionChange::Keep),
             Caller::Token(token) => {
                 let dated = Session { began_at: token.record.created_at, ..Session::clone(&stored.session) };
-                (Ok(Caller::Token(Box::new(TokenCaller { stored, dated, record: token.record }))), SessionChange::Keep)
+                (Ok(Caller::Token(Box::new(TokenCaller { stored, dated, ..*token }))), SessionChange::Keep)
             }
             Caller::Anonymous(_) | Caller::Service(_) => (Ok(caller), SessionChange::Keep),
         }
@@ -204,7 +207,34 @@ impl Callers {
         let stored = self.sessions.store.open_shared(&record.user).await?;
         let stored = stored.ok_or(ClientFault::Token(TokenFault::GrantOver))?;
         let dated = Session { began_at: record.created_at, ..Session::clone(&stored.session) };
-        Ok(Box::new(TokenCaller { stored, record, dated }))
+        Ok(Box::new(TokenCaller { stored, record, token, dated }))
+    }
+
+    /// What ends an upgraded connection or a long answer with the token it was asked for with: soon after the token is revoked,
+    /// has expired, or is no longer admitted.
+    pub(super) fn watch(self: &Arc<Self>, token: &TokenCaller) -> Arc<CancellationToken> {
+        let end = Arc::new(CancellationToken::new());
+        let (callers, held, token) = (self.clone(), Arc::downgrade(&end), token.clone());
+        tokio::spawn(async move {
+            let context = &callers.sessions.context;
+            loop {
+                let next = context.now().plus(WATCH_INTERVAL);
+                context.clock.sleep_until(next.min(token.record.expires_at)).await;
+                let Some(end) = held.upgrade() else { return };
+                if !callers.still_opens(&token).await {
+                    return end.cancel();
+                }
+            }
+        });
+        end
+    }
+
+    async fn still_opens(&self, token: &TokenCaller) -> bool {
+        let in_time = self.sessions.context.now() < token.record.expires_at;
+        // A store that is down has not said that the token is revoked.
+        in_time
+            && self.sessions.is_admitted(&token.dated)
+            && self.sessions.store.find_token(&token.token).await.map_or(true, |record| record.is_some())
     }
 
     /// Notes that an admitted token was used.

@@ -17,7 +17,7 @@ use crate::gateway::state::Gateway;
 use crate::policy::Site;
 use crate::router::AuthPath;
 use crate::session::personal::PersonalToken;
-use crate::store::{NewTokenRecord, StoreError, StoredSession, TokenRecord};
+use crate::store::{NewTokenRecord, StoreError, StoredSession, TokenRecord, TokenScope};
 
 /// Bytes of a form or a JSON body.
 const MAX_BODY: usize = 16 << 10;
@@ -36,6 +36,7 @@ struct NewToken {
     /// Seconds.
     expires_in: u64,
     read_only: bool,
+    scope: TokenScope,
 }
 
 /// What a POST asks for.
@@ -124,6 +125,9 @@ async fn create(
     new: NewToken,
 ) -> Result<(StoredSession, PersonalToken, TokenRecord), Fault> {
     let (sessions, session) = (&gateway.sessions, &stored.session);
+    if new.scope.has_app() && !gateway.config.app_tokens {
+        return Err(ClientFault::BadRequest("`scope` can only be `api`: this site’s `app.tokens` is off.").into());
+    }
     if !sessions.store.keeps_records() {
         return Err(ClientFault::NoTokens(NoTokens::Store).into());
     }
@@ -140,7 +144,7 @@ async fn create(
     let (user, now) = (stored.session.user.id.clone(), gateway.context().now());
     let token = PersonalToken::generate()?;
     let expires_at = now.plus(Duration::from_secs(new.expires_in));
-    let new = NewTokenRecord { user, name: new.name, expires_at, read_only: new.read_only };
+    let new = NewTokenRecord { user, name: new.name, expires_at, read_only: new.read_only, scope: new.scope };
     let record = sessions.store.add_token(&token, new, now).await?;
     counting.release().await;
     let (user, id) = (&record.user, &record.id);
@@ -158,6 +162,7 @@ fn shown(record: &TokenRecord) -> Value {
         "expires_at": record.expires_at.rfc3339(),
         "last_used_at": record.last_used_at.map(Timestamp::rfc3339),
         "read_only": record.read_only,
+        "scope": record.scope.as_str(),
     })
 }
 
@@ -176,16 +181,22 @@ fn from_form(bytes: &[u8]) -> Result<TokenAction, &'static str> {
         Some("create") => {
             let seconds = field("expires_in").filter(|text| !text.is_empty());
             let expires_in = seconds.map(|text| text.parse().map_err(|_| LIFETIME_RULE)).transpose()?;
-            new_token(
-                &field("name").unwrap_or_default(),
+            let scope = field("scope").map_or(Some(TokenScope::default()), |text| TokenScope::parse(&text));
+            let new = PostedToken {
+                name: field("name").unwrap_or_default(),
                 expires_in,
-                field("read_only").is_some_and(|value| value == "1"),
-            )
+                read_only: field("read_only").is_some_and(|value| value == "1"),
+                scope: scope.ok_or(SCOPE_RULE)?,
+            };
+            new_token(&new)
         }
         Some(_) | None => Err("The form’s `action` is neither create nor revoke."),
     }
 }
 
+const BODY_RULE: &str = "The body is not `{\"name\": text, \"expires_in\": seconds, \"read_only\": true or false, \
+                         \"scope\": \"api\", \"app\" or \"api app\"}`.";
+const SCOPE_RULE: &str = "`scope` is `api`, `app` or `api app`.";
 const LIFETIME_RULE: &str = "`expires_in` is a number of seconds, at most 31536000 (365 days).";
 
 #[derive(serde::Deserialize)]
@@ -195,27 +206,28 @@ struct PostedToken {
     expires_in: Option<u64>,
     #[serde(default)]
     read_only: bool,
+    #[serde(default)]
+    scope: TokenScope,
 }
 
 fn from_json(headers: &HeaderMap, bytes: &[u8]) -> Result<TokenAction, &'static str> {
     if !has_type(headers, "application/json") {
         return Err("Send JSON as `Content-Type: application/json`, or the page’s form.");
     }
-    let posted: PostedToken = serde_json::from_slice(bytes)
-        .map_err(|_| "The body is not `{\"name\": text, \"expires_in\": seconds, \"read_only\": true or false}`.")?;
-    new_token(&posted.name, posted.expires_in, posted.read_only)
+    let posted: PostedToken = serde_json::from_slice(bytes).map_err(|_| BODY_RULE)?;
+    new_token(&posted)
 }
 
-fn new_token(name: &str, expires_in: Option<u64>, read_only: bool) -> Result<TokenAction, &'static str> {
-    let name = name.trim().to_owned();
+fn new_token(posted: &PostedToken) -> Result<TokenAction, &'static str> {
+    let name = posted.name.trim().to_owned();
     if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
         return Err("`name` says in 1 to 64 characters what the token is for.");
     }
-    let expires_in = expires_in.unwrap_or(DEFAULT_LIFETIME);
+    let expires_in = posted.expires_in.unwrap_or(DEFAULT_LIFETIME);
     if expires_in == 0 || expires_in > MAX_LIFETIME {
         return Err(LIFETIME_RULE);
     }
-    Ok(TokenAction::Create(NewToken { name, expires_in, read_only }))
+    Ok(TokenAction::Create(NewToken { name, expires_in, read_only: posted.read_only, scope: posted.scope }))
 }
 
 #[cfg(test)]
@@ -229,7 +241,11 @@ mod tests {
     }
 
     fn made(name: &str, expires_in: u64, read_only: bool) -> TokenAction {
-        TokenAction::Create(NewToken { name: name.to_owned(), expires_in, read_only })
+        made_for(name, expires_in, read_only, TokenScope::Api)
+    }
+
+    fn made_for(name: &str, expires_in: u64, read_only: bool, scope: TokenScope) -> TokenAction {
+        TokenAction::Create(NewToken { name: name.to_owned(), expires_in, read_only, scope })
     }
 
     #[test]
@@ -239,6 +255,10 @@ mod tests {
         assert_eq!(json(r#"{"name":"a","expires_in":31536000,"read_only":true}"#), Ok(made("a", MAX_LIFETIME, true)));
         assert_eq!(from_form(b"action=create&name=a+b&expires_in=604800&read_only=1"), Ok(made("a b", 604_800, true)));
         assert_eq!(from_form(b"action=create&name=a"), Ok(made("a", DEFAULT_LIFETIME, false)));
+        let both = made_for("a", DEFAULT_LIFETIME, false, TokenScope::Both);
+        assert_eq!(json(r#"{"name":"a","scope":"api app"}"#), Ok(both));
+        let app = made_for("a", DEFAULT_LIFETIME, false, TokenScope::App);
+        assert_eq!(from_form(b"action=create&name=a&scope=app"), Ok(app));
         assert_eq!(from_form(b"action=revoke&id=12ab"), Ok(TokenAction::Revoke("12ab".to_owned())));
     }
 
@@ -246,15 +266,26 @@ mod tests {
     fn what_cannot_be_read_is_refused() {
         for text in ["", "{}", r#"{"name":""}"#, r#"{"name":"a","expires_in":0}"#, r#"{"name":"a","expires_in":-1}"#]
             .into_iter()
-            .chain([r#"{"name":"a","expires_in":31536001}"#, r#"{"name":"a","admin":true}"#, r#"{"name":"a\nb"}"#])
+            .chain([
+                r#"{"name":"a","expires_in":31536001}"#,
+                r#"{"name":"a","admin":true}"#,
+                r#"{"name":"a","scope":"all"}"#,
+                r#"{"name":"a\nb"}"#,
+            ])
         {
             assert!(from_json(&json_headers(), text.as_bytes()).is_err(), "{text}");
         }
         assert!(from_json(&HeaderMap::new(), br#"{"name":"a"}"#).is_err());
         let long = format!("action=create&name={}", "x".repeat(MAX_NAME + 1));
-        for form in
-            ["", "action=create", "action=revoke", "action=delete&id=1", "action=create&name=a&expires_in=x", &long]
-        {
+        for form in [
+            "",
+            "action=create",
+            "action=revoke",
+            "action=delete&id=1",
+            "action=create&name=a&expires_in=x",
+            "action=create&name=a&scope=",
+            &long,
+        ] {
             assert!(from_form(form.as_bytes()).is_err(), "{form}");
         }
     }

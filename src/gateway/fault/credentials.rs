@@ -38,8 +38,10 @@ pub(in crate::gateway) enum TokenFault {
     Bad,
     /// Upwork ended the grant behind it.
     GrantOver,
-    /// It was shown to the app, or to one of our own endpoints.
+    /// It was shown to the app, which no token opens here, or to one of our own endpoints.
     OnlyApi,
+    /// Its owner chose that it opens something else.
+    Scope,
     /// It was shown at the neighbour door.
     WrongDoor,
 }
@@ -163,9 +165,17 @@ impl TokenFault {
                 "bad-token",
                 words(
                     "Personal access tokens open only the API",
-                    "A personal access token calls the API as its owner, at `{prefix}/graphql` and `{prefix}/api/…`. It opens \
+                    "A personal access token calls the API as its owner, at `{prefix}/graphql` and `{prefix}/api/…`. Here it opens \
                      neither the app nor the account page.",
                     "Call the API with it. For the app, sign in with a browser.",
+                ),
+            ),
+            Self::Scope => (
+                "token-scope",
+                words(
+                    "This token does not open this",
+                    "A personal access token opens the API, the app, or both, as its owner chose when making it.",
+                    "Make one that opens this on the account page, `{prefix}/auth/`.",
                 ),
             ),
             Self::GrantOver => (
@@ -185,7 +195,9 @@ impl TokenFault {
                 ),
             ),
         };
-        FaultRow::new(StatusCode::UNAUTHORIZED, name, text)
+        // RFC 6750 section 3.1: a token that is valid, and not for this.
+        let status = if self == Self::Scope { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+        FaultRow::new(status, name, text)
     }
 }
 

@@ -53,6 +53,7 @@ fn client_faults() -> Vec<ClientFault> {
         ClientFault::Token(TokenFault::Bad),
         ClientFault::Token(TokenFault::GrantOver),
         ClientFault::Token(TokenFault::OnlyApi),
+        ClientFault::Token(TokenFault::Scope),
         ClientFault::Token(TokenFault::WrongDoor),
         ClientFault::NoTokens(NoTokens::Store),
         ClientFault::NoTokens(NoTokens::Refresh),

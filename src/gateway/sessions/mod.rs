@@ -65,6 +65,11 @@ struct Bounds {
     per_user: usize,
 }
 
+/// A long answer, which is cut when `end` comes.
+pub(super) fn hold_until(body: Body, end: impl FnOnce() -> Arc<CancellationToken>) -> Body {
+    if held_body::is_long(&body) { held_body::until(end(), body) } else { body }
+}
+
 /// Sessions that ended here, and those of which something is open.
 #[derive(Debug)]
 struct Ends {
@@ -73,7 +78,7 @@ struct Ends {
 }
 
 /// How often a session with something open is looked at.
-const WATCH_INTERVAL: Duration = Duration::from_secs(15);
+pub(super) const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Sessions {
     pub(crate) fn new(
@@ -255,7 +260,7 @@ impl Sessions {
 
     /// The body of a request or response of this session, which is cut when the session ends.
     pub(super) fn hold(self: &Arc<Self>, stored: &StoredSession, body: Body) -> Body {
-        if held_body::is_long(&body) { held_body::until(self.watch(stored), body) } else { body }
+        hold_until(body, || self.watch(stored))
     }
 
     /// What ends an upgraded connection or a long answer with its session: at once for a sign-out here, at the next look for

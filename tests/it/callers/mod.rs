@@ -1,5 +1,6 @@
 //! Callers without a browser: programs at the neighbour door, the app with a ticket, a user's scripts with a token.
 
+mod app;
 mod door;
 mod login;
 mod sdk;

@@ -24,7 +24,7 @@ impl Folder {
     }
 }
 
-async fn make(browser: &Client, wish: &Value) -> Value {
+pub(super) async fn make(browser: &Client, wish: &Value) -> Value {
     let answer = browser.post(PATH, wish.to_string()).header("content-type", "application/json").await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     assert!(answer.header("cache-control").contains("no-store"));

@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use upwarden::testing::clock::Clock;
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::personal::PersonalToken;
-use upwarden::testing::store::{Config, Expect, NewTokenRecord, ServerConfig};
+use upwarden::testing::store::{Config, Expect, NewTokenRecord, ServerConfig, TokenScope};
 
 use super::world::{Server, Transport, World, within};
 
@@ -104,6 +104,7 @@ async fn a_token_is_revoked_even_if_the_answer_was_lost() {
         name: "report".to_owned(),
         expires_at: now.plus(Duration::from_secs(60)),
         read_only: false,
+        scope: TokenScope::Api,
     };
     let record = within(store.add_token(&token, new, now)).await.unwrap();
     // The server knows the script from here on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use upwarden::testing::clock::Clock;
 use upwarden::testing::session::personal::PersonalToken;
-use upwarden::testing::store::{NewTokenRecord, TokenRecord};
+use upwarden::testing::store::{NewTokenRecord, TokenRecord, TokenScope};
 
 use super::world::{World, key, ring, within};
 
@@ -16,7 +16,7 @@ const HOUR: Duration = Duration::from_hours(1);
 pub(super) async fn add(world: &World, user: &str, life: Duration) -> (PersonalToken, TokenRecord) {
     let (token, now) = (PersonalToken::generate().unwrap(), world.clock.now());
     let (user, name) = (user.to_owned(), "report".to_owned());
-    let new = NewTokenRecord { user, name, expires_at: now.plus(life), read_only: false };
+    let new = NewTokenRecord { user, name, expires_at: now.plus(life), read_only: false, scope: TokenScope::Api };
     let record = within(world.store.add_token(&token, new, now)).await.unwrap();
     (token, record)
 }
