@@ -91,7 +91,7 @@ mod tests {
                 "upwork.client_id=0123456789abcdef0123456789abcdef",
                 "upwork.client_secret=0123456789abcdef",
                 "session.keys=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
-                "access.users=['1']",
+                "access.anyone=true",
                 "store.kind=valkey",
                 "store.url=valkeys+sentinel://me:pw@x,y:26379/main",
             ];
