@@ -27,7 +27,7 @@ use crate::store::StoreError;
 /// How long a primary with replicas has to answer a read before a replica is asked.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a replica has to confirm a write.
-const CONFIRMATION: Duration = Duration::from_millis(500);
+const CONFIRMATION: Duration = Duration::from_millis(1500);
 
 /// The connection, shared by all clones. The task that makes it ends with the last of them.
 #[derive(Clone)]

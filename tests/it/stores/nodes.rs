@@ -126,6 +126,11 @@ impl Node {
         assert!(self.until_answers());
     }
 
+    /// Waits until a replica says what it has: it follows a moment earlier.
+    fn is_confirmed(&self) {
+        until("a replica confirms", || self.order::<u64>(&["WAIT", "1", "100"]) > 0);
+    }
+
     fn info(&self, part: &str) -> String {
         self.order(&["INFO", part])
     }
@@ -177,6 +182,7 @@ impl Watched {
         let primary = Node::start(&Role::Server { primary: None });
         let replica = Node::start(&Role::Server { primary: Some(primary.port) });
         until("the replica follows", || replica.info("replication").contains("master_link_status:up"));
+        primary.is_confirmed();
         let sentinels: Vec<Node> = (0..3).map(|_| Node::start(&Role::Sentinel { primary: &primary })).collect();
         for sentinel in &sentinels {
             // Sentinels say what they know every two seconds, and ask every ten.
@@ -246,6 +252,9 @@ impl Cluster {
             until("it replicates", || node.info("replication").contains("master_link_status:up"));
         }
         this.replicated(replicas);
+        if replicas > 0 {
+            this.nodes.iter().take(3).for_each(Node::is_confirmed);
+        }
         Some(this)
     }
 
