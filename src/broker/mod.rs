@@ -36,6 +36,7 @@ use read_only::LongDocuments;
 use rejections::Rejections;
 pub use target::ApiTarget;
 pub(crate) use target::TargetError;
+use target::names_graphql;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -229,6 +230,11 @@ impl Broker {
     /// `path` is what follows our prefix.
     pub(crate) fn target(&self, route: Route, path: &str, query: Option<&str>) -> Result<ApiTarget, TargetError> {
         ApiTarget::parse(route, path, query, &self.graphql_path, &self.oauth_paths)
+    }
+
+    /// Whether a call may carry a document: a server may read its path as GraphQL's.
+    pub(crate) fn names_graphql(&self, route: Route, path: &str) -> bool {
+        route == Route::Graphql || names_graphql(path, &self.graphql_path)
     }
 
     /// Calls the API. A 401 leads to one refresh and one retry, if the body could be kept; every other answer passes

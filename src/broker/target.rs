@@ -12,8 +12,6 @@ use crate::router::percent::readings;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiTarget {
     pub(super) graphql: bool,
-    /// A server may read the path as GraphQL's, wherever it goes.
-    names_graphql: bool,
     pub(super) path: PathAndQuery,
 }
 
@@ -36,11 +34,6 @@ impl ApiTarget {
         &self.path
     }
 
-    /// Whether it may take a document.
-    pub(crate) fn names_graphql(&self) -> bool {
-        self.graphql || self.names_graphql
-    }
-
     /// `path` is what follows our prefix; `graphql_path` is the path of `upwork.graphql_url`, and `oauth` are those of the
     /// configured OAuth endpoints.
     pub fn parse(
@@ -56,10 +49,9 @@ impl ApiTarget {
             Route::Api => (false, path),
             Route::Auth(_) | Route::Unknown | Route::Ambiguous | Route::App => return Err(TargetError::NotApi),
         };
-        let names_graphql = names_graphql(path, graphql_path);
         let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let path = PathAndQuery::try_from(target).map_err(|_| TargetError::NotApi)?;
-        Ok(Self { graphql, names_graphql, path })
+        Ok(Self { graphql, path })
     }
 }
 
@@ -74,7 +66,7 @@ fn is_oauth(path: &str, endpoints: &[String]) -> bool {
 }
 
 /// Whether a segment of the path names GraphQL, wherever it stands, or the path begins as the configured one.
-fn names_graphql(path: &str, configured: &str) -> bool {
+pub(super) fn names_graphql(path: &str, configured: &str) -> bool {
     let configured = segments(configured.as_bytes());
     any_reading(path, |path| {
         path.iter().any(|segment| segment.split(|byte| *byte == b'.').next() == Some(b"graphql"))

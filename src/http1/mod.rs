@@ -54,7 +54,8 @@ const BODY_PIECE: usize = 24 << 10;
 
 /// Reads what is there behind `input`; ready with the count. While nothing is there, no memory is held.
 fn poll_read(socket: &mut Socket, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    let mut space = [std::mem::MaybeUninit::uninit(); PIECE];
+    // A constant, because a debug build would fill the array byte by byte.
+    let mut space = const { [std::mem::MaybeUninit::uninit(); PIECE] };
     let mut space = ReadBuf::uninit(&mut space);
     std::task::ready!(std::pin::Pin::new(socket).poll_read(cx, &mut space))?;
     input.extend_from_slice(space.filled());

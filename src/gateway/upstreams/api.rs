@@ -75,8 +75,9 @@ impl ApiUpstream {
         let target = self.broker.target(call.route, path, request.uri.query())?;
         let mut documents = None;
         if call.read_only {
+            let names_graphql = self.broker.names_graphql(call.route, path);
             (message.body, documents) =
-                read_only::check(request, &mut message.headers, message.body, &target, &self.collected).await?;
+                read_only::check(request, &mut message.headers, message.body, names_graphql, &self.collected).await?;
         }
         let service = matches!(call.source, TokenSource::Service(_));
         let exchange = message.extensions.get::<Exchange>().cloned();

@@ -9,7 +9,6 @@ use http::header::EXPECT;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::Body;
-use crate::broker::ApiTarget;
 use crate::broker::read_only::{LongDocuments, MAX_BODY, Refusal, check_graphql, check_rest};
 use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::request::RequestInfo;
@@ -44,16 +43,17 @@ impl Collected {
     }
 }
 
-/// The body to send on, where the call only reads, and documents that are to be parsed before it is sent.
+/// The body to send on, where the call only reads, and documents that are to be parsed before it is sent. `names_graphql`:
+/// it may carry one.
 pub(super) async fn check(
     request: &RequestInfo,
     headers: &mut HeaderMap,
     body: Body,
-    target: &ApiTarget,
+    names_graphql: bool,
     collected: &Collected,
 ) -> Result<(Body, Option<LongDocuments>), Fault> {
     let query = request.uri.query();
-    if !target.names_graphql() {
+    if !names_graphql {
         check_rest(&request.method, query)?;
         if !http_body::Body::is_end_stream(&body) {
             return Err(Refusal::Unclear("a GET has a body").into());
