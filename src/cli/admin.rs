@@ -2,7 +2,7 @@
 //!
 //! It follows no redirect, sends nothing secret, and reads at most 64 KiB.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST};
@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::output::{Failure, print};
 use super::runtime;
 use crate::body::Body;
+use crate::listener::reachable;
 use crate::telemetry::causes;
 
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,18 +56,6 @@ async fn send(addresses: &[SocketAddr], method: Method, path: &str) -> Result<(S
     let status = response.status();
     let body = Body::from(response.into_body()).collect(MAX_BODY).await.map_err(|error| causes(&error))?;
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
-}
-
-/// Where to connect if the door listens on every interface: loopback. A pod whose network has no IPv6 can listen at `[::]` and
-/// has no `::1`.
-fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
-    let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
-    let loopback = match address {
-        _ if !address.ip().is_unspecified() => return vec![address],
-        SocketAddr::V4(_) => vec![v4],
-        SocketAddr::V6(_) => vec![v6, v4],
-    };
-    loopback.into_iter().map(|ip| SocketAddr::new(ip, address.port())).collect()
 }
 
 #[cfg(test)]

@@ -120,9 +120,7 @@ pub(super) fn read(
 /// Whether the one expectation is the only one there is (RFC 9110 section 10.1.1). Upstreams read other forms of it
 /// differently, and one that does not wait for the body takes it for a request.
 fn expects_continue(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(EXPECT).iter();
-    let only = lines.next().filter(|_| lines.next().is_none());
-    only.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    one(headers, &EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl RequestInfo {

@@ -122,8 +122,9 @@ fn next<T>(accept: impl Fn() -> io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A socket on every interface is reached on loopback. At `[::]`, that is `127.0.0.1` where the network has no IPv6.
-fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
+/// Where a listener is reached from this machine: on loopback if it listens on every interface. A pod whose network has no
+/// IPv6 can listen at `[::]` and has no `::1`.
+pub(crate) fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
     let loopback = match address {
         _ if !address.ip().is_unspecified() => return vec![address],

@@ -35,6 +35,7 @@ use accept::{Acceptor, WorkerHandle};
 pub use bind::{Address, Bound, bind};
 pub(crate) use bind::{Owner, passed};
 pub use door::{DoorSpec, Drain, Limits, Peer};
+pub(crate) use listen::reachable;
 pub(crate) use permits::network;
 use worker::WorkerContext;
 
