@@ -13,6 +13,7 @@ use upwarden::testing::telemetry;
 use upwarden::testing::telemetry::metrics::Metrics;
 
 use crate::harness::door::echo;
+use crate::harness::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, frame, get};
 use crate::harness::{App, Door, PATIENCE, Raw, World, head, talk, until, within};
 use crate::http2::requests::{connect, tls};
 
@@ -161,6 +162,26 @@ async fn an_open_websocket_behind_a_trusted_proxy_counts_for_its_client() {
     assert_eq!(get("203.0.113.10").await.status, 200);
     open.pop();
     until("a free place", async || (get("203.0.113.9").await.status == 200).then_some(())).await;
+}
+
+/// Each stream is a request, and may hold a connection to the app.
+#[tokio::test]
+async fn the_streams_of_a_client_count_for_its_address() {
+    let silent = App::raw(|mut stream| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    let world = World::open(silent).set("public.limits.connections_per_address", 2).set("public.h2c", true).start();
+    let mut client = Frames::to(world.public_address()).await;
+    for stream in [1, 3, 5] {
+        client.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &get("/"))).await;
+    }
+    // The app answers neither of the first two.
+    let mut answered = client.next().await.unwrap();
+    while answered.kind != HEADERS {
+        answered = client.next().await.unwrap();
+    }
+    assert_eq!(answered.stream, 5);
+    world.refused("connections_per_address").await;
 }
 
 #[tokio::test]
