@@ -136,10 +136,9 @@ pub mod testing {
     }
     pub mod pages {
         pub use crate::pages::{
-            AccountView, Action, CSP, ConfirmView, FragmentView, Frame, LastRefresh, NewToken, NoticeView,
-            Organization, Page, ProblemView, Quota, RefreshOutcome, Revocation, STYLESHEET, SignedOutView, TokenRow,
-            TokensView, User, account, confirm_sign_out, csp_with_script, fragment, notice, problem, signed_out,
-            stylesheet_version,
+            AccountView, Action, Branding, CSP, ConfirmView, FragmentView, Frame, LastRefresh, NewToken, NoticeView,
+            Organization, Page, ProblemView, Quota, RefreshOutcome, Revocation, SignedOutView, TokenRow, TokensView,
+            User, account, confirm_sign_out, csp_with_script, fragment, notice, problem, signed_out,
         };
         pub mod curl {
             pub use crate::pages::curl::Neighbour;
@@ -163,7 +162,7 @@ pub mod testing {
         }
     }
     pub mod router {
-        pub use crate::router::{AuthPath, Config, ReturnTo, Route, is_ambiguous, route};
+        pub use crate::router::{AuthPath, Config, ReturnTo, Route, SignOutTo, is_ambiguous, route};
         pub mod return_to {
             pub use crate::router::return_to::MAX_LENGTH;
         }

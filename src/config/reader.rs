@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -279,6 +281,22 @@ impl Reader {
             return None;
         }
         Some(Secret::new(line))
+    }
+
+    /// The content of a file of at most this size.
+    pub(super) fn file(&mut self, key: &str, path: &Path, max_size: usize) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(max_size as u64 + 1).read_to_end(&mut content));
+        let why = match read {
+            Ok(size) if size <= max_size => {
+                self.seen(key, path, &content);
+                return Some(content);
+            }
+            Ok(_) => format!("{} is larger than {} KiB", path.display(), max_size >> 10),
+            Err(error) => format!("{} cannot be read: {error}", path.display()),
+        };
+        self.problem(key, why, "name a smaller file that this user can read");
+        None
     }
 
     /// The path of a CA certificate that can be read.

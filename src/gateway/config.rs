@@ -1,8 +1,12 @@
 //! What the gateway needs of the configuration.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
+use crate::pages::Branding;
 use crate::proxy::forwarded::Trust;
+use crate::router::SignOutTo;
 use crate::secret::LiveSecret;
 
 #[derive(Clone, Debug)]
@@ -32,6 +36,9 @@ pub(crate) struct PublicConfig {
     pub(crate) sign_ins_per_address: u32,
     /// Requests in flight of one client behind a trusted proxy; `None` for any number.
     pub(crate) requests_per_address: Option<usize>,
+    pub(crate) branding: Arc<Branding>,
+    /// Other sites that a sign-out may lead to.
+    pub(crate) sign_out_to: SignOutTo,
 }
 
 /// The neighbour listener.

@@ -7,12 +7,14 @@ use http::header::{
 use http::{Response, StatusCode};
 
 use crate::body::Body;
-use crate::pages::{self, Page};
+use crate::pages::{Branding, Logo, Page};
 
 /// `WWW-Authenticate` of a 401 that no token was shown for (RFC 6750 section 3).
 pub(super) const CHALLENGE: &str = "Bearer realm=\"upwarden\"";
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// What has its version in its address.
+const A_DAY: HeaderValue = HeaderValue::from_static("public, max-age=86400");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 fn response<const N: usize>(status: StatusCode, body: Body, fields: [(HeaderName, HeaderValue); N]) -> Response<Body> {
@@ -74,11 +76,21 @@ pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Respons
     response(status, Body::full(serde_json::to_vec(value).unwrap_or_default()), fields)
 }
 
-pub(super) fn stylesheet() -> Response<Body> {
+pub(super) fn stylesheet(branding: &Branding) -> Response<Body> {
     let fields = [
         (CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
-        (CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400")),
+        (CACHE_CONTROL, A_DAY),
         (X_CONTENT_TYPE_OPTIONS, NOSNIFF),
     ];
-    response(StatusCode::OK, Body::full(pages::STYLESHEET), fields)
+    response(StatusCode::OK, Body::full(branding.stylesheet().to_owned()), fields)
+}
+
+pub(super) fn logo(logo: &Logo) -> Response<Body> {
+    let fields = [
+        (CONTENT_TYPE, HeaderValue::from_static(logo.content_type)),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(Logo::CSP)),
+        (CACHE_CONTROL, A_DAY),
+        (X_CONTENT_TYPE_OPTIONS, NOSNIFF),
+    ];
+    response(StatusCode::OK, Body::full(logo.content.clone()), fields)
 }

@@ -15,6 +15,7 @@ use super::sessions::{Context, SessionChange, Sessions};
 use super::sign_in::{Held, SignIn};
 use super::upstreams::Upstreams;
 use crate::broker::read_only::overrides_method;
+use crate::pages::Frame;
 use crate::policy::Decision;
 use crate::router;
 use crate::session::Session;
@@ -88,6 +89,11 @@ impl Gateway {
         &self.router.prefix
     }
 
+    /// What a page shows around its own content.
+    pub(super) fn frame<'a>(&'a self, request_id: &'a str) -> Frame<'a> {
+        Frame { prefix: self.prefix(), request_id: Some(request_id), branding: &self.config.branding }
+    }
+
     /// Whether a cookie of this name is ours, and so no one else's business.
     pub(super) fn owns_cookie(&self, name: &str) -> bool {
         self.sessions.cookie.owns(name) || self.sign_in.owns(name) || self.callers.new_token.owns(name)
@@ -126,7 +132,7 @@ impl Gateway {
 
     /// The answer to a fault.
     pub(super) fn fault(&self, request: &RequestInfo, fault: &Fault) -> Answer {
-        self.fault_shown(fault, &FaultView::of(request, self.prefix()))
+        self.fault_shown(fault, &FaultView::of(request, self.prefix(), &self.config.branding))
     }
 
     pub(super) fn fault_shown(&self, fault: &Fault, view: &FaultView<'_>) -> Answer {

@@ -4,19 +4,18 @@ use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
-/// The one stylesheet, served at `{prefix}/auth/style.css` as `text/css`.
-pub const STYLESHEET: &str = include_str!("style.css");
+use super::branding::Branding;
 
 /// The policy of a page without scripts: nothing runs, and nothing but our stylesheet is loaded (CSP 3, RFC 9700 4.16).
 pub const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
                        frame-ancestors 'none'; base-uri 'none'";
 
 /// Chromium applies it to every redirect that follows a post, too (CSP 3, 6.4.2). A page whose post may be answered with
-/// a redirect to Upwork goes without it: that page is the same for everyone, and no text in it could become a form.
+/// a redirect to another origin goes without it.
 const FORM_ACTION: &str = " form-action 'self';";
 
 pub(super) const REMOVE_QUERY: &str = include_str!("remove_query.js");
@@ -43,15 +42,7 @@ pub struct Frame<'a> {
     pub prefix: &'a str,
     /// Ties the page to the log.
     pub request_id: Option<&'a str>,
-}
-
-/// Sixteen characters of base64url that change with the stylesheet: the `?v=` of its address.
-pub fn stylesheet_version() -> &'static str {
-    static VERSION: LazyLock<String> = LazyLock::new(|| {
-        let hash = digest(&SHA256, STYLESHEET.as_bytes());
-        URL_SAFE_NO_PAD.encode(hash.as_ref().get(..12).unwrap_or_default())
-    });
-    &VERSION
+    pub branding: &'a Branding,
 }
 
 /// [`CSP`] plus permission for exactly this script (CSP 3, 2.3.1 `hash-source`).
@@ -61,8 +52,8 @@ pub fn csp_with_script(script: &str) -> String {
 }
 
 /// Permission for exactly the stylesheet inside a page.
-fn style_source() -> String {
-    format!("style-src 'sha256-{}'", STANDARD.encode(digest(&SHA256, STYLESHEET.as_bytes())))
+fn style_source(stylesheet: &str) -> String {
+    format!("style-src 'sha256-{}'", STANDARD.encode(digest(&SHA256, stylesheet.as_bytes())))
 }
 
 /// How one page differs from another outside its own template.
@@ -102,12 +93,14 @@ impl<'a> Layout<'a> {
         let csp = if self.posts_elsewhere { csp.replace(FORM_ACTION, "") } else { csp };
         let csp = if self.framed { csp.replace("frame-ancestors 'none'", "frame-ancestors 'self'") } else { csp };
         let csp = if self.connects { format!("{csp}; connect-src 'self'") } else { csp };
-        let csp = if self.inline_style { csp.replace("style-src 'self'", &style_source()) } else { csp };
+        let stylesheet = frame.branding.stylesheet();
+        let csp = if self.inline_style { csp.replace("style-src 'self'", &style_source(stylesheet)) } else { csp };
         let html = self.html(frame, values).unwrap_or_else(|_| fallback(self.title));
         Page { html, csp }
     }
 
     fn html(&self, frame: &Frame<'_>, values: Value) -> Result<String, minijinja::Error> {
+        let branding = frame.branding;
         let main = ENVIRONMENT.get_template(self.template)?.render(values)?;
         ENVIRONMENT.get_template("layout.html")?.render(context! {
             title => self.title,
@@ -116,10 +109,14 @@ impl<'a> Layout<'a> {
             // Both are HTML already: one just rendered and escaped, one compiled in.
             main => Value::from_safe_string(main),
             script => self.script.map(|text| Value::from_safe_string(text.to_owned())),
-            style => self.inline_style.then(|| Value::from_safe_string(STYLESHEET.to_owned())),
+            style => self.inline_style.then(|| Value::from_safe_string(branding.stylesheet().to_owned())),
             prefix => frame.prefix,
             request_id => frame.request_id,
-            style_version => stylesheet_version(),
+            style_version => &branding.stylesheet_version,
+            name => branding.name.as_deref().unwrap_or("upwarden"),
+            site => branding.name.as_deref().unwrap_or("this site"),
+            logo => &branding.logo_version,
+            support => branding.support.as_ref().map(|support| context! { href => &support.href, text => &support.text }),
             version => env!("CARGO_PKG_VERSION"),
         })
     }

@@ -54,10 +54,18 @@ pub struct ConfirmView<'a> {
     pub user: &'a str,
     /// Offers to end all of the user's sessions; only with a store.
     pub everywhere: bool,
+    /// Where the sign-out leads.
+    pub return_to: Option<&'a str>,
 }
 
 /// A form that posts to `{prefix}/auth/logout`, with `everywhere=1` if that was chosen.
 pub fn confirm_sign_out(view: &ConfirmView<'_>) -> Page {
-    let values = context! { prefix => view.frame.prefix, user => view.user, everywhere => view.everywhere };
-    Layout::new("Sign out?", "confirm_sign_out.html").render(&view.frame, values)
+    let values = context! {
+        prefix => view.frame.prefix,
+        user => view.user,
+        everywhere => view.everywhere,
+        return_to => view.return_to,
+    };
+    let posts_elsewhere = view.return_to.is_some();
+    Layout { posts_elsewhere, ..Layout::new("Sign out?", "confirm_sign_out.html") }.render(&view.frame, values)
 }

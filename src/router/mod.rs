@@ -5,9 +5,11 @@
 pub(crate) mod percent;
 pub(crate) mod public_url;
 pub(crate) mod return_to;
+pub(crate) mod sign_out_to;
 
 pub(crate) use public_url::PublicUrl;
 pub use return_to::ReturnTo;
+pub use sign_out_to::SignOutTo;
 
 use http::Uri;
 
@@ -68,6 +70,8 @@ pub enum AuthPath {
     Token,
     /// The stylesheet of our pages.
     Stylesheet,
+    /// The operator's logo.
+    Logo,
 }
 
 impl Config {
@@ -140,6 +144,7 @@ fn ours(rest: &str) -> Route {
         VERIFY => Route::Auth(AuthPath::Verify),
         "/auth/tokens" => Route::Auth(AuthPath::Tokens),
         "/auth/style.css" => Route::Auth(AuthPath::Stylesheet),
+        "/auth/logo" => Route::Auth(AuthPath::Logo),
         _ => match rest.strip_prefix("/auth/tokens/") {
             Some(id) if !id.is_empty() && !id.contains('/') => Route::Auth(AuthPath::Token),
             None if rest.starts_with("/api/") => Route::Api,

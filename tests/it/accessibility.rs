@@ -11,9 +11,9 @@ use super::harness::{App, Browser, FREELANCER, World, has, within};
 use super::pages::all;
 
 /// Chromium as a person who prefers dark pages has it.
-const DARK: &str = "--blink-settings=preferredColorScheme=0";
+pub(crate) const DARK: &str = "--blink-settings=preferredColorScheme=0";
 
-fn axe() -> Option<String> {
+pub(crate) fn axe() -> Option<String> {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/axe/node_modules/axe-core/axe.min.js");
     let script = std::fs::read_to_string(file).ok();
     has(script.is_some(), "axe-core (tests/run fetches it)");
@@ -21,7 +21,7 @@ fn axe() -> Option<String> {
 }
 
 /// The rules that the page in front breaks, each with the places.
-async fn broken(browser: &Browser, axe: &str) -> String {
+pub(crate) async fn broken(browser: &Browser, axe: &str) -> String {
     let script = "const found = await axe.run(document, { resultTypes: ['violations'] });
         return found.violations.map(rule => rule.id + ': ' + rule.nodes.map(node => node.html).join(' | ')).join('\\n');";
     let found = browser.run(&format!("{axe};\nreturn (async () => {{ {script} }})();")).await;
@@ -48,7 +48,10 @@ async fn serve(shown: Vec<(&'static str, Page)>) -> (String, Vec<&'static str>) 
                     let response = response.status(status).header("content-security-policy", csp);
                     (response.header("content-type", "text/html; charset=utf-8"), page.html.clone())
                 }
-                None => (response.header("content-type", "text/css; charset=utf-8"), pages::STYLESHEET.to_owned()),
+                None => (
+                    response.header("content-type", "text/css; charset=utf-8"),
+                    pages::Branding::default().stylesheet().to_owned(),
+                ),
             };
             let text = if request.method() == Method::HEAD { String::new() } else { text };
             response.body(Body::full(text)).expect("a response")

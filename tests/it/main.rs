@@ -13,6 +13,7 @@ mod apps; // JupyterLab, Streamlit and Vite behind a real host name, in Chromium
 mod architecture; // the code against the layers in src/lib.rs
 mod attacks; // what an attacker would try: headers, paths, return addresses, cookies, any input at the parsers
 mod benchmarks; // `bench/compare` runs, and ends what it started
+mod branding; // the operator's name, logo, colour and help on our pages, and where a sign-out leads
 mod browser; // the main job in Chromium
 mod callers; // callers without a browser: neighbour door, tickets, personal access tokens, service identity
 mod config; // `check`, `key`, `health`, `completions`: the configuration and the commands, by the real binary

@@ -2,16 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
 
+use std::sync::LazyLock;
+
 use upwarden::testing::clock::Timestamp;
 use upwarden::testing::pages::curl::Neighbour;
-use upwarden::testing::pages::{self, Frame, Page};
+use upwarden::testing::pages::{self, Branding, Frame, Page};
 use upwarden::testing::secret::Secret;
 
 /// In every field that a stranger may have chosen.
 const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}";
 
+static PLAIN: LazyLock<Branding> = LazyLock::new(Branding::default);
+
 fn frame(text: &str) -> Frame<'_> {
-    Frame { prefix: "/upwork", request_id: Some(text) }
+    Frame { prefix: "/upwork", request_id: Some(text), branding: &PLAIN }
 }
 
 fn problem(text: &str) -> Page {
@@ -82,7 +86,7 @@ fn account(text: &str) -> Page {
 fn bare_account() -> Page {
     let now = Timestamp::from_seconds(1_795_485_600);
     pages::account(&pages::AccountView {
-        frame: Frame { prefix: "/upwork", request_id: None },
+        frame: Frame { prefix: "/upwork", request_id: None, branding: &PLAIN },
         public_url: "https://tools.example.com",
         now,
         user: pages::User { name: None, id: "1", nid: "foofreelancer" },
@@ -115,7 +119,15 @@ pub(crate) fn all(text: &str) -> Vec<(&'static str, Page)> {
         ("signed out, failed", signed_out(pages::Revocation::Failed)),
         ("signed out, refused", signed_out(pages::Revocation::Refused)),
         ("signed out, none", signed_out(pages::Revocation::NoSession)),
-        ("confirm", pages::confirm_sign_out(&pages::ConfirmView { frame: frame(text), user: text, everywhere: true })),
+        (
+            "confirm",
+            pages::confirm_sign_out(&pages::ConfirmView {
+                frame: frame(text),
+                user: text,
+                everywhere: true,
+                return_to: None,
+            }),
+        ),
         ("fragment", pages::fragment(&pages::FragmentView { frame: frame(text), callback_path: text })),
     ]
 }
@@ -138,8 +150,8 @@ fn every_page_has_its_language_title_landmarks_and_one_heading() {
             assert_eq!(html.matches(part).count(), 1, "{name}: {part}");
         }
         assert!(html.contains(&format!("upwarden {}", env!("CARGO_PKG_VERSION"))), "{name}");
-        let inline = html.contains(&format!("<style>{}</style>", pages::STYLESHEET));
-        let linked = html.contains(&format!("style.css?v={}\"", pages::stylesheet_version()));
+        let inline = html.contains(&format!("<style>{}</style>", PLAIN.stylesheet()));
+        let linked = html.contains("/auth/style.css?v=");
         assert!(inline == (name == "notice") && linked != inline, "{name}");
     }
 }
@@ -169,7 +181,7 @@ fn no_page_has_a_style_of_its_own_an_event_handler_or_another_origin() {
             assert!(own, "{name}: {address}");
         }
     }
-    assert!(!pages::STYLESHEET.contains("url(") && !pages::STYLESHEET.contains("@import"));
+    assert!(!PLAIN.stylesheet().contains("url(") && !PLAIN.stylesheet().contains("@import"));
 }
 
 #[test]
@@ -214,7 +226,7 @@ fn a_problem_asks_again_only_when_told_to() {
     assert!(asks.contains("data-retry=\"5\" data-status=\"502\""), "{asks}");
     let text = pages::texts::SIGN_IN_NOT_SENT;
     let page = pages::problem(&pages::ProblemView {
-        frame: Frame { prefix: "/upwork", request_id: None },
+        frame: Frame { prefix: "/upwork", request_id: None, branding: &PLAIN },
         framed: false,
         status: 401,
         title: text.title,
@@ -263,7 +275,7 @@ fn contrast(scheme: &str, one: &str, other: &str) -> f64 {
 
 #[test]
 fn text_stands_out_from_its_ground_in_light_and_in_dark() {
-    let (light, dark) = pages::STYLESHEET.split_once("prefers-color-scheme: dark").unwrap();
+    let (light, dark) = PLAIN.stylesheet().split_once("prefers-color-scheme: dark").unwrap();
     for scheme in [light, dark] {
         for text in ["ink", "soft", "accent", "bad"] {
             for ground in ["ground", "card", "well", "fresh"] {

@@ -17,7 +17,7 @@ use url::{Host, Url};
 use crate::body::{self, Body};
 use crate::cli::output::print_error;
 use crate::listener::plain;
-use crate::pages::{self, Frame, NoticeView, Page};
+use crate::pages::{self, Branding, Frame, NoticeView, Page};
 
 /// How long the last response may take to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -123,7 +123,8 @@ fn serve(listener: TcpListener, path: String, sender: mpsc::Sender<Redirect>) ->
 
 /// A page whose script takes the code out of the address bar.
 fn page(status: StatusCode, title: &str, text: &str) -> Response<Body> {
-    let Page { html, csp } = pages::notice(&NoticeView { frame: Frame { prefix: "", request_id: None }, title, text });
+    let frame = Frame { prefix: "", request_id: None, branding: &Branding::default() };
+    let Page { html, csp } = pages::notice(&NoticeView { frame, title, text });
     let mut response = body::response(status, "text/html; charset=utf-8", html);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

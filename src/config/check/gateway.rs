@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use http::HeaderName;
 
 use super::app::Site;
+use super::pages;
 use super::server::Server;
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
@@ -30,6 +31,8 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     let sign_ins_per_address = reader.count("public.limits.sign_ins_per_address", 1_000_000);
     let hosts = reader.parsed_list("neighbour.hosts", host);
     let secret = secret(reader);
+    let branding = pages::branding(reader);
+    let sign_out_to = pages::sign_out_to(reader);
     if trusted_proxies.iter().flatten().any(|network| network.prefix_len() == 0) {
         let why = "every address is trusted, so any client can claim any address, host and scheme in X-Forwarded-*";
         reader.warn("public.trusted_proxies", why, "list only the addresses of the proxy in front");
@@ -44,6 +47,8 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         app_tokens,
         read_only: public_read_only,
         sign_ins_per_address,
+        branding: branding.into(),
+        sign_out_to,
         requests_per_address: server.limits.connections_per_address,
     };
     let neighbour = NeighbourConfig {

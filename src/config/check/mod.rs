@@ -5,6 +5,7 @@
 mod access;
 mod app;
 mod gateway;
+mod pages;
 mod routes;
 mod server;
 mod store;

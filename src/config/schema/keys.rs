@@ -56,6 +56,18 @@ pub(in crate::config) const KEYS: &[Key] = &[
     optional("public.tls.certificates", Tables, r#"[{ cert_file = "/etc/upwarden/tls.crt", key_file = "/etc/upwarden/tls.key" }]"#,
         "Certificates for TLS. The first pair also answers clients that name no known host. Default: plain HTTP, behind an ingress."),
 
+    optional("pages.name", Text, "Acme Tools",
+        "The app's name on upwarden's pages and in their titles. Default: upwarden."),
+    optional("pages.logo_file", Text, "/etc/upwarden/logo.svg",
+        "SVG or PNG file of at most 256KiB, shown beside the name."),
+    optional("pages.support", Text, "help@example.com",
+        "Where people get help: a mail address, or an https:// address."),
+    optional("pages.accent", Text, "#1b6b4d",
+        "Colour of buttons and links, as a CSS hex colour. Where text in it would have less contrast than 4.5:1 (WCAG), a darker or \
+         lighter shade is used."),
+    defaults("pages.sign_out_to", List, "[]",
+        "Addresses on other hosts to which a sign-out may lead with return_to: each stands for itself and for what lies below its path."),
+
     optional("neighbour.listen", Text, "127.0.0.1:4181",
         "Local door for programs of the same pod or host, without sign-in: an address, or unix:/run/upwarden/n.sock. Default: off."),
     defaults("neighbour.hosts", List, r#"["localhost", "127.0.0.1", "[::1]"]"#,

@@ -9,7 +9,7 @@ use crate::gateway::request::{Message, RequestInfo};
 use crate::gateway::response;
 use crate::gateway::state::Gateway;
 use crate::pages::curl::Neighbour;
-use crate::pages::{self, AccountView, Frame, LastRefresh, NewToken, RefreshOutcome, TokenRow, TokensView};
+use crate::pages::{self, AccountView, LastRefresh, NewToken, RefreshOutcome, TokenRow, TokensView};
 use crate::policy::Decision;
 use crate::session::Session;
 use crate::session::personal::PersonalToken;
@@ -48,7 +48,7 @@ async fn page(
         .map(|address| address.strip_prefix("unix:").map_or(Neighbour::Tcp(address), Neighbour::Unix));
     let organization = session.organization.as_ref();
     let view = AccountView {
-        frame: Frame { prefix: gateway.prefix(), request_id: Some(&id) },
+        frame: gateway.frame(&id),
         public_url: &gateway.config.url,
         now,
         user: pages::User { name: session.user.name.as_deref(), id: &session.user.id, nid: &session.user.nid },

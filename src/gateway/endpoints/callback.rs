@@ -14,7 +14,7 @@ use crate::oauth::Grant;
 use crate::oauth::callback::{Callback, CallbackError, StateError};
 use crate::oauth::login::{Login, State};
 use crate::oauth::login_cookies::PendingLogin;
-use crate::pages::{self, FragmentView, Frame};
+use crate::pages::{self, FragmentView};
 use crate::policy::Site;
 use crate::router::ReturnTo;
 use crate::telemetry::metrics::SignInOutcome;
@@ -119,13 +119,13 @@ fn bad_state(gateway: &Gateway, request: &RequestInfo) -> Answer {
 
 /// A callback's fault, with where a new sign-in leads to.
 fn shown(gateway: &Gateway, request: &RequestInfo, fault: &Fault, place: Option<ReturnTo>) -> Answer {
-    gateway.fault_shown(fault, &FaultView::of_callback(request, gateway.prefix(), place))
+    let branding = &gateway.config.branding;
+    gateway.fault_shown(fault, &FaultView::of_callback(request, gateway.prefix(), branding, place))
 }
 
 /// The implicit grant's page, which posts the fragment back to the callback.
 fn fragment_page(gateway: &Gateway, request: &RequestInfo) -> Answer {
-    let (id, prefix) = (request.id.to_string(), gateway.prefix());
-    let callback_path = format!("{prefix}/auth/callback");
-    let frame = Frame { prefix, request_id: Some(&id) };
-    response::page(StatusCode::OK, pages::fragment(&FragmentView { frame, callback_path: &callback_path })).into()
+    let (id, callback_path) = (request.id.to_string(), format!("{}/auth/callback", gateway.prefix()));
+    let view = FragmentView { frame: gateway.frame(&id), callback_path: &callback_path };
+    response::page(StatusCode::OK, pages::fragment(&view)).into()
 }

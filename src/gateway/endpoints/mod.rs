@@ -28,9 +28,12 @@ pub(super) async fn answer(
 ) -> Result<Answer, Fault> {
     let implicit = gateway.sign_in.upwork.config().grant == Grant::Implicit;
     let methods = match endpoint {
-        AuthPath::Home | AuthPath::Account | AuthPath::Login | AuthPath::Session | AuthPath::Stylesheet => {
-            Some("GET, HEAD")
-        }
+        AuthPath::Home
+        | AuthPath::Account
+        | AuthPath::Login
+        | AuthPath::Session
+        | AuthPath::Stylesheet
+        | AuthPath::Logo => Some("GET, HEAD"),
         AuthPath::Callback if implicit => Some("GET, POST"),
         AuthPath::Callback => Some("GET"),
         AuthPath::Logout | AuthPath::Tokens => Some("GET, HEAD, POST"),
@@ -52,7 +55,11 @@ pub(super) async fn answer(
         AuthPath::Tokens => tokens::answer(gateway, request, message).await,
         AuthPath::Token => tokens::revoke(gateway, request, endpoint).await,
         AuthPath::Verify | AuthPath::VerifyTarget => verify::answer(gateway, request, message, endpoint).await,
-        AuthPath::Stylesheet => Ok(response::stylesheet().into()),
+        AuthPath::Stylesheet => Ok(response::stylesheet(&gateway.config.branding).into()),
+        AuthPath::Logo => {
+            let logo = gateway.config.branding.logo.as_ref();
+            logo.map(|logo| response::logo(logo).into()).ok_or(ClientFault::NotFound.into())
+        }
     };
     // A script with a token learns what the token opens.
     answer.map_err(|fault| match (fault, shown) {

@@ -1,4 +1,7 @@
-//! `auth/logout`: GET asks first, POST ends the session here, at Upwork, and in its upgraded connections.
+//! `auth/logout`: GET asks first, POST ends the session here, at Upwork, and in its upgraded connections. Either may say in
+//! `return_to` where the browser goes then: a path on this host, or an address that `pages.sign_out_to` covers.
+
+use std::borrow::Cow;
 
 use http::{Method, StatusCode};
 
@@ -8,8 +11,10 @@ use crate::gateway::request::{Message, RequestInfo};
 use crate::gateway::response;
 use crate::gateway::sessions::{GrantUse, SessionChange};
 use crate::gateway::state::Gateway;
-use crate::pages::{self, ConfirmView, Frame, Revocation, SignedOutView};
+use crate::pages::{self, ConfirmView, Revocation, SignedOutView};
 use crate::policy::Site;
+use crate::router::ReturnTo;
+use crate::router::public_url::without_marker;
 use crate::store::StoredSession;
 use crate::telemetry::trace;
 
@@ -35,7 +40,8 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     }
     let unreadable = |_| ClientFault::BadRequest("The form is too long, or was cut off.");
     let form = message.body.collect(MAX_FORM).await.map_err(unreadable)?;
-    let everywhere = url::form_urlencoded::parse(&form).any(|(name, value)| name == "everywhere" && value == "1");
+    let everywhere = field(&form, "everywhere").is_some_and(|value| value == "1");
+    let return_to = return_to(gateway, request, &form);
     let stored = gateway.sessions.open(&request.cookies).await?;
     let mut location = format!("{}/auth/logout", gateway.prefix());
     if let Some(stored) = &stored {
@@ -48,7 +54,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
             location.extend(["?", query, if everywhere { EVERYWHERE } else { "" }]);
         }
     }
-    let answer = Answer::from(response::see_other(&location))
+    let answer = Answer::from(response::see_other(return_to.as_deref().unwrap_or(&location)))
         .change(SessionChange::SignOut)
         .cookies(gateway.sign_in.clear_cookies(&request.cookies));
     Ok(match &stored {
@@ -57,14 +63,30 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     })
 }
 
-/// Without a session, the page that a sign-out leads to.
+/// The first field of this name in a form or a query.
+fn field<'a>(form: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    url::form_urlencoded::parse(form).find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+/// What the form or else the query says, if it may be led to.
+fn return_to(gateway: &Gateway, request: &RequestInfo, form: &[u8]) -> Option<String> {
+    let query = without_marker(request.query()).as_bytes();
+    let text = field(form, "return_to").or_else(|| field(query, "return_to"))?;
+    let here = ReturnTo::parse(gateway.sign_in.public_url.relative(&text), gateway.prefix());
+    here.map(|place| place.as_str().to_owned()).or_else(|| gateway.config.sign_out_to.resolve(&text))
+}
+
+/// Without a session, where a sign-out leads.
 async fn page(gateway: &Gateway, request: &RequestInfo) -> Result<Answer, Fault> {
     let id = request.id.to_string();
-    let frame = Frame { prefix: gateway.prefix(), request_id: Some(&id) };
+    let (frame, return_to) = (gateway.frame(&id), return_to(gateway, request, &[]));
     let page = if let Some(stored) = gateway.sessions.open(&request.cookies).await? {
         let user = &stored.session.user;
         let user = user.name.as_deref().unwrap_or(&user.nid);
-        pages::confirm_sign_out(&ConfirmView { frame, user, everywhere: gateway.sessions.store.keeps_records() })
+        let everywhere = gateway.sessions.store.keeps_records();
+        pages::confirm_sign_out(&ConfirmView { frame, user, everywhere, return_to: return_to.as_deref() })
+    } else if let Some(return_to) = return_to {
+        return Ok(response::see_other(&return_to).into());
     } else {
         let (query, everywhere) =
             request.query().strip_suffix(EVERYWHERE).map_or((request.query(), false), |query| (query, true));

@@ -8,7 +8,7 @@ use super::{ClientFault, Fault, OurFault};
 use crate::body::Body;
 use crate::gateway::request::RequestInfo;
 use crate::gateway::response;
-use crate::pages::{self, Action, Frame, ProblemView};
+use crate::pages::{self, Action, Branding, Frame, ProblemView};
 use crate::router::ReturnTo;
 use crate::telemetry::RequestId;
 use crate::telemetry::trace::TraceId;
@@ -21,6 +21,7 @@ pub(in crate::gateway) struct FaultView<'a> {
     /// It was requested by GET, so repeating the request does no harm.
     repeatable: bool,
     prefix: &'a str,
+    branding: &'a Branding,
     id: &'a RequestId,
     trace: Option<TraceId>,
     /// Where a sign-in should lead back to.
@@ -32,11 +33,12 @@ pub(in crate::gateway) struct FaultView<'a> {
 }
 
 impl<'a> FaultView<'a> {
-    pub(in crate::gateway) fn of(request: &'a RequestInfo, prefix: &'a str) -> Self {
+    pub(in crate::gateway) fn of(request: &'a RequestInfo, prefix: &'a str, branding: &'a Branding) -> Self {
         Self {
             person: request.fetch.person,
             repeatable: request.method == Method::GET,
             prefix,
+            branding,
             id: &request.id,
             trace: request.trace.as_ref().map(|trace| trace.id()),
             return_to: match &request.framed_by {
@@ -49,8 +51,13 @@ impl<'a> FaultView<'a> {
     }
 
     /// For a callback: no link leads back to it, and a sign-in goes where the one before was to go.
-    pub(in crate::gateway) fn of_callback(request: &'a RequestInfo, prefix: &'a str, place: Option<ReturnTo>) -> Self {
-        Self { repeatable: false, return_to: place, ..Self::of(request, prefix) }
+    pub(in crate::gateway) fn of_callback(
+        request: &'a RequestInfo,
+        prefix: &'a str,
+        branding: &'a Branding,
+        place: Option<ReturnTo>,
+    ) -> Self {
+        Self { repeatable: false, return_to: place, ..Self::of(request, prefix, branding) }
     }
 
     /// The texts of the table name this site's own paths.
@@ -128,7 +135,7 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
     let retry_after = row.retry_after.filter(|_| view.repeatable).and_then(|seconds| u32::try_from(seconds).ok());
     let (cause, remedy) = (view.fill(&row.text.cause), view.fill(&row.text.remedy));
     let page = pages::problem(&ProblemView {
-        frame: Frame { prefix: view.prefix, request_id: Some(&id) },
+        frame: Frame { prefix: view.prefix, request_id: Some(&id), branding: view.branding },
         framed: view.framed,
         status: row.status.as_u16(),
         title: row.text.title,
