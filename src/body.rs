@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
@@ -50,6 +50,11 @@ impl Body {
         Self::wrap(Holding { body: self, _held: held })
     }
 
+    /// The same body, without the trailers for which `strip` says so.
+    pub(crate) fn strip_trailers(self, strip: impl Fn(&HeaderName) -> bool + Send + Unpin + 'static) -> Self {
+        Self::wrap(Stripped { body: self, strip })
+    }
+
     /// Whether it comes from elsewhere piece by piece.
     pub(crate) fn is_streamed(&self) -> bool {
         match self.0 {
@@ -79,6 +84,39 @@ impl<T: Unpin> http_body::Body for Holding<T> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+struct Stripped<F> {
+    body: Body,
+    strip: F,
+}
+
+impl<F: Fn(&HeaderName) -> bool + Unpin> http_body::Body for Stripped<F> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
+            let kept = std::mem::take(trailers).into_iter();
+            let mut stripped = false;
+            // Only a field's first line has its name.
+            let kept = kept.filter(|(name, _)| {
+                stripped = name.as_ref().map_or(stripped, &self.strip);
+                !stripped
+            });
+            trailers.extend(kept);
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -158,5 +196,19 @@ mod tests {
         assert_eq!(Body::full("abc").collect(3).await.unwrap(), "abc");
         assert!(matches!(Body::full("abcd").collect(3).await, Err(CollectError::TooLong)));
         assert_eq!(Body::empty().collect(0).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn stripped_trailers_lose_every_line_of_a_name() {
+        let [a, b, c] = ["a", "b", "c"].map(HeaderName::from_static);
+        let mut trailers = http::HeaderMap::new();
+        for (name, value) in [(&a, 1), (&b, 2), (&b, 3), (&c, 4)] {
+            trailers.append(name, HeaderValue::from(value));
+        }
+        let frames = [Ok(Frame::data(Bytes::from_static(b"x"))), Ok(Frame::trailers(trailers))];
+        let body = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)));
+        let all = BodyExt::collect(body.strip_trailers(|name| name == "b")).await.unwrap();
+        let left: Vec<_> = all.trailers().unwrap().keys().cloned().collect();
+        assert_eq!((left, all.to_bytes()), (vec![a, c], Bytes::from_static(b"x")));
     }
 }

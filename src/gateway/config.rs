@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
+use super::upstreams::AddedHeader;
 use crate::pages::Branding;
 use crate::proxy::forwarded::Trust;
 use crate::router::SignOutTo;
@@ -15,6 +16,8 @@ pub(crate) struct Config {
     pub(crate) neighbour: NeighbourConfig,
     /// Requests to the app carry a ticket.
     pub(crate) tickets: bool,
+    /// Headers about the user, besides ours.
+    pub(crate) app_headers: Vec<AddedHeader>,
 }
 
 /// The public listener.

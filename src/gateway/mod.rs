@@ -25,4 +25,4 @@ pub(crate) use config::{Config, NeighbourConfig, PublicConfig};
 pub(crate) use sessions::{Context, Sessions};
 pub(crate) use sign_in::SignIn;
 pub(crate) use state::Gateway;
-pub(crate) use upstreams::{AppSettings, AppUpstream, Upstreams};
+pub(crate) use upstreams::{AddedHeader, AppSettings, AppUpstream, IdentityHeaders, Part, Upstreams, UserField};

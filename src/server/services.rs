@@ -10,7 +10,9 @@ use crate::broker::Broker;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
-use crate::gateway::{AppSettings, AppUpstream, Callers, Context, Gateway, Sessions, SignIn, Upstreams};
+use crate::gateway::{
+    AppSettings, AppUpstream, Callers, Context, Gateway, IdentityHeaders, Sessions, SignIn, Upstreams,
+};
 use crate::oauth::refresh::Refresher;
 use crate::oauth::service::ServiceIdentity;
 use crate::oauth::upwork::Upwork;
@@ -105,7 +107,7 @@ fn upstreams(
 fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> AppSettings {
     AppSettings {
         config: config.app.clone(),
-        implicit_identity: config.oauth.implicit_identity,
+        identity: Arc::new(IdentityHeaders::new(config.oauth.implicit_identity, config.gateway.app_headers.clone())),
         upgrade_idle: config.server.limits.upgrade_idle_timeout,
         // Without random bytes a chain of several upwardens may look like a loop; nothing else depends on it.
         via: Via::new(seal::random().map_or(0, u64::from_ne_bytes)),

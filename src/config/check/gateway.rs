@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use http::HeaderName;
 
 use super::app::Site;
+use super::app_headers::app_headers;
 use super::pages;
 use super::server::Server;
 use crate::config::parse::{self, ValueError};
@@ -18,6 +19,7 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         reader.defaulted("app.preflight", |text| parse::choice(text, &[("gate", false), ("pass", true)]));
     let tickets = reader.switch("app.tickets");
     let app_tokens = reader.switch("app.tokens");
+    let app_headers = app_headers(reader);
     let trusted_proxies = reader.parsed_list("public.trusted_proxies", parse::network);
     let trusted_headers = reader.parsed_list("public.trusted_headers", forwarded_header);
     if trusted_headers.as_ref().is_some_and(|headers| !headers.is_empty())
@@ -25,6 +27,12 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     {
         let remedy = "set public.trusted_proxies too, or remove it";
         reader.problem("public.trusted_headers", "it has no effect without a trusted proxy", remedy);
+    }
+    for name in trusted_headers.iter().flatten() {
+        if app_headers.iter().flatten().any(|added| added.is_read_from(name)) {
+            let why = format!("{name} is in public.trusted_headers too, where it would be the proxy's");
+            reader.problem("app.headers", why, "keep it in one of the two");
+        }
     }
     let public_read_only = reader.switch("public.read_only");
     let neighbour_read_only = reader.switch("neighbour.read_only");
@@ -57,7 +65,7 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         secret: secret.map(Into::into),
         address: server.neighbour.as_ref().map(ToString::to_string),
     };
-    Some(Config { public, neighbour, tickets })
+    Some(Config { public, neighbour, tickets, app_headers: app_headers? })
 }
 
 fn secret(reader: &mut Reader) -> Option<Secret> {

@@ -4,6 +4,7 @@
 
 mod access;
 mod app;
+mod app_headers;
 mod gateway;
 mod pages;
 mod routes;

@@ -64,6 +64,15 @@ fn what_is_hardly_meant_is_a_warning() {
 }
 
 #[test]
+fn an_added_header_is_not_the_proxys_too() {
+    let proxy = ["public.trusted_proxies=10.0.0.1", "public.trusted_headers=X-Forwarded-Groups"];
+    let attempt =
+        |name: &str| attempt(None, &[&proxy[..], &[&format!("app.headers={{\"{name}\":\"{{nid}}\"}}")]].concat());
+    assert_eq!(attempt("X-Forwarded-Preferred-Username").unwrap().gateway.app_headers.len(), 1);
+    assert_eq!(attempt("X_Forwarded-Groups").unwrap_err().0[0].key, "app.headers");
+}
+
+#[test]
 fn the_number_of_connections_follows_the_memory_unless_it_is_given() {
     let small = with_memory(Some(256 << 20), &[]);
     assert_eq!((small.server.limits.connections, small.server.unread_answers() >> 20), (2048, 128));
@@ -136,6 +145,17 @@ const WRONG: &[(&str, &[&str])] = &[
     ("app.preflight", &["maybe"]),
     ("app.tickets", &["1"]),
     ("app.tokens", &["yes"]),
+    ("app.headers", &["X-Team", "{\"X-Team\":[\"a\"]}", "{\"X-Team\":\"\"}", "{\"X-Team\":\"é\"}", "{\"a b\":\"x\"}"]),
+    ("app.headers", &["{\"X-Team\":\"{email}\"}", "{\"X-Team\":\"{nid\"}", "{\"X-Team\":\"a\",\"x_team\":\"b\"}"]),
+    ("app.headers", &["{\"X-Upwork-User\":\"{nid}\"}", "{\"x_upwork_role\":\"a\"}", "{\"X-Request-Id\":\"a\"}"]),
+    (
+        "app.headers",
+        &["{\"Host\":\"a\"}", "{\"Cookie\":\"a\"}", "{\"Authorization\":\"a\"}", "{\"Content_Length\":\"1\"}"],
+    ),
+    (
+        "app.headers",
+        &["{\"Connection\":\"a\"}", "{\"X-Forwarded-For\":\"a\"}", "{\"Forwarded\":\"a\"}", "{\"TE\":\"a\"}"],
+    ),
     ("app.timeouts.connect", &["5 seconds"]),
     ("upwork.client_id", &["a b"]),
     ("upwork.grant", &["token"]),

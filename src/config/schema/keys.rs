@@ -98,6 +98,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Send the app a ticket with each request, with which it can call the API as the user."),
     defaults("app.tokens", Switch, "false",
         "Let personal access tokens open the app as well, where their owner chose so."),
+    optional("app.headers", Map, r#"{ "X-WEBAUTH-USER" = "{nid}", "X-Team" = "tools" }"#,
+        "More headers about the user for the app: fixed texts, with {id}, {nid}, {name} and {organization_id} in their place. A client's own are dropped."),
     defaults("app.drop_authorization", Switch, "false",
         "Remove the client's Authorization header from requests to the app."),
 

@@ -44,7 +44,7 @@ pub(super) fn nearest_table(name: &str) -> Option<&'static str> {
 }
 
 /// `least` is the similarity that a candidate has whatever its spelling.
-fn most_similar(
+pub(super) fn most_similar(
     name: &str,
     candidates: impl Iterator<Item = &'static str>,
     least: impl Fn(&str) -> f64,

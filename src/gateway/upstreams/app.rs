@@ -8,6 +8,7 @@ use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, U
 use http::{Method, Response, Version};
 use tokio_util::sync::CancellationToken;
 
+use super::identity::IdentityHeaders;
 use crate::body::Body;
 use crate::gateway::address_limits::Slot;
 use crate::gateway::callers::is_our_token;
@@ -15,12 +16,8 @@ use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::request::{Message, RequestInfo};
 use crate::http1::Exchange;
 use crate::listener::Peer;
-use crate::oauth::Grant;
 use crate::proxy::forwarded::{Claims, ForwardedFields, Origin};
-use crate::proxy::headers::{
-    FORWARDED_USER, ORGANIZATION_ID, REQUEST_ID, TICKET, TRACEPARENT, TRACESTATE, USER, USER_ID, USER_NAME,
-    ascii_value, requested_upgrade,
-};
+use crate::proxy::headers::{REQUEST_ID, TICKET, TRACEPARENT, TRACESTATE, ascii_value, requested_upgrade};
 use crate::proxy::upgrade::Upgrades;
 use crate::proxy::via::Via;
 use crate::proxy::{self, AppConfig, AppHeaders, AppRequest, Client, HostPolicy};
@@ -32,9 +29,7 @@ use crate::telemetry::trace;
 #[derive(Clone, Debug)]
 pub(crate) struct AppSettings {
     pub(crate) config: AppConfig,
-    /// Identity may rest on a token of the implicit grant, which may have been issued to another application (token
-    /// substitution): `upwork.implicit_identity`.
-    pub(crate) implicit_identity: bool,
+    pub(crate) identity: Arc<IdentityHeaders>,
     /// Until an upgraded connection on which nothing moves is closed.
     pub(crate) upgrade_idle: Duration,
     pub(crate) via: Via,
@@ -85,7 +80,7 @@ impl AppUpstream {
         told: Told<'_>,
         owns: impl Fn(&str) -> bool,
     ) -> impl Future<Output = Result<Response<Body>, Fault>> {
-        let body = std::mem::take(&mut message.body);
+        let body = self.settings.identity.strip_trailers(std::mem::take(&mut message.body));
         let span = trace::child("app");
         let mut onward = self.app_request(request, message, told);
         if let Some(span) = &span {
@@ -116,6 +111,7 @@ impl AppUpstream {
         describe_origin(&request.origin, claims.as_ref(), &message.peer, |fields| {
             fields.write_to(&mut headers, &settings.trusted_headers);
         });
+        settings.identity.strip(&mut headers);
         headers.set(VIA, via);
         headers.set(REQUEST_ID, (&request.id).into());
         self.set_host(&mut headers);
@@ -157,26 +153,10 @@ impl AppUpstream {
         }
     }
 
-    /// The identity headers (docs/reference.md "Headers to the app"): none for a session whose identity is not proved.
+    /// What the app learns of a session's user.
     pub(in crate::gateway) fn identity<'a>(&self, session: &'a Session) -> &'a [(HeaderName, HeaderValue)] {
-        if session.grant == Grant::Implicit && !self.settings.implicit_identity {
-            return &[];
-        }
-        session.identity.get_or_init(|| identity_fields(session))
+        self.settings.identity.of(session)
     }
-}
-
-fn identity_fields(session: &Session) -> Vec<(HeaderName, HeaderValue)> {
-    let user = &session.user;
-    let nid = ascii_value(&user.nid);
-    let mut fields = vec![(USER_ID, ascii_value(&user.id)), (USER, nid.clone()), (FORWARDED_USER, nid)];
-    if let Some(name) = &user.name {
-        fields.push((USER_NAME, ascii_value(name)));
-    }
-    if let Some(organization) = &session.organization {
-        fields.push((ORGANIZATION_ID, ascii_value(&organization.id)));
-    }
-    fields
 }
 
 /// Describes the client to the app: for a peer that is not a proxy in the same words all through its connection.

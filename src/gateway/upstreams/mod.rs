@@ -2,6 +2,7 @@
 
 mod api;
 mod app;
+mod identity;
 mod read_only;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::policy::{Routes, Target};
 pub(super) use api::{ApiCall, ApiUpstream, CallFailure, CallOutcome, is_cdn_wall};
 pub(crate) use app::{AppSettings, AppUpstream};
 pub(super) use app::{Told, asks_upgrade, ends_here};
+pub(crate) use identity::{AddedHeader, IdentityHeaders, Part, UserField};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Upstreams {

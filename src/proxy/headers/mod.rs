@@ -4,6 +4,8 @@
 //! ends here. Hop-by-hop fields are stripped first, with every field any `Connection` line names, and ours are set
 //! afterwards, so that no client can name ours away (docs/design.md "Headers").
 
+mod reserved;
+
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
     CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap,
@@ -16,6 +18,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::cookies::RequestCookies;
 use crate::framing::{is_token, reads_as};
+pub(crate) use reserved::{Owner, owner};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -41,7 +44,7 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 static HOP_BY_HOP: [HeaderName; 8] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// Fields that only we set (the user's in `gateway/upstreams/app.rs`, `identity`). A client's own are dropped, look-alikes too: many servers turn every byte of a name that is not
+/// Fields that only we set (the user's in `gateway/upstreams/identity.rs`). A client's own are dropped, look-alikes too: many servers turn every byte of a name that is not
 /// a letter or digit into `_` (RFC 3875 section 4.1.18 for `-`, lighttpd for all).
 const OURS: [&str; 8] = [
     "x-upwork-user-id",
@@ -170,7 +173,7 @@ impl AppHeaders {
     }
 
     /// Strips fields of the client.
-    pub(super) fn strip_where(&mut self, strip: impl Fn(&HeaderName) -> bool) {
+    pub(crate) fn strip_where(&mut self, strip: impl Fn(&HeaderName) -> bool) {
         self.client.retain(|(name, _)| !strip(name));
     }
 }

@@ -1,5 +1,6 @@
 //! What is behind the sidecar: the app and the API, on real sockets.
 
+mod added; // the headers of `app.headers`
 pub(crate) mod answers; // what an app may answer
 mod api; // the broker: what goes to Upwork, what comes back, what is removed
 mod authenticated; // an app that authenticates connections, not requests
