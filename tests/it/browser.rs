@@ -265,13 +265,17 @@ async fn an_apps_service_worker_locks_no_one_out() {
 #[ignore = "draws docs/demo.png anew: cargo test --test it the_picture -- --ignored"]
 async fn the_picture_of_the_readme() {
     let Some(browser) = Browser::start().await else { return };
-    let world = World::new().app(App::sample()).start();
+    let world = World::new().app(App::sample()).set("app.tickets", true).start();
     sign_in(&browser, &world, "/").await;
     browser.write("#text", "The weekly report is ready.").await;
     browser.click("form[action='/notes'] button").await;
     browser.text_where("#notes", |text| text.contains("weekly")).await;
     for id in ["#graphql", "#jobs", "#events", "#echo"] {
         browser.text_where(id, |text| !text.contains("loading") && !text.contains("connecting")).await;
+    }
+    for (call, user) in [("as-user", "foofreelancer"), ("as-service", "corgeservice")] {
+        browser.click(&format!("button[data-call={call}]")).await;
+        browser.text_where(&format!("#{call}"), |text| text.contains(user)).await;
     }
     browser.run("window.scrollTo(0, 0); document.activeElement.blur()").await;
     let picture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.png");
