@@ -2,8 +2,8 @@
 //!
 //! Some fronts hand a refused request over to upwarden: they get 204 or 401, and nothing else. Others give their client
 //! the answer: they get 200, or what the client would get from upwarden itself. Both get the identity of whom they let in.
-//! A session that is due for a recheck is not let in, because neither kind passes a cookie on with an answer of the app's:
-//! the request is handed over, or a page view is answered by a redirect to itself that carries the renewed cookie.
+//! Neither kind passes a cookie on with an answer of the app's. So a request whose session is due for a recheck is handed
+//! over, or a page view is answered by a redirect to itself that carries the renewed cookie.
 
 use std::sync::Arc;
 
@@ -157,8 +157,9 @@ fn let_in(
     Answer::from(response).user(session)
 }
 
-/// A page view is redirected to itself, with the renewed cookie. While Upwork cannot be asked, the session stands. Anything
-/// else has to wait for the next page view.
+/// A page view is redirected to itself, with the renewed cookie. While Upwork cannot be asked, the session stands. Another
+/// request is let in if a store has the renewed session. Without a store it waits for the next page view: a front may not pass
+/// on the renewed cookie with an answer of the app's, and the refresh token in the old one is spent.
 async fn renew(
     gateway: &Gateway,
     request: &RequestInfo,
@@ -167,17 +168,24 @@ async fn renew(
     stored: StoredSession,
 ) -> Result<Answer, Fault> {
     let target = request.uri.path_and_query().filter(|_| request.fetch.navigation && request.safe());
-    let Some(target) = target else { return Err(ClientFault::SignInRequired { sent: request.sends() }.into()) };
+    if target.is_none() && !gateway.sessions.store.keeps_records() {
+        return Err(ClientFault::SignInRequired { sent: request.sends() }.into());
+    }
     let before = stored.session.clone();
     let (now, change) = gateway.sessions.recheck(stored, false, || false).await;
-    let Some(now) = now else {
-        let refused = gateway.refuse(request, gateway.sessions.decide(facts, Credential::Nothing), None);
-        return Ok(refused.unwrap_or_else(|fault| gateway.fault(request, &fault)).change(change));
-    };
-    if Arc::ptr_eq(&now.session, &before) {
-        return Ok(let_in(gateway, request, headers, Some(&now), true));
+    let renewed = now.as_ref().is_some_and(|now| !Arc::ptr_eq(&now.session, &before));
+    if let Some(target) = target.filter(|_| renewed) {
+        debug_assert!(matches!(change, SessionChange::Renew(_)), "{change:?}");
+        return Ok(Answer::from(response::see_other(&gateway.sign_in.public_url.at(target.as_str()))).change(change));
     }
-    let there = response::see_other(&gateway.sign_in.public_url.at(target.as_str()));
-    debug_assert!(matches!(change, SessionChange::Renew(_)), "{change:?}");
-    Ok(Answer::from(there).change(change))
+    // Its organization may be another by now.
+    let session = now.as_ref().map(|now| &*now.session);
+    let decision = gateway.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie));
+    let answer = if decision == Decision::Allow {
+        let_in(gateway, request, headers, now.as_ref(), true)
+    } else {
+        gateway.refuse(request, decision, session).unwrap_or_else(|fault| gateway.fault(request, &fault))
+    };
+    // An unchanged session gets no cookie: the front answers in our place.
+    Ok(if renewed || now.is_none() { answer.change(change) } else { answer })
 }
