@@ -1,13 +1,14 @@
 //! The Helm chart, which is the one source: what it makes is valid for three versions of Kubernetes, its configuration is
 //! accepted by upwarden, and the plain manifest and the kustomize component are generated from it (`UPWARDEN_UPDATE=1`).
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{command, has};
+use crate::harness::{command, has, program};
 
 const CHART: &str = "deploy/kubernetes/chart";
 const SCHEMAS: &str = "target/kubernetes-schemas";
@@ -105,7 +106,11 @@ fn upwarden_accepts_the_configuration_that_the_chart_makes() {
             std::fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             place.display().to_string()
         };
-        let toml = write("upwarden.toml", find(&all, "ConfigMap")["data"]["upwarden.toml"].as_str().unwrap());
+        let toml_text = find(&all, "ConfigMap")["data"]["upwarden.toml"].as_str().unwrap();
+        let toml = write("upwarden.toml", &toml_text.replace("/run/secrets/tls", &folder.path().display().to_string()));
+        let certificate = rcgen::generate_simple_self_signed(["tools.example.com".to_owned()]).unwrap();
+        write("tls.crt", &certificate.cert.pem());
+        write("tls.key", &certificate.signing_key.serialize_pem());
         write("upwork", "fedcba9876543210\n");
         write("session-key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\n");
         let pod = &find(&all, "Deployment")["spec"]["template"]["spec"];
@@ -119,6 +124,79 @@ fn upwarden_accepts_the_configuration_that_the_chart_makes() {
         let output = check.output().unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn a_secret_with_a_certificate_gives_the_public_door_tls() {
+    if !tools() {
+        return;
+    }
+    let file = values("standalone");
+    let arguments = ["template", "release", CHART, "--values", &file, "--set", "ingress.enabled=true"];
+    let trusted = ["--set", "config.public\\.trusted_proxies={10.0.12.0/24}"];
+    for (secret, scheme) in [("tools-certificate", "https"), ("", "http")] {
+        let set = format!("tls.secretName={secret}");
+        let all = documents(&made("helm", &[&arguments[..], &trusted, &["--set", &set]].concat()));
+        let port = &find(&all, "Service")["spec"]["ports"][0];
+        assert_eq!((&port["name"], &port["port"]), (&scheme.into(), &443.into()));
+        assert_eq!(port.get("appProtocol").is_some_and(|protocol| protocol == "https"), scheme == "https");
+        let backend = &find(&all, "Ingress")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"];
+        assert_eq!(backend["port"]["name"], scheme);
+        let pod = &find(&all, "Deployment")["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().unwrap();
+        let volume = volumes.iter().find(|volume| volume["name"] == "upwarden-tls");
+        assert_eq!(volume.map(|volume| &volume["secret"]["secretName"]), (scheme == "https").then_some(&secret.into()));
+        let mounts = pod["containers"][0]["volumeMounts"].to_string();
+        assert_eq!(mounts.contains("/run/secrets/tls"), scheme == "https", "{mounts}");
+        let toml = find(&all, "ConfigMap")["data"]["upwarden.toml"].as_str().unwrap();
+        assert_eq!(toml.contains("cert_file = \"/run/secrets/tls/tls.crt\""), scheme == "https", "{toml}");
+    }
+}
+
+/// Published types of the Gateway API and of the Prometheus operator, and the compiler that checks resources against them.
+const TYPES: &str = "target/kubernetes-types";
+const KINDS: [(&str, &str); 3] = [
+    ("HTTPRoute", "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1"),
+    ("PodMonitor", "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1"),
+    ("ServiceMonitor", "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1"),
+];
+
+/// What the compiler says of these resources.
+fn compiled(resources: &[(&str, &str, Value)]) -> String {
+    let mut source = String::new();
+    for (number, (kind, package, resource)) in resources.iter().enumerate() {
+        writeln!(source, "import type {{ I{kind} as T{number} }} from \"{package}\";").unwrap();
+        writeln!(source, "export const r{number}: T{number} = {resource};").unwrap();
+    }
+    let folder = tempfile::tempdir_in(TYPES).unwrap();
+    let file = folder.path().join("resources.mts");
+    std::fs::write(&file, source).unwrap();
+    let compiler = format!("{TYPES}/node_modules/typescript/bin/tsc");
+    let flags = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--target", "es2022"];
+    let output = Command::new("node").arg(compiler).args(flags).arg(&file).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_route_and_the_monitors_fit_the_published_types_of_their_apis() {
+    let types = Path::new(TYPES).join("node_modules/typescript").is_dir() && program("node").is_some();
+    if !tools() || !has(types, "types of the Gateway API and the Prometheus operator (tests/run fetches them)") {
+        return;
+    }
+    let all = documents(&made("helm", &["template", "release", CHART, "--values", &values("everything")]));
+    let resources = KINDS.map(|(kind, package)| (kind, package, find(&all, kind).clone()));
+    assert_eq!(compiled(&resources), "");
+    // A name that an API does not know.
+    let mut wrong = resources;
+    wrong[0].2["spec"]["hostname"] = "x".into();
+    wrong[1].2["spec"]["podMetricsEndpoints"][0]["intervall"] = "30s".into();
+    wrong[2].2["spec"]["endpoints"][0]["port"] = 1.into();
+    let faults = compiled(&wrong);
+    assert!(
+        ["hostname", "intervall"].iter().all(|name| faults.contains(&format!("'\"{name}\"' does not exist"))),
+        "{faults}"
+    );
+    assert_eq!(faults.matches(": error ").count(), 3, "{faults}");
 }
 
 #[test]

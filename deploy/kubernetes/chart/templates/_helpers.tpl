@@ -17,6 +17,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- (urlParse (index .Values.config "public_url")).hostname }}
 {{- end }}
 
+{{- /* What the public door speaks. */}}
+{{- define "upwarden.scheme" -}}
+{{- if .Values.tls.secretName }}https{{ else }}http{{ end }}
+{{- end }}
+
 {{- /* What a release cannot do without, and what contradicts itself. */}}
 {{- define "upwarden.validate" -}}
 {{- $config := .Values.config }}
@@ -42,6 +47,9 @@ app.url = {{ .Values.app.url | quote }}
 {{- if and .Values.app.container (or (index .Values.config "app.tickets") (index .Values.config "service.grant")) }}
 # For the other containers of this pod only.
 neighbour.listen = "127.0.0.1:4181"
+{{- end }}
+{{- if .Values.tls.secretName }}
+public.tls.certificates = [{ cert_file = "/run/secrets/tls/tls.crt", key_file = "/run/secrets/tls/tls.key" }]
 {{- end }}
 {{- range $key, $value := .Values.config }}
 {{- if not (kindIs "invalid" $value) }}
@@ -130,6 +138,9 @@ access.{{ $key }} = {{ $value | toJson }}
   volumeMounts:
     - { name: upwarden-config, mountPath: /etc/upwarden, readOnly: true }
     - { name: upwarden-secret, mountPath: /run/secrets/upwarden, readOnly: true }
+    {{- if .Values.tls.secretName }}
+    - { name: upwarden-tls, mountPath: /run/secrets/tls, readOnly: true }
+    {{- end }}
     {{- with .Values.extraVolumeMounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
