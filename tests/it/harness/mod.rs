@@ -100,7 +100,7 @@ pub(crate) fn full() -> bool {
     std::env::var("UPWARDEN_TESTS_QUICK").map_or(true, |value| value != "1")
 }
 
-/// Whether servers may be lost while thousands sign in: `UPWARDEN_TESTS_CHAOS=1`.
+/// Whether ten thousand sign in while servers are lost: `UPWARDEN_TESTS_CHAOS=1`.
 #[expect(clippy::disallowed_methods, reason = "the switch of the test run, not of the product")]
 pub(crate) fn chaos() -> bool {
     std::env::var("UPWARDEN_TESTS_CHAOS").is_ok_and(|value| value == "1")

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::ME;
 use super::stores::readiness;
-use crate::harness::{AGENCY, Answer, Client, FREELANCER, Plan, World, chaos, until};
+use crate::harness::{AGENCY, Answer, Client, FREELANCER, Plan, World, until};
 use crate::stores::nodes::{Cluster, Watched};
 use crate::stores::world::{Server, Transport};
 
@@ -27,7 +27,7 @@ async fn try_sign_in(world: &World, client: &Client) -> Answer {
 
 #[tokio::test]
 async fn a_killed_primary_costs_no_session_no_read_and_seconds_without_sign_ins() {
-    let Some(mut group) = chaos().then(Watched::start).flatten() else { return };
+    let Some(mut group) = Watched::start() else { return };
     let world = plan(group.url().expose()).start();
     let clients: Vec<Client> =
         stream::iter(0..20).map(|_| world.sign_in(FREELANCER)).buffer_unordered(4).collect().await;
@@ -49,7 +49,8 @@ async fn a_killed_primary_costs_no_session_no_read_and_seconds_without_sign_ins(
         refused += 1;
     };
     let _ = writeln!(std::io::stderr(), "sign-ins after {:?}, {refused} refused with Retry-After", began.elapsed());
-    assert_ne!(group.primary(), first);
+    // Another Sentinel may have led the failover.
+    until("the new primary", async || (group.primary() != first).then_some(())).await;
     until("readiness", async || (readiness(&world).await == 200).then_some(())).await;
     for client in clients.iter().chain([&back]) {
         assert_eq!(client.get("/x").await.status, 200);

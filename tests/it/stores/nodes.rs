@@ -126,9 +126,17 @@ impl Node {
         assert!(self.until_answers());
     }
 
-    /// Waits until a replica says what it has: it follows a moment earlier.
+    /// Waits until a replica says that it has everything that was written so far: it follows a moment earlier.
     fn is_confirmed(&self) {
-        until("a replica confirms", || self.order::<u64>(&["WAIT", "1", "100"]) > 0);
+        let number = |text: &str, name: &str| text.split_once(name).and_then(|(_, rest)| rest.parse::<u64>().ok());
+        let written = self.info("replication").lines().find_map(|line| number(line, "master_repl_offset:"));
+        let written = written.expect("its place in the stream of writes");
+        until("a replica confirms", || {
+            let confirmed = |line: &str| number(line.split(',').find(|part| part.starts_with("offset="))?, "offset=");
+            let replicas = self.info("replication");
+            let mut replicas = replicas.lines().filter(|line| line.starts_with("slave"));
+            replicas.any(|line| line.contains("state=online") && confirmed(line) >= Some(written))
+        });
     }
 
     fn info(&self, part: &str) -> String {
@@ -182,7 +190,6 @@ impl Watched {
         let primary = Node::start(&Role::Server { primary: None });
         let replica = Node::start(&Role::Server { primary: Some(primary.port) });
         until("the replica follows", || replica.info("replication").contains("master_link_status:up"));
-        primary.is_confirmed();
         let sentinels: Vec<Node> = (0..3).map(|_| Node::start(&Role::Sentinel { primary: &primary })).collect();
         for sentinel in &sentinels {
             // Sentinels say what they know every two seconds, and ask every ten.
@@ -193,7 +200,7 @@ impl Watched {
         Some(this)
     }
 
-    /// Waits until every Sentinel knows the others and a replica that could take over.
+    /// Waits until every Sentinel knows the others and a replica that could take over, and the replica has everything.
     pub(crate) fn settle(&self) {
         for sentinel in &self.sentinels {
             until("the Sentinels know each other", || {
@@ -208,6 +215,7 @@ impl Watched {
                 says("flags", "slave") && says("master-link-status", "ok")
             });
         }
+        self.servers[self.primary()].is_confirmed();
     }
 
     /// The place of the primary among the servers, as the Sentinels see it.
@@ -252,9 +260,6 @@ impl Cluster {
             until("it replicates", || node.info("replication").contains("master_link_status:up"));
         }
         this.replicated(replicas);
-        if replicas > 0 {
-            this.nodes.iter().take(3).for_each(Node::is_confirmed);
-        }
         Some(this)
     }
 
@@ -269,13 +274,17 @@ impl Cluster {
         }
     }
 
-    /// Waits until every node knows this many replicas of each primary.
+    /// Waits until every node knows this many replicas of each primary, and they have everything.
     pub(crate) fn replicated(&self, replicas: usize) {
         for node in &self.nodes {
             until("the replicas are known", || {
                 let ranges: Vec<Vec<Value>> = node.order(&["CLUSTER", "SLOTS"]);
                 ranges.len() == 3 && ranges.iter().all(|range| range.len() == 3 + replicas)
             });
+        }
+        if replicas > 0 {
+            let primaries = (0..self.nodes.len()).filter(|number| self.is_primary(*number));
+            primaries.for_each(|number| self.nodes[number].is_confirmed());
         }
     }
 
