@@ -33,7 +33,8 @@ fn one_command_makes_tarball_package_manual_bill_of_materials_and_checksums_the_
     std::fs::write(&small, format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_upwarden"))).unwrap();
     std::fs::set_permissions(&small, std::fs::Permissions::from_mode(0o755)).unwrap();
     let sums = [(); 2].map(|()| {
-        let made = Command::new("deploy/package").arg(&small).output().unwrap();
+        let maintainer = ("UPWARDEN_MAINTAINER", "The maintainers of this test <test@debian.org>");
+        let made = Command::new("deploy/package").arg(&small).envs([maintainer]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         std::fs::read_to_string(Path::new(FOLDER).join("SHA256SUMS")).unwrap()
     });
@@ -55,8 +56,13 @@ fn one_command_makes_tarball_package_manual_bill_of_materials_and_checksums_the_
         "/lib/systemd/system/upwarden.service",
         "/lib/systemd/system/upwarden.socket",
         "/usr/share/doc/upwarden/copyright",
+        "/usr/share/doc/upwarden/changelog.gz",
     ] {
         assert!(package.lines().any(|line| line.ends_with(part)), "{part} in {package}");
+    }
+    if has(program("lintian").is_some(), "lintian") {
+        let flags = ["--allow-root", "--tag-display-limit=0", "--fail-on=error,warning"];
+        assert_eq!(output("lintian", &[&flags[..], &[&file(".deb")]].concat()), "", "Debian's policy");
     }
 
     let bill: Value =
