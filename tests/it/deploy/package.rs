@@ -33,7 +33,7 @@ fn one_command_makes_tarball_package_manual_bill_of_materials_and_checksums_the_
     std::fs::write(&small, format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_upwarden"))).unwrap();
     std::fs::set_permissions(&small, std::fs::Permissions::from_mode(0o755)).unwrap();
     let sums = [(); 2].map(|()| {
-        let maintainer = ("UPWARDEN_MAINTAINER", "The maintainers of this test <test@debian.org>");
+        let maintainer = ("MAINTAINER", "The maintainers of this test <test@debian.org>");
         let made = Command::new("deploy/package").arg(&small).envs([maintainer]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         std::fs::read_to_string(Path::new(FOLDER).join("SHA256SUMS")).unwrap()
