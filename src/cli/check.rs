@@ -7,6 +7,7 @@ use crate::listener::Address;
 use crate::oauth::{Grant, ServiceGrant};
 use crate::policy::AppRoute;
 use crate::proxy::client::Timeouts;
+use crate::router::JWKS;
 use crate::store;
 
 /// The summary, without a final line break.
@@ -24,6 +25,7 @@ pub(super) fn summary(config: &Config) -> String {
         ("access", access(config)),
         ("grant", grant(config).to_owned()),
         ("callback", format!("{} (register exactly this for the API key at Upwork)", config.oauth.redirect_uri)),
+        ("assertions", assertions(config)),
         ("service", service(config).to_owned()),
         ("store", store(config)),
         ("session keys", keys(config)),
@@ -134,6 +136,13 @@ fn grant(config: &Config) -> &'static str {
         (Grant::Implicit, true) => "implicit, its identity accepted although it is not proven",
         (Grant::Implicit, false) => "implicit, no identity is passed to the app",
     }
+}
+
+/// What an app that verifies them has to know; empty where it gets none.
+fn assertions(config: &Config) -> String {
+    let url = &config.gateway.public.url;
+    let said = |audience: &String| format!("iss {url}, aud {audience}; the public keys are at {url}{JWKS}");
+    config.gateway.assertion.as_ref().map(said).unwrap_or_default()
 }
 
 fn service(config: &Config) -> &'static str {

@@ -18,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) tickets: bool,
     /// Headers about the user, besides ours.
     pub(crate) app_headers: Vec<AddedHeader>,
+    /// The audience of the assertions that the app gets; `None` where it gets none.
+    pub(crate) assertion: Option<String>,
 }
 
 /// The public listener.

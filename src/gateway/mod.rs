@@ -25,4 +25,6 @@ pub(crate) use config::{Config, NeighbourConfig, PublicConfig};
 pub(crate) use sessions::{Context, Sessions};
 pub(crate) use sign_in::SignIn;
 pub(crate) use state::Gateway;
-pub(crate) use upstreams::{AddedHeader, AppSettings, AppUpstream, IdentityHeaders, Part, Upstreams, UserField};
+pub(crate) use upstreams::{
+    AddedHeader, AppSettings, AppUpstream, Assertions, IdentityHeaders, Part, Upstreams, UserField,
+};

@@ -94,3 +94,10 @@ pub(super) fn logo(logo: &Logo) -> Response<Body> {
     ];
     response(StatusCode::OK, Body::full(logo.content.clone()), fields)
 }
+
+/// A JWK set. It is kept for as long as a key has to be listed before it signs (docs/sessions.md "Keys").
+pub(super) fn public_keys(keys: &impl serde::Serialize) -> Response<Body> {
+    let mut response = json(StatusCode::OK, keys);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
+}

@@ -19,6 +19,9 @@ use percent::{Readings, escapes, readings};
 /// A front appends the target of the request that it asks about.
 const VERIFY: &str = "/auth/verify";
 
+/// The public keys of assertions: at a well-known place (RFC 8615), whatever the prefix.
+pub(crate) const JWKS: &str = "/.well-known/upwarden/jwks.json";
+
 /// Rounds of percent-decoding that are checked.
 const ROUNDS: usize = 4;
 
@@ -27,6 +30,8 @@ const ROUNDS: usize = 4;
 pub struct Config {
     /// `/upwork`: begins with a slash and does not end with one.
     pub prefix: String,
+    /// [`JWKS`] is ours.
+    pub jwks: bool,
 }
 
 /// Whose path it is.
@@ -36,7 +41,7 @@ pub enum Route {
     Api,
     /// `{prefix}/graphql` or `{prefix}/api/graphql`.
     Graphql,
-    /// `{prefix}/auth/…`
+    /// `{prefix}/auth/…`, and [`JWKS`].
     Auth(AuthPath),
     /// Under the prefix, but nothing that we have.
     Unknown,
@@ -70,6 +75,8 @@ pub enum AuthPath {
     Token,
     /// The stylesheet of our pages.
     Stylesheet,
+    /// The public keys of assertions, at [`JWKS`].
+    Jwks,
     /// The operator's logo.
     Logo,
 }
@@ -110,6 +117,9 @@ impl Route {
 
 /// The route of `path`, which has no query.
 pub fn route(config: &Config, path: &str) -> Route {
+    if config.jwks && path == JWKS {
+        return Route::Auth(AuthPath::Jwks);
+    }
     match below(&config.prefix, path) {
         // What is appended goes nowhere, in whatever spelling.
         Some(rest) if rest.strip_prefix(VERIFY).is_some_and(|target| target.starts_with('/')) => {
@@ -203,7 +213,21 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        Config { prefix: "/upwork".to_owned() }
+        Config { prefix: "/upwork".to_owned(), jwks: false }
+    }
+
+    #[test]
+    fn the_public_keys_are_at_one_path_if_at_all() {
+        let on = Config { jwks: true, ..config() };
+        assert_eq!(route(&config(), JWKS), Route::App);
+        assert_eq!(route(&on, JWKS), Route::Auth(AuthPath::Jwks));
+        assert_eq!(
+            route(&Config { prefix: "/.well-known".to_owned(), ..on.clone() }, JWKS),
+            Route::Auth(AuthPath::Jwks)
+        );
+        for path in ["/.well-known/upwarden/jwks.json/", "/.well-known/upwarden/", "/.well-known//upwarden/jwks.json"] {
+            assert_eq!(route(&on, path), Route::App, "{path}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::random::{NoRandomness, random};
+use super::signing::{SigningKey, SigningKeys};
 use crate::secret::Secret;
 
 const VERSION: u8 = 1;
@@ -116,6 +117,19 @@ impl Key {
     }
 }
 
+impl Key {
+    /// What this key signs with in a deployment. One in 2³² derived texts is no scalar of the curve: the next one is (FIPS
+    /// 186-5 appendix A.2.2).
+    fn signing_key(&self, deployment: &str) -> Option<SigningKey> {
+        (0..=u8::MAX).find_map(|attempt| {
+            let mut scalar = Zeroizing::new([0; 32]);
+            let info = [&b"upwarden assertion"[..], deployment.as_bytes(), &[attempt]];
+            self.prk.expand(&info, Length(32)).ok()?.fill(scalar.as_mut()).ok()?;
+            SigningKey::from_scalar(&scalar)
+        })
+    }
+}
+
 /// The contents of a sealed value.
 #[derive(Debug)]
 pub struct OpenedValue {
@@ -142,6 +156,11 @@ impl Keyring {
     #[must_use]
     pub fn named(self, deployment: &str) -> Self {
         Self { deployment: deployment.to_owned(), ..self }
+    }
+
+    /// A key pair for each key, the first of which signs.
+    pub(crate) fn signing_keys(&self) -> SigningKeys {
+        SigningKeys::new(self.keys.iter().filter_map(|key| key.signing_key(&self.deployment)).collect())
     }
 
     pub(crate) fn count(&self) -> usize {

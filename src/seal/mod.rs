@@ -5,9 +5,12 @@
 //!
 //! Format, base64url without padding: `version(1) ‖ key id(4) ‖ salt(16) ‖ ciphertext ‖ tag(16)`. Key and nonce of a seal are
 //! `HKDF-Expand(PRK, purpose ‖ salt)` (RFC 5869), so nonces never run out: two seals collide after about 2⁶⁴ salts.
+//!
+//! The ring also signs, with key pairs that are derived from its keys ([`SigningKeys`]).
 
 mod keyring;
 mod random;
+mod signing;
 
 use std::sync::Arc;
 
@@ -17,6 +20,7 @@ pub use self::keyring::{Key, Keyring, Purpose};
 pub(crate) use self::keyring::{MAX_TRIED, to_json, unique_part};
 pub use self::random::random;
 pub(crate) use self::random::{NoRandomness, random_id};
+pub(crate) use self::signing::SigningKeys;
 
 /// The keyring that all parts of the process share, and that a reload replaces.
 #[derive(Clone, Debug)]

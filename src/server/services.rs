@@ -11,7 +11,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
 use crate::gateway::{
-    AppSettings, AppUpstream, Callers, Context, Gateway, IdentityHeaders, Sessions, SignIn, Upstreams,
+    AppSettings, AppUpstream, Assertions, Callers, Context, Gateway, IdentityHeaders, Sessions, SignIn, Upstreams,
 };
 use crate::oauth::refresh::Refresher;
 use crate::oauth::service::ServiceIdentity;
@@ -67,7 +67,14 @@ impl Services {
         let public = &config.gateway.public;
         let sign_in = SignIn::new(public, &config.session, upwork, ring.clone(), sessions.clone());
         let callers = Callers::new(&config.gateway, ring.clone(), sessions, service.clone());
-        let upstreams = upstreams(config, &metrics, descriptors, broker)?;
+        let assertions =
+            config.gateway.assertion.clone().map(|audience| {
+                Assertions::new(config.gateway.public.url.clone(), audience, ring.clone(), clock.clone())
+            });
+        let headers = config.gateway.app_headers.clone();
+        let identity = Arc::new(IdentityHeaders::new(config.oauth.implicit_identity, headers, assertions));
+        let settings = app_settings(config, identity, &metrics);
+        let upstreams = upstreams(config, &settings, descriptors, broker)?;
         let share = descriptors.requests_of_a_client();
         let gateway =
             Gateway::new(public.clone(), config.router.clone(), sign_in, callers, upstreams).limit_streams(share);
@@ -91,23 +98,22 @@ fn scope(config: &Config) -> Scope {
 
 fn upstreams(
     config: &Config,
-    metrics: &Arc<Metrics>,
+    settings: &AppSettings,
     descriptors: &Arc<Descriptors>,
     broker: Broker,
 ) -> Result<Upstreams, Error> {
-    let settings = app_settings(config, metrics);
     let upstream = |app: &AppConfig| {
         let settings = AppSettings { config: app.clone(), ..settings.clone() };
-        Ok::<_, Error>(AppUpstream::new(app_client(app, descriptors, metrics)?, Arc::new(settings)))
+        Ok::<_, Error>(AppUpstream::new(app_client(app, descriptors, &settings.metrics)?, Arc::new(settings)))
     };
     let others = config.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
     Ok(Upstreams::new(Arc::new(config.routes.clone()), upstream(&config.app)?, others, broker))
 }
 
-fn app_settings(config: &Config, metrics: &Arc<Metrics>) -> AppSettings {
+fn app_settings(config: &Config, identity: Arc<IdentityHeaders>, metrics: &Arc<Metrics>) -> AppSettings {
     AppSettings {
         config: config.app.clone(),
-        identity: Arc::new(IdentityHeaders::new(config.oauth.implicit_identity, config.gateway.app_headers.clone())),
+        identity,
         upgrade_idle: config.server.limits.upgrade_idle_timeout,
         // Without random bytes a chain of several upwardens may look like a loop; nothing else depends on it.
         via: Via::new(seal::random().map_or(0, u64::from_ne_bytes)),

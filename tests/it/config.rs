@@ -76,6 +76,9 @@ fn check_summarizes_the_configuration_and_shows_no_secret() {
     assert!(!stdout.contains("73317331"), "{stdout}");
     let believed = "trusts no proxy; unless a proxy says otherwise, a request for the host of https://tools.example.com came by https";
     assert!(stdout.contains(believed), "{stdout}");
+    let (_, stdout, _) = Run::of(&["check", "--set", "app.assertion=my-app"]).at(folder.path()).ends();
+    let keys = "iss https://tools.example.com, aud my-app; the public keys are at https://tools.example.com/.well-known/upwarden/jwks.json";
+    assert!(stdout.contains(keys), "{stdout}");
     // Nothing was written.
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
 }

@@ -20,6 +20,7 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     let tickets = reader.switch("app.tickets");
     let app_tokens = reader.switch("app.tokens");
     let app_headers = app_headers(reader);
+    let assertion = reader.parsed("app.assertion", audience);
     let trusted_proxies = reader.parsed_list("public.trusted_proxies", parse::network);
     let trusted_headers = reader.parsed_list("public.trusted_headers", forwarded_header);
     if trusted_headers.as_ref().is_some_and(|headers| !headers.is_empty())
@@ -65,7 +66,17 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         secret: secret.map(Into::into),
         address: server.neighbour.as_ref().map(ToString::to_string),
     };
-    Some(Config { public, neighbour, tickets, app_headers: app_headers? })
+    Some(Config { public, neighbour, tickets, app_headers: app_headers?, assertion })
+}
+
+/// The name by which the app knows that an assertion is for it.
+fn audience(text: &str) -> Result<String, ValueError> {
+    if parse::switch(text).is_ok() {
+        let why =
+            "is not an audience: the app compares it, so that it takes no assertion that was made for another app";
+        return Err(ValueError::new(why, "write a name for the app, such as \"my-app\", or remove the key"));
+    }
+    parse::field_value(text)
 }
 
 fn secret(reader: &mut Reader) -> Option<Secret> {

@@ -153,7 +153,10 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
         fingerprints: reader.fingerprints(),
         server: server?,
         keys,
-        router: router::Config { prefix: site.prefix },
+        router: router::Config {
+            prefix: site.prefix,
+            jwks: gateway.as_ref().is_some_and(|gateway| gateway.assertion.is_some()),
+        },
         routes,
         upstreams,
         session: session?,

@@ -11,6 +11,7 @@ use crate::config::value::Value;
 use crate::policy::{Access, AppRoute, Routes};
 use crate::proxy::client::Timeouts;
 use crate::proxy::{AppConfig, HostPolicy, Upstream};
+use crate::router::JWKS;
 
 const KEY: &str = "routes";
 const KEYS: &str = "a route has path, methods, url, public, users, organizations, read_only and timeouts";
@@ -64,6 +65,10 @@ fn route(
     if is_below(prefix, &path) {
         let why = format!("it is below the prefix {prefix}, whose paths never go to the app");
         return Err(ValueError::new(why, "remove it, or choose another prefix"));
+    }
+    if path == JWKS {
+        let why = "it is where upwarden serves the public keys of app.assertion";
+        return Err(ValueError::new(why, "remove it, or choose another path"));
     }
     let methods = list(&mut table, "methods", method)?.unwrap_or_default();
     let public = text(&mut table, "public", parse::switch)?.unwrap_or_default();

@@ -100,6 +100,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Let personal access tokens open the app as well, where their owner chose so."),
     optional("app.headers", Map, r#"{ "X-WEBAUTH-USER" = "{nid}", "X-Team" = "tools" }"#,
         "More headers about the user for the app: fixed texts, with {id}, {nid}, {name} and {organization_id} in their place. A client's own are dropped."),
+    optional("app.assertion", Text, "my-app",
+        "Send the app a signed assertion of who the user is (X-Upwork-Assertion, a JWT) with this audience. Its public keys are at /.well-known/upwarden/jwks.json. Default: off."),
     defaults("app.drop_authorization", Switch, "false",
         "Remove the client's Authorization header from requests to the app."),
 

@@ -33,6 +33,7 @@ pub(super) async fn answer(
         | AuthPath::Login
         | AuthPath::Session
         | AuthPath::Stylesheet
+        | AuthPath::Jwks
         | AuthPath::Logo => Some("GET, HEAD"),
         AuthPath::Callback if implicit => Some("GET, POST"),
         AuthPath::Callback => Some("GET"),
@@ -55,6 +56,10 @@ pub(super) async fn answer(
         AuthPath::Tokens => tokens::answer(gateway, request, message).await,
         AuthPath::Token => tokens::revoke(gateway, request, endpoint).await,
         AuthPath::Verify | AuthPath::VerifyTarget => verify::answer(gateway, request, message, endpoint).await,
+        AuthPath::Jwks => {
+            let keys = gateway.upstreams.app.identity().public_keys();
+            keys.map(|keys| response::public_keys(&keys).into()).ok_or_else(|| ClientFault::NotFound.into())
+        }
         AuthPath::Stylesheet => Ok(response::stylesheet(&gateway.config.branding).into()),
         AuthPath::Logo => {
             let logo = gateway.config.branding.logo.as_ref();

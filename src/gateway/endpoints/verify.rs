@@ -153,7 +153,7 @@ fn let_in(
     let Some(session) = stored.map(|stored| &stored.session) else { return response.into() };
     // The front answers in our place, and passes no cookie on.
     drop(gateway.sign_in.loops.confirm(gateway.shows_sign_in(request, headers, Some(session))));
-    response.headers_mut().extend(gateway.upstreams.app.identity(session).iter().cloned());
+    response.headers_mut().extend(gateway.upstreams.app.identity().of(session));
     Answer::from(response).user(session)
 }
 

@@ -115,8 +115,8 @@ impl AppUpstream {
         headers.set(VIA, via);
         headers.set(REQUEST_ID, (&request.id).into());
         self.set_host(&mut headers);
-        for (name, value) in told.session.map(|session| self.identity(session)).unwrap_or_default() {
-            headers.set(name.clone(), value.clone());
+        for (name, value) in told.session.into_iter().flat_map(|session| settings.identity.of(session)) {
+            headers.set(name, value);
         }
         if let Some(ticket) = told.ticket {
             headers.set(TICKET, ticket);
@@ -153,9 +153,9 @@ impl AppUpstream {
         }
     }
 
-    /// What the app learns of a session's user.
-    pub(in crate::gateway) fn identity<'a>(&self, session: &'a Session) -> &'a [(HeaderName, HeaderValue)] {
-        self.settings.identity.of(session)
+    /// What the app learns of users.
+    pub(in crate::gateway) fn identity(&self) -> &IdentityHeaders {
+        &self.settings.identity
     }
 }
 

@@ -1,4 +1,5 @@
-//! What the app learns of the user, in fields that no client can set: the identity headers, and those of `app.headers`.
+//! What the app learns of the user, in fields that no client can set: the identity headers, those of `app.headers`, and the
+//! assertion.
 //!
 //! A client's own fields of these names are stripped, look-alikes too. The names that are always ours are stripped in
 //! `proxy::headers`; here are those that the configuration adds.
@@ -8,11 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 
+use super::assertion::Assertions;
 use crate::body::Body;
 use crate::framing::reads_as;
 use crate::oauth::Grant;
 use crate::proxy::AppHeaders;
-use crate::proxy::headers::{FORWARDED_USER, ORGANIZATION_ID, USER, USER_ID, USER_NAME, ascii_value};
+use crate::proxy::headers::{ASSERTION, FORWARDED_USER, ORGANIZATION_ID, USER, USER_ID, USER_NAME, ascii_value};
 use crate::session::Session;
 
 static OURS: [(HeaderName, UserField); 5] = [
@@ -93,11 +95,12 @@ pub(crate) struct IdentityHeaders {
     /// substitution): `upwork.implicit_identity`.
     implicit: bool,
     added: Vec<AddedHeader>,
+    assertions: Option<Assertions>,
 }
 
 impl IdentityHeaders {
-    pub(crate) fn new(implicit: bool, added: Vec<AddedHeader>) -> Self {
-        Self { implicit, added }
+    pub(crate) fn new(implicit: bool, added: Vec<AddedHeader>, assertions: Option<Assertions>) -> Self {
+        Self { implicit, added, assertions }
     }
 
     /// Strips a client's own fields of the added names.
@@ -121,15 +124,25 @@ impl IdentityHeaders {
     }
 
     /// The fields of a session (docs/reference.md "Headers to the app"): none where its identity is not proved.
-    pub(in crate::gateway) fn of<'a>(&self, session: &'a Session) -> &'a [(HeaderName, HeaderValue)] {
-        if session.grant == Grant::Implicit && !self.implicit {
-            return &[];
-        }
-        session.identity.get_or_init(|| {
-            let ours = OURS.iter().filter_map(|(name, field)| Some((name.clone(), field.of(session)?)));
-            let added = self.added.iter().filter_map(|added| Some((added.name.clone(), added.value(session)?)));
-            ours.chain(added).collect()
-        })
+    pub(in crate::gateway) fn of<'a>(
+        &self,
+        session: &'a Session,
+    ) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<'a> {
+        let proved = session.grant != Grant::Implicit || self.implicit;
+        let fields = if proved { session.identity.get_or_init(|| self.fields(session)) } else { &[] };
+        let assertion = self.assertions.as_ref().filter(|_| proved).and_then(|assertions| assertions.of(session));
+        fields.iter().cloned().chain(assertion.map(|assertion| (ASSERTION, assertion)))
+    }
+
+    fn fields(&self, session: &Session) -> Vec<(HeaderName, HeaderValue)> {
+        let ours = OURS.iter().filter_map(|(name, field)| Some((name.clone(), field.of(session)?)));
+        let added = self.added.iter().filter_map(|added| Some((added.name.clone(), added.value(session)?)));
+        ours.chain(added).collect()
+    }
+
+    /// What assertions are verified with, where the app gets any.
+    pub(in crate::gateway) fn public_keys(&self) -> Option<impl serde::Serialize + use<>> {
+        self.assertions.as_ref().map(Assertions::public_keys)
     }
 }
 
@@ -143,7 +156,7 @@ mod tests {
     }
 
     fn names(identity: &IdentityHeaders, session: &Session) -> Vec<String> {
-        identity.of(session).iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
+        identity.of(session).map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
     }
 
     #[test]
@@ -154,7 +167,7 @@ mod tests {
             added("x-who", vec![text("u-"), Part::Field(UserField::Nid), text("%")]),
             added("x-name", vec![text("it is "), Part::Field(UserField::Name)]),
         ];
-        let identity = IdentityHeaders::new(false, headers);
+        let identity = IdentityHeaders::new(false, headers, None);
         let mut session = session(true);
         session.user.name = Some("Żółw".to_owned());
         let all = names(&identity, &session);

@@ -2,6 +2,7 @@
 
 mod api;
 mod app;
+mod assertion;
 mod identity;
 mod read_only;
 
@@ -12,6 +13,7 @@ use crate::policy::{Routes, Target};
 pub(super) use api::{ApiCall, ApiUpstream, CallFailure, CallOutcome, is_cdn_wall};
 pub(crate) use app::{AppSettings, AppUpstream};
 pub(super) use app::{Told, asks_upgrade, ends_here};
+pub(crate) use assertion::Assertions;
 pub(crate) use identity::{AddedHeader, IdentityHeaders, Part, UserField};
 
 #[derive(Clone, Debug)]

@@ -31,6 +31,8 @@ pub(crate) const USER: HeaderName = HeaderName::from_static("x-upwork-user");
 /// Percent-encoded if it is not ASCII.
 pub(crate) const USER_NAME: HeaderName = HeaderName::from_static("x-upwork-user-name");
 pub(crate) const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-upwork-organization-id");
+/// The user, signed.
+pub(crate) const ASSERTION: HeaderName = HeaderName::from_static("x-upwork-assertion");
 pub(crate) const TICKET: HeaderName = HeaderName::from_static("x-upwork-ticket");
 /// The nid, for apps that know other proxies.
 pub(crate) const FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
@@ -46,11 +48,12 @@ static HOP_BY_HOP: [HeaderName; 8] =
 
 /// Fields that only we set (the user's in `gateway/upstreams/identity.rs`). A client's own are dropped, look-alikes too: many servers turn every byte of a name that is not
 /// a letter or digit into `_` (RFC 3875 section 4.1.18 for `-`, lighttpd for all).
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "x-upwork-user-id",
     "x-upwork-user",
     "x-upwork-user-name",
     "x-upwork-organization-id",
+    "x-upwork-assertion",
     "x-upwork-ticket",
     "x-forwarded-user",
     "x-request-id",

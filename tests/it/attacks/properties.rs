@@ -173,7 +173,7 @@ pub(crate) fn return_to(text: &str) -> Option<Url> {
 /// The address is on our origin and neither begins nor ends a sign-in.
 pub(crate) fn stays(text: &str, there: &Url) {
     assert_eq!(there.origin().ascii_serialization(), "https://tools.example.com", "{text:?}");
-    let config = router::Config { prefix: PREFIX.to_owned() };
+    let config = router::Config { prefix: PREFIX.to_owned(), jwks: true };
     let route = router::route(&config, there.path());
     let harmless = matches!(route, Route::App | Route::Auth(AuthPath::Account));
     assert!(harmless, "{text:?} → {there} is {route:?}");
@@ -304,7 +304,7 @@ fn percent_decoded(text: &str) -> String {
 
 /// A path: every server behind us would read it as the router does, or it is neither ours nor public.
 pub(crate) fn route(path: &str) {
-    let config = router::Config { prefix: PREFIX.to_owned() };
+    let config = router::Config { prefix: PREFIX.to_owned(), jwks: true };
     let reading = careless(path);
     let route = router::route(&config, path);
     match route {

@@ -30,7 +30,8 @@ async fn a_token_opens_what_its_owner_chose() {
     let folder = Folder::new();
     let routes = json!([{ "path": "/admin", "users": [AGENCY] }, { "path": "/health", "public": true }]);
     let plan = folder.world().set("app.tokens", "true").set("app.tickets", "true").set("routes", routes);
-    let world = plan.set("app.headers", json!({ "X-WEBAUTH-USER": "{nid}" })).start();
+    let plan = plan.set("app.headers", json!({ "X-WEBAUTH-USER": "{nid}" }));
+    let world = plan.set("app.assertion", "my-app").start();
     let browser = world.sign_in(FREELANCER).await;
     let script = world.client();
     for (scope, api, app) in
@@ -49,6 +50,7 @@ async fn a_token_opens_what_its_owner_chose() {
         let seen = world.app.last();
         assert_eq!((seen.header("x-upwork-user-id"), seen.header("x-upwork-user")), (FREELANCER, "foofreelancer"));
         assert_eq!(seen.header("x-webauth-user"), "foofreelancer");
+        assert_eq!(seen.header("x-upwork-assertion").split('.').count(), 3, "{seen:?}");
         assert_eq!((seen.header("authorization"), seen.header("x-upwork-ticket")), ("", ""), "{scope}");
         assert_eq!(outcome(&script, Method::GET, "/admin", &bearer).await, "403 not-admitted-here");
         assert_eq!(outcome(&script, Method::GET, "/upwork/auth/session", &bearer).await, "401 bad-token");

@@ -11,7 +11,7 @@ use crate::harness::{AGENCY, App, Client, FREELANCER, Plan, Upwarden, World, lis
 use crate::stores::world::{Server, Transport};
 
 /// The real binary as one more replica of `world`, with some settings of its own, listening.
-pub(super) async fn serve(world: &World, own: &[(&str, &str)]) -> (Upwarden, SocketAddr) {
+pub(crate) async fn serve(world: &World, own: &[(&str, &str)]) -> (Upwarden, SocketAddr) {
     let (public, admin) = (listener().local_addr().unwrap(), listener().local_addr().unwrap());
     serve_at(world, own, public, admin).await
 }

@@ -3,6 +3,7 @@
 mod added; // the headers of `app.headers`
 pub(crate) mod answers; // what an app may answer
 mod api; // the broker: what goes to Upwork, what comes back, what is removed
+mod assertion; // the signed assertion, verified by libraries of three languages
 mod authenticated; // an app that authenticates connections, not requests
 mod connections; // to the app: pooled, closed in time, retried where that is safe
 pub(crate) mod cuts; // what breaks off on one side breaks off on the other

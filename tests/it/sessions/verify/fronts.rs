@@ -135,7 +135,7 @@ fn quiet(command: &mut Command) -> Child {
 /// A world whose public address is the web server's.
 pub(super) async fn fronted(plan: Plan, start: Start) -> Option<(World, Front, Client, SocketAddr)> {
     let at = listener().local_addr().unwrap();
-    let plan = plan.set("public_url", format!("http://{at}"));
+    let plan = plan.set("public_url", format!("http://{at}")).set("app.assertion", "my-app");
     let world = plan.set("public.trusted_proxies", "127.0.0.1/32").start();
     let front = start(&Behind { upwarden: world.address(0), app: world.app_address() }, at)?;
     until("the web server", async || TcpStream::connect(at).await.ok()).await;

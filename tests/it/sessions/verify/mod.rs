@@ -38,6 +38,7 @@ async fn identity_comes_from_upwarden(world: &World, client: &Client, target: &s
         "x-upwork-user",
         "x-upwork-user-name",
         "x-upwork-organization-id",
+        "x-upwork-assertion",
         "x-upwork-ticket",
         "x-forwarded-user",
         "x-upwarden-secret",
@@ -86,6 +87,8 @@ fn assert_identity(world: &World) {
     for (name, value) in expected {
         assert_eq!(seen.headers.get_all(name).iter().collect::<Vec<_>>(), [value], "{name}: {seen:?}");
     }
+    let assertions: Vec<_> = seen.headers.get_all("x-upwork-assertion").iter().collect();
+    assert_eq!((assertions.len(), seen.header("x-upwork-assertion").split('.').count()), (1, 3), "{seen:?}");
     for (name, value) in &seen.headers {
         assert!(!value.to_str().unwrap().contains("203.0.113.66"), "{name}: {value:?}");
     }
@@ -97,6 +100,7 @@ async fn the_round_trip_works(world: &World, client: &Client) {
     assert_eq!(client.fetch("/data").await.problem(), "sign-in-required");
     assert_eq!(client.post("/form", "typed=1").await.status, 401);
     assert_eq!(client.graphql(ME).await.status, 401);
+    assert_eq!(client.get("/.well-known/upwarden/jwks.json").await.json()["keys"][0]["alg"], "ES256");
     assert!(world.app.seen().is_empty(), "nothing of it reached the app");
     let target = "/deep/page?tab=2&q=a%20b";
     assert_eq!(world.sign_in_with(client, FREELANCER, target).await.location(), target);
