@@ -1,5 +1,6 @@
 //! `app.assertion`: the user, signed, as libraries of three languages verify it.
 
+mod user;
 mod verifiers;
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use upwarden::testing::clock::{Clock, SystemClock};
 
 use crate::harness::{CLIENT, Client, FREELANCER, Plan, World, until};
 use crate::sessions::stores::serve;
-use verifiers::{Verifier, installed};
+use verifiers::{Expected, Verifier, documented, installed};
 
 const JWKS: &str = "/.well-known/upwarden/jwks.json";
 const HEADER: &str = "x-upwork-assertion";
@@ -116,21 +117,28 @@ async fn without_the_setting_there_are_neither_assertions_nor_keys() {
     assert!(!world.app.last().headers.contains_key(HEADER));
 }
 
-/// Each library's outcomes for these tokens: its name, and claims or the reason of a refusal for each token.
+/// Each library's outcomes for these assertions, with the keys at `at`: its name, and claims or the reason of a refusal for each.
 async fn outcomes(
     all: &[Verifier],
     at: &str,
-    iss: &str,
-    aud: &str,
-    tokens: &[&str],
+    who: (&str, &str),
+    assertions: &[&str],
 ) -> Vec<(&'static str, Vec<Value>)> {
+    let (issuer, audience) = (who.0.to_owned(), who.1.to_owned());
+    let expected = Expected { keys: format!("{at}{JWKS}"), issuer, audience };
     let mut found = Vec::new();
     for verifier in all {
-        let outcomes = verifier.verify(&format!("{at}{JWKS}"), iss, aud, tokens).await;
-        assert_eq!(outcomes.len(), tokens.len(), "{outcomes:?}");
+        let outcomes = verifier.verify(&expected, assertions).await;
+        assert_eq!(outcomes.len(), assertions.len(), "{outcomes:?}");
         found.push((verifier.name, outcomes));
     }
     found
+}
+
+#[test]
+fn the_rust_of_the_documentation_is_what_is_tested() {
+    let (_, tested) = include_str!("user.rs").split_once("pub(super) ").unwrap();
+    assert_eq!(documented("rust"), tested.trim_end());
 }
 
 /// The real binary signs; its keys are fetched from it.
@@ -165,12 +173,12 @@ async fn libraries_of_three_languages_verify_what_the_binary_signs() {
         with(&with(&by_old, 0, &encoded(&unsigned)), 2, ""),
     ];
     let tokens: Vec<&str> = [&by_old].into_iter().chain(&tampered).map(String::as_str).collect();
-    for (name, outcomes) in outcomes(&all, &at, &issuer, "my-app", &tokens).await {
+    for (name, outcomes) in outcomes(&all, &at, (&issuer, "my-app"), &tokens).await {
         assert_eq!(outcomes[0], claims, "{name}");
         assert!(outcomes[1..].iter().all(Value::is_string), "{name} accepts a tampered one: {outcomes:?}");
     }
     for (iss, aud, reason) in [(issuer.as_str(), "other-app", "aud"), ("https://other.example", "my-app", "iss")] {
-        for (name, outcomes) in outcomes(&all, &at, iss, aud, &[&by_old]).await {
+        for (name, outcomes) in outcomes(&all, &at, (iss, aud), &[&by_old]).await {
             let said = outcomes[0].as_str().unwrap_or_default().to_lowercase();
             assert!(said.contains(reason), "{name} accepts another {reason}: {outcomes:?}");
         }
@@ -181,14 +189,14 @@ async fn libraries_of_three_languages_verify_what_the_binary_signs() {
     binary.signal("HUP");
     let new = async || Some(asserted(&world, &client).await).filter(|token| part(token, 0) != part(&by_old, 0));
     let by_new = until("an assertion by the new key", new).await;
-    for (name, outcomes) in outcomes(&all, &at, &issuer, "my-app", &[&by_old, &by_new]).await {
+    for (name, outcomes) in outcomes(&all, &at, (&issuer, "my-app"), &[&by_old, &by_new]).await {
         assert!(outcomes.iter().all(|outcome| outcome["sub"] == FREELANCER), "{name}: {outcomes:?}");
     }
     std::fs::write(&path, NEW).unwrap();
     binary.signal("HUP");
     let count = async || client.get(JWKS).await.json()["keys"].as_array().map(Vec::len);
     until("the old key's end", async || count().await.filter(|count| *count == 1)).await;
-    for (name, outcomes) in outcomes(&all, &at, &issuer, "my-app", &[&by_old, &by_new]).await {
+    for (name, outcomes) in outcomes(&all, &at, (&issuer, "my-app"), &[&by_old, &by_new]).await {
         let said = outcomes[0].as_str().unwrap_or_default().to_lowercase();
         assert!(said.contains("key"), "{name} accepts a removed key: {outcomes:?}");
         assert_eq!(outcomes[1]["sub"], FREELANCER, "{name}");
@@ -204,8 +212,8 @@ async fn an_expired_assertion_is_refused() {
     let expired = asserted(&world, &client).await;
     world.turn(minutes);
     let fresh = asserted(&world, &client).await;
-    for (name, outcomes) in outcomes(&installed(), &world.url(""), &world.url(""), "my-app", &[&expired, &fresh]).await
-    {
+    let url = world.url("");
+    for (name, outcomes) in outcomes(&installed(), &url, (&url, "my-app"), &[&expired, &fresh]).await {
         let said = outcomes[0].as_str().unwrap_or_default().to_lowercase();
         assert!(said.contains("expired") || said.contains("exp"), "{name}: {outcomes:?}");
         assert_eq!(outcomes[1]["sub"], FREELANCER, "{name}");

@@ -1,14 +1,25 @@
-//! `PyJWT`, jose and jsonwebtoken. `tests/run` installs the first two.
+//! `PyJWT`, jose and jsonwebtoken, as docs/apps.md uses them. `tests/run` installs the first two.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 
-use crate::harness::{Client, has, program, within};
+use super::user::user;
+use crate::harness::{Client, between, has, program, within};
+
+const ISSUER: &str = "https://tools.example.com";
+const AUDIENCE: &str = "my-app";
+const KEYS: &str = "http://127.0.0.1:4180/.well-known/upwarden/jwks.json";
+const JOSE: &str = "target/jwt-node/node_modules/jose/dist/webapi/index.js";
+
+/// What an app is configured with.
+pub(super) struct Expected {
+    pub(super) keys: String,
+    pub(super) issuer: String,
+    pub(super) audience: String,
+}
 
 pub(super) struct Verifier {
     pub(super) name: &'static str,
@@ -16,12 +27,9 @@ pub(super) struct Verifier {
 }
 
 enum Kind {
-    /// A program and its first arguments; the packages that it finds.
-    Program {
-        program: PathBuf,
-        arguments: Vec<PathBuf>,
-        packages: PathBuf,
-    },
+    /// The interpreter.
+    Python(PathBuf),
+    Node(PathBuf),
     Rust,
 }
 
@@ -29,39 +37,55 @@ fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// What docs/apps.md says in this language.
+pub(super) fn documented(language: &str) -> &'static str {
+    let docs = include_str!("../../../../docs/apps.md");
+    let (_, section) = docs.split_once("## Verify the user").unwrap();
+    between(section, &format!("```{language}\n"), "\n```").unwrap()
+}
+
+/// The same for what a test expects.
+fn snippet(language: &str, expected: &Expected) -> String {
+    let theirs = [(KEYS, &expected.keys), (ISSUER, &expected.issuer), (AUDIENCE, &expected.audience)];
+    theirs.into_iter().fold(documented(language).to_owned(), |code, (from, to)| {
+        assert!(code.contains(from), "{from}: {code}");
+        code.replace(from, to)
+    })
+}
+
 /// Those that are there.
 pub(super) fn installed() -> Vec<Verifier> {
+    let python = program("python3").filter(|_| here("target/jwt-python/jwt").is_dir());
+    let node = program("node").filter(|_| here(JOSE).is_file());
     let mut found = vec![Verifier { name: "jsonwebtoken", kind: Kind::Rust }];
-    let packages = here("target/jwt-python");
-    let python = program("python3").filter(|_| packages.join("jwt").is_dir());
     if has(python.is_some(), "python3 with PyJWT (tests/run installs it)") {
-        let arguments = vec![here("tests/it/upstream/assertion/verify.py")];
-        let kind = Kind::Program { program: python.unwrap(), arguments, packages };
-        found.push(Verifier { name: "PyJWT", kind });
+        found.extend(python.map(|python| Verifier { name: "PyJWT", kind: Kind::Python(python) }));
     }
-    let packages = here("target/jwt-node/node_modules");
-    let library = packages.join("jose/dist/webapi/index.js");
-    let node = program("node").filter(|_| library.is_file());
     if has(node.is_some(), "node with jose (tests/run installs it)") {
-        let arguments = vec![here("tests/it/upstream/assertion/verify.mjs"), library];
-        let kind = Kind::Program { program: node.unwrap(), arguments, packages };
-        found.push(Verifier { name: "jose", kind });
+        found.extend(node.map(|node| Verifier { name: "jose", kind: Kind::Node(node) }));
     }
     found
 }
 
 impl Verifier {
-    /// The claims of each token, or why it is refused.
-    pub(super) async fn verify(&self, keys: &str, issuer: &str, audience: &str, tokens: &[&str]) -> Vec<Value> {
-        match &self.kind {
-            Kind::Program { program, arguments, packages } => {
+    /// The claims of each assertion, or why it is refused.
+    pub(super) async fn verify(&self, expected: &Expected, assertions: &[&str]) -> Vec<Value> {
+        let (mut command, code) = match &self.kind {
+            Kind::Rust => return by_rust(expected, assertions).await,
+            Kind::Python(program) => {
                 let mut command = Command::new(program);
-                command.args(arguments).args([keys, issuer, audience]);
-                command.env("PYTHONPATH", packages).env("NO_PROXY", "127.0.0.1");
-                run(command, tokens.join("\n")).await
+                command.arg(here("tests/it/upstream/assertion/verify.py")).env("PYTHONPATH", here("target/jwt-python"));
+                (command, snippet("python", expected))
             }
-            Kind::Rust => by_rust(keys, issuer, audience, tokens).await,
-        }
+            Kind::Node(program) => {
+                let mut command = Command::new(program);
+                command.arg(here("tests/it/upstream/assertion/verify.mjs"));
+                let library = format!("\"file://{}\"", here(JOSE).display());
+                (command, snippet("js", expected).replace("\"jose\"", &library))
+            }
+        };
+        command.arg(code).env("NO_PROXY", "127.0.0.1");
+        run(command, assertions.join("\n")).await
     }
 }
 
@@ -77,23 +101,12 @@ async fn run(mut command: Command, input: String) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// As an app does it with the crate.
-async fn by_rust(keys: &str, issuer: &str, audience: &str, tokens: &[&str]) -> Vec<Value> {
-    let (host, path) = keys.strip_prefix("http://").unwrap().split_once('/').unwrap();
-    let keys: JwkSet =
-        serde_json::from_value(Client::at(host.parse().unwrap()).get(&format!("/{path}")).await.json()).unwrap();
-    let mut rules = Validation::new(Algorithm::ES256);
-    rules.leeway = 0;
-    rules.set_issuer(&[issuer]);
-    rules.set_audience(&[audience]);
-    rules.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-    let verify = |token: &str| {
-        let head = jsonwebtoken::decode_header(token).map_err(|error| error.to_string())?;
-        let key = head.kid.and_then(|kid| keys.find(&kid)).ok_or("there is no such key")?;
-        let key = DecodingKey::from_jwk(key).map_err(|error| error.to_string())?;
-        let token =
-            jsonwebtoken::decode::<Value>(token, &key, &rules).map_err(|error| format!("{:?}", error.kind()))?;
-        Ok::<_, String>(token.claims)
+async fn by_rust(expected: &Expected, assertions: &[&str]) -> Vec<Value> {
+    let (host, path) = expected.keys.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let keys = Client::at(host.parse().unwrap()).get(&format!("/{path}")).await.json();
+    let keys = serde_json::from_value(keys).unwrap();
+    let verify = |assertion: &&str| {
+        user(assertion, &keys, &expected.issuer, &expected.audience).unwrap_or_else(|why| why.to_string().into())
     };
-    tokens.iter().map(|token| verify(token).unwrap_or_else(Value::String)).collect()
+    assertions.iter().map(verify).collect()
 }
