@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{command, has, program};
 
@@ -153,12 +153,32 @@ fn a_secret_with_a_certificate_gives_the_public_door_tls() {
     }
 }
 
+/// Kubernetes before 1.32 does not find a native sidecar's ports by their names, nor do some network plugins.
+#[test]
+fn others_name_the_sidecars_ports_by_number() {
+    if !tools() {
+        return;
+    }
+    let all = documents(&made("helm", &["template", "release", CHART, "--values", &values("everything")]));
+    let numbers = |list: &Value, name: &str| {
+        let ports = list.as_array().unwrap().iter();
+        ports.map(|port| port[name].as_u64().unwrap_or_else(|| panic!("{port}"))).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&find(&all, "Service")["spec"]["ports"], "targetPort"), [4180, 4182]);
+    let of_upwarden = |document: &&Value| {
+        document["kind"] == "NetworkPolicy" && document["metadata"]["labels"]["app.kubernetes.io/name"] == "upwarden"
+    };
+    let policy = &all.iter().find(of_upwarden).unwrap()["spec"]["ingress"];
+    assert_eq!([0, 1].map(|rule| numbers(&policy[rule]["ports"], "port")), [[4180], [4182]]);
+}
+
 /// Published types of the Gateway API and of the Prometheus operator, and the compiler that checks resources against them.
 const TYPES: &str = "target/kubernetes-types";
+const OPERATOR: &str = "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1";
 const KINDS: [(&str, &str); 3] = [
     ("HTTPRoute", "@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1"),
-    ("PodMonitor", "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1"),
-    ("ServiceMonitor", "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1"),
+    ("PodMonitor", OPERATOR),
+    ("ServiceMonitor", OPERATOR),
 ];
 
 /// What the compiler says of these resources.
@@ -184,7 +204,13 @@ fn the_route_and_the_monitors_fit_the_published_types_of_their_apis() {
         return;
     }
     let all = documents(&made("helm", &["template", "release", CHART, "--values", &values("everything")]));
-    let resources = KINDS.map(|(kind, package)| (kind, package, find(&all, kind).clone()));
+    let mut resources = KINDS.map(|(kind, package)| (kind, package, find(&all, kind).clone())).to_vec();
+    // As the README makes it of the rules.
+    let rules = documents(&std::fs::read_to_string("deploy/prometheus/upwarden.rules.yaml").unwrap()).remove(0);
+    let api = "monitoring.coreos.com/v1";
+    let rule =
+        json!({ "apiVersion": api, "kind": "PrometheusRule", "metadata": { "name": "upwarden" }, "spec": rules });
+    resources.push(("PrometheusRule", OPERATOR, rule));
     assert_eq!(compiled(&resources), "");
     // A name that an API does not know.
     let mut wrong = resources;
@@ -320,7 +346,7 @@ fn kustomize_builds_the_base_and_adds_the_sidecar_to_any_deployment() {
     assert_eq!(sidecar["image"], "registry.test/upwarden:1");
     let app = &pod["containers"][0];
     assert_eq!((&app["image"], &app["lifecycle"]["preStop"]["sleep"]["seconds"]), (&"tools:1".into(), &10.into()));
-    assert_eq!(pod["securityContext"], serde_json::json!({ "fsGroup": 1000 }), "the app's own");
+    assert_eq!(pod["securityContext"], json!({ "fsGroup": 1000 }), "the app's own");
     let volumes = pod["volumes"].as_array().unwrap();
     let names: Vec<_> = volumes.iter().map(|volume| volume["name"].as_str().unwrap()).collect();
     assert!(["data", "upwarden-config", "upwarden-secret"].iter().all(|name| names.contains(name)), "{names:?}");
