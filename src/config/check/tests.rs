@@ -29,6 +29,8 @@ fn what_is_hardly_meant_is_a_warning() {
     const DOOR: &str = "neighbour.listen=127.0.0.1:4181";
     const GRANT: &str = "service.grant=client_credentials";
     const TICKETS: &str = "app.tickets=true";
+    const ASSERTION: &str = "app.assertion=my-app";
+    const HEADERS: &str = "app.headers={\"X-Team\":\"tools\"}";
     let table: &[(&[&str], &[&str])] = &[
         (&[], &[]),
         (&[DOOR], &["neighbour.listen"]),
@@ -38,6 +40,12 @@ fn what_is_hardly_meant_is_a_warning() {
         (&[TICKETS], &["app.tickets"]),
         (&["app.tokens=true"], &["app.tokens"]),
         (&["app.tokens=true", "store.kind=embedded", "store.path=/tmp/upwarden/x"], &[]),
+        (&[ASSERTION, HEADERS], &[]),
+        (
+            &[ASSERTION, HEADERS, "upwork.grant=implicit", "access.users=[]", "access.anyone=true"],
+            &["app.headers", "app.assertion"],
+        ),
+        (&[ASSERTION, "upwork.grant=implicit", "upwork.implicit_identity=accepted"], &[]),
         (&["public.trusted_proxies=0.0.0.0/0"], &["public.trusted_proxies"]),
         (&["public.trusted_proxies=10.0.0.0/8,::/0"], &["public.trusted_proxies"]),
         (&["public.trusted_proxies=10.0.0.0/8"], &[]),

@@ -70,6 +70,12 @@ fn implicit_identity(reader: &mut Reader, grant: Option<Grant>, access: Option<&
         reader.problem("upwork.implicit_identity", why, remedy);
         return None;
     }
+    for key in ["app.headers", "app.assertion"] {
+        if grant == Some(Grant::Implicit) && !accepted && reader.given(key) {
+            let why = "it says who the user is, which the implicit grant does not prove, so the app never gets it";
+            reader.warn(key, why, "remove it, or accept the risk with upwork.implicit_identity = \"accepted\"");
+        }
+    }
     Some(accepted)
 }
 
