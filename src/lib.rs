@@ -105,7 +105,9 @@ pub mod testing {
     }
     pub mod listener {
         pub use crate::http1::{Exchange, Socket};
-        pub use crate::listener::{Address, Bound, DoorSpec, Drain, Limits, Peer, Rejection, bind, run};
+        pub use crate::listener::{
+            Address, Bound, DoorSpec, Drain, IncomingRequest, Limits, Peer, Rejection, bind, run,
+        };
         pub mod plain {
             pub use crate::listener::plain::serve;
         }

@@ -177,11 +177,9 @@ fn chunk_index(suffix: &str) -> Option<usize> {
 
 /// `3.…` → 3 and the rest; sealed text itself has no dot.
 fn split_count(value: &str) -> Option<(usize, &str)> {
-    let (count, head) = value.split_once('.')?;
-    match count.as_bytes() {
-        [digit @ b'2'..=b'5'] => Some((usize::from(digit - b'0'), head)),
-        _ => None,
-    }
+    let head = value.get(1..)?.strip_prefix('.')?;
+    let digit = value.bytes().next().filter(|digit| (b'2'..=b'5').contains(digit))?;
+    Some((usize::from(digit - b'0'), head))
 }
 
 /// The combinations of `head` with one chunk of each index, none longer than we ever set, until `joins` run out.

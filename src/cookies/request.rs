@@ -41,7 +41,10 @@ impl RequestCookies {
     /// out.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self.ours.iter().filter_map(|pair| std::str::from_utf8(self.bytes().get(pair.clone())?).ok());
-        pairs.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.trim(), value.trim()))
+        pairs.filter_map(|pair| {
+            let (name, value) = pair.split_at_checked(memchr::memchr(b'=', pair.as_bytes())?)?;
+            Some((name.trim(), value.strip_prefix('=')?.trim()))
+        })
     }
 
     /// Bytes of the whole field, other cookies included.

@@ -4,8 +4,8 @@ use http::StatusCode;
 
 use super::Refusal;
 
-/// What a handler finds in a request's extensions when the message was refused: it answers with this status, and nothing
-/// else happens. The request it stands in is made up: its path and fields say nothing. Also the error of a body that was
+/// What a handler gets beside a request when the message was refused: it answers with this status, and nothing else
+/// happens. The request is made up: its path and fields say nothing. Also the error of a body that was
 /// refused in the middle; [`Rejection::of`] finds it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({section})")]

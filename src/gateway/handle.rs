@@ -3,34 +3,47 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{HOST, HeaderMap};
-use http::{Request, Response, StatusCode};
+use futures_util::FutureExt as _;
+use http::Response;
+use http::header::{HOST, HeaderMap, HeaderValue};
+use tokio_util::sync::CancellationToken;
 
 use super::access_log::{AccessLog, Answered, End};
 use super::answer::Answer;
 use super::callers::{Caller, Callers, TokenCaller, admit_neighbour};
-use super::fault::{ClientFault, Fault, NeighbourFault, OurFault, TokenFault};
+use super::fault::{ClientFault, Fault, NeighbourFault, TokenFault};
 use super::request::{self, Message, RequestInfo, is_preflight};
 use super::sessions::{SessionChange, hold_until};
 use super::state::{Gateway, refusal};
-use super::upstreams::{ApiCall, CallFailure, CallOutcome, Told, asks_upgrade, ends_here, is_cdn_wall};
+use super::upstreams::{ApiCall, CallFailure, CallOutcome, Told, asks_upgrade, is_cdn_wall};
 use super::{endpoints, response};
 use crate::body::Body;
 use crate::broker::{TokenSource, TokenUpdate};
-use crate::listener::Peer;
+use crate::listener::{IncomingRequest, Peer};
 use crate::policy::{Credential, Decision, Facts, Target};
 use crate::proxy::headers::REQUEST_ID;
 use crate::proxy::private_unless_said;
 use crate::router::public_url::without_marker;
 use crate::router::{self, Route};
+use crate::session::Session;
 use crate::store::StoredSession;
 use crate::telemetry::{Door, RouteKind, Side};
 
+/// Whom a request to the app is made for.
+struct Visitor<'a, W> {
+    session: &'a Session,
+    ticket: Option<HeaderValue>,
+    /// The answer is the user's own: the path is not public.
+    private: bool,
+    /// What ends what is open of the session.
+    watch: W,
+}
+
 impl Gateway {
     /// Answers one request.
-    pub(crate) async fn handle(&self, request: Request<Body>, peer: Arc<Peer>) -> Response<Body> {
+    pub(crate) async fn handle(&self, incoming: IncomingRequest, peer: Arc<Peer>) -> Response<Body> {
         let (request, mut message, refused) =
-            request::read(request, &peer, &self.config, |name| self.owns_cookie(name));
+            request::read(incoming, &peer, &self.config, |name| self.owns_cookie(name));
         self.warn_of_unknown_proxy(&request);
         let route = router::route(&self.router, request.path());
         let kind = if refused.is_some() { RouteKind::None } else { route.kind() };
@@ -40,9 +53,7 @@ impl Gateway {
             (None, Door::Neighbour) => (Box::pin(self.neighbour(&request, message, route)).await, None),
             (None, Door::Public) => match self.slot(&request, message.version) {
                 Ok(slot) => {
-                    if let Some(slot) = &slot {
-                        message.extensions.insert(slot.clone());
-                    }
+                    message.slot.clone_from(&slot);
                     (self.public(&request, message, route).await, slot)
                 }
                 Err(fault) => (Err(fault), None),
@@ -98,10 +109,10 @@ impl Gateway {
         match decision {
             Decision::Allow => {
                 let held = self.shows_sign_in(request, &message.headers, session);
-                let answer = self.forward(request, message, stored, &facts).await?;
+                let answer = self.forward(request, message, stored, &facts).await;
                 Ok(self.confirm(held, answer))
             }
-            Decision::AllowAnonymous => self.forward(request, message, None, &facts).await,
+            Decision::AllowAnonymous => Ok(self.forward(request, message, None, &facts).await),
             Decision::SignIn | Decision::NeedsSession => match Callers::not_accepted(&message.headers) {
                 Some(fault) => Err(fault),
                 None => self.refuse(request, decision, session),
@@ -116,7 +127,7 @@ impl Gateway {
     async fn app_by_token(
         &self,
         request: &RequestInfo,
-        mut message: Message,
+        message: Message,
         mut facts: Facts<'_>,
         token: Box<TokenCaller>,
     ) -> Result<Answer, Fault> {
@@ -127,8 +138,7 @@ impl Gateway {
             Ok(caller) => caller,
             Err(caller) => return Ok(self.revoked(request, &caller, facts)),
         };
-        let upgrade = asks_upgrade(&message.headers);
-        facts.writes |= upgrade;
+        facts.writes |= asks_upgrade(&message.headers);
         let decision = self.sessions.decide(facts, caller.credential());
         let token = match &caller {
             Caller::Token(token) if decision == Decision::Allow => token,
@@ -136,40 +146,20 @@ impl Gateway {
                 return Err(caller.refusal(decision).unwrap_or_else(|| refusal(request, decision, caller.session())));
             }
         };
-        if self.upstreams.of(facts.target).has_passed(&message.headers) {
-            return Err(OurFault::RequestLoop.into());
-        }
         self.callers.note_use(&token.record).await;
         let session = &*token.stored.session;
-        if ends_here(&request.method, &mut message.headers) {
-            return Ok(Answer::from(response::empty(StatusCode::NO_CONTENT)).user(session));
-        }
-        message.body = hold_until(message.body, || self.callers.watch(token));
-        let session_end = upgrade.then(|| self.callers.watch(token));
-        let told = Told { session: Some(session), ticket: None, session_end };
-        let sent = Instant::now();
-        let upstream = self.upstreams.of(facts.target);
-        let mut answer = upstream.forward(request, message, told, |name| self.owns_cookie(name)).await;
-        let took = sent.elapsed();
-        if let Ok(response) = &mut answer {
-            private_unless_said(response);
-        }
-        let answer = answer.map(|response| response.map(|body| hold_until(body, || self.callers.watch(token))));
-        let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from);
-        Ok(answer.upstream(took).user(session))
+        let visitor = Visitor { session, ticket: None, private: true, watch: || self.callers.watch(token) };
+        Ok(self.send(request, message, facts.target, Some(visitor)).await)
     }
 
     /// On to the app. It needs no fresh token, so a session is refreshed first only if its token expired long ago.
     async fn forward(
         &self,
         request: &RequestInfo,
-        mut message: Message,
+        message: Message,
         stored: Option<StoredSession>,
         facts: &Facts<'_>,
-    ) -> Result<Answer, Fault> {
-        if self.upstreams.of(facts.target).has_passed(&message.headers) {
-            return Err(OurFault::RequestLoop.into());
-        }
+    ) -> Answer {
         let public = self.sessions.decide(*facts, Credential::Nothing) == Decision::AllowAnonymous;
         let (mut stored, change) = match stored {
             Some(stored) => self.sessions.recheck(stored, self.callers.tickets_hold_tokens(), move || public).await,
@@ -187,37 +177,52 @@ impl Gateway {
             | Decision::NotAdmittedHere
             | Decision::ReadOnly) => {
                 let answer = self.refuse(request, refused, session);
-                return Ok(answer.unwrap_or_else(|fault| self.fault(request, &fault)).change(change));
+                return answer.unwrap_or_else(|fault| self.fault(request, &fault)).change(change);
             }
         }
-        if ends_here(&request.method, &mut message.headers) {
-            return Ok(response::empty(StatusCode::NO_CONTENT).into());
-        }
-        if let Some(stored) = &stored {
-            message.body = self.sessions.hold(stored, message.body);
-        }
-        let upgrades = stored.as_ref().filter(|_| asks_upgrade(&message.headers));
-        let told = Told {
-            session: stored.as_ref().map(|stored| &*stored.session),
-            ticket: stored.as_ref().and_then(|stored| self.callers.ticket(stored)),
-            session_end: upgrades.map(|stored| self.sessions.watch(stored)),
-        };
-        let sent = Instant::now();
-        let upstream = self.upstreams.of(facts.target);
-        let mut answer = upstream.forward(request, message, told, |name| self.owns_cookie(name)).await;
-        let took = sent.elapsed();
-        if let Some(response) = answer.as_mut().ok().filter(|_| !public) {
-            private_unless_said(response);
-        }
-        let answer = answer.map(|response| match &stored {
-            Some(stored) => response.map(|body| self.sessions.hold(stored, body)),
-            None => response,
+        let visitor = stored.as_ref().map(|stored| Visitor {
+            session: &stored.session,
+            ticket: self.callers.ticket(stored),
+            private: !public,
+            watch: || self.sessions.watch(stored),
         });
-        let answer: Answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from);
-        let answer = answer.change(change).upstream(took);
-        Ok(match &stored {
-            Some(stored) => answer.user(&stored.session),
-            None => answer,
+        self.send(request, message, facts.target, visitor).await.change(change)
+    }
+
+    /// Sends on a request that is let in. What goes either way is cut when the visitor's session ends.
+    ///
+    /// What an `async fn` is called with stays in its future, so the request is made ready before there is one.
+    fn send<W: Fn() -> Arc<CancellationToken>>(
+        &self,
+        request: &RequestInfo,
+        mut message: Message,
+        target: Target<'_>,
+        visitor: Option<Visitor<'_, W>>,
+    ) -> impl Future<Output = Answer> {
+        let mut told = Told::default();
+        if let Some(Visitor { session, ticket, watch, .. }) = &visitor {
+            message.body = hold_until(message.body, watch);
+            let session_end = asks_upgrade(&message.headers).then(watch);
+            told = Told { session: Some(session), ticket: ticket.clone(), session_end };
+        }
+        let sent = Instant::now();
+        let sending = self.upstreams.of(target).forward(request, message, told, |name| self.owns_cookie(name));
+        sending.map(move |answer| {
+            let took = sent.elapsed();
+            let answer = answer.map(|mut response| match &visitor {
+                Some(Visitor { private, watch, .. }) => {
+                    if *private {
+                        private_unless_said(&mut response);
+                    }
+                    response.map(|body| hold_until(body, watch))
+                }
+                None => response,
+            });
+            let answer = answer.map_or_else(|fault| self.fault(request, &fault), Answer::from).upstream(took);
+            match visitor {
+                Some(visitor) => answer.user(visitor.session),
+                None => answer,
+            }
         })
     }
 
@@ -309,7 +314,7 @@ impl Gateway {
         if !is_cdn_wall(&response) {
             return match caller {
                 Caller::Session(stored) | Caller::Ticket(stored) => {
-                    response.map(|body| self.sessions.hold(stored, body)).into()
+                    response.map(|body| hold_until(body, || self.sessions.watch(stored))).into()
                 }
                 Caller::Token(_) | Caller::Service(_) | Caller::Anonymous(_) => response.into(),
             };
@@ -367,7 +372,7 @@ mod tests {
     /// It is made and copied into its box once a request, so its bytes are a cost of every request.
     #[test]
     fn the_future_of_a_request_is_small() {
-        fn bytes<'a, F>(_: impl Fn(&'a Gateway, Request<Body>, Arc<Peer>) -> F) -> usize {
+        fn bytes<'a, F>(_: impl Fn(&'a Gateway, IncomingRequest, Arc<Peer>) -> F) -> usize {
             size_of::<F>()
         }
         let bytes = bytes(Gateway::handle);

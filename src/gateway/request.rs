@@ -8,13 +8,15 @@ use std::sync::Arc;
 use http::header::{
     ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, EXPECT, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER, UPGRADE,
 };
-use http::{Extensions, Method, Request, Uri, Version};
+use http::{Method, Uri, Version};
 
+use super::address_limits::Slot;
 use super::config::PublicConfig;
 use crate::body::Body;
 use crate::broker::read_only::overrides_method;
 use crate::cookies::RequestCookies;
-use crate::listener::{Peer, Rejection};
+use crate::http1::Exchange;
+use crate::listener::{IncomingRequest, Peer, Rejection};
 use crate::policy::{Facts, Site, Target};
 use crate::proxy::forwarded::{Origin, is_forwarded};
 use crate::proxy::headers::{REQUEST_ID, TRACEPARENT, TRACESTATE, strip};
@@ -57,10 +59,13 @@ pub(super) struct RequestInfo {
 pub(super) struct Message {
     pub(super) version: Version,
     pub(super) headers: HeaderMap,
-    pub(super) extensions: Extensions,
     pub(super) body: Body,
+    /// `None` under HTTP/2.
+    pub(super) exchange: Option<Exchange>,
     /// The connection it came on.
     pub(super) peer: Arc<Peer>,
+    /// Its place among its client's requests in flight, where those count.
+    pub(super) slot: Option<Arc<Slot>>,
 }
 
 /// Who looks at the answer, and where the request was made.
@@ -75,13 +80,13 @@ pub(super) struct FetchMetadata {
 
 /// Takes a request apart, and says why the listener refused it where it did.
 pub(super) fn read(
-    request: Request<Body>,
+    incoming: IncomingRequest,
     peer: &Arc<Peer>,
     config: &PublicConfig,
     owns_cookie: impl Fn(&str) -> bool,
 ) -> (RequestInfo, Message, Option<Rejection>) {
+    let IncomingRequest { request, exchange, refused } = incoming;
     let (mut parts, body) = request.into_parts();
-    let refused = parts.extensions.remove::<Rejection>();
     if parts.version == Version::HTTP_10 {
         // They have no meaning there (RFC 9110 sections 7.8 and 10.1.1).
         for name in [UPGRADE, EXPECT] {
@@ -114,7 +119,8 @@ pub(super) fn read(
         fetch: fetch_metadata(&headers, site(&headers, &config.url), peer.door),
         cookies: RequestCookies::parse(&headers, owns_cookie),
     };
-    (info, Message { version: parts.version, headers, extensions: parts.extensions, body, peer: peer.clone() }, refused)
+    let message = Message { version: parts.version, headers, body, exchange, peer: peer.clone(), slot: None };
+    (info, message, refused)
 }
 
 /// Whether the one expectation is the only one there is (RFC 9110 section 10.1.1). Upstreams read other forms of it
@@ -195,24 +201,30 @@ fn fetch_metadata(headers: &HeaderMap, site: Site, door: Door) -> FetchMetadata 
         return program;
     }
     // A page fetched ahead, a socket or a script's request has no address bar.
-    let silent = headers.contains_key(UPGRADE) || is(headers, &REQUESTED_WITH, "XMLHttpRequest");
-    let ahead = headers.get(PURPOSE).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"));
-    let html = prefers_html(headers) && !silent;
-    if !headers.contains_key(MODE) {
-        return FetchMetadata { navigation: html && !ahead, person: html, ..program };
-    }
-    let navigate = is(headers, &MODE, "navigate");
-    FetchMetadata { navigation: navigate && !is_framed(headers) && !ahead && !silent, person: navigate || html, site }
+    let silent = || headers.contains_key(UPGRADE) || is(headers, &REQUESTED_WITH, "XMLHttpRequest");
+    let html = prefers_html(headers) && !silent();
+    let Some(mode) = headers.get(MODE) else {
+        return FetchMetadata { navigation: html && !is_ahead(headers), person: html, ..program };
+    };
+    let navigate = mode.as_bytes().eq_ignore_ascii_case(b"navigate");
+    let navigation = navigate && !is_framed(headers) && !is_ahead(headers) && !silent();
+    FetchMetadata { navigation, person: navigate || html, site }
+}
+
+/// Whether a page is fetched before anyone asks for it.
+fn is_ahead(headers: &HeaderMap) -> bool {
+    headers.get(PURPOSE).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"))
 }
 
 fn is_framed(headers: &HeaderMap) -> bool {
-    FRAMES.iter().any(|frame| is(headers, &DEST, frame))
+    let dest = headers.get(DEST).map(HeaderValue::as_bytes);
+    dest.is_some_and(|dest| FRAMES.iter().any(|frame| dest.eq_ignore_ascii_case(frame.as_bytes())))
 }
 
 /// The target of the page that holds the frame for which this is loaded; empty where it is not known, or not ours.
 fn framed_by(headers: &HeaderMap, public_url: &str) -> Option<String> {
     let around = || headers.get(REFERER)?.to_str().ok()?.strip_prefix(public_url);
-    (is_framed(headers) && is(headers, &MODE, "navigate")).then(|| around().unwrap_or_default().to_owned())
+    (is(headers, &MODE, "navigate") && is_framed(headers)).then(|| around().unwrap_or_default().to_owned())
 }
 
 /// Whether a request is plainly none for the address bar. A service worker may pass a navigation on with the mode
@@ -221,8 +233,7 @@ pub(super) fn is_subresource(headers: &HeaderMap) -> bool {
     let mode = ["cors", "no-cors", "websocket"].iter().any(|mode| is(headers, &MODE, mode));
     let page = |dest: &&str| is(headers, &DEST, dest);
     let dest = headers.contains_key(DEST) && !["document", "empty"].iter().chain(&FRAMES).any(page);
-    let ahead = headers.get(PURPOSE).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"));
-    mode || dest || (ahead && headers.contains_key(MODE))
+    mode || dest || (is_ahead(headers) && headers.contains_key(MODE))
 }
 
 /// `Accept` names `text/html` (or XHTML) with a weight no less than any other type it names (RFC 9110 section 12.5.1).

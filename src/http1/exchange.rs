@@ -18,7 +18,7 @@ use crate::body;
 use crate::framing::Rejection;
 use crate::recent::lock;
 
-/// In the extensions of every HTTP/1 request.
+/// Of every HTTP/1 request.
 #[derive(Clone, Debug)]
 pub struct Exchange(Arc<Mutex<State>>);
 

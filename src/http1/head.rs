@@ -15,8 +15,8 @@ use crate::body::Body;
 use crate::clock::{Clock, SystemClock};
 use crate::framing::{Piece, number};
 
-/// Room for the fields of a usual message without growing.
-const FIELDS: usize = 16;
+/// A message with more fields than this lets its map grow.
+const FIELDS: usize = 64;
 
 /// A request in the one shape that handlers see: origin form, with a `Host` where the client named one.
 pub(super) fn request(mut bytes: Bytes) -> Option<Request<Body>> {
@@ -69,7 +69,7 @@ fn start_line(bytes: &mut Bytes) -> Option<Bytes> {
 
 /// Field lines up to the empty line, as in a head or a trailer section.
 pub(super) fn fields(bytes: &Bytes) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(FIELDS);
+    let mut headers = HeaderMap::with_capacity(memchr::memchr_iter(b'\n', bytes).count().min(FIELDS));
     let mut at = 0;
     loop {
         let end = at + memchr::memchr(b'\n', bytes.get(at..)?)?;

@@ -3,20 +3,20 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::Response;
 
 use super::accept::DoorState;
 use super::door::{self, Peer};
 use super::permits::Permit;
 use crate::body::Body;
 use crate::http1::Socket;
-use crate::http1::server::{self, Ends, Event};
+use crate::http1::server::{self, Ends, Event, IncomingRequest};
 use crate::telemetry::metrics;
 
 /// Serves one connection to its end.
 pub(super) async fn serve<H, F>(socket: Socket, peer: Arc<Peer>, door: &DoorState, permit: Permit, handler: H)
 where
-    H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
+    H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (peer_door, http1, metrics, drain) = (peer.door, door.http1.clone(), door.metrics.clone(), peer.drain.clone());

@@ -22,7 +22,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use http::{Request, Response};
+use http::Response;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 pub use crate::framing::Rejection;
+pub use crate::http1::server::IncomingRequest;
 use crate::telemetry::metrics::Metrics;
 use accept::{Acceptor, WorkerHandle};
 pub use bind::{Address, Bound, bind};
@@ -55,7 +56,7 @@ pub async fn run<M, H, F>(
 ) -> std::io::Result<()>
 where
     M: Fn() -> H + Send + Sync + 'static,
-    H: Fn(Request<Body>, Arc<Peer>) -> F + Clone + Send + 'static,
+    H: Fn(IncomingRequest, Arc<Peer>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (cut, closing) = (CancellationToken::new(), drain.closing());

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -20,6 +20,7 @@ use super::door::{DoorTokens, Peer};
 use super::listen::Accepted;
 use super::{http1, http2};
 use crate::body::Body;
+use crate::http1::server::IncomingRequest;
 use crate::http1::{Socket, Stream};
 use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Refusal;
@@ -41,7 +42,7 @@ pub(super) struct WorkerContext {
 pub(super) fn run<M, H, F>(runtime: tokio::runtime::Runtime, context: WorkerContext, make: &M)
 where
     M: Fn() -> H,
-    H: Fn(Request<Body>, Arc<Peer>) -> F + Clone + Send + 'static,
+    H: Fn(IncomingRequest, Arc<Peer>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let WorkerContext { mut connections, closing, cut } = context;
@@ -67,7 +68,7 @@ where
 
 async fn serve<H, F>(connection: NewConnection, handler: H, drain: CancellationToken, tracker: TaskTracker)
 where
-    H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
+    H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let NewConnection { socket, address, door, permit, tracked } = connection;

@@ -77,8 +77,8 @@ pub(crate) fn to_app(
     owns: impl Fn(&str) -> bool,
 ) -> impl Future<Output = Result<Response<Body>, Error>> {
     let AppRequest { method, target, headers, trailers, exchange, bound, upgrades } = request;
-    let requested = headers.get(&UPGRADE).cloned().zip(upgrades);
-    let user = headers.get(&headers::USER_ID).cloned();
+    let requested = headers.ours(&UPGRADE).cloned().zip(upgrades);
+    let user = headers.ours(&headers::USER_ID).cloned();
     let outgoing = Outgoing::new(&method, target.as_ref(), headers.iter(), body);
     async move {
         let inform = |status, mut headers| {

@@ -23,8 +23,9 @@ impl PublicUrl {
     /// Whether `host` is ours, whatever its case, with the scheme's own port or without.
     pub(crate) fn has_host(&self, host: &str) -> bool {
         let default = if self.is_https() { ":443" } else { ":80" };
-        let bare = |host: &str| host.strip_suffix(default).unwrap_or(host).to_ascii_lowercase();
-        bare(host) == bare(self.text.get(self.scheme_end + 3..).unwrap_or_default())
+        let ours = self.text.get(self.scheme_end + 3..).unwrap_or_default();
+        let [host, ours] = [host, ours].map(|host| host.strip_suffix(default).unwrap_or(host));
+        host.eq_ignore_ascii_case(ours)
     }
 
     /// `target` on our host. Always the whole address: `//evil.example` or `/\evil.example` alone would be another host's.

@@ -30,7 +30,7 @@ pub use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Sources};
 use crate::descriptors::Descriptors;
 use crate::gateway::Gateway;
-use crate::listener::{self, Address, Bound, DoorSpec, Drain, Limits, plain};
+use crate::listener::{self, Address, Bound, DoorSpec, Drain, IncomingRequest, Limits, plain};
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Observed};
 use crate::telemetry::trace::Tracer;
@@ -214,7 +214,7 @@ fn worker(
     gateway: &Gateway,
     health: Option<HealthCheck>,
     tracer: Option<Arc<Tracer>>,
-) -> impl Fn(http::Request<crate::body::Body>, Arc<listener::Peer>) -> HandlerFuture + Clone + Send + use<> {
+) -> impl Fn(IncomingRequest, Arc<listener::Peer>) -> HandlerFuture + Clone + Send + use<> {
     let gateway = Arc::new(gateway.for_worker());
     let swept = Arc::downgrade(&gateway);
     tokio::spawn(async move {
@@ -226,22 +226,18 @@ fn worker(
             }
         }
     });
-    move |request, peer| {
-        let health = health.as_ref().filter(|_| peer.door == Door::Public && !is_refused(&request));
-        if let Some(answer) = health.and_then(|health| health.answer(&request)) {
+    move |incoming, peer| {
+        let health = health.as_ref().filter(|_| peer.door == Door::Public && incoming.refused.is_none());
+        if let Some(answer) = health.and_then(|health| health.answer(&incoming.request)) {
             return Box::pin(std::future::ready(answer)) as HandlerFuture;
         }
         let gateway = gateway.clone();
-        let handling = async move { gateway.handle(request, peer).await };
+        let handling = async move { gateway.handle(incoming, peer).await };
         match &tracer {
             None => Box::pin(handling) as HandlerFuture,
             Some(tracer) => Box::pin(tracer.clone().scope(handling)),
         }
     }
-}
-
-fn is_refused(request: &http::Request<crate::body::Body>) -> bool {
-    request.extensions().get::<listener::Rejection>().is_some()
 }
 
 /// The file descriptors that the system grants this process.

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use std::io::{self, Write as _};
 use std::time::UNIX_EPOCH;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
@@ -26,11 +26,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        line.write_str("{\"timestamp\":\"")?;
-        timestamp(&mut line)?;
-        line.write_str("\",\"level\":\"")?;
-        line.write_str(event.metadata().level().as_str())?;
-        line.write_char('"')?;
+        begin(&mut line, *event.metadata().level())?;
         let mut fields = Fields { line: &mut line, outcome: Ok(()) };
         event.record(&mut fields);
         fields.outcome?;
@@ -38,43 +34,34 @@ where
     }
 }
 
-/// Writes one line on stderr, in the shape of every other.
+/// What every line begins with.
+fn begin(line: &mut impl Write, level: Level) -> fmt::Result {
+    line.write_str("{\"timestamp\":\"")?;
+    timestamp(line)?;
+    line.write_str("\",\"level\":\"")?;
+    line.write_str(level.as_str())?;
+    line.write_char('"')
+}
+
+/// Writes one line on stderr, in the shape of every other. `message` is a word of ours, and `fields` is a structure.
 pub(super) fn write(level: Level, message: &str, fields: &impl Serialize) {
     thread_local! {
-        static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        static LINE: RefCell<(String, Vec<u8>)> = const { RefCell::new((String::new(), Vec::new())) };
     }
-    LINE.with_borrow_mut(|line| {
+    LINE.with_borrow_mut(|(start, line)| {
+        start.clear();
         line.clear();
-        let whole = Line { timestamp: Now, level: level.as_str(), message, fields };
-        if serde_json::to_writer(&mut *line, &whole).is_ok() {
+        let begun = begin(start, level).and_then(|()| write!(start, ",\"message\":\"{message}\","));
+        line.extend_from_slice(start.as_bytes());
+        let brace = line.len();
+        if begun.is_ok() && serde_json::to_writer(&mut *line, fields).is_ok() {
+            // The fields go on with the object that has begun.
+            line.remove(brace);
             line.push(b'\n');
             // There is nowhere to say that stderr is closed.
             let _ = io::stderr().write_all(line);
         }
     });
-}
-
-#[derive(Serialize)]
-struct Line<'a, F> {
-    timestamp: Now,
-    level: &'static str,
-    message: &'a str,
-    #[serde(flatten)]
-    fields: &'a F,
-}
-
-struct Now;
-
-impl Serialize for Now {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl fmt::Display for Now {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        timestamp(f)
-    }
 }
 
 /// RFC 3339 in UTC with microseconds. All but these is formatted once a second.

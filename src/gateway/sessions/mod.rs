@@ -258,11 +258,6 @@ impl Sessions {
         self.recheck.run(stored, needs_token, self.context.now(), open).await
     }
 
-    /// The body of a request or response of this session, which is cut when the session ends.
-    pub(super) fn hold(self: &Arc<Self>, stored: &StoredSession, body: Body) -> Body {
-        hold_until(body, || self.watch(stored))
-    }
-
     /// What ends an upgraded connection or a long answer with its session: at once for a sign-out here, at the next look for
     /// one on another replica and for changed access rules, and when the session expires.
     pub(super) fn watch(self: &Arc<Self>, stored: &StoredSession) -> Arc<CancellationToken> {

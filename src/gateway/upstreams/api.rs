@@ -11,7 +11,6 @@ use crate::body::Body;
 use crate::broker::{ApiRequest, Broker, CallError, TokenSource, TokenUpdate};
 use crate::gateway::fault::Fault;
 use crate::gateway::request::{Message, RequestInfo};
-use crate::http1::Exchange;
 use crate::oauth::refresh::RefreshError;
 use crate::pacing::Quota;
 use crate::router::Route;
@@ -80,7 +79,7 @@ impl ApiUpstream {
                 read_only::check(request, &mut message.headers, message.body, names_graphql, &self.collected).await?;
         }
         let service = matches!(call.source, TokenSource::Service(_));
-        let exchange = message.extensions.get::<Exchange>().cloned();
+        let exchange = message.exchange.take();
         let (method, headers, body) = (request.method.clone(), message.headers, message.body);
         let api_request = ApiRequest { method, headers, body, target, documents };
         let outcome = self.broker.call(api_request, call.source).await;

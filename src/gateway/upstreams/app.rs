@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
-use http::{Method, Response, Version};
+use http::{Method, Response, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 
 use super::identity::IdentityHeaders;
 use crate::body::Body;
-use crate::gateway::address_limits::Slot;
 use crate::gateway::callers::is_our_token;
-use crate::gateway::fault::{ClientFault, Fault};
+use crate::gateway::fault::{ClientFault, Fault, OurFault};
 use crate::gateway::request::{Message, RequestInfo};
+use crate::gateway::response;
 use crate::http1::Exchange;
 use crate::listener::Peer;
 use crate::proxy::forwarded::{Claims, ForwardedFields, Origin};
@@ -66,13 +66,10 @@ impl AppUpstream {
         self.client.sweep();
     }
 
-    /// Whether the request went to the app from here before: `app.url` leads back to us. (The app may well call the API
-    /// with the fields it was sent, so only requests to the app are checked.)
-    pub(in crate::gateway) fn has_passed(&self, headers: &HeaderMap) -> bool {
-        self.settings.via.passed(headers)
-    }
-
     /// Sends a request on. `owns` tells our cookies from the app's.
+    ///
+    /// One that went to the app from here before is refused: `app.url` leads back to us. (The app may well call the API with
+    /// the fields it was sent, so only requests to the app are checked.)
     pub(in crate::gateway) fn forward(
         &self,
         request: &RequestInfo,
@@ -81,6 +78,8 @@ impl AppUpstream {
         owns: impl Fn(&str) -> bool,
     ) -> impl Future<Output = Result<Response<Body>, Fault>> {
         let body = self.settings.identity.strip_trailers(std::mem::take(&mut message.body));
+        let passed = self.settings.via.passed(&message.headers);
+        let ends = ends_here(&request.method, &mut message.headers);
         let span = trace::child("app");
         let mut onward = self.app_request(request, message, told);
         if let Some(span) = &span {
@@ -89,6 +88,12 @@ impl AppUpstream {
             onward.headers.put(&TRACESTATE, state);
         }
         async move {
+            if passed {
+                return Err(OurFault::RequestLoop.into());
+            }
+            if ends {
+                return Ok(response::empty(StatusCode::NO_CONTENT));
+            }
             let exchange = onward.exchange.clone();
             let sent = proxy::to_app(&self.client, onward, body, &owns).await;
             if let (Some(span), Ok(response)) = (span, &sent) {
@@ -122,23 +127,23 @@ impl AppUpstream {
             headers.set(TICKET, ticket);
         }
         // HTTP/1 sends no trailers to a client that does not ask for them (RFC 9110 section 6.5.1); then none are announced.
-        let trailers = message.version > Version::HTTP_11 || headers.get(&TE).is_some();
+        let trailers = message.version > Version::HTTP_11 || headers.ours(&TE).is_some();
         let upgrades = || Upgrades {
             tracker: message.peer.tracker.clone(),
             drain: message.peer.drain.clone(),
             session_end: told.session_end,
             idle: settings.upgrade_idle,
-            held: message.extensions.get::<Arc<Slot>>().cloned().map(|slot| slot as Arc<dyn Any + Send + Sync>),
+            held: message.slot.map(|slot| slot as Arc<dyn Any + Send + Sync>),
             metrics: settings.metrics.clone(),
         };
-        let upgrades = headers.get(&UPGRADE).is_some().then(|| Box::new(upgrades()));
+        let upgrades = headers.ours(&UPGRADE).is_some().then(|| Box::new(upgrades()));
         AppRequest {
             method: request.method.clone(),
             target: request.uri.path_and_query().cloned(),
             headers,
             trailers,
             bound: (!request.origin.trusted).then(|| message.peer.bound.clone()),
-            exchange: message.extensions.get::<Exchange>().cloned(),
+            exchange: message.exchange,
             upgrades,
         }
     }
@@ -184,7 +189,7 @@ pub(super) fn body_fault(exchange: Option<&Exchange>) -> Option<Fault> {
 }
 
 /// An OPTIONS that may go no further (RFC 9110 section 7.6.2); one that may has a step less from here on.
-pub(in crate::gateway) fn ends_here(method: &Method, headers: &mut HeaderMap) -> bool {
+fn ends_here(method: &Method, headers: &mut HeaderMap) -> bool {
     let steps = headers.get(MAX_FORWARDS).filter(|_| method == Method::OPTIONS);
     let Some(steps) = steps.and_then(|steps| steps.to_str().ok()?.parse::<u64>().ok()) else { return false };
     let left = steps.checked_sub(1);

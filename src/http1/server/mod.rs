@@ -1,7 +1,7 @@
 //! A client's connection: head → handler → response → the next head, in one task.
 //!
-//! Hands a message that is refused to the same handler, with a [`Rejection`] in its extensions, so that responses stay in
-//! order; the connection ends after it. It keeps the times of a connection, and never waits indefinitely for a client.
+//! Hands a message that is refused to the same handler, with its [`Rejection`], so that responses stay in order; the
+//! connection ends after it. It keeps the times of a connection, and never waits indefinitely for a client.
 
 mod receive;
 mod respond;
@@ -70,10 +70,20 @@ pub struct Ends {
     pub waiting: Arc<Waiting>,
 }
 
+/// A request as a handler gets it.
+#[derive(Debug)]
+pub struct IncomingRequest {
+    pub request: Request<Body>,
+    /// `None` under HTTP/2.
+    pub exchange: Option<Exchange>,
+    /// The message was refused: the request stands for it, and says nothing of it.
+    pub refused: Option<Rejection>,
+}
+
 /// Serves one connection to its end. A handler's future is dropped when its client goes away.
 pub async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, ends: Ends, handler: H, report: R)
 where
-    H: Fn(Request<Body>) -> F,
+    H: Fn(IncomingRequest) -> F,
     F: Future<Output = Response<Body>>,
     R: Fn(Event),
 {
@@ -127,7 +137,7 @@ struct Times {
 
 /// A request, and what its connection has to know of it.
 struct Message {
-    request: Request<Body>,
+    request: IncomingRequest,
     current: Current,
 }
 
@@ -201,7 +211,7 @@ impl<R: Fn(Event)> Connection<R> {
             return Some(self.refused(Rejection::BODY_TOO_LARGE));
         }
         match head::request(self.input.split_to(len).freeze()) {
-            Some(request) => Some(Message::new(request, head)),
+            Some(request) => Some(Message::new(request, head, None)),
             // The `http` crate holds a little less than the RFC allows.
             None => Some(self.refused(Refusal::Target.into())),
         }
@@ -255,8 +265,8 @@ impl<R: Fn(Event)> Connection<R> {
             *request.method_mut() = Method::HEAD;
         }
         request.headers_mut().insert(HOST, HeaderValue::from_static("refused.invalid"));
-        request.extensions_mut().insert(refused);
-        Message::new(request, RequestHead { body: BodyLength::None, upgrade: false, http_10: false })
+        let head = RequestHead { body: BodyLength::None, upgrade: false, http_10: false };
+        Message::new(request, head, Some(refused))
     }
 
     async fn exchange<F>(&mut self, mut answer: Pin<Box<F>>, mut current: Current) -> Next
@@ -335,7 +345,7 @@ impl<R: Fn(Event)> Connection<R> {
 }
 
 impl Message {
-    fn new(mut request: Request<Body>, head: RequestHead) -> Self {
+    fn new(mut request: Request<Body>, head: RequestHead, refused: Option<Rejection>) -> Self {
         let headers = request.headers();
         let http_10 = head.http_10;
         let left = head.body.bytes();
@@ -354,7 +364,6 @@ impl Message {
         if head.body != BodyLength::None {
             *request.body_mut() = Body::wrap(exchange.body(left));
         }
-        request.extensions_mut().insert(exchange);
-        Self { request, current }
+        Self { request: IncomingRequest { request, exchange: Some(exchange), refused }, current }
     }
 }

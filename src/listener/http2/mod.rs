@@ -31,6 +31,7 @@ use super::door::{Limits, Peer};
 use super::permits::Permit;
 use crate::body::Body;
 use crate::framing::{Refusal, Rejection, is_host, is_served, number};
+use crate::http1::server::IncomingRequest;
 use crate::http1::{Socket, origin_form};
 use crate::telemetry::metrics;
 use bodies::{RequestBody, ResponseBody};
@@ -79,7 +80,7 @@ where
 /// Serves one connection to its end.
 pub(super) async fn serve<H, F>(socket: Socket, peer: Arc<Peer>, door: &DoorState, _permit: Permit, handler: H)
 where
-    H: Fn(Request<Body>, Arc<Peer>) -> F + Send + 'static,
+    H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let limits = door.limits.clone();
@@ -183,7 +184,7 @@ fn log_error(error: &hyper::Error, state: &Http2State) {
     tracing::info!(door = state.door.as_str(), reason = %reason, rule = "RFC 9113 5.4.1", "refused");
 }
 
-fn request_for_handler(request: Request<Incoming>, limits: &Limits, state: &Arc<Http2State>) -> Request<Body> {
+fn request_for_handler(request: Request<Incoming>, limits: &Limits, state: &Arc<Http2State>) -> IncomingRequest {
     let (mut parts, body) = request.into_parts();
     let length = body.size_hint().exact();
     let sized = match (length, limits.body_bytes) {
@@ -198,16 +199,15 @@ fn request_for_handler(request: Request<Incoming>, limits: &Limits, state: &Arc<
         if parts.method == Method::HEAD {
             *request.method_mut() = Method::HEAD;
         }
-        request.extensions_mut().insert(rejection);
-        return request;
+        return IncomingRequest { request, exchange: None, refused: Some(rejection) };
     }
-    if body.is_end_stream() {
-        return Request::from_parts(parts, Body::empty());
-    }
-    let state = state.clone();
-    let idle = limits.body_idle_timeout;
-    let body = RequestBody::new(body, limits.body_bytes, idle, move |rejection| state.reject(rejection));
-    Request::from_parts(parts, Body::wrap(body))
+    let body = if body.is_end_stream() {
+        Body::empty()
+    } else {
+        let (state, idle) = (state.clone(), limits.body_idle_timeout);
+        Body::wrap(RequestBody::new(body, limits.body_bytes, idle, move |rejection| state.reject(rejection)))
+    };
+    IncomingRequest { request: Request::from_parts(parts, body), exchange: None, refused: None }
 }
 
 /// Brings a request into the shape of HTTP/1 requests, or rejects it.

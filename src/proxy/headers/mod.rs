@@ -117,6 +117,9 @@ pub struct AppHeaders {
 
 type Field = (HeaderName, HeaderValue);
 
+/// As many fields as we usually set; with more, the allocator leaves its fast path.
+const OURS_USUALLY: usize = 14;
+
 impl AppHeaders {
     /// The client's fields without hop-by-hop ones and without ours; a requested upgrade is requested anew. `cookies` are
     /// those of the same request.
@@ -125,7 +128,7 @@ impl AppHeaders {
         let trailers = accepts_trailers(&client);
         let named = connection_names(&client);
         let passes = |name: &HeaderName| !(is_hop_by_hop(name, &named) || is_misleading(name.as_str()));
-        let mut fields = Self { client: passing(client, passes), ours: Vec::with_capacity(16) };
+        let mut fields = Self { client: passing(client, passes), ours: Vec::with_capacity(OURS_USUALLY) };
         if !cookies.is_empty() {
             fields.put(&COOKIE, cookies.others());
         }
@@ -147,7 +150,7 @@ impl AppHeaders {
     }
 
     pub(crate) fn set_where_missing(&mut self, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
-        if self.get(&name).is_none() {
+        if !self.client.iter().chain(&self.ours).any(|(found, _)| *found == name) {
             self.set(name, value());
         }
     }
@@ -164,8 +167,9 @@ impl AppHeaders {
         }
     }
 
-    pub(crate) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.iter().find(|(found, _)| *found == name).map(|(_, value)| value)
+    /// The value of a field that only we set.
+    pub(crate) fn ours(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.ours.iter().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
     /// The fields as they are now.
@@ -298,7 +302,9 @@ pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 
 /// Every field that any `Connection` line names (RFC 9110 section 7.6.1), in order: a head has room for thousands.
 fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
-    let names = headers.get_all(CONNECTION).iter().flat_map(tokens);
+    let options = headers.get_all(CONNECTION).iter().flat_map(tokens);
+    // The usual one is hop-by-hop anyway.
+    let names = options.filter(|option| !option.eq_ignore_ascii_case(KEEP_ALIVE.as_str().as_bytes()));
     let mut names: Vec<_> = names.filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
     names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
     names

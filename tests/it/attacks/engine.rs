@@ -21,7 +21,7 @@ use upwarden::testing::framing::{BodyLength, Limits, Method, Piece, RequestReade
 use upwarden::testing::http1::{
     Answer, Config, Connection, Ends, Event, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send, serve,
 };
-use upwarden::testing::listener::Rejection;
+use upwarden::testing::listener::IncomingRequest;
 use upwarden::testing::proxy::headers::AppHeaders;
 
 /// How the two sides behave, from one byte of the input.
@@ -197,10 +197,10 @@ const ENDS_HERE: [HeaderName; 6] =
     [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
 impl Relay {
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+    async fn handle(&self, incoming: IncomingRequest) -> Response<Body> {
         let index = self.requests.replace(self.requests.get() + 1);
-        let refused = request.extensions().get::<Rejection>().is_some();
-        let forwarded = if refused { None } else { self.forward(request, index).await };
+        let refused = incoming.refused.is_some();
+        let forwarded = if refused { None } else { self.forward(incoming.request, index).await };
         let mut response = forwarded.unwrap_or_else(|| {
             let mut response = Response::new(Body::full("ours"));
             *response.status_mut() = StatusCode::BAD_GATEWAY;

@@ -7,7 +7,7 @@ use http::Response;
 use upwarden::testing::body::Body;
 use upwarden::testing::listener;
 
-use crate::harness::door::echo;
+use crate::harness::door::{echo, in_extensions};
 use crate::harness::{Door, OpenDoor, PATIENCE, feed, within};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -83,7 +83,7 @@ async fn a_worker_that_fails_ends_the_process() {
     };
     let make = || {
         assert_eq!(std::thread::current().name(), Some("no worker of ours"), "as this test wants it");
-        echo
+        |incoming, peer| echo(in_extensions(incoming), peer)
     };
     let ended = within(listener::run(vec![spec], 2, make, Arc::default(), drain)).await;
     assert!(ended.unwrap_err().to_string().contains("worker"));

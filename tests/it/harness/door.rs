@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use upwarden::testing::body::Body;
-use upwarden::testing::listener::{self, DoorSpec, Drain, Limits, Peer, Rejection};
+use upwarden::testing::listener::{self, DoorSpec, Drain, IncomingRequest, Limits, Peer, Rejection};
 use upwarden::testing::telemetry;
 use upwarden::testing::telemetry::metrics::Metrics;
 
@@ -61,6 +61,7 @@ impl Door {
         };
         let (metrics, drain) = (Arc::new(Metrics::new()), CancellationToken::new());
         let closing = Drain { token: drain.clone(), neighbour: CancellationToken::new(), timeout: self.drain };
+        let handler = move |incoming, peer| handler(in_extensions(incoming), peer);
         let running = listener::run(vec![spec], self.workers, move || handler.clone(), metrics.clone(), closing);
         OpenDoor { address, metrics, drain, running: tokio::spawn(running), _tls: sender }
     }
@@ -91,6 +92,18 @@ impl OpenDoor {
         self.drain.cancel();
         within(self.running).await.unwrap().unwrap();
     }
+}
+
+/// The request alone, with what came beside it in its extensions.
+pub(crate) fn in_extensions(incoming: IncomingRequest) -> Request<Body> {
+    let IncomingRequest { mut request, exchange, refused } = incoming;
+    if let Some(exchange) = exchange {
+        request.extensions_mut().insert(exchange);
+    }
+    if let Some(refused) = refused {
+        request.extensions_mut().insert(refused);
+    }
+    request
 }
 
 /// Answers with the request's method, target and body, or with the reason of its refusal.
