@@ -274,6 +274,11 @@ pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
     }
 }
 
+/// Whether SNI can carry it, which has no final dot (RFC 6066 section 3).
+pub(crate) fn is_dns_name(text: &str) -> bool {
+    !text.ends_with('.') && matches!(server_name(text), Some(ServerName::DnsName(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -86,6 +86,8 @@ fn rules_across_keys_hold() {
         (&["service.grant=client_credentials", "service.refresh_token_file=x"], "service.refresh_token_file"),
         (&["public_url=http://localhost:4180", "session.cookie=__Host-x"], "session.cookie"),
         (&["app.url=unix:/run/app.sock", "app.host=app"], "app.host"),
+        (&["app.url=unix:/run/app.sock", "app.tls_name=app.internal"], "app.tls_name"),
+        (&["app.url=http://10.0.0.9", "app.tls_name=app.internal"], "app.tls_name"),
         (&["upwork.client_secret=a", "upwork.client_secret_file=/b"], "upwork.client_secret"),
         (&["session.keys=[]"], "session.keys"),
         (&[&format!("session.keys={KEY},{KEY}")], "session.keys"),

@@ -65,6 +65,8 @@ impl std::fmt::Display for Upstream {
 pub(crate) struct Connector {
     target: Target,
     proxy: Option<Url>,
+    /// Whom the certificate must name, instead of the target's host; also sent as SNI.
+    tls_name: Option<String>,
 }
 
 #[derive(Clone)]
@@ -92,7 +94,12 @@ impl Connector {
             }
             Upstream::Unix(path) => Target::Unix(path.clone()),
         };
-        Ok(Self { target, proxy })
+        Ok(Self { target, proxy, tls_name: None })
+    }
+
+    /// For a server whose certificate has another name than its address.
+    pub(super) fn named(self, tls_name: Option<String>) -> Self {
+        Self { tls_name, ..self }
     }
 
     pub(super) async fn connect(&self) -> io::Result<Socket> {
@@ -104,7 +111,8 @@ impl Connector {
                 match tls {
                     None => Stream::Tcp(stream),
                     Some(config) => {
-                        let name = tls::server_name(host).ok_or_else(|| {
+                        let name = self.tls_name.as_deref().unwrap_or(host);
+                        let name = tls::server_name(name).ok_or_else(|| {
                             io::Error::new(io::ErrorKind::InvalidInput, "the host is not a valid certificate name")
                         })?;
                         let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;

@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod connect;
 pub(crate) mod forwarded;
 pub(crate) mod headers;
+mod own_address;
 pub(crate) mod upgrade;
 pub(crate) mod via;
 
@@ -20,10 +21,13 @@ use http::{HeaderValue, Method, Response};
 
 use crate::body::Body;
 use crate::http1::{Answer, BoundPool, Exchange, Outgoing};
+use crate::tls;
 pub(crate) use caching::private_unless_said;
 pub(crate) use client::{Client, Error};
+use connect::Connector;
 pub(crate) use connect::Upstream;
 pub(crate) use headers::{ApiHeaders, AppHeaders};
+pub(crate) use own_address::OwnAddress;
 use upgrade::Upgrades;
 
 /// What `Host` the app sees: docs/configuration.md "app".
@@ -44,11 +48,19 @@ pub(crate) struct AppConfig {
     pub upstream: Upstream,
     /// A CA trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The name in its certificate, where that is not the host of its address.
+    pub tls_name: Option<String>,
     /// What `Host` it sees.
     pub host: HostPolicy,
     /// Drop the client's `Authorization` on the way to the app.
     pub drop_authorization: bool,
     pub timeouts: client::Timeouts,
+}
+
+impl AppConfig {
+    pub(crate) fn connector(&self) -> Result<Connector, tls::Error> {
+        Ok(Connector::new(&self.upstream, self.ca_file.as_deref(), None)?.named(self.tls_name.clone()))
+    }
 }
 
 /// A client's request to the app.

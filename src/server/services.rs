@@ -19,9 +19,8 @@ use crate::oauth::upwork::Upwork;
 use crate::oauth::{Dependencies, Grant};
 use crate::pacing::Pacer;
 use crate::policy::Access;
-use crate::proxy::connect::Connector;
 use crate::proxy::via::Via;
-use crate::proxy::{AppConfig, Client};
+use crate::proxy::{AppConfig, Client, HostPolicy, OwnAddress};
 use crate::seal::{self, SharedKeyring};
 use crate::store::{self, Store};
 use crate::telemetry::Upstream;
@@ -103,7 +102,9 @@ fn upstreams(
     broker: Broker,
 ) -> Result<Upstreams, Error> {
     let upstream = |app: &AppConfig| {
-        let settings = AppSettings { config: app.clone(), ..settings.clone() };
+        let address = || OwnAddress::new(&app.upstream, &config.gateway.public.url);
+        let own_address = (app.host == HostPolicy::App).then(address).flatten();
+        let settings = AppSettings { config: app.clone(), own_address, ..settings.clone() };
         Ok::<_, Error>(AppUpstream::new(app_client(app, descriptors, &settings.metrics)?, Arc::new(settings)))
     };
     let others = config.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
@@ -113,6 +114,7 @@ fn upstreams(
 fn app_settings(config: &Config, identity: Arc<IdentityHeaders>, metrics: &Arc<Metrics>) -> AppSettings {
     AppSettings {
         config: config.app.clone(),
+        own_address: None,
         identity,
         upgrade_idle: config.server.limits.upgrade_idle_timeout,
         // Without random bytes a chain of several upwardens may look like a loop; nothing else depends on it.
@@ -123,6 +125,5 @@ fn app_settings(config: &Config, identity: Arc<IdentityHeaders>, metrics: &Arc<M
 }
 
 fn app_client(app: &AppConfig, descriptors: &Arc<Descriptors>, metrics: &Metrics) -> Result<Client, Error> {
-    let connector = Connector::new(&app.upstream, app.ca_file.as_deref(), None)?;
-    Ok(Client::new(connector, app.timeouts, descriptors.clone(), metrics.upstream(Upstream::App).clone()))
+    Ok(Client::new(app.connector()?, app.timeouts, descriptors.clone(), metrics.upstream(Upstream::App).clone()))
 }

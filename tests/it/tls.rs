@@ -76,30 +76,65 @@ async fn sighup_reloads_at_once() {
     until("the new certificate", fresh).await;
 }
 
+/// An app with this certificate at this port of 127.0.0.1, which answers with the name that it was asked for by SNI.
+async fn tls_app(certificate: &Certificate) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(certificate.server()));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // A client that does not trust this certificate ends the handshake.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let name = stream.get_ref().1.server_name().unwrap_or("no name").to_owned();
+            let mut space = [0; 4096];
+            let _ = stream.read(&mut space).await;
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", name.len());
+            let _ = stream.write_all(format!("{head}{name}").as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    port
+}
+
 #[tokio::test]
 async fn an_app_behind_a_private_ca_is_reached_only_with_that_ca() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::write(folder.path(), "localhost");
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(certificate.server()));
-    let serving = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            // A client that does not trust this certificate ends the handshake.
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut space = [0; 4096];
-            let _ = stream.read(&mut space).await;
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
-            let _ = stream.shutdown().await;
-        }
-    });
+    let url = format!("https://localhost:{}", tls_app(&certificate).await);
     let trusted =
         World::open(App::default()).set("app.url", &url).set("app.ca_file", certificate.file.display()).start();
-    assert_eq!(trusted.client().get("/").await.text(), "ok");
+    assert_eq!(trusted.client().get("/").await.text(), "localhost");
     let stranger = World::open(App::default()).set("app.url", &url).start();
     let answer = stranger.client().get("/").await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (502, "app-untrusted"));
     let told = async || logs().contains("invalid peer certificate: UnknownIssuer").then_some(());
     until("the cause in the log", told).await;
-    serving.abort();
+}
+
+#[tokio::test]
+async fn an_app_whose_certificate_has_another_name_is_reached_by_its_tls_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = Certificate::write(folder.path(), "app.internal");
+    let url = format!("https://127.0.0.1:{}", tls_app(&certificate).await);
+    let route = |tls_name: serde_json::Value| {
+        let route = serde_json::json!([{ "path": "/", "public": true, "url": url, "tls_name": tls_name }]);
+        let named = tls_name.is_string();
+        let plain = serde_json::json!([{ "path": "/", "public": true, "url": url }]);
+        World::new().set("app.ca_file", certificate.file.display()).set("routes", if named { route } else { plain })
+    };
+    let app = || World::open(App::default()).set("app.url", &url).set("app.ca_file", certificate.file.display());
+    let other = "https://127.0.0.1:1";
+    for (plan, reached) in [
+        (app().set("app.tls_name", "App.Internal"), true),
+        (app(), false),
+        (app().set("app.tls_name", "other.internal"), false),
+        (route("app.internal".into()), true),
+        // The name of the app's certificate says nothing of another upstream's.
+        (route(serde_json::Value::Null).set("app.url", other).set("app.tls_name", "app.internal"), false),
+    ] {
+        let answer = plan.start().client().get("/").await;
+        let (name, status) = if reached { ("app.internal", 200) } else { ("app-untrusted", 502) };
+        assert_eq!(answer.status, status);
+        assert_eq!(if reached { answer.text() } else { answer.problem() }, name);
+    }
 }

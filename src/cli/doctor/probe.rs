@@ -70,7 +70,7 @@ pub(super) async fn app(config: &Config, app: &AppConfig) -> Finding {
     let status = match get(app, path, &host).await {
         Ok(response) => response.status(),
         Err(why) => {
-            let remedy = "start the app, or correct its url; if it has its own certificate, set app.ca_file";
+            let remedy = "start the app, or correct its url; if it has its own certificate, set app.ca_file, and app.tls_name if that names another host";
             return Finding::fail(WHAT, format!("{} does not answer: {why}", app.upstream), remedy);
         }
     };
@@ -93,8 +93,7 @@ pub(super) async fn app(config: &Config, app: &AppConfig) -> Finding {
 }
 
 async fn get(app: &AppConfig, path: &str, host: &str) -> Probe {
-    let connector = Connector::new(&app.upstream, app.ca_file.as_deref(), None);
-    let connector = connector.map_err(|error| causes(&error))?;
+    let connector = app.connector().map_err(|error| causes(&error))?;
     let request = Request::get(path).header(HOST, host).body(Body::empty()).map_err(|error| causes(&error))?;
     send(connector, request).await
 }

@@ -6,6 +6,7 @@ use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
 use crate::proxy::client::Timeouts;
 use crate::proxy::{AppConfig, HostPolicy, Upstream};
+use crate::tls::is_dns_name;
 
 /// The address of the public door, as browsers know it.
 pub(super) struct Site {
@@ -75,6 +76,12 @@ pub(super) fn unambiguous_path(text: &str) -> Result<String, ValueError> {
 pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
     let upstream = reader.parsed("app.url", upstream);
     let ca_file = reader.ca_file("app.ca_file");
+    let tls_name = reader.parsed("app.tls_name", tls_name);
+    if let (Some(_), Some(upstream)) = (&tls_name, &upstream)
+        && let Err(error) = speaks_tls(upstream)
+    {
+        reader.problem("app.tls_name", error.why, error.remedy);
+    }
     let host = reader.parsed("app.host", host);
     if matches!((&host, &upstream), (Some(HostPolicy::App), Some(Upstream::Unix(_)))) {
         reader.problem(
@@ -89,7 +96,7 @@ pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
         first_byte: reader.duration("app.timeouts.first_byte"),
         idle: reader.duration("app.timeouts.idle"),
     };
-    Some(AppConfig { upstream: upstream?, ca_file, host: host?, drop_authorization, timeouts })
+    Some(AppConfig { upstream: upstream?, ca_file, tls_name, host: host?, drop_authorization, timeouts })
 }
 
 pub(super) fn upstream(text: &str) -> Result<Upstream, ValueError> {
@@ -99,6 +106,20 @@ pub(super) fn upstream(text: &str) -> Result<Upstream, ValueError> {
     let url = parse::origin(text)?;
     let upstream = Upstream::of(&url).filter(|_| url.port() != Some(0));
     upstream.ok_or_else(|| ValueError::new("has no host or port", "write http://127.0.0.1:3000"))
+}
+
+/// The name in a certificate, also sent as SNI, which takes DNS names only (RFC 6066 section 3).
+pub(super) fn tls_name(text: &str) -> Result<String, ValueError> {
+    let error = || ValueError::new("is not a DNS name", "write a name in the app's certificate, such as app.internal");
+    if is_dns_name(text) { Ok(text.to_ascii_lowercase()) } else { Err(error()) }
+}
+
+pub(super) fn speaks_tls(upstream: &Upstream) -> Result<(), ValueError> {
+    if matches!(upstream, Upstream::Tcp { tls: true, .. }) {
+        return Ok(());
+    }
+    let why = format!("{upstream} shows no certificate: it is not https");
+    Err(ValueError::new(why, "remove it, or write https:// in the url"))
 }
 
 fn host(text: &str) -> Result<HostPolicy, ValueError> {
@@ -156,6 +177,14 @@ mod tests {
         assert_eq!(upstream("unix:/run/app.sock"), Ok(Upstream::Unix("/run/app.sock".into())));
         for text in ["http://a/b", "ftp://a", "127.0.0.1:3000", "unix:app.sock", "http://a:0", "http://a/?b"] {
             assert!(upstream(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tls_name_is_a_dns_name() {
+        assert_eq!(tls_name("App.Internal"), Ok("app.internal".to_owned()));
+        for text in ["", "10.0.0.1", "::1", "[::1]", "https://app", "app:443", "*.internal", "a b", "é", "app."] {
+            assert!(tls_name(text).is_err(), "{text}");
         }
     }
 

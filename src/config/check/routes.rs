@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::access::id;
-use super::app::{Site, is_below, unambiguous_path, upstream};
+use super::app::{Site, is_below, speaks_tls, tls_name, unambiguous_path, upstream};
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
 use crate::config::value::Value;
@@ -14,7 +14,7 @@ use crate::proxy::{AppConfig, HostPolicy, Upstream};
 use crate::router::JWKS;
 
 const KEY: &str = "routes";
-const KEYS: &str = "a route has path, methods, url, public, users, organizations, read_only and timeouts";
+const KEYS: &str = "a route has path, methods, url, tls_name, public, users, organizations, read_only and timeouts";
 
 /// The routes, and the upstreams that they have besides the app's own, which they count from 1.
 pub(super) fn routes(
@@ -76,6 +76,7 @@ fn route(
     let users = list(&mut table, "users", id)?;
     let organizations = list(&mut table, "organizations", id)?;
     let url = text(&mut table, "url", upstream)?;
+    let named = text(&mut table, "tls_name", tls_name)?;
     let [connect, first_byte, idle] = timeouts(&mut table)?;
     if let Some(unknown) = table.keys().next() {
         return Err(ValueError::new(format!("there is no {unknown}"), KEYS));
@@ -88,7 +89,10 @@ fn route(
     if admits.as_ref().is_some_and(|access| access.users.is_empty() && access.organizations.is_empty()) {
         return Err(ValueError::new("it admits no one: its lists are empty", "list who may open it"));
     }
+    // The name of the app's own certificate is no other upstream's.
+    let inherited = app.tls_name.clone().filter(|_| url.is_none());
     let upstream = AppConfig {
+        tls_name: named.clone().or(inherited),
         upstream: url.unwrap_or_else(|| app.upstream.clone()),
         timeouts: Timeouts {
             connect: connect.unwrap_or(app.timeouts.connect),
@@ -97,6 +101,10 @@ fn route(
         },
         ..app.clone()
     };
+    if named.is_some() {
+        let not_tls = |error: ValueError| ValueError::new(format!("tls_name: {}", error.why), error.remedy);
+        speaks_tls(&upstream.upstream).map_err(not_tls)?;
+    }
     let route = AppRoute { path, methods, public, admits, read_only, upstream: 0 };
     contradictions(&route, &upstream)?;
     Ok((route, upstream))

@@ -20,7 +20,7 @@ use crate::proxy::forwarded::{Claims, ForwardedFields, Origin};
 use crate::proxy::headers::{REQUEST_ID, TICKET, TRACEPARENT, TRACESTATE, ascii_value, requested_upgrade};
 use crate::proxy::upgrade::Upgrades;
 use crate::proxy::via::Via;
-use crate::proxy::{self, AppConfig, AppHeaders, AppRequest, Client, HostPolicy};
+use crate::proxy::{self, AppConfig, AppHeaders, AppRequest, Client, HostPolicy, OwnAddress};
 use crate::session::Session;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace;
@@ -29,6 +29,8 @@ use crate::telemetry::trace;
 #[derive(Clone, Debug)]
 pub(crate) struct AppSettings {
     pub(crate) config: AppConfig,
+    /// What is rewritten in its redirects, under `app.host = "app"`.
+    pub(crate) own_address: Option<OwnAddress>,
     pub(crate) identity: Arc<IdentityHeaders>,
     /// Until an upgraded connection on which nothing moves is closed.
     pub(crate) upgrade_idle: Duration,
@@ -95,7 +97,10 @@ impl AppUpstream {
                 return Ok(response::empty(StatusCode::NO_CONTENT));
             }
             let exchange = onward.exchange.clone();
-            let sent = proxy::to_app(&self.client, onward, body, &owns).await;
+            let mut sent = proxy::to_app(&self.client, onward, body, &owns).await;
+            if let (Some(own), Ok(response)) = (&self.settings.own_address, &mut sent) {
+                own.rewrite(response.headers_mut());
+            }
             if let (Some(span), Ok(response)) = (span, &sent) {
                 span.answered(response.status().as_u16());
             }
