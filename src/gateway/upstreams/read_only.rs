@@ -69,3 +69,41 @@ pub(super) async fn check(
     strip(headers, &EXPECT);
     Ok((Body::full(bytes).holding(place), documents))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::FutureExt as _;
+    use futures_util::stream::pending;
+    use http_body::Frame;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    fn endless() -> Body {
+        let body = StreamBody::new(pending::<Result<Frame<Bytes>, Infallible>>());
+        Body::wrap(body.map_err(|never| match never {}))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bounded_number_of_bodies_is_collected_for_a_bounded_time() {
+        let collected = Collected::default();
+        let mut slow: Vec<_> = (0..MAX_COLLECTED).map(|_| Box::pin(collected.collect(endless()))).collect();
+        for body in &mut slow {
+            assert!(body.now_or_never().is_none());
+        }
+        let mut next = Box::pin(collected.collect(Body::full("{}")));
+        assert!((&mut next).now_or_never().is_none(), "it waits for a place");
+        drop(slow.pop());
+        let (bytes, place) = next.await.unwrap();
+        assert_eq!(bytes, "{}");
+        let mut late = Box::pin(collected.collect(Body::full("{}")));
+        assert!((&mut late).now_or_never().is_none(), "a body that waits for its turn keeps its place");
+        drop(place);
+        assert!(late.await.is_ok());
+        for body in slow {
+            assert!(matches!(body.await, Err(Fault::Client(ClientFault::Refused(Rejection::BODY_TIMEOUT)))));
+        }
+    }
+}

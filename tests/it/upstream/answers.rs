@@ -43,6 +43,8 @@ async fn a_body_after_a_head_or_304_answer_is_not_taken_for_the_next_answer() {
             client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
             let got = client.until("\r\n\r\n").await;
             assert!(got.starts_with(&format!("HTTP/1.1 {status}")) && !got.contains("evil"), "{got}");
+            let length = answer.split("\r\n").find(|line| line.starts_with("content-length: ")).unwrap();
+            assert!(got.contains(&format!("{length}\r\n")), "the length of what is not sent stays: {got}");
         }
     }
 }
