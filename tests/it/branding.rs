@@ -113,8 +113,10 @@ const LISTED: &str = "https://www.example.com/bye,https://intranet.example.com/"
 async fn a_sign_out_leads_to_this_host_or_to_an_address_that_is_listed() {
     let world = World::new().set("pages.sign_out_to", LISTED).start();
     let here = world.url("/bye?x=1");
+    let long = format!("/bye?{}", "/".repeat(4000));
     for (given, location) in [
         ("/bye", "/bye"),
+        (&long, &long),
         (here.as_str(), "/bye?x=1"),
         ("https://www.example.com/bye", "https://www.example.com/bye"),
         ("https://www.example.com/bye/now?from=tools#top", "https://www.example.com/bye/now?from=tools#top"),

@@ -107,6 +107,20 @@ fn only_what_no_reload_replaces_needs_a_restart() {
     assert!(!format!("{changed:?}").contains("secret\": \""));
 }
 
+#[test]
+fn another_logo_in_the_same_file_needs_a_restart() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let load = |colour: &str| {
+        let svg = format!("<svg xmlns='http://www.w3.org/2000/svg' fill='{colour}'/>");
+        std::fs::write(file.path(), svg).unwrap();
+        with(&[&format!("pages.logo_file={}", file.path().display())])
+    };
+    let (running, same, changed) = (load("red"), load("red"), load("blue"));
+    assert!(same.needs_restart(&running).is_empty());
+    assert_eq!(changed.needs_restart(&running), ["pages.logo_file"]);
+    assert!(running.files.contains(&file.path().to_owned()), "a change of it is looked for");
+}
+
 const WRONG: &[(&str, &[&str])] = &[
     ("public_url", &["tools.example.com", "http://tools.example.com", "https://tools.example.com/path"]),
     ("public_url", &["https://me:pw@tools.example.com"]),

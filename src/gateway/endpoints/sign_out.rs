@@ -18,8 +18,8 @@ use crate::router::public_url::without_marker;
 use crate::store::StoredSession;
 use crate::telemetry::trace;
 
-/// Bytes of the form that are read.
-const MAX_FORM: usize = 4 << 10;
+/// Bytes of the form that are read: the longest `return_to`, each byte as an escape.
+const MAX_FORM: usize = 16 << 10;
 /// Ends the query of the page that follows a sign-out of all browsers.
 const EVERYWHERE: &str = "&everywhere=1";
 /// What became of the grant, as the query of the page that follows says it.
