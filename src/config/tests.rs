@@ -88,6 +88,7 @@ fn rules_across_keys_hold() {
         (&["app.url=unix:/run/app.sock", "app.host=app"], "app.host"),
         (&["app.url=unix:/run/app.sock", "app.tls_name=app.internal"], "app.tls_name"),
         (&["app.url=http://10.0.0.9", "app.tls_name=app.internal"], "app.tls_name"),
+        (&["public.proxy_protocol=true"], "public.proxy_protocol"),
         (&["upwork.client_secret=a", "upwork.client_secret_file=/b"], "upwork.client_secret"),
         (&["session.keys=[]"], "session.keys"),
         (&[&format!("session.keys={KEY},{KEY}")], "session.keys"),

@@ -42,6 +42,7 @@ pub(super) struct DoorState {
     pub(super) door: Door,
     pub(super) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     pub(super) h2c: bool,
+    pub(super) proxy_protocol: bool,
     pub(super) limits: Arc<Limits>,
     pub(super) http1: Arc<Config>,
     pub(super) metrics: Arc<Metrics>,
@@ -87,10 +88,11 @@ impl Acceptor {
         tracker: TaskTracker,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let DoorSpec { door, bound, tls, h2c, limits, exempt, descriptors } = spec;
+        let DoorSpec { door, bound, tls, h2c, proxy_protocol, limits, exempt, descriptors } = spec;
         let permits = Permits::new(door, &limits, exempt, metrics.clone(), descriptors.clone());
         let http1 = http1_config(&limits);
-        let door = Arc::new(DoorState { door, tls, h2c, http1, limits: Arc::new(limits), metrics, descriptors });
+        let limits = Arc::new(limits);
+        let door = Arc::new(DoorState { door, tls, h2c, proxy_protocol, limits, http1, metrics, descriptors });
         let rejecting = Arc::new(Semaphore::new(MAX_REJECTING));
         let dispatcher = Dispatcher { door, permits, workers, tracker, rejecting };
         let Bound { socket, passed, file } = bound;
@@ -142,9 +144,19 @@ impl Acceptor {
 
 impl Dispatcher {
     fn dispatch(&self, socket: Accepted, address: Option<SocketAddr>) {
-        let permit = match self.permits.take(address.map(|address| address.ip())) {
+        let peer = address.map(|address| address.ip());
+        let mut counted = peer;
+        if self.door.proxy_protocol {
+            if !peer.is_some_and(|peer| self.permits.is_exempt(peer)) {
+                let why = "it does not come from a trusted proxy";
+                return report_proxy_protocol(&self.door, address, &why);
+            }
+            // Its client counts, whom the worker finds out.
+            counted = None;
+        }
+        let permit = match self.permits.take(counted) {
             Ok(permit) => permit,
-            Err(refusal) => return self.reject(socket, refusal, address.map(|address| address.ip())),
+            Err(refusal) => return self.reject(socket, refusal, peer),
         };
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)) else { return };
         let permit = permit.on(worker.load.clone());
@@ -184,6 +196,12 @@ impl Dispatcher {
             drop(slot);
         });
     }
+}
+
+/// Counts and logs a connection that is closed because its client is not known.
+pub(super) fn report_proxy_protocol(door: &DoorState, address: Option<SocketAddr>, why: &dyn std::fmt::Display) {
+    door.metrics.refused(door.door, Refusal::ProxyProtocol);
+    tracing::info!(door = door.door.as_str(), ?address, reason = %why, "refused: PROXY protocol");
 }
 
 async fn send_unavailable<S>(mut socket: S) -> io::Result<()>

@@ -71,6 +71,8 @@ pub struct DoorSpec {
     pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
     /// HTTP/2 by prior knowledge on plain text.
     pub h2c: bool,
+    /// Each connection comes from one of `exempt` and begins with a header that names its client.
+    pub proxy_protocol: bool,
     /// What it allows.
     pub limits: Limits,
     /// Addresses without a limit of their own: the trusted proxies.

@@ -5,7 +5,7 @@
 //! A body that breaks a limit ends with an error in which [`Rejection::of`] finds the reason.
 //!
 //! ```text
-//! accept (control runtime) → permit → worker → TLS → HTTP/1 | HTTP/2 → handler
+//! accept (control runtime) → permit → worker → PROXY protocol → TLS → HTTP/1 | HTTP/2 → handler
 //! ```
 
 mod accept;
@@ -16,6 +16,7 @@ mod http2;
 mod listen;
 mod permits;
 pub(crate) mod plain;
+mod proxy_protocol;
 mod worker;
 
 use std::future::Future;

@@ -68,22 +68,27 @@ impl Permits {
             return Err(Refusal::Connections);
         }
         let descriptor = self.descriptors.incoming().ok_or(Refusal::Connections)?;
-        let mut counted = None;
-        if let (Some(max), Some(address)) = (self.max_per_address, address)
-            && !self.exempt.iter().any(|net| net.contains(&address.to_canonical()))
-        {
-            let network = network(address);
-            let mut counts = lock(&self.by_address);
-            let count = counts.entry(network).or_insert(0);
-            if *count >= max {
-                return Err(Refusal::ConnectionsPerAddress);
-            }
-            *count += 1;
-            counted = Some(network);
-        }
+        let counted = address.map_or(Ok(None), |address| self.count(address))?;
         self.live.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections(self.door).increment(1.0);
         Ok(Permit { permits: self.clone(), address: counted, load: None, _descriptor: descriptor })
+    }
+
+    pub(super) fn is_exempt(&self, address: IpAddr) -> bool {
+        self.exempt.iter().any(|net| net.contains(&address.to_canonical()))
+    }
+
+    /// Under what one more connection of this address was counted, if it has a limit.
+    fn count(&self, address: IpAddr) -> Result<Option<IpAddr>, Refusal> {
+        let Some(max) = self.max_per_address.filter(|_| !self.is_exempt(address)) else { return Ok(None) };
+        let network = network(address);
+        let mut counts = lock(&self.by_address);
+        let count = counts.entry(network).or_insert(0);
+        if *count >= max {
+            return Err(Refusal::ConnectionsPerAddress);
+        }
+        *count += 1;
+        Ok(Some(network))
     }
 }
 
@@ -96,6 +101,12 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Permit {
+    /// Counts a connection whose client was not known when it was accepted.
+    pub(super) fn count(&mut self, address: IpAddr) -> Result<(), Refusal> {
+        self.address = self.permits.count(address)?;
+        Ok(())
+    }
+
     /// Also counts the connection into a worker's load.
     pub(super) fn on(mut self, load: Arc<AtomicUsize>) -> Self {
         load.fetch_add(1, Ordering::Relaxed);

@@ -3,6 +3,8 @@
 //! A worker serves the connections it gets from the acceptors, each in a task of its own.
 
 use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,10 +17,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept::{DoorState, NewConnection};
+use super::accept::{DoorState, NewConnection, report_proxy_protocol};
 use super::door::{DoorTokens, Peer};
 use super::listen::Accepted;
-use super::{http1, http2};
+use super::permits::Permit;
+use super::{http1, http2, proxy_protocol};
 use crate::body::Body;
 use crate::http1::server::IncomingRequest;
 use crate::http1::{Socket, Stream};
@@ -71,11 +74,18 @@ where
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let NewConnection { socket, address, door, permit, tracked } = connection;
+    let NewConnection { socket, mut address, door, mut permit, tracked } = connection;
     // This task is tracked itself.
     drop(tracked);
     let opened = match socket {
-        Accepted::Tcp(socket) => open(socket, &door).await,
+        Accepted::Tcp(socket) => {
+            let Ok(mut socket) = TcpStream::from_std(socket) else { return };
+            if door.proxy_protocol {
+                let Ok(client) = read_client(&mut socket, address, &door, &mut permit).await else { return };
+                address = client;
+            }
+            open(socket, &door).await
+        }
         Accepted::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix).ok(),
     };
     let Some(stream) = opened else { return };
@@ -98,9 +108,35 @@ where
     }
 }
 
+/// Whom the proxy at `address` speaks for, and counts that client. An error was reported.
+async fn read_client(
+    socket: &mut TcpStream,
+    address: Option<SocketAddr>,
+    door: &DoorState,
+    permit: &mut Permit,
+) -> io::Result<Option<SocketAddr>> {
+    let read = timeout(door.limits.head_timeout, proxy_protocol::read(socket)).await;
+    match read.unwrap_or_else(|_| Err(io::Error::new(ErrorKind::TimedOut, "the header did not come in time"))) {
+        Ok(client) => {
+            if let Some(Err(refusal)) = client.map(|client| permit.count(client.ip())) {
+                door.metrics.refused(door.door, refusal);
+                tracing::debug!(door = door.door.as_str(), ?client, ?refusal, "connection rejected");
+                return Err(ErrorKind::ConnectionRefused.into());
+            }
+            Ok(client)
+        }
+        Err(error) => {
+            // Load balancers that only connect, to see whether the port is open, are not worth a line.
+            if error.kind() != ErrorKind::UnexpectedEof {
+                report_proxy_protocol(door, address, &error);
+            }
+            Err(error)
+        }
+    }
+}
+
 /// With TLS if the door has it; `None` if the handshake failed or took longer than a head may.
-async fn open(socket: std::net::TcpStream, door: &DoorState) -> Option<Stream> {
-    let socket = TcpStream::from_std(socket).ok()?;
+async fn open(socket: TcpStream, door: &DoorState) -> Option<Stream> {
     let Some(tls) = &door.tls else { return Some(Stream::Tcp(socket)) };
     let config = tls.borrow().clone();
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(socket);

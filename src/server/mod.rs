@@ -272,6 +272,7 @@ fn door_specs(
         bound: public,
         tls,
         h2c: config.server.h2c,
+        proxy_protocol: config.server.proxy_protocol,
         limits: limits.clone(),
         exempt: config.gateway.public.trust.proxies.clone(),
         descriptors: descriptors.clone(),
@@ -279,7 +280,8 @@ fn door_specs(
     if let Some(bound) = neighbour {
         let limits = Limits { connections_per_address: None, ..limits.clone() };
         let (door, descriptors) = (Door::Neighbour, descriptors.clone());
-        specs.push(DoorSpec { door, bound, tls: None, h2c: false, limits, exempt: Vec::new(), descriptors });
+        let (tls, h2c, proxy_protocol, exempt) = (None, false, false, Vec::new());
+        specs.push(DoorSpec { door, bound, tls, h2c, proxy_protocol, limits, exempt, descriptors });
     }
     specs
 }

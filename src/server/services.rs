@@ -88,6 +88,7 @@ fn scope(config: &Config) -> Scope {
         neighbour: server.neighbour.is_some(),
         tls,
         http2: tls || server.h2c,
+        proxy_protocol: server.proxy_protocol,
         body_limit: limits.body_bytes.is_some(),
         address_limit: limits.connections_per_address.is_some(),
         refreshes: config.oauth.grant == Grant::Code || config.service.is_some(),

@@ -29,6 +29,11 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         let remedy = "set public.trusted_proxies too, or remove it";
         reader.problem("public.trusted_headers", "it has no effect without a trusted proxy", remedy);
     }
+    if server.is_some_and(|server| server.proxy_protocol) && trusted_proxies.as_ref().is_some_and(Vec::is_empty) {
+        let why = "without a trusted proxy, every connection would be refused";
+        let remedy = "list the load balancer's addresses in public.trusted_proxies, or remove it";
+        reader.problem("public.proxy_protocol", why, remedy);
+    }
     for name in trusted_headers.iter().flatten() {
         if app_headers.iter().flatten().any(|added| added.is_read_from(name)) {
             let why = format!("{name} is in public.trusted_headers too, where it would be the proxy's");

@@ -28,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) certificates: Vec<CertificateFiles>,
     /// HTTP/2 with prior knowledge on the plain public door.
     pub(crate) h2c: bool,
+    /// Connections to the public door begin with a trusted proxy's header.
+    pub(crate) proxy_protocol: bool,
     /// Where the public door answers health checks of load balancers.
     pub(crate) health_path: Option<String>,
     pub(crate) neighbour: Option<Address>,
@@ -58,6 +60,7 @@ pub(super) fn server(reader: &mut Reader, site: Option<&Site>, memory: Option<u6
         let remedy = "remove public.h2c: with certificates, TLS negotiates HTTP/2";
         reader.problem("public.h2c", "it applies to a plain door, and this one has certificates", remedy);
     }
+    let proxy_protocol = reader.switch("public.proxy_protocol");
     let health_path = app::health_path(reader, site);
     let neighbour = neighbour(reader);
     let admin = admin(reader);
@@ -73,6 +76,7 @@ pub(super) fn server(reader: &mut Reader, site: Option<&Site>, memory: Option<u6
         public,
         certificates,
         h2c,
+        proxy_protocol,
         health_path,
         neighbour,
         admin,

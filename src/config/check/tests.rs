@@ -132,6 +132,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("public.tls.certificates", &["[{\"cert_file\":\"x\"}]"]),
     ("public.tls.certificates", &["[{\"cert_file\":\"/nowhere/x\",\"key_file\":\"/nowhere/y\"}]"]),
     ("public.trusted_proxies", &["10.0.0.0/8,ingress"]),
+    ("public.proxy_protocol", &["v2"]),
     ("public.trusted_headers", &["X-Forwarded-Prefix", "X-Real-IP"]),
     ("public.limits.head_bytes", &["4KiB"]),
     ("public.limits.head_fields", &["-1"]),

@@ -26,6 +26,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "A path of the public door that answers 200 or 503 as /readyz does, for load balancers that can ask no other port. Default: off."),
     defaults("public.trusted_proxies", List, "[]",
         "Addresses and networks of proxies whose X-Forwarded-* and Forwarded headers are trusted."),
+    defaults("public.proxy_protocol", Switch, "false",
+        "Connections come from trusted_proxies only, and begin with a PROXY protocol header (version 1 or 2) that names the client."),
     defaults("public.trusted_headers", List, "[]",
         "More X-Forwarded-* headers of a trusted proxy that go on to the app, such as X-Forwarded-Prefix. For, Proto, Host and Port always go, rewritten."),
     defaults("public.read_only", Switch, "false",

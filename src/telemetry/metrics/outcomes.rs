@@ -62,6 +62,8 @@ pub enum Refusal {
     Connections,
     ConnectionsPerAddress,
     Tls,
+    /// A connection that did not begin with a trusted proxy's header.
+    ProxyProtocol,
     /// An HTTP/2 connection aborted too many of its requests.
     Http2Abuse,
     /// Accepting failed, mostly for want of file descriptors.

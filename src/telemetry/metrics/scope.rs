@@ -9,6 +9,7 @@ pub(crate) struct Scope {
     pub neighbour: bool,
     pub tls: bool,
     pub http2: bool,
+    pub proxy_protocol: bool,
     pub body_limit: bool,
     pub address_limit: bool,
     /// Tokens that can be refreshed.
@@ -22,6 +23,7 @@ impl Scope {
         neighbour: true,
         tls: true,
         http2: true,
+        proxy_protocol: true,
         body_limit: true,
         address_limit: true,
         refreshes: true,
@@ -38,6 +40,7 @@ impl Scope {
         self.has(door)
             && match refusal {
                 Refusal::Tls => public && self.tls,
+                Refusal::ProxyProtocol => public && self.proxy_protocol,
                 Refusal::Http2Abuse => public && self.http2,
                 Refusal::ConnectionsPerAddress => public && self.address_limit,
                 Refusal::BodyTooLarge => self.body_limit,

@@ -52,14 +52,23 @@ fn a_series_that_cannot_move_is_not_there() {
         neighbour: false,
         tls: false,
         http2: false,
+        proxy_protocol: false,
         body_limit: false,
         address_limit: false,
         refreshes: false,
         store: false,
     };
     let (all, least) = (Metrics::new().render(), Metrics::of(nothing).render());
-    let absent =
-        ["neighbour", "tls", "http2_abuse", "body_too_large", "connections_per_address", "_store_", "_refreshes_"];
+    let absent = [
+        "neighbour",
+        "tls",
+        "http2_abuse",
+        "proxy_protocol",
+        "body_too_large",
+        "connections_per_address",
+        "_store_",
+        "_refreshes_",
+    ];
     for part in absent {
         assert!(all.contains(part) && !least.contains(part), "{part}");
     }

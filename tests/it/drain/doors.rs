@@ -72,6 +72,7 @@ async fn a_worker_that_fails_ends_the_process() {
         bound,
         tls: None,
         h2c: false,
+        proxy_protocol: false,
         limits: listener::Limits::default(),
         exempt: Vec::new(),
         descriptors: upwarden::testing::descriptors::Descriptors::new(None),

@@ -55,6 +55,7 @@ impl Door {
             bound,
             tls,
             h2c: self.h2c,
+            proxy_protocol: false,
             limits: self.limits,
             exempt: Vec::new(),
             descriptors: upwarden::testing::descriptors::Descriptors::new(None),

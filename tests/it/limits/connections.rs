@@ -105,6 +105,7 @@ async fn a_unix_socket_knows_its_peer_and_its_file_is_removed_at_the_end() {
         bound,
         tls: None,
         h2c: false,
+        proxy_protocol: false,
         limits: Limits::default(),
         exempt: Vec::new(),
         descriptors: upwarden::testing::descriptors::Descriptors::new(None),
