@@ -1,4 +1,4 @@
-//! A client for one upstream, with pooled HTTP/1.1 connections and time limits.
+//! A client for one upstream, with pooled HTTP/1.1 connections, or one of HTTP/2, and time limits.
 //!
 //! Takes a request as it is to be sent; returns the response with its body still streaming, or an [`Error`] that says which
 //! part failed. A request is sent a second time only where that can do no harm, as [`http1::Failure`] says.
@@ -7,13 +7,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 
-use super::connect::Connector;
+use super::connect::{Connector, Upstream};
+use super::error::Error;
+use super::http2::Http2;
 use crate::body::Body;
 use crate::descriptors::Descriptors;
 use crate::framing::Limits;
-use crate::http1::{self, Answer, BoundPool, Connection, Failure, Outgoing, Pool, Pools, ResponseTimeouts};
+use crate::http1::{self, Answer, BoundPool, Connection, Failure, Outgoing, Pool, Pools, ResponseTimeouts, Socket};
 use crate::telemetry::metrics::UpstreamMetrics;
 
 const LIMITS: Limits =
@@ -30,19 +32,10 @@ pub(crate) struct Timeouts {
     pub idle: Duration,
 }
 
-/// Why there is no response.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("no file descriptor is left for a connection to the upstream")]
-    NoDescriptor,
-    #[error("cannot connect to the upstream")]
-    Connect(#[source] io::Error),
-    #[error("connecting to the upstream timed out")]
-    ConnectTimeout,
-    #[error(transparent)]
-    Exchange(#[from] http1::Error),
-    #[error("the upstream switched to a protocol that was not requested")]
-    UnexpectedUpgrade,
+impl Timeouts {
+    fn of_response(self) -> ResponseTimeouts {
+        ResponseTimeouts { first_byte: self.first_byte, idle: self.idle }
+    }
 }
 
 /// A client of one upstream, for one worker.
@@ -52,6 +45,8 @@ pub(crate) struct Client {
     pool: Arc<Pool>,
     timeouts: Timeouts,
     descriptors: Arc<Descriptors>,
+    /// Where HTTP/2 is spoken instead.
+    http2: Option<Arc<Http2>>,
     /// Its connections have places that the app's cannot take.
     is_api: bool,
     metrics: Arc<UpstreamMetrics>,
@@ -65,7 +60,7 @@ impl Client {
         metrics: Arc<UpstreamMetrics>,
     ) -> Self {
         let pool = pool(&descriptors, &metrics);
-        Self { connector: Arc::new(connector), pool, timeouts, descriptors, is_api: false, metrics }
+        Self { connector: Arc::new(connector), pool, timeouts, descriptors, http2: None, is_api: false, metrics }
     }
 
     /// A client of Upwork's API.
@@ -73,10 +68,16 @@ impl Client {
         Self { is_api: true, ..self }
     }
 
+    /// A client that speaks HTTP/2 to `upstream`.
+    pub(crate) fn over_http2(self, upstream: &Upstream) -> Self {
+        Self { http2: Some(Arc::new(Http2::new(upstream))), ..self }
+    }
+
     /// The same upstream with connections of its own: a connection belongs to the worker that opened it.
     #[must_use]
     pub(crate) fn sibling(&self) -> Self {
-        Self { pool: pool(&self.descriptors, &self.metrics), ..self.clone() }
+        let http2 = self.http2.as_ref().map(|http2| Arc::new(http2.sibling()));
+        Self { pool: pool(&self.descriptors, &self.metrics), http2, ..self.clone() }
     }
 
     /// Closes connections that have been idle for too long; call it now and then.
@@ -86,6 +87,26 @@ impl Client {
 
     pub(crate) async fn send(&self, request: impl Into<Outgoing>) -> Result<Response<Body>, Error> {
         Ok(self.exchange(request.into(), Pools::shared(&self.pool), |_, _| {}).await?.response)
+    }
+
+    /// The same for a request in origin form, with `Host` among its fields.
+    pub(crate) async fn send_request(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let Some(http2) = self.http2() else { return self.send(request).await };
+        let (parts, body) = request.into_parts();
+        let target = parts.uri.path_and_query().cloned();
+        self.send_http2(http2, http2.request(parts.method, target, parts.headers.iter(), body)).await
+    }
+
+    pub(super) fn http2(&self) -> Option<&Http2> {
+        self.http2.as_deref()
+    }
+
+    /// The same over HTTP/2, for a request of [`Http2::request`].
+    pub(super) async fn send_http2(&self, http2: &Http2, request: Request<Body>) -> Result<Response<Body>, Error> {
+        let started = Instant::now();
+        let response = http2.send(request, self.timeouts.of_response(), || self.open()).await?;
+        self.metrics.answered(started.elapsed());
+        Ok(response)
     }
 
     /// The pools for the requests of one client.
@@ -101,7 +122,7 @@ impl Client {
         mut on_interim: impl FnMut(StatusCode, HeaderMap),
     ) -> Result<Answer, Error> {
         let started = Instant::now();
-        let timeouts = ResponseTimeouts { first_byte: self.timeouts.first_byte, idle: self.timeouts.idle };
+        let timeouts = self.timeouts.of_response();
         if let Some(connection) = pools.take(!request.asks_upgrade()) {
             match http1::send(connection, request, timeouts, pools, &mut on_interim).await {
                 Ok(answer) => {
@@ -121,11 +142,15 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Box<Connection>, Error> {
+        Ok(Connection::new(self.open().await?, LIMITS))
+    }
+
+    async fn open(&self) -> Result<Socket, Error> {
         let descriptors = &self.descriptors;
         let descriptor = if self.is_api { descriptors.outgoing_to_api().await } else { descriptors.outgoing().await };
         let descriptor = descriptor.ok_or(Error::NoDescriptor)?;
         match tokio::time::timeout(self.timeouts.connect, self.connector.connect()).await {
-            Ok(Ok(socket)) => Ok(Connection::new(socket.hold((descriptor, self.metrics.opened())), LIMITS)),
+            Ok(Ok(socket)) => Ok(socket.hold((descriptor, self.metrics.opened()))),
             Ok(Err(error)) if is_out_of_descriptors(&error) => Err(Error::NoDescriptor),
             Ok(Err(error)) => Err(Error::Connect(error)),
             Err(_) => Err(Error::ConnectTimeout),

@@ -18,6 +18,8 @@ use url::Url;
 use crate::http1::{Socket, Stream};
 use crate::tls;
 
+/// HTTP/2 in ALPN (RFC 9113 section 3.1).
+const H2: &[u8] = b"h2";
 /// Limit for a proxy's response to CONNECT.
 const PROXY_HEAD: usize = 8 << 10;
 
@@ -102,6 +104,14 @@ impl Connector {
         Self { tls_name, ..self }
     }
 
+    /// Asks a TLS server for HTTP/2, and takes nothing else (RFC 9113 section 3.2).
+    pub(super) fn over_http2(mut self) -> Self {
+        if let Target::Tcp { tls: Some(config), .. } = &mut self.target {
+            Arc::make_mut(config).alpn_protocols = vec![H2.to_vec()];
+        }
+        self
+    }
+
     pub(super) async fn connect(&self) -> io::Result<Socket> {
         let stream = match &self.target {
             Target::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
@@ -116,6 +126,10 @@ impl Connector {
                             io::Error::new(io::ErrorKind::InvalidInput, "the host is not a valid certificate name")
                         })?;
                         let stream = TlsConnector::from(config.clone()).connect(name, stream).await?;
+                        if !config.alpn_protocols.is_empty() && stream.get_ref().1.alpn_protocol() != Some(H2) {
+                            let why = "the server does not agree to HTTP/2 (ALPN)";
+                            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                        }
                         Stream::Tls(Box::new(stream.into()))
                     }
                 }

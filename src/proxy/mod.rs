@@ -6,8 +6,10 @@
 mod caching;
 pub(crate) mod client;
 pub(crate) mod connect;
+mod error;
 pub(crate) mod forwarded;
 pub(crate) mod headers;
+mod http2;
 mod own_address;
 pub(crate) mod upgrade;
 pub(crate) mod via;
@@ -15,17 +17,21 @@ pub(crate) mod via;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::Either;
 use http::header::{TRAILER, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Response};
 
 use crate::body::Body;
+use crate::descriptors::Descriptors;
 use crate::http1::{Answer, BoundPool, Exchange, Outgoing};
+use crate::telemetry::metrics::UpstreamMetrics;
 use crate::tls;
 pub(crate) use caching::private_unless_said;
-pub(crate) use client::{Client, Error};
+pub(crate) use client::Client;
 use connect::Connector;
 pub(crate) use connect::Upstream;
+pub(crate) use error::Error;
 pub(crate) use headers::{ApiHeaders, AppHeaders};
 pub(crate) use own_address::OwnAddress;
 use upgrade::Upgrades;
@@ -54,12 +60,21 @@ pub(crate) struct AppConfig {
     pub host: HostPolicy,
     /// Drop the client's `Authorization` on the way to the app.
     pub drop_authorization: bool,
+    /// It is spoken to in HTTP/2: by ALPN under TLS, else with prior knowledge (RFC 9113 section 3.3).
+    pub http2: bool,
     pub timeouts: client::Timeouts,
 }
 
 impl AppConfig {
-    pub(crate) fn connector(&self) -> Result<Connector, tls::Error> {
-        Ok(Connector::new(&self.upstream, self.ca_file.as_deref(), None)?.named(self.tls_name.clone()))
+    pub(crate) fn client(
+        &self,
+        descriptors: Arc<Descriptors>,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Result<Client, tls::Error> {
+        let connector = Connector::new(&self.upstream, self.ca_file.as_deref(), None)?.named(self.tls_name.clone());
+        let connector = if self.http2 { connector.over_http2() } else { connector };
+        let client = Client::new(connector, self.timeouts, descriptors, metrics);
+        Ok(if self.http2 { client.over_http2(&self.upstream) } else { client })
     }
 }
 
@@ -91,7 +106,14 @@ pub(crate) fn to_app(
     let AppRequest { method, target, headers, trailers, exchange, bound, upgrades } = request;
     let requested = headers.ours(&UPGRADE).cloned().zip(upgrades);
     let user = headers.ours(&headers::USER_ID).cloned();
-    let outgoing = Outgoing::new(&method, target.as_ref(), headers.iter(), body);
+    let outgoing = match app.http2() {
+        None => Either::Left(Outgoing::new(&method, target.as_ref(), headers.iter(), body)),
+        Some(http2) => {
+            let request = http2.request(method, target, headers.iter(), body);
+            // Boxed, so that the future of HTTP/1 needs no room for it.
+            Either::Right(Box::pin(app.send_http2(http2, request)))
+        }
+    };
     async move {
         let inform = |status, mut headers| {
             headers::clean_app_response(&mut headers, &owns);
@@ -99,8 +121,12 @@ pub(crate) fn to_app(
                 exchange.inform(status, &headers);
             }
         };
-        let Answer { mut response, upgraded } =
-            app.exchange(outgoing, app.pools(bound.as_deref(), user.as_ref()), inform).await?;
+        let Answer { mut response, upgraded } = match outgoing {
+            Either::Left(outgoing) => {
+                app.exchange(outgoing, app.pools(bound.as_deref(), user.as_ref()), inform).await?
+            }
+            Either::Right(sending) => Answer { response: sending.await?, upgraded: None },
+        };
         let protocol = response.headers().get(UPGRADE).cloned();
         headers::clean_app_response(response.headers_mut(), &owns);
         if !trailers {

@@ -20,7 +20,7 @@ use crate::oauth::{Dependencies, Grant};
 use crate::pacing::Pacer;
 use crate::policy::Access;
 use crate::proxy::via::Via;
-use crate::proxy::{AppConfig, Client, HostPolicy, OwnAddress};
+use crate::proxy::{AppConfig, HostPolicy, OwnAddress};
 use crate::seal::{self, SharedKeyring};
 use crate::store::{self, Store};
 use crate::telemetry::Upstream;
@@ -106,7 +106,8 @@ fn upstreams(
         let address = || OwnAddress::new(&app.upstream, &config.gateway.public.url);
         let own_address = (app.host == HostPolicy::App).then(address).flatten();
         let settings = AppSettings { config: app.clone(), own_address, ..settings.clone() };
-        Ok::<_, Error>(AppUpstream::new(app_client(app, descriptors, &settings.metrics)?, Arc::new(settings)))
+        let client = app.client(descriptors.clone(), settings.metrics.upstream(Upstream::App).clone())?;
+        Ok::<_, Error>(AppUpstream::new(client, Arc::new(settings)))
     };
     let others = config.upstreams.iter().map(upstream).collect::<Result<_, _>>()?;
     Ok(Upstreams::new(Arc::new(config.routes.clone()), upstream(&config.app)?, others, broker))
@@ -123,8 +124,4 @@ fn app_settings(config: &Config, identity: Arc<IdentityHeaders>, metrics: &Arc<M
         trusted_headers: config.gateway.public.trusted_headers.clone(),
         metrics: metrics.clone(),
     }
-}
-
-fn app_client(app: &AppConfig, descriptors: &Arc<Descriptors>, metrics: &Metrics) -> Result<Client, Error> {
-    Ok(Client::new(app.connector()?, app.timeouts, descriptors.clone(), metrics.upstream(Upstream::App).clone()))
 }

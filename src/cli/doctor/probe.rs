@@ -1,6 +1,7 @@
 //! Sends a single request to the app or to Upwork, and returns the response or the chain of causes why there is none. It
 //! follows no redirect.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -16,7 +17,7 @@ use crate::policy::AppRoute;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{AppConfig, Client, HostPolicy, Upstream};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::telemetry::{Upstream as Counted, causes};
 
 /// A longer body reads as empty.
@@ -28,10 +29,8 @@ const TIMEOUTS: Timeouts =
 /// The response; its body is empty if it could not be read completely.
 pub(super) type Probe = Result<Response<Vec<u8>>, String>;
 
-async fn send(connector: Connector, request: Request<Body>) -> Probe {
-    let metrics = Metrics::new().upstream(Counted::App).clone();
-    let client = Client::new(connector, TIMEOUTS, Descriptors::new(None), metrics);
-    let response = client.send(request).await.map_err(|error| causes(&error))?;
+async fn send(client: Client, request: Request<Body>) -> Probe {
+    let response = client.send_request(request).await.map_err(|error| causes(&error))?;
     let (head, body) = response.into_parts();
     let body = body.collect(MAX_BODY).await.map(|bytes| bytes.to_vec()).unwrap_or_default();
     Ok(Response::from_parts(head, body))
@@ -42,6 +41,7 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
     let upstream = Upstream::of(url).ok_or("the URL has no host or port")?;
     let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone());
     let connector = connector.map_err(|error| causes(&error))?;
+    let client = Client::new(connector, TIMEOUTS, Descriptors::new(None), uncounted());
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let mut request = Request::builder()
         .method(method)
@@ -52,7 +52,7 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
         request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     let request = request.body(Body::full(json.to_owned())).map_err(|error| causes(&error))?;
-    send(connector, request).await
+    send(client, request).await
 }
 
 /// Whether the app, or this part of it, answers, also under the host name that it will see.
@@ -93,7 +93,12 @@ pub(super) async fn app(config: &Config, app: &AppConfig) -> Finding {
 }
 
 async fn get(app: &AppConfig, path: &str, host: &str) -> Probe {
-    let connector = app.connector().map_err(|error| causes(&error))?;
+    let app = AppConfig { timeouts: TIMEOUTS, ..app.clone() };
+    let client = app.client(Descriptors::new(None), uncounted()).map_err(|error| causes(&error))?;
     let request = Request::get(path).header(HOST, host).body(Body::empty()).map_err(|error| causes(&error))?;
-    send(connector, request).await
+    send(client, request).await
+}
+
+fn uncounted() -> Arc<UpstreamMetrics> {
+    Metrics::new().upstream(Counted::App).clone()
 }

@@ -91,12 +91,13 @@ pub(super) fn app(reader: &mut Reader) -> Option<AppConfig> {
         );
     }
     let drop_authorization = reader.switch("app.drop_authorization");
+    let http2 = reader.switch("app.http2");
     let timeouts = Timeouts {
         connect: reader.duration("app.timeouts.connect"),
         first_byte: reader.duration("app.timeouts.first_byte"),
         idle: reader.duration("app.timeouts.idle"),
     };
-    Some(AppConfig { upstream: upstream?, ca_file, tls_name, host: host?, drop_authorization, timeouts })
+    Some(AppConfig { upstream: upstream?, ca_file, tls_name, host: host?, drop_authorization, http2, timeouts })
 }
 
 pub(super) fn upstream(text: &str) -> Result<Upstream, ValueError> {

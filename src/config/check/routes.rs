@@ -14,7 +14,8 @@ use crate::proxy::{AppConfig, HostPolicy, Upstream};
 use crate::router::JWKS;
 
 const KEY: &str = "routes";
-const KEYS: &str = "a route has path, methods, url, tls_name, public, users, organizations, read_only and timeouts";
+const KEYS: &str =
+    "a route has path, methods, url, tls_name, http2, public, users, organizations, read_only and timeouts";
 
 /// The routes, and the upstreams that they have besides the app's own, which they count from 1.
 pub(super) fn routes(
@@ -77,6 +78,7 @@ fn route(
     let organizations = list(&mut table, "organizations", id)?;
     let url = text(&mut table, "url", upstream)?;
     let named = text(&mut table, "tls_name", tls_name)?;
+    let http2 = text(&mut table, "http2", parse::switch)?;
     let [connect, first_byte, idle] = timeouts(&mut table)?;
     if let Some(unknown) = table.keys().next() {
         return Err(ValueError::new(format!("there is no {unknown}"), KEYS));
@@ -89,10 +91,12 @@ fn route(
     if admits.as_ref().is_some_and(|access| access.users.is_empty() && access.organizations.is_empty()) {
         return Err(ValueError::new("it admits no one: its lists are empty", "list who may open it"));
     }
-    // The name of the app's own certificate is no other upstream's.
+    // The name of the app's own certificate, and its protocol, are no other upstream's.
     let inherited = app.tls_name.clone().filter(|_| url.is_none());
+    let http2 = http2.unwrap_or(app.http2 && url.is_none());
     let upstream = AppConfig {
         tls_name: named.clone().or(inherited),
+        http2,
         upstream: url.unwrap_or_else(|| app.upstream.clone()),
         timeouts: Timeouts {
             connect: connect.unwrap_or(app.timeouts.connect),

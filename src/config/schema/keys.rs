@@ -94,6 +94,8 @@ pub(in crate::config) const KEYS: &[Key] = &[
         "Additional CA for https, or the app's self-signed certificate."),
     optional("app.tls_name", Text, "app.internal",
         "The name in the app's certificate, if it is not the host of app.url; also sent as SNI."),
+    defaults("app.http2", Switch, "false",
+        "Speak HTTP/2 to the app, as gRPC needs it: agreed by TLS (ALPN) for https, else from the first byte. WebSockets need HTTP/1.1."),
     defaults("app.host", Text, "keep",
         r#"The Host header that the app receives: "keep" (the client's), "app" (that of app.url), or a host. With "app", redirects to app.url become redirects to public_url."#),
     defaults("app.preflight", Text, "gate",

@@ -8,6 +8,8 @@ mod authenticated; // an app that authenticates connections, not requests
 mod connections; // to the app: pooled, closed in time, retried where that is safe
 pub(crate) mod cuts; // what breaks off on one side breaks off on the other
 mod fields; // what the app learns about the user and the client
+mod grpc; // an app that speaks gRPC
+mod http2; // an app that speaks HTTP/2
 mod outbound; // a proxy and a private CA on the way to Upwork
 mod own_address; // redirects of an app that knows only its own address
 mod streams; // bodies piece by piece, whole, with trailers
