@@ -95,7 +95,8 @@ fn connections(config: &Config) -> String {
 pub(super) fn clients(config: &Config) -> String {
     let public = &config.gateway.public;
     let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
-    let proxies = list(&mut public.trust.proxies.iter().map(ToString::to_string));
+    let unix = public.trust.unix.then(|| "the Unix socket".to_owned());
+    let proxies = list(&mut public.trust.proxies.iter().map(ToString::to_string).chain(unix));
     let believed = if proxies.is_empty() {
         "trusts no proxy".to_owned()
     } else {
@@ -110,7 +111,8 @@ pub(super) fn clients(config: &Config) -> String {
         }
         (true, _) | (false, false) => String::new(),
     };
-    format!("{believed}{passed}{scheme}")
+    let named = if config.server.proxy_protocol { "the PROXY protocol names clients; " } else { "" };
+    format!("{named}{believed}{passed}{scheme}")
 }
 
 fn neighbour(config: &Config) -> String {

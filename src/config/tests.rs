@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::schema::Kind;
 use super::*;
-use crate::listener::Address;
+use crate::listener::{Address, Owner};
 use crate::oauth::{Grant, ServiceGrant};
 use crate::telemetry;
 
@@ -89,6 +89,12 @@ fn rules_across_keys_hold() {
         (&["app.url=unix:/run/app.sock", "app.tls_name=app.internal"], "app.tls_name"),
         (&["app.url=http://10.0.0.9", "app.tls_name=app.internal"], "app.tls_name"),
         (&["public.proxy_protocol=true"], "public.proxy_protocol"),
+        (
+            &["public.proxy_protocol=true", "public.listen=unix:/run/p.sock", "public.trusted_proxies=10.0.0.1"],
+            "public.proxy_protocol",
+        ),
+        (&["app.url=unix:/run/p.sock", "public.listen=unix:/run//p.sock"], "app.url"),
+        (&["neighbour.listen=unix:/run/p.sock", "public.listen=unix:/run/p.sock"], "neighbour.listen"),
         (&["upwork.client_secret=a", "upwork.client_secret_file=/b"], "upwork.client_secret"),
         (&["session.keys=[]"], "session.keys"),
         (&[&format!("session.keys={KEY},{KEY}")], "session.keys"),
@@ -130,6 +136,9 @@ fn urls_and_names_are_normalized() {
     assert_eq!((config.session.cookie.as_str(), config.session.secure), ("upwarden", false));
     assert_eq!(config.server.neighbour, Some(Address::Unix { path: "/run/n.sock".into(), mode: 0o600, owner: None }));
     assert_eq!(config.gateway.neighbour.address.as_deref(), Some("unix:/run/n.sock"));
+    let config = with(&["public.listen=unix:/run/p.sock", "public.mode=0600", "public.owner=:7"]).unwrap();
+    let owner = Some(Owner { key: "public.owner", user: None, group: Some(7) });
+    assert_eq!(config.server.public, Address::Unix { path: "/run/p.sock".into(), mode: 0o600, owner });
     let config = with(&["service.grant=client_credentials"]).unwrap().service.unwrap();
     assert_eq!(
         (config.grant, config.client_secret.load().expose()),

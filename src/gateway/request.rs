@@ -98,7 +98,10 @@ pub(super) fn read(
     }
     let headers = parts.headers;
     let address = peer.address.map(|address| address.ip());
-    let origin = Origin::find(address, peer.tls, &headers, &config.trust);
+    let origin = match address {
+        None if config.trust.unix && peer.door == Door::Public => Origin::by_unix(&headers, &config.trust),
+        address => Origin::find(address, peer.tls, &headers, &config.trust),
+    };
     let by_unknown_proxy = peer.door == Door::Public && !origin.trusted && is_forwarded(&headers);
     // No one said which addresses are proxies, and this one may be.
     let may_be_shared = by_unknown_proxy && config.trust.proxies.is_empty();

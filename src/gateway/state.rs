@@ -66,7 +66,7 @@ impl Gateway {
             peer = request.origin.peer.map(tracing::field::display),
             "X-Forwarded-For, X-Real-IP or Forwarded arrives from an address that is not in public.trusted_proxies, so it is \
              not believed: the app takes that address for the client's, and limits by address {limits}. If it is your \
-             proxy, list it. If your clients connect directly, list 127.0.0.1 alone"
+             proxy, list it (\"unix\" if it has no address). If your clients connect directly, list 127.0.0.1 alone"
         );
     }
 

@@ -147,7 +147,8 @@ impl Dispatcher {
         let peer = address.map(|address| address.ip());
         let mut counted = peer;
         if self.door.proxy_protocol {
-            if !peer.is_some_and(|peer| self.permits.is_exempt(peer)) {
+            // Everyone who may open a Unix socket is a trusted proxy here (`config::check`).
+            if peer.is_some_and(|peer| !self.permits.is_exempt(peer)) {
                 let why = "it does not come from a trusted proxy";
                 return report_proxy_protocol(&self.door, address, &why);
             }

@@ -31,6 +31,8 @@ pub enum Address {
 /// User and group by number; `None` leaves it as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
+    /// Named in errors.
+    pub(crate) key: &'static str,
     pub(crate) user: Option<u32>,
     pub(crate) group: Option<u32>,
 }
@@ -38,11 +40,11 @@ pub struct Owner {
 impl Owner {
     /// Only root may give a file away; its owner may give it to a group of which it is a member.
     fn set(self, path: &Path) -> Result<()> {
-        let Self { user, group } = self;
+        let Self { key, user, group } = self;
         std::os::unix::fs::chown(path, user, group).map_err(|error| {
             let id = |id: Option<u32>| id.map_or_else(String::new, |id| id.to_string());
             let why = format!(
-                "it cannot be given to {}:{} (neighbour.owner): {error}. Without root, leave the user out, and name a group \
+                "it cannot be given to {}:{} ({key}): {error}. Without root, leave the user out, and name a group \
                  that this process is in",
                 id(user),
                 id(group)

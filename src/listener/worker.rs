@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
@@ -80,13 +80,16 @@ where
     let opened = match socket {
         Accepted::Tcp(socket) => {
             let Ok(mut socket) = TcpStream::from_std(socket) else { return };
-            if door.proxy_protocol {
-                let Ok(client) = read_client(&mut socket, address, &door, &mut permit).await else { return };
-                address = client;
-            }
+            let Ok(client) = read_client(&mut socket, address, &door, &mut permit).await else { return };
+            address = client;
             open(socket, &door).await
         }
-        Accepted::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix).ok(),
+        Accepted::Unix(socket) => {
+            let Ok(mut socket) = UnixStream::from_std(socket) else { return };
+            let Ok(client) = read_client(&mut socket, address, &door, &mut permit).await else { return };
+            address = client;
+            Some(Stream::Unix(socket))
+        }
     };
     let Some(stream) = opened else { return };
     let unix = match &stream {
@@ -108,13 +111,17 @@ where
     }
 }
 
-/// Whom the proxy at `address` speaks for, and counts that client. An error was reported.
+/// Whom the proxy at `address` speaks for by the PROXY protocol, and counts that client; `address` itself where the door does
+/// not use it. An error was reported.
 async fn read_client(
-    socket: &mut TcpStream,
+    socket: &mut (impl AsyncRead + Unpin),
     address: Option<SocketAddr>,
     door: &DoorState,
     permit: &mut Permit,
 ) -> io::Result<Option<SocketAddr>> {
+    if !door.proxy_protocol {
+        return Ok(address);
+    }
     let read = timeout(door.limits.head_timeout, proxy_protocol::read(socket)).await;
     match read.unwrap_or_else(|_| Err(io::Error::new(ErrorKind::TimedOut, "the header did not come in time"))) {
         Ok(client) => {

@@ -63,7 +63,8 @@ pub(super) async fn watch(sources: Sources, config: Config, watched: Watched, en
     if let Err(error) = &hangup {
         tracing::warn!(%error, "cannot listen for SIGHUP; changed files are still reloaded");
     }
-    ended.run_until_cancelled(reload_on_change(&sources, config, &watched, hangup.ok(), CHECK_INTERVAL)).await;
+    let watch = Box::pin(reload_on_change(&sources, config, &watched, hangup.ok(), CHECK_INTERVAL));
+    ended.run_until_cancelled(watch).await;
 }
 
 async fn reload_on_change(

@@ -35,6 +35,7 @@ mod pacing; // Upwork's rate limits, checked by the sandbox that enforces them
 mod pages; // what the pages show, and what they must never contain
 mod protocol; // models of refresh and pacing over replicas, explored exhaustively within small bounds
 mod proxy_protocol; // a TCP load balancer names its client
+mod public_socket; // a proxy of the same machine in front of the public door's Unix socket
 mod real_clients; // curl and h2load
 mod routes; // parts of the app with rules or an upstream of their own
 mod sample_app; // the app that the demo guards

@@ -22,10 +22,14 @@ fn is_loopback(address: &Address) -> bool {
 
 fn public(config: &Config) -> Finding {
     const WHAT: &str = "public door";
-    let (door, trusted) = (&config.server.public, &config.gateway.public.trust.proxies);
+    let (door, trust) = (&config.server.public, &config.gateway.public.trust);
+    let trusted = match door {
+        Address::Tcp(_) => !trust.proxies.is_empty(),
+        Address::Unix { .. } => trust.unix || config.server.proxy_protocol,
+    };
     let plain = config.server.certificates.is_empty();
     let text = format!("{}, {}; {}", address(door), if plain { "plain HTTP" } else { "TLS" }, clients(config));
-    if !trusted.is_empty() || !plain {
+    if trusted || !plain {
         return Finding::ok(WHAT, text);
     }
     if !is_loopback(door) {
@@ -34,8 +38,15 @@ fn public(config: &Config) -> Finding {
         return Finding::warn(WHAT, text, remedy);
     }
     if config.session.secure {
-        let remedy = "public_url is https, so a proxy is in front: list its address in public.trusted_proxies, or every \
-                      client appears to be that proxy";
+        let remedy = match door {
+            Address::Tcp(_) => {
+                "public_url is https, so a proxy is in front: list its address in public.trusted_proxies, or every client \
+                 appears to be that proxy"
+            }
+            Address::Unix { .. } => {
+                "a proxy is in front: add \"unix\" to public.trusted_proxies, or no client has an address"
+            }
+        };
         return Finding::warn(WHAT, text, remedy);
     }
     Finding::ok(WHAT, text)

@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use http::HeaderName;
+use ipnet::IpNet;
 
 use super::app::Site;
 use super::app_headers::app_headers;
@@ -11,6 +12,7 @@ use super::server::Server;
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
 use crate::gateway::{Config, NeighbourConfig, PublicConfig};
+use crate::listener::Address;
 use crate::proxy::forwarded::Trust;
 use crate::secret::Secret;
 
@@ -21,18 +23,13 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     let app_tokens = reader.switch("app.tokens");
     let app_headers = app_headers(reader);
     let assertion = reader.parsed("app.assertion", audience);
-    let trusted_proxies = reader.parsed_list("public.trusted_proxies", parse::network);
+    let trusted = trusted_proxies(reader, server);
     let trusted_headers = reader.parsed_list("public.trusted_headers", forwarded_header);
     if trusted_headers.as_ref().is_some_and(|headers| !headers.is_empty())
-        && trusted_proxies.as_ref().is_some_and(Vec::is_empty)
+        && trusted.as_ref().is_some_and(|trusted| trusted.networks.is_empty() && !trusted.unix)
     {
         let remedy = "set public.trusted_proxies too, or remove it";
         reader.problem("public.trusted_headers", "it has no effect without a trusted proxy", remedy);
-    }
-    if server.is_some_and(|server| server.proxy_protocol) && trusted_proxies.as_ref().is_some_and(Vec::is_empty) {
-        let why = "without a trusted proxy, every connection would be refused";
-        let remedy = "list the load balancer's addresses in public.trusted_proxies, or remove it";
-        reader.problem("public.proxy_protocol", why, remedy);
     }
     for name in trusted_headers.iter().flatten() {
         if app_headers.iter().flatten().any(|added| added.is_read_from(name)) {
@@ -47,15 +44,12 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     let secret = secret(reader);
     let branding = pages::branding(reader);
     let sign_out_to = pages::sign_out_to(reader);
-    if trusted_proxies.iter().flatten().any(|network| network.prefix_len() == 0) {
-        let why = "every address is trusted, so any client can claim any address, host and scheme in X-Forwarded-*";
-        reader.warn("public.trusted_proxies", why, "list only the addresses of the proxy in front");
-    }
     let server = server?;
-    let site = site?;
+    let (site, trusted) = (site?, trusted?);
     let public = PublicConfig {
         url: site.public_url.clone(),
-        trust: Trust::new(&site.public_url, trusted_proxies?),
+        // A proxy that only forwards TCP passes on its clients' headers.
+        trust: Trust::new(&site.public_url, trusted.networks).with_unix(trusted.unix && !server.proxy_protocol),
         trusted_headers: trusted_headers?,
         preflight_pass,
         app_tokens,
@@ -72,6 +66,51 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         address: server.neighbour.as_ref().map(ToString::to_string),
     };
     Some(Config { public, neighbour, tickets, app_headers: app_headers?, assertion })
+}
+
+struct TrustedProxies {
+    networks: Vec<IpNet>,
+    /// What may connect to the Unix socket.
+    unix: bool,
+}
+
+fn trusted_proxies(reader: &mut Reader, server: Option<&Server>) -> Option<TrustedProxies> {
+    const KEY: &str = "public.trusted_proxies";
+    // None for "unix".
+    let given =
+        reader.parsed_list(KEY, |text| if text == "unix" { Ok(None) } else { parse::network(text).map(Some) })?;
+    let unix = given.contains(&None);
+    let networks: Vec<_> = given.into_iter().flatten().collect();
+    if networks.iter().any(|network| network.prefix_len() == 0) {
+        let why = "every address is trusted, so any client can claim any address, host and scheme in X-Forwarded-*";
+        reader.warn(KEY, why, "list only the addresses of the proxy in front");
+    }
+    if let Some(server) = server {
+        let at_socket = matches!(server.public, Address::Unix { .. });
+        if unix && !at_socket {
+            let why = "\"unix\" has no effect, because public.listen is not a Unix socket";
+            reader.problem(KEY, why, "remove it, or write the proxy's address");
+        }
+        let can_connect = if at_socket { unix } else { !networks.is_empty() };
+        if server.proxy_protocol && !can_connect {
+            let why = "without a trusted proxy, every connection would be refused";
+            let remedy = if at_socket {
+                "add \"unix\" to public.trusted_proxies, or remove it"
+            } else {
+                "list the load balancer's addresses in public.trusted_proxies, or remove it"
+            };
+            reader.problem("public.proxy_protocol", why, remedy);
+        } else if at_socket && !unix {
+            let why = "a Unix socket's peer has no address, and what the proxy says in X-Forwarded-* is dropped, so the client's \
+                       address is unknown and limits by address do not apply";
+            reader.warn(
+                "public.listen",
+                why,
+                "add \"unix\" to public.trusted_proxies, and let only the proxy open the socket",
+            );
+        }
+    }
+    Some(TrustedProxies { networks, unix })
 }
 
 /// The name by which the app knows that an assertion is for it.

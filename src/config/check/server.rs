@@ -53,8 +53,13 @@ impl Server {
 }
 
 pub(super) fn server(reader: &mut Reader, site: Option<&Site>, memory: Option<u64>) -> Option<Server> {
-    let public = reader.parsed("public.listen", tcp_only);
+    let public = door(reader, "public.listen", "public.mode", "public.owner");
     let certificates = certificates(reader, site);
+    if matches!(public, Some(Address::Unix { .. })) && certificates.as_ref().is_some_and(|pairs| !pairs.is_empty()) {
+        let why =
+            "public.listen is a Unix socket, which the kernel keeps private; the proxy in front has the certificates";
+        reader.problem("public.tls.certificates", why, "remove it, or let public.listen be an address");
+    }
     let h2c = reader.switch("public.h2c");
     if h2c && certificates.as_ref().is_some_and(|pairs| !pairs.is_empty()) {
         let remedy = "remove public.h2c: with certificates, TLS negotiates HTTP/2";
@@ -69,8 +74,8 @@ pub(super) fn server(reader: &mut Reader, site: Option<&Site>, memory: Option<u6
     let drain_timeout = reader.defaulted("drain.timeout", parse::duration);
 
     let (public, admin) = (public?, admin?);
-    apart(reader, public, neighbour.as_ref(), admin);
-    let (public, admin) = (Address::Tcp(public), Address::Tcp(admin));
+    let admin = Address::Tcp(admin);
+    apart(reader, &public, neighbour.as_ref(), &admin);
     let certificates = certificates?;
     Some(Server {
         public,
@@ -93,33 +98,35 @@ pub(in crate::config) fn admin(reader: &mut Reader) -> Option<SocketAddr> {
     reader.parsed("admin.listen", parse::socket)
 }
 
-/// The public door needs the address of its client.
-fn tcp_only(text: &str) -> Result<SocketAddr, ValueError> {
-    if text.starts_with("unix:") {
-        return Err(ValueError::new("is a Unix socket; only the neighbour door can be one", "write 127.0.0.1:4180"));
-    }
-    parse::socket(text)
+/// A door that may be a Unix socket, with the keys of its mode and its owner.
+fn door(reader: &mut Reader, listen: &str, mode: &str, owner: &'static str) -> Option<Address> {
+    let mode = reader.defaulted(mode, file_mode);
+    let owner = reader.parsed(owner, |text| file_owner(text, owner));
+    reader.parsed(listen, |text| match parse::unix(text) {
+        Some(path) => Ok(Address::Unix { path: path?, mode, owner }),
+        None => parse::socket(text).map(Address::Tcp),
+    })
 }
 
-fn apart(reader: &mut Reader, public: SocketAddr, neighbour: Option<&Address>, admin: SocketAddr) {
-    let meet = |one: SocketAddr, other: SocketAddr| {
-        let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
-        one.port() == other.port() && one.port() != 0 && (everywhere || one.ip() == other.ip())
-    };
-    let remedy = "give each door its own port";
-    if meet(public, admin) {
-        reader.problem("admin.listen", "this is also the address of the public door", remedy);
-    }
-    if let Some(Address::Tcp(neighbour)) = neighbour {
-        for (other, other_door) in [(public, "public"), (admin, "admin")] {
-            if meet(*neighbour, other) {
-                reader.problem(
-                    "neighbour.listen",
-                    format!("this is also the address of the {other_door} door"),
-                    remedy,
-                );
-            }
+fn apart(reader: &mut Reader, public: &Address, neighbour: Option<&Address>, admin: &Address) {
+    let meet = |one: &Address, other: &Address| match (one, other) {
+        (Address::Tcp(one), Address::Tcp(other)) => {
+            let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() == other.port() && one.port() != 0 && (everywhere || one.ip() == other.ip())
         }
+        (Address::Unix { path: one, .. }, Address::Unix { path: other, .. }) => one == other,
+        (Address::Tcp(_), Address::Unix { .. }) | (Address::Unix { .. }, Address::Tcp(_)) => false,
+    };
+    let mut differ = |key: &str, door: &Address, other: &Address, other_door: &str| {
+        if meet(door, other) {
+            let why = format!("this is also the address of the {other_door} door");
+            reader.problem(key, why, "give each door its own port or path");
+        }
+    };
+    differ("admin.listen", admin, public, "public");
+    if let Some(neighbour) = neighbour {
+        differ("neighbour.listen", neighbour, public, "public");
+        differ("neighbour.listen", neighbour, admin, "admin");
     }
 }
 
@@ -246,12 +253,7 @@ fn drain_delay(text: &str) -> Result<Duration, ValueError> {
 }
 
 fn neighbour(reader: &mut Reader) -> Option<Address> {
-    let mode = reader.defaulted("neighbour.mode", mode);
-    let owner = reader.parsed("neighbour.owner", owner);
-    let address = reader.parsed("neighbour.listen", |text| match parse::unix(text) {
-        Some(path) => Ok(Address::Unix { path: path?, mode, owner }),
-        None => parse::socket(text).map(Address::Tcp),
-    })?;
+    let address = door(reader, "neighbour.listen", "neighbour.mode", "neighbour.owner")?;
     if let Address::Tcp(tcp) = &address
         && !tcp.ip().is_loopback()
         && reader.given_secret("neighbour.secret").is_none()
@@ -262,19 +264,19 @@ fn neighbour(reader: &mut Reader) -> Option<Address> {
     Some(address)
 }
 
-fn mode(text: &str) -> Result<u32, ValueError> {
+fn file_mode(text: &str) -> Result<u32, ValueError> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let octal = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777 && !digits.starts_with('+'));
     octal.ok_or_else(|| ValueError::new("is not a file mode", "write it in octal: \"0660\""))
 }
 
 /// `1000`, `1000:1000`, or `:1000` for the group alone.
-fn owner(text: &str) -> Result<Owner, ValueError> {
+fn file_owner(text: &str, key: &'static str) -> Result<Owner, ValueError> {
     let id = |text: &str| parse::count(text, 0, u64::from(u32::MAX) - 1).map(Some);
     let read = match text.split_once(':') {
-        Some(("", group)) => id(group).map(|group| Owner { user: None, group }),
-        Some((user, group)) => id(user).and_then(|user| Ok(Owner { user, group: id(group)? })),
-        None => id(text).map(|user| Owner { user, group: None }),
+        Some(("", group)) => id(group).map(|group| Owner { key, user: None, group }),
+        Some((user, group)) => id(user).and_then(|user| Ok(Owner { key, user, group: id(group)? })),
+        None => id(text).map(|user| Owner { key, user, group: None }),
     };
     let remedy = "write \"1000\", \"1000:1000\" or \":1000\"; names are not looked up";
     read.map_err(|_| ValueError::new("is not a numeric user and group", remedy))
@@ -292,11 +294,13 @@ mod tests {
 
     #[test]
     fn modes_and_owners_have_one_form_each() {
+        let (mode, key) = (file_mode, "neighbour.owner");
+        let owner = |text| file_owner(text, key);
         assert_eq!((mode("0660"), mode("0o600"), mode("777")), (Ok(0o660), Ok(0o600), Ok(0o777)));
         assert!(mode("0880").is_err() && mode("1777").is_err() && mode("rw-").is_err() && mode("").is_err());
         let (both, user, group) = ("10:20", "10", ":20");
         for (text, user, group) in [(both, Some(10), Some(20)), (user, Some(10), None), (group, None, Some(20))] {
-            assert_eq!(owner(text), Ok(Owner { user, group }));
+            assert_eq!(owner(text), Ok(Owner { key, user, group }));
         }
         assert!(owner("root").is_err() && owner(":").is_err() && owner("1:").is_err() && owner(":staff").is_err());
     }

@@ -49,6 +49,10 @@ fn what_is_hardly_meant_is_a_warning() {
         (&["public.trusted_proxies=0.0.0.0/0"], &["public.trusted_proxies"]),
         (&["public.trusted_proxies=10.0.0.0/8,::/0"], &["public.trusted_proxies"]),
         (&["public.trusted_proxies=10.0.0.0/8"], &[]),
+        (&["public.listen=unix:/run/p.sock"], &["public.listen"]),
+        (&["public.listen=unix:/run/p.sock", "public.trusted_proxies=10.0.0.1"], &["public.listen"]),
+        (&["public.listen=unix:/run/p.sock", "public.trusted_proxies=unix"], &[]),
+        (&["public.listen=unix:/run/p.sock", "public.trusted_proxies=unix", "public.proxy_protocol=true"], &[]),
         (&["public.limits.connections=100", "public.limits.connections_per_address=100"], &[]),
         (
             &["public.limits.connections=100", "public.limits.connections_per_address=101"],
@@ -121,17 +125,22 @@ fn another_logo_in_the_same_file_needs_a_restart() {
     assert!(running.files.contains(&file.path().to_owned()), "a change of it is looked for");
 }
 
+/// 108 bytes.
+const LONG_PATH: &str =
+    "unix:/run/upwarden/012345012345678901234567890123456789012345678901234567890123456789012345678901234567890/p.sock";
 const WRONG: &[(&str, &[&str])] = &[
     ("public_url", &["tools.example.com", "http://tools.example.com", "https://tools.example.com/path"]),
     ("public_url", &["https://me:pw@tools.example.com"]),
     ("prefix", &["/upwork/"]),
     ("workers", &["0"]),
-    ("public.listen", &["unix:/run/x.sock", "4180"]),
+    ("public.listen", &["unix:relative.sock", "unix:", "4180", LONG_PATH]),
+    ("public.mode", &["1777"]),
+    ("public.owner", &["root"]),
     ("public.h2c", &["yes"]),
     ("public.health_path", &["healthz", "/a/../b", "/upwork/health", "/a?b"]),
     ("public.tls.certificates", &["[{\"cert_file\":\"x\"}]"]),
     ("public.tls.certificates", &["[{\"cert_file\":\"/nowhere/x\",\"key_file\":\"/nowhere/y\"}]"]),
-    ("public.trusted_proxies", &["10.0.0.0/8,ingress"]),
+    ("public.trusted_proxies", &["10.0.0.0/8,ingress", "unix:/run/p.sock", "unix"]),
     ("public.proxy_protocol", &["v2"]),
     ("public.trusted_headers", &["X-Forwarded-Prefix", "X-Real-IP"]),
     ("public.limits.head_bytes", &["4KiB"]),

@@ -39,6 +39,8 @@ pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
 pub struct Trust {
     /// Proxies that say the truth about their clients.
     pub(crate) proxies: Vec<IpNet>,
+    /// Whether what connects to the public door's Unix socket is such a proxy.
+    pub(crate) unix: bool,
     /// What a request for its host came by, unless a proxy or our own TLS says otherwise.
     public_url: PublicUrl,
 }
@@ -46,7 +48,12 @@ pub struct Trust {
 impl Trust {
     /// `public_url` has a scheme and a host, and no path.
     pub fn new(public_url: &str, proxies: Vec<IpNet>) -> Self {
-        Self { proxies, public_url: PublicUrl::new(public_url) }
+        Self { proxies, unix: false, public_url: PublicUrl::new(public_url) }
+    }
+
+    #[must_use]
+    pub(crate) fn with_unix(self, unix: bool) -> Self {
+        Self { unix, ..self }
     }
 
     pub(crate) fn is_proxy(&self, address: &IpAddr) -> bool {
@@ -79,8 +86,18 @@ impl Origin {
     /// Believes `headers` only if the peer is trusted.
     pub fn find(peer: Option<IpAddr>, tls: bool, headers: &HeaderMap, trust: &Trust) -> Self {
         let peer = peer.map(|peer| peer.to_canonical());
-        let proxy = peer.filter(|peer| trust.is_proxy(peer));
-        let claims = proxy.map(|proxy| TrustedClaims::read(headers, proxy, trust)).unwrap_or_default();
+        let trusted = peer.is_some_and(|peer| trust.is_proxy(&peer));
+        let claims = if trusted { TrustedClaims::read(headers, peer, trust) } else { TrustedClaims::default() };
+        Self { trusted, ..Self::of(peer, claims, tls, headers, trust) }
+    }
+
+    /// Of a request that came by the public door's Unix socket, from a trusted proxy.
+    pub(crate) fn by_unix(headers: &HeaderMap, trust: &Trust) -> Self {
+        let claims = TrustedClaims::read(headers, None, trust);
+        Self { trusted: true, ..Self::of(None, claims, false, headers, trust) }
+    }
+
+    fn of(peer: Option<IpAddr>, claims: TrustedClaims, tls: bool, headers: &HeaderMap, trust: &Trust) -> Self {
         let host = claims.host.filter(|host| is_host(host)).and_then(|host| HeaderValue::from_bytes(&host).ok());
         let host = host.or_else(|| headers.get(HOST).cloned());
         let (ours, ours_https) = (trust.is_public_host(host.as_ref()), trust.public_url.is_https());
@@ -91,7 +108,7 @@ impl Origin {
             https,
             host,
             port: claims.port.filter(|_| !(ours && https == ours_https)),
-            trusted: proxy.is_some(),
+            trusted: false,
         }
     }
 
@@ -189,13 +206,13 @@ struct TrustedClaims {
 impl TrustedClaims {
     /// Each proxy describes its own client, in an element of `Forwarded` (RFC 7239), or in one element of each `X-Forwarded-*`
     /// if it appends to them. So protocol, host and port are taken where the chain of addresses ends.
-    fn read(headers: &HeaderMap, peer: IpAddr, trust: &Trust) -> Self {
+    fn read(headers: &HeaderMap, peer: Option<IpAddr>, trust: &Trust) -> Self {
         if has_x_forwarded(headers) {
             let claims = addresses(headers, &FOR).map(|claim| claim.and_then(address));
             let (client, at) = nearest(peer, claims, trust);
             let port = of_hop(headers, &PORT, at).and_then(|port| std::str::from_utf8(port).ok()?.parse().ok());
             return Self {
-                client: Some(client),
+                client,
                 proto: of_hop(headers, &PROTO, at).map(<[u8]>::to_vec),
                 host: of_hop(headers, &FORWARDED_HOST, at).map(<[u8]>::to_vec),
                 port: port.filter(|port| *port != 0),
@@ -205,17 +222,22 @@ impl TrustedClaims {
         let (client, at) = nearest(peer, hops.iter().map(|hop| hop.as_ref()?.client), trust);
         let hop = if at < hops.len() { hops.swap_remove(at) } else { None };
         let (proto, host) = hop.map(|hop| (hop.proto, hop.host)).unwrap_or_default();
-        Self { client: Some(client), proto, host, port: None }
+        Self { client, proto, host, port: None }
     }
 }
 
 /// The client, and which claim named it: from the right, an address counts while everyone to its right is trusted. An
 /// unreadable one ends the search, and the last readable one is the client: anyone may have written what is further left.
-fn nearest(peer: IpAddr, claims: impl Iterator<Item = Option<IpAddr>>, trust: &Trust) -> (IpAddr, usize) {
+/// On a Unix socket there may be none.
+fn nearest(
+    peer: Option<IpAddr>,
+    claims: impl Iterator<Item = Option<IpAddr>>,
+    trust: &Trust,
+) -> (Option<IpAddr>, usize) {
     let (mut client, mut at) = (peer, 0);
     for (number, claim) in claims.enumerate() {
         let Some(claim) = claim else { break };
-        (client, at) = (claim, number);
+        (client, at) = (Some(claim), number);
         if !trust.is_proxy(&claim) {
             break;
         }

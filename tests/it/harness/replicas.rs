@@ -1,12 +1,13 @@
 //! The settings of a world's sidecars, and its further sidecars, which share them except for the ports.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use upwarden::config::Sources;
+use upwarden::config::{self, Sources};
 use upwarden::sandbox;
-use upwarden::server::Doors;
+use upwarden::server::{self, Doors};
 use upwarden::testing::clock::ManualClock;
 use upwarden::testing::listener::Bound;
 
@@ -47,6 +48,16 @@ pub(super) fn over(usual: Vec<(String, String)>, own: Vec<(String, String)>) -> 
     let said: Vec<String> = own.iter().map(|(key, _)| key.clone()).collect();
     let kept = usual.into_iter().filter(|(key, _)| !said.contains(key));
     kept.chain(own).filter(|(_, value)| !value.is_empty()).map(|(key, value)| format!("{key}={value}")).collect()
+}
+
+/// The doors of these listeners, and the public door's path, where it is a Unix socket instead.
+pub(super) fn doors(sources: &Sources, listeners: [TcpListener; 3]) -> (Option<PathBuf>, Doors) {
+    let [public, neighbour, admin] = listeners.map(Bound::from);
+    let Some(path) = sources.sets.iter().find_map(|set| set.strip_prefix("public.listen=unix:")) else {
+        return (None, Doors { public, neighbour: Some(neighbour), admin });
+    };
+    let config = config::load(sources).unwrap_or_else(|problems| panic!("{problems}"));
+    (Some(path.into()), server::bind(&config, vec![neighbour, admin]).unwrap())
 }
 
 /// One more sidecar with the same configuration and its own ports.

@@ -70,7 +70,10 @@ impl Start {
         let bound = wait_for(&log, "doors are bound");
         let fields: serde_json::Value = serde_json::from_str(&bound).unwrap();
         let at = |door: &str| find(&fields, door)?.parse().ok();
-        let (public, admin) = at("public").zip(at("admin")).unwrap_or_else(|| panic!("{bound}"));
+        // A Unix socket has no address.
+        let socket = find(&fields, "public").filter(|at| at.starts_with("unix:"));
+        let public = if socket.is_some() { Some(SocketAddr::from(([0, 0, 0, 0], 0))) } else { at("public") };
+        let (public, admin) = public.zip(at("admin")).unwrap_or_else(|| panic!("{bound}"));
         Sidecar { child, public, admin, neighbour: at("neighbour"), app: Some(app_ends.drop_guard()), log }
     }
 

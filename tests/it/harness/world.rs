@@ -15,9 +15,8 @@ use upwarden::config::{self, Sources};
 use upwarden::sandbox::{self, Counters, Sandbox};
 use upwarden::server::{self, Doors};
 use upwarden::testing::clock::{ManualClock, Timestamp};
-use upwarden::testing::listener::Bound;
 
-use super::replicas::{over, replica, usual};
+use super::replicas::{doors, over, replica, usual};
 use super::{App, Certificate, Client, Tap, logs, setting, until};
 
 /// When a world begins: 2026-11-24T02:00:00Z.
@@ -59,6 +58,8 @@ pub(crate) struct World {
     /// The traffic between browser and sidecar, if the plan asked for it.
     pub(crate) tap: Option<Tap>,
     public: SocketAddr,
+    /// The public door, where it is a Unix socket.
+    socket: Option<PathBuf>,
     pub(super) others: Vec<SocketAddr>,
     pub(super) app_address: SocketAddr,
     pub(super) settings: Vec<String>,
@@ -184,8 +185,7 @@ impl Plan {
             neighbour: format!("http://{neighbour_at}"),
             tap: tap.clone().zip(tap_listener).map(|(tap, listener)| (tap, listener, public_at)),
         };
-        let doors =
-            Doors { public: Bound::from(public), neighbour: Some(Bound::from(neighbour)), admin: Bound::from(admin) };
+        let (socket, doors) = doors(&sources, [public, neighbour, admin]);
         let app_address = around.app.as_ref().map_or(public_at, |(_, listener)| at(listener));
         let more = (1..self.replicas).map(|_| replica(&sources, replica_clock.clone()));
         let (mut others, mut threads): (Vec<_>, Vec<_>) = more.unzip();
@@ -200,6 +200,7 @@ impl Plan {
             app: self.app.unwrap_or_default(),
             tap,
             public: shown,
+            socket,
             others,
             app_address,
             settings: sources.sets.clone(),
@@ -285,7 +286,10 @@ impl Around {
 impl World {
     /// A browser without cookies, at the public door.
     pub(crate) fn client(&self) -> Client {
-        Client::at(self.public)
+        match &self.socket {
+            Some(path) => Client::unix(path).named(&self.public.to_string()),
+            None => Client::at(self.public),
+        }
     }
 
     /// A client of the neighbour door.
