@@ -70,7 +70,7 @@ impl Client {
 
     /// A client that speaks HTTP/2 to `upstream`.
     pub(crate) fn over_http2(self, upstream: &Upstream) -> Self {
-        Self { http2: Some(Arc::new(Http2::new(upstream))), ..self }
+        Self { http2: Some(Arc::new(Http2::new(upstream, self.timeouts.connect))), ..self }
     }
 
     /// The same upstream with connections of its own: a connection belongs to the worker that opened it.

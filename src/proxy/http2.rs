@@ -37,20 +37,26 @@ const PING: Duration = Duration::from_secs(20);
 pub(super) struct Http2 {
     scheme: Scheme,
     authority: String,
+    /// How long a request waits while another makes the connection.
+    patience: Duration,
     /// Held while a connection is made: those who need one wait for the same.
-    sender: tokio::sync::Mutex<Option<SendRequest<Upload>>>,
+    kept: tokio::sync::Mutex<Option<Numbered>>,
 }
 
+/// A connection, by its number.
+type Numbered = (usize, SendRequest<Upload>);
+
 impl Http2 {
-    pub(super) fn new(upstream: &Upstream) -> Self {
+    pub(super) fn new(upstream: &Upstream, patience: Duration) -> Self {
         let tls = matches!(upstream, Upstream::Tcp { tls: true, .. });
         let scheme = if tls { Scheme::HTTPS } else { Scheme::HTTP };
-        Self { scheme, authority: upstream.authority(), sender: tokio::sync::Mutex::default() }
+        Self { scheme, authority: upstream.authority(), patience, kept: tokio::sync::Mutex::default() }
     }
 
     /// Another worker's.
     pub(super) fn sibling(&self) -> Self {
-        Self { scheme: self.scheme.clone(), authority: self.authority.clone(), sender: tokio::sync::Mutex::default() }
+        let (scheme, authority, kept) = (self.scheme.clone(), self.authority.clone(), tokio::sync::Mutex::default());
+        Self { scheme, authority, patience: self.patience, kept }
     }
 
     /// The request of these fields, whose `Host` becomes the authority (RFC 9113 section 8.3.1). Fields of one connection have
@@ -92,10 +98,10 @@ impl Http2 {
         let again = body.is_end_stream().then(|| parts.clone());
         let progress = Arc::new(Mutex::new(Progress { moved: Instant::now(), starved: false, failed: None }));
         let mut next = Some(Request::from_parts(parts, Upload { body, progress: progress.clone() }));
-        let mut fresh = false;
+        let mut failed = None;
         loop {
             let Some(request) = next.take() else { return Err(closed("the app closed the connection")) };
-            let mut sender = self.sender(&connect, fresh).await?;
+            let (number, mut sender) = self.connection(&connect, failed).await?;
             let sending = async {
                 // Not ready is closed; the request comes back then.
                 let _ = sender.ready().await;
@@ -108,8 +114,8 @@ impl Http2 {
                 Ok(response) => return Ok(response.map(|body| Body::wrap(Answer::new(body, timeouts.idle)))),
                 Err(failure) => failure,
             };
-            if let Some(failed) = lock(&progress).failed.take() {
-                return Err(http1::Error::RequestBody(failed).into());
+            if let Some(error) = lock(&progress).failed.take() {
+                return Err(http1::Error::RequestBody(error).into());
             }
             let unsent = failure.take_message();
             let error = failure.into_error();
@@ -117,23 +123,24 @@ impl Http2 {
                 Some(parts) => Some(without_body(parts, &progress)),
                 None => unsent,
             };
-            if next.is_none() || fresh {
+            if next.is_none() || failed.replace(number).is_some() {
                 return Err(closed(error));
             }
-            fresh = true;
         }
     }
 
-    async fn sender<F: Future<Output = Result<Socket, Error>>>(
+    /// The worker's connection, or a new one if that is the one that `failed`.
+    async fn connection<F: Future<Output = Result<Socket, Error>>>(
         &self,
         connect: impl Fn() -> F,
-        fresh: bool,
-    ) -> Result<SendRequest<Upload>, Error> {
-        let mut kept = self.sender.lock().await;
-        if let Some(sender) = kept.as_ref().filter(|sender| !sender.is_closed() && !fresh) {
-            return Ok(sender.clone());
+        failed: Option<usize>,
+    ) -> Result<Numbered, Error> {
+        let kept = tokio::time::timeout(self.patience, self.kept.lock()).await;
+        let mut kept = kept.map_err(|_| Error::ConnectTimeout)?;
+        if let Some(kept) = kept.as_ref().filter(|(number, sender)| !sender.is_closed() && failed != Some(*number)) {
+            return Ok(kept.clone());
         }
-        *kept = None;
+        let number = kept.take().map_or(0, |(number, _)| number + 1);
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -147,7 +154,7 @@ impl Http2 {
             .map_err(closed)?;
         // It ends when the app closes it, or with its last request once no one holds a sender.
         tokio::spawn(async move { drop(connection.await) });
-        Ok(kept.insert(sender).clone())
+        Ok(kept.insert((number, sender)).clone())
     }
 }
 
