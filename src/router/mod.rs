@@ -30,7 +30,7 @@ const ROUNDS: usize = 4;
 pub struct Config {
     /// `/upwork`: begins with a slash and does not end with one.
     pub prefix: String,
-    /// [`JWKS`] is ours.
+    /// `JWKS` is ours.
     pub jwks: bool,
 }
 
@@ -41,7 +41,7 @@ pub enum Route {
     Api,
     /// `{prefix}/graphql` or `{prefix}/api/graphql`.
     Graphql,
-    /// `{prefix}/auth/…`, and [`JWKS`].
+    /// `{prefix}/auth/…`, and `JWKS`.
     Auth(AuthPath),
     /// Under the prefix, but nothing that we have.
     Unknown,
@@ -75,7 +75,7 @@ pub enum AuthPath {
     Token,
     /// The stylesheet of our pages.
     Stylesheet,
-    /// The public keys of assertions, at [`JWKS`].
+    /// The public keys of assertions, at `JWKS`.
     Jwks,
     /// The operator's logo.
     Logo,
