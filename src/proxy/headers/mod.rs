@@ -46,8 +46,9 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 static HOP_BY_HOP: [HeaderName; 8] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// Fields that only we set (the user's in `gateway/upstreams/identity.rs`). A client's own are dropped, look-alikes too: many servers turn every byte of a name that is not
-/// a letter or digit into `_` (RFC 3875 section 4.1.18 for `-`, lighttpd for all).
+/// Fields that only we set (the user's in `gateway/upstreams/identity.rs`). A client's own are dropped, look-alikes too: many
+/// servers turn every byte of a name that is not a letter or digit into `_` (RFC 3875 section 4.1.18 for `-`, lighttpd for
+/// all).
 const OURS: [&str; 9] = [
     "x-upwork-user-id",
     "x-upwork-user",
