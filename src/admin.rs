@@ -6,11 +6,11 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
-use crate::body::{self, Body};
+use crate::body::{self, Body, WithField};
 use crate::recent::lock;
 use crate::telemetry::metrics::Metrics;
 
@@ -108,10 +108,8 @@ impl Admin {
                 text(status, &body)
             }
             ("/metrics", _) if read => {
-                let mut response = text(StatusCode::OK, self.metrics.render().trim_end());
-                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                response.headers_mut().insert(CONTENT_TYPE, kind);
-                response
+                let kind = "text/plain; version=0.0.4; charset=utf-8";
+                text(StatusCode::OK, self.metrics.render().trim_end()).with(CONTENT_TYPE, kind)
             }
             ("/drain", &Method::POST) if is_from_a_page(request.headers()) => {
                 text(StatusCode::FORBIDDEN, "a web page cannot request the drain; use `upwarden drain`")
@@ -164,15 +162,11 @@ fn is_from_a_page(headers: &HeaderMap) -> bool {
 }
 
 fn not_allowed(allow: &'static str) -> Response<Body> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, &format!("this path accepts only {allow}"));
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-    response
+    text(StatusCode::METHOD_NOT_ALLOWED, &format!("this path accepts only {allow}")).with(ALLOW, allow)
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Body> {
-    let mut response = body::response(status, "text/plain; charset=utf-8", format!("{body}\n"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    body::response(status, "text/plain; charset=utf-8", format!("{body}\n")).with(CACHE_CONTROL, "no-store")
 }
 
 #[cfg(test)]

@@ -132,8 +132,19 @@ impl<F: Fn(&HeaderName) -> bool + Unpin> http_body::Body for Stripped<F> {
 pub(crate) fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
+    response.with(CONTENT_TYPE, content_type)
+}
+
+/// A response with one field more.
+pub(crate) trait WithField {
+    fn with(self, name: HeaderName, value: &'static str) -> Self;
+}
+
+impl WithField for Response<Body> {
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers_mut().insert(name, HeaderValue::from_static(value));
+        self
+    }
 }
 
 /// Why a body could not be collected.

@@ -83,9 +83,6 @@ pub mod testing {
     }
     pub mod broker {
         pub use crate::broker::{ApiTarget, Pace};
-        pub mod pacing {
-            pub use crate::pacing::{Admission, CallerId, PaceRefusal, Pacer, Permit, RateLimited, Release, Schedule};
-        }
     }
     pub mod clock {
         pub use crate::clock::{Clock, ManualClock, SharedClock, SystemClock, Timestamp};
@@ -113,61 +110,38 @@ pub mod testing {
         }
     }
     pub mod oauth {
+        pub use crate::oauth::callback::{Authorization, Callback, CallbackError};
+        pub use crate::oauth::login::{Login, State};
+        pub use crate::oauth::login_cookies::{BrowserLogins, LoginCookies, PendingLogin};
+        pub use crate::oauth::refresh::{RefreshError, Refresher};
+        pub use crate::oauth::service::ServiceIdentity;
+        pub use crate::oauth::token::{Client, TokenError, TokenGrant, TokenRequest};
+        pub use crate::oauth::upwork::{LONGEST, Upwork};
         pub use crate::oauth::{Config, Dependencies, Grant, Outbound, Response, ServiceConfig, ServiceGrant};
-        pub mod callback {
-            pub use crate::oauth::callback::{Authorization, Callback, CallbackError};
-        }
-        pub mod login {
-            pub use crate::oauth::login::{Login, State};
-        }
-        pub mod login_cookies {
-            pub use crate::oauth::login_cookies::{BrowserLogins, LoginJars, PendingLogin};
-        }
-        pub mod refresh {
-            pub use crate::oauth::refresh::{RefreshError, Refresher};
-        }
-        pub mod service {
-            pub use crate::oauth::service::ServiceIdentity;
-        }
-        pub mod token {
-            pub use crate::oauth::token::{Client, TokenError, TokenGrant, TokenRequest};
-        }
-        pub mod upwork {
-            pub use crate::oauth::upwork::{LONGEST, Upwork};
-        }
+    }
+    pub mod pacing {
+        pub use crate::pacing::{Admission, CallerId, PaceRefusal, Pacer, Permit, RateLimited, Release, Schedule};
     }
     pub mod pages {
+        pub use crate::pages::curl::Neighbour;
+        pub use crate::pages::texts::SIGN_IN_NOT_SENT;
         pub use crate::pages::{
             AccountView, Action, Branding, CSP, ConfirmView, FragmentView, Frame, LastRefresh, NewToken, NoticeView,
             Organization, Page, ProblemView, Quota, RefreshOutcome, Revocation, SignedOutView, TokenRow, TokensView,
             User, account, confirm_sign_out, csp_with_script, fragment, notice, problem, signed_out,
         };
-        pub mod curl {
-            pub use crate::pages::curl::Neighbour;
-        }
-        pub mod texts {
-            pub use crate::pages::texts::SIGN_IN_NOT_SENT;
-        }
     }
     pub mod policy {
         pub use crate::policy::{Access, AppRoute, Routes};
     }
     pub mod proxy {
-        pub mod forwarded {
-            pub use crate::proxy::forwarded::{Claims, Origin, Trust};
-        }
-        pub mod headers {
-            pub use crate::proxy::headers::{ApiHeaders, AppHeaders};
-        }
-        pub mod via {
-            pub use crate::proxy::via::Via;
-        }
+        pub use crate::proxy::forwarded::{Claims, Origin, Trust};
+        pub use crate::proxy::headers::{ApiHeaders, AppHeaders};
+        pub use crate::proxy::via::Via;
     }
     pub mod router {
+        pub use crate::router::return_to::MAX_LENGTH;
         pub use crate::router::{AuthPath, Config, ReturnTo, Route, SignOutTo, is_ambiguous, route};
-        pub mod return_to {
-            pub use crate::router::return_to::MAX_LENGTH;
-        }
     }
     pub mod sample_app {
         pub use crate::sample_app::{Config, SampleApp, run};
@@ -179,34 +153,24 @@ pub mod testing {
         pub use crate::secret::Secret;
     }
     pub mod session {
+        pub use crate::session::personal::PersonalToken;
+        pub use crate::session::tokens::{AccessToken, RefreshToken};
         pub use crate::session::{Grant, IdentityFields, Lifetime, Session, Tokens, User};
-        pub mod personal {
-            pub use crate::session::personal::PersonalToken;
-        }
-        pub mod tokens {
-            pub use crate::session::tokens::{AccessToken, RefreshToken};
-        }
     }
     pub mod store {
+        pub use crate::store::cookie::CookieStore;
         pub use crate::store::{
             Config, Expect, LEASE, LOCK_WAIT, NewRecord, NewTokenRecord, RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RENEWAL,
             RateReply, RateRequest, ServerConfig, Store, StoreError, StoredSession, TokenRecord, TokenScope, check_url,
             open_store,
         };
-        pub mod cookie {
-            pub use crate::store::cookie::CookieStore;
-        }
     }
     pub mod tls {
         pub use crate::tls::CertificateFiles;
     }
     pub mod telemetry {
         pub use crate::telemetry::Door;
-        pub mod json {
-            pub use crate::telemetry::json::Json;
-        }
-        pub mod metrics {
-            pub use crate::telemetry::metrics::Metrics;
-        }
+        pub use crate::telemetry::json::Json;
+        pub use crate::telemetry::metrics::Metrics;
     }
 }

@@ -8,9 +8,11 @@ use super::schema::Kind;
 use super::*;
 use crate::listener::{Address, Owner};
 use crate::oauth::{Grant, ServiceGrant};
+use crate::proxy::{HostPolicy, Upstream};
 use crate::telemetry;
 
 const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+const VALKEY: [&str; 2] = ["store.kind=valkey", "store.url=valkeys+sentinel://me:pw@x,y:26379/main"];
 const LEAST: &[(&str, &str)] = &[
     ("UPWARDEN_PUBLIC_URL", "https://tools.example.com"),
     ("UPWARDEN_APP__URL", "http://127.0.0.1:3000"),
@@ -27,7 +29,11 @@ fn sources(env: &[(&str, &str)]) -> Sources {
 
 /// The smallest valid configuration, with these settings on top.
 fn with(sets: &[&str]) -> Result<Config, Problems> {
-    load(&Sources { sets: sets.iter().map(|set| (*set).to_owned()).collect(), ..sources(LEAST) })
+    with_memory(None, sets)
+}
+
+pub(super) fn with_memory(memory: Option<u64>, sets: &[&str]) -> Result<Config, Problems> {
+    load(&Sources { sets: sets.iter().map(|set| (*set).to_owned()).collect(), memory, ..sources(LEAST) })
 }
 
 fn keys(outcome: Result<Config, Problems>) -> Vec<String> {
@@ -81,6 +87,9 @@ fn rules_across_keys_hold() {
         (&["store.kind=valkey", "store.url=http://x"], "store.url"),
         (&["store.kind=valkey", "store.url=redis://x/one"], "store.url"),
         (&["store.kind=valkey", "store.url=rediss://x#insecure"], "store.url"),
+        (&[VALKEY[0], VALKEY[1], "store.cert_file=/x"], "store.key_file"),
+        (&[VALKEY[0], VALKEY[1], "store.key_file=/x"], "store.cert_file"),
+        (&[VALKEY[0], VALKEY[1], "store.cert_file=/x", "store.key_file=/x"], "store.cert_file"),
         (&["service.client_id=other"], "service.grant"),
         (&["service.grant=client_credentials", "service.client_id=other"], "service.client_secret"),
         (&["service.grant=client_credentials", "service.refresh_token_file=x"], "service.refresh_token_file"),
@@ -117,6 +126,7 @@ fn rules_across_keys_hold() {
         &["upwork.grant=implicit", "access.users=[]", "access.anyone=true"],
         &["store.kind=embedded", "store.path=/x", "service.grant=refresh_token"],
         &["store.kind=valkey", "store.url=rediss://me:pw@x:6379/0"],
+        &VALKEY,
         &["store.kind=valkey", "store.url=unix:///run/valkey.sock"],
         &["neighbour.listen=0.0.0.0:4181", "neighbour.secret=long enough"],
         &["public_url=http://LOCALHOST:80/"],
@@ -139,6 +149,14 @@ fn urls_and_names_are_normalized() {
     let config = with(&["public.listen=unix:/run/p.sock", "public.mode=0600", "public.owner=:7"]).unwrap();
     let owner = Some(Owner { key: "public.owner", user: None, group: Some(7) });
     assert_eq!(config.server.public, Address::Unix { path: "/run/p.sock".into(), mode: 0o600, owner });
+    let tcp = |host: &str, port, tls| Upstream::Tcp { host: host.to_owned(), port, tls };
+    let app = |set: &str| with(&["app.url=https://App.Internal/", set]).unwrap().app;
+    assert_eq!(app("app.url=http://127.0.0.1:3000").upstream, tcp("127.0.0.1", 3000, false));
+    assert_eq!(app("app.url=http://[::1]:80").upstream, tcp("[::1]", 80, false));
+    assert_eq!(app("app.url=unix:/run/app.sock").upstream, Upstream::Unix("/run/app.sock".into()));
+    let named = app("app.tls_name=App.Internal");
+    assert_eq!((named.upstream, named.tls_name.as_deref()), (tcp("app.internal", 443, true), Some("app.internal")));
+    assert_eq!(app("app.host=Intranet.Example:8080").host, HostPolicy::Fixed("intranet.example:8080".to_owned()));
     let config = with(&["service.grant=client_credentials"]).unwrap().service.unwrap();
     assert_eq!(
         (config.grant, config.client_secret.load().expose()),

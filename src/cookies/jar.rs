@@ -128,6 +128,11 @@ impl Jar {
         self.line(&self.name, "", Duration::ZERO).into_iter().chain(self.clear_chunks(1, seen)).collect()
     }
 
+    /// The same, where the request shows any of them.
+    pub(crate) fn clear_shown(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
+        if self.is_shown(seen) { self.clear(seen) } else { Vec::new() }
+    }
+
     fn clear_chunks(&self, from: usize, seen: &RequestCookies) -> impl Iterator<Item = HeaderValue> {
         let index = |name: &str| name.strip_prefix(self.name.as_str()).and_then(chunk_index);
         let shown: BTreeSet<usize> = seen.iter().filter_map(|(name, _)| index(name)).collect();

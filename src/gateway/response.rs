@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use crate::body::Body;
+use crate::body::{Body, WithField};
 use crate::pages::{Branding, Logo, Page};
 
 /// `WWW-Authenticate` of a 401 that no token was shown for (RFC 6750 section 3).
@@ -97,7 +97,5 @@ pub(super) fn logo(logo: &Logo) -> Response<Body> {
 
 /// A JWK set. It is kept for as long as a key has to be listed before it signs (docs/sessions.md "Keys").
 pub(super) fn public_keys(keys: &impl serde::Serialize) -> Response<Body> {
-    let mut response = json(StatusCode::OK, keys);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
-    response
+    json(StatusCode::OK, keys).with(CACHE_CONTROL, "public, max-age=300")
 }

@@ -12,6 +12,7 @@ use super::login_cookies::{BrowserLogins, PendingLogin};
 use super::response::{OAuthError, is_transient, lifetime, quote};
 use crate::clock::Timestamp;
 use crate::seal::Keyring;
+use crate::secret::Secret;
 use crate::session::tokens::AccessToken;
 
 /// Bytes of one parameter that are read.
@@ -110,24 +111,19 @@ pub enum StateError {
 }
 
 /// A code whose state was checked. Only [`Callback::verify`] makes one.
+#[derive(Debug)]
 pub struct VerifiedCode {
-    code: String,
-    verifier: String,
-}
-
-impl std::fmt::Debug for VerifiedCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("VerifiedCode(…)")
-    }
+    code: Secret,
+    verifier: Secret,
 }
 
 impl VerifiedCode {
     pub(super) fn code(&self) -> &str {
-        &self.code
+        self.code.expose()
     }
 
     pub(super) fn verifier(&self) -> &str {
-        &self.verifier
+        self.verifier.expose()
     }
 }
 
@@ -246,7 +242,10 @@ impl Callback {
         }
         match (self.code, self.access_token) {
             _ if self.too_long => Err(CallbackError::Invalid("a parameter of more than 16 KiB")),
-            (Some(code), _) => Ok(Authorization::Code(VerifiedCode { code, verifier: login.verifier().to_owned() })),
+            (Some(code), _) => {
+                let (code, verifier) = (Secret::new(code), Secret::new(login.verifier()));
+                Ok(Authorization::Code(VerifiedCode { code, verifier }))
+            }
             (None, Some(token)) => {
                 let token = AccessToken::parse(token)
                     .map_err(|_| CallbackError::Invalid("an access_token that is invalid or too long"))?;

@@ -1,11 +1,14 @@
 //! The cookies of pending sign-ins: a bounded number of slots, so that a browser with many tabs keeps few of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::HeaderValue;
 
 use super::login::{LIFETIME, Login};
 use crate::clock::Timestamp;
 use crate::cookies::{Jar, RequestCookies, TooLarge};
-use crate::seal::{Keyring, MAX_TRIED, Purpose};
+use crate::seal::{Keyring, MAX_TRIED, Purpose, SharedKeyring};
 
 /// Pending sign-ins of one browser; a further one replaces the oldest.
 const MAX_SLOTS: usize = 8;
@@ -20,7 +23,7 @@ const MIN_SLOTS: usize = 2;
 /// A pending sign-in, and the slot of its cookie.
 #[derive(Clone, Debug)]
 pub struct PendingLogin {
-    /// For `LoginJars::jar`.
+    /// For `LoginCookies::clear`.
     pub slot: usize,
     pub login: Login,
 }
@@ -33,18 +36,26 @@ pub struct BrowserLogins {
     pub any_cookie: bool,
 }
 
-/// The cookies of pending sign-ins: `NAME-login-1` to `NAME-login-8`.
-#[derive(Clone, Debug)]
-pub struct LoginJars {
+/// The cookies of pending sign-ins: `NAME-login-1` to `NAME-login-8`, sealed with the ring of the moment.
+#[derive(Debug)]
+pub struct LoginCookies {
     jars: Vec<Jar>,
     base: String,
+    ring: SharedKeyring,
+    /// Where the search for a free cookie begins, so that sign-ins at the same moment do not meet.
+    turn: AtomicUsize,
 }
 
-impl LoginJars {
+impl LoginCookies {
     /// Beside the session cookie of this name.
-    pub fn new(session_cookie: &str, secure: bool) -> Self {
+    pub fn new(session_cookie: &str, secure: bool, ring: SharedKeyring) -> Self {
         let base = format!("{session_cookie}-login-");
-        Self { jars: (1..=MAX_SLOTS).map(|number| Jar::new(format!("{base}{number}"), secure)).collect(), base }
+        let jars = (1..=MAX_SLOTS).map(|number| Jar::new(format!("{base}{number}"), secure)).collect();
+        Self { jars, base, ring, turn: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn ring(&self) -> Arc<Keyring> {
+        self.ring.load()
     }
 
     /// Whether a cookie of this name is one of these.
@@ -52,42 +63,43 @@ impl LoginJars {
         name.starts_with(self.base.as_str())
     }
 
-    pub fn open(&self, ring: &Keyring, cookies: &RequestCookies, now: Timestamp) -> BrowserLogins {
+    /// The sign-ins that the browser has under way.
+    pub fn open(&self, seen: &RequestCookies, now: Timestamp) -> BrowserLogins {
+        let ring = self.ring();
         let jars = self.jars.iter().enumerate();
-        let values = jars.flat_map(|(slot, jar)| {
-            ring.plausible(jar.candidates(cookies)).into_iter().map(move |value| (slot, value))
-        });
-        let values = values.take(MAX_TRIED);
-        let pending = values.filter_map(|(slot, value)| {
-            let login = Login::open(ring, &value, now)?;
+        let values = jars
+            .flat_map(|(slot, jar)| ring.plausible(jar.candidates(seen)).into_iter().map(move |value| (slot, value)));
+        let pending = values.take(MAX_TRIED).filter_map(|(slot, value)| {
+            let login = Login::open(&ring, &value, now)?;
             Some(PendingLogin { slot, login })
         });
-        BrowserLogins { pending: pending.collect(), any_cookie: cookies.iter().any(|(name, _)| self.owns(name)) }
+        BrowserLogins { pending: pending.collect(), any_cookie: seen.iter().any(|(name, _)| self.owns(name)) }
     }
 
-    /// Whether the request has a login cookie that was sealed with a key we do not have.
-    pub(crate) fn has_unknown_key(&self, ring: &Keyring, cookies: &RequestCookies) -> bool {
-        let mut values = self.jars.iter().flat_map(|jar| jar.candidates(cookies)).take(MAX_TRIED);
+    /// Whether the request shows a sign-in that was sealed with a key we do not have.
+    pub(crate) fn has_unknown_key(&self, seen: &RequestCookies) -> bool {
+        let ring = self.ring();
+        let mut values = self.jars.iter().flat_map(|jar| jar.candidates(seen)).take(MAX_TRIED);
         values.any(|value| ring.open(Purpose::Login, &value).is_none())
     }
 
-    /// The `Set-Cookie` values for a new sign-in. It takes a free slot, starting at `turn`, else the slot of the oldest
-    /// sign-in; then the oldest others are cleared until the rest fits. So a few long return addresses never make a `Cookie`
-    /// field that a proxy refuses.
+    /// The `Set-Cookie` values for a new sign-in. It takes a free slot, or else that of the oldest sign-in; then the oldest
+    /// others are cleared until the rest fits. So a few long return addresses never make a `Cookie` field that a proxy
+    /// refuses.
     pub(crate) fn set(
         &self,
         cookie: &str,
-        pending: &[PendingLogin],
-        turn: usize,
         seen: &RequestCookies,
+        now: Timestamp,
     ) -> Result<Vec<HeaderValue>, TooLarge> {
+        let (pending, turn) = (self.open(seen, now).pending, self.turn.fetch_add(1, Ordering::Relaxed));
         let least = if cookie.len() * MIN_SLOTS > MAX_BYTES { 1 } else { MIN_SLOTS };
         let open = (SLOTS_BYTES / cookie.len().max(1)).clamp(least, MAX_SLOTS);
         // `None`, for a slot without a sign-in that opens, comes before all times.
         let began_at =
             |slot: usize| pending.iter().filter(|other| other.slot == slot).map(|other| other.login.began_at).max();
         let taken = (0..open).map(|step| (turn + step) % open).min_by_key(|slot| began_at(*slot)).unwrap_or(0);
-        let mut lines = self.jar(taken).map_or(Ok(Vec::new()), |jar| jar.set(cookie, LIFETIME, seen))?;
+        let mut lines = self.jars.get(taken).map_or(Ok(Vec::new()), |jar| jar.set(cookie, LIFETIME, seen))?;
         let mut others: Vec<(usize, &Jar)> = self.jars.iter().enumerate().filter(|(slot, _)| *slot != taken).collect();
         others.sort_by_key(|(slot, _)| began_at(*slot));
         let bytes = |jar: &Jar| {
@@ -103,11 +115,13 @@ impl LoginJars {
         Ok(lines)
     }
 
-    pub(crate) fn jar(&self, slot: usize) -> Option<&Jar> {
-        self.jars.get(slot)
+    /// Clears the cookie in `slot`: its sign-in is over, and the others under way stay.
+    pub(crate) fn clear(&self, slot: usize) -> Vec<HeaderValue> {
+        self.jars.get(slot).map(|jar| jar.clear(&RequestCookies::default())).unwrap_or_default()
     }
 
-    pub(crate) fn all(&self) -> &[Jar] {
-        &self.jars
+    /// Clears every one that the request shows.
+    pub(crate) fn clear_shown(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
+        self.jars.iter().flat_map(|jar| jar.clear_shown(seen)).collect()
     }
 }

@@ -5,7 +5,7 @@ use minijinja::context;
 use super::layout::{Frame, Layout, Page};
 
 /// What became of the tokens at Upwork. Those that live on expire by themselves, the access token within 24 hours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 pub enum Revocation {
     Revoked,
     /// They live on, because a personal access token uses the same grant.
@@ -20,19 +20,6 @@ pub enum Revocation {
     NoSession,
 }
 
-impl Revocation {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::KeptForTokens => "kept",
-            Self::KeptForSessions => "shared",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-            Self::NoSession => "none",
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 pub struct SignedOutView<'a> {
     pub frame: Frame<'a>,
@@ -42,8 +29,8 @@ pub struct SignedOutView<'a> {
 }
 
 pub fn signed_out(view: &SignedOutView<'_>) -> Page {
-    let values =
-        context! { prefix => view.frame.prefix, revocation => view.revocation.name(), everywhere => view.everywhere };
+    let revocation: &str = view.revocation.into();
+    let values = context! { prefix => view.frame.prefix, revocation, everywhere => view.everywhere };
     Layout::new("You are signed out", "signed_out.html").render(&view.frame, values)
 }
 

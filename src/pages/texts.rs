@@ -1,4 +1,4 @@
-//! The wording of pages and problem documents, case by case.
+//! The wording of pages and problem documents; `gateway::fault` says when each is shown.
 //!
 //! Takes at most a measured fact, such as a host; returns a [`Text`]: title, cause and remedy. A text names no secret and
 //! never blames the user for a failure of this site or of Upwork.
@@ -20,14 +20,12 @@ const fn text(title: &'static str, cause: &'static str, remedy: &'static str) ->
     Text { title, cause: Cow::Borrowed(cause), remedy: Cow::Borrowed(remedy) }
 }
 
-/// No session, and nothing that could be lost.
 pub(crate) const SIGN_IN: Text = text(
     "Sign in to continue",
     "You are not signed in, or your session has ended.",
     "Sign in with Upwork. You will return to the page you asked for.",
 );
 
-/// No session, and a request that carried something: it was not passed on.
 pub const SIGN_IN_NOT_SENT: Text = text(
     "Sign in, then send again",
     "Your session has ended, so what you just sent did not reach the app. Nothing was saved, and nothing was sent twice.",
@@ -36,7 +34,6 @@ pub const SIGN_IN_NOT_SENT: Text = text(
      Send it again.",
 );
 
-/// No session, and an address that no sign-in can carry.
 pub(crate) const ADDRESS_TOO_LONG: Text = text(
     "Sign in, then reload this page",
     "You are not signed in, and the address of this page is too long to be carried through a sign-in. It is not lost: this \
@@ -45,7 +42,6 @@ pub(crate) const ADDRESS_TOO_LONG: Text = text(
      Return to this tab and reload it.",
 );
 
-/// Every file descriptor that connections may have is taken.
 pub(crate) const OVERLOADED: Text = text(
     "Too busy right now",
     "This site has reached its limit on open connections, so your request was not passed on.",
@@ -69,7 +65,6 @@ pub(crate) const UPWORK_NOT_ASKED: Text = text(
      If this happens again, contact the site’s administrator: `upwork.authorize_url` may prevent Upwork from asking.",
 );
 
-/// A state that was never ours.
 pub(crate) const BAD_STATE: Text = text(
     "This sign-in did not start here",
     "The answer from Upwork does not match a sign-in that started here, so it was not used. This happens when the \
@@ -78,7 +73,6 @@ pub(crate) const BAD_STATE: Text = text(
     "Sign in again.",
 );
 
-/// The code was redeemed before, or ran out (`invalid_grant`).
 pub(crate) const CODE_USED: Text = text(
     "This sign-in was already used",
     "Upwork issues a code that works once and only for a short time, and it says that this code is no longer valid. \
@@ -86,7 +80,6 @@ pub(crate) const CODE_USED: Text = text(
     "Open the app: you may already be signed in. If not, sign in again.",
 );
 
-/// The token endpoint could not be reached, or not in time.
 pub(crate) const UPWORK_UNREACHABLE: Text = text(
     "Upwork cannot be reached",
     "The problem is not on your side. This site asked Upwork to complete your sign-in and got no answer.",
@@ -136,28 +129,24 @@ pub(crate) const KEY_REFUSED: Text = text(
     "Contact the site’s administrator: `upwarden doctor` compares them with what Upwork expects.",
 );
 
-/// Too many sign-ins from one address.
 pub(crate) const TOO_MANY_SIGN_INS: Text = text(
     "Too many sign-ins from your network",
     "More sign-ins were started from your network address in a short time than this site allows.",
     "Wait a minute, then sign in again.",
 );
 
-/// One address has too many requests under way.
 pub(crate) const TOO_MANY_AT_ONCE: Text = text(
     "Too many requests from your network",
     "More requests from your network address are in progress at the same time than this site allows.",
     "Wait a moment, then try again.",
 );
 
-/// The app did not take the connection.
 pub(crate) const APP_DOWN: Text = text(
     "The app is not responding",
     "This site is up, but the app behind it does not accept connections. The app may be starting, or it may have stopped.",
     "Wait a moment. If the app does not come back, contact its administrator.",
 );
 
-/// TLS to the app failed.
 pub(crate) const APP_UNTRUSTED: Text = text(
     "The app’s certificate is not trusted",
     "This site is up, but the app behind it has a certificate that is not trusted: its issuer is unknown, it is for a \
@@ -166,7 +155,6 @@ pub(crate) const APP_UNTRUSTED: Text = text(
      are trusted.",
 );
 
-/// `app.url` leads back to this very process.
 pub(crate) const CIRCLE: Text = text(
     "This site forwards requests to itself",
     "Your request was forwarded to the app and arrived back here, because the app’s configured address leads to this site.",
@@ -174,7 +162,6 @@ pub(crate) const CIRCLE: Text = text(
      upwarden or of a proxy in front of it.",
 );
 
-/// The app took the request and did not answer in time.
 pub(crate) const APP_SLOW: Text = text(
     "The app took too long to respond",
     "The app behind this site accepted your request but did not answer in time. It may still be working on it.",
@@ -182,14 +169,12 @@ pub(crate) const APP_SLOW: Text = text(
      If this happens again, contact the app’s administrator.",
 );
 
-/// The session store does not answer.
 pub(crate) const STORE_DOWN: Text = text(
     "Sessions are unavailable right now",
     "The store where this site keeps its sessions is not responding. You have not been signed out.",
     "Wait a moment. When the store is back, you can continue where you left off.",
 );
 
-/// A path with two readings under our prefix.
 pub(crate) const AMBIGUOUS_PATH: Text = text(
     "This address is ambiguous",
     "It contains dots, slashes or escapes that programs interpret differently (such as `..`, `//` or `%2f`), which could \
@@ -197,14 +182,12 @@ pub(crate) const AMBIGUOUS_PATH: Text = text(
     "Write the address without them, or go to the start page.",
 );
 
-/// Nothing of ours is at this path.
 pub(crate) const NOT_FOUND: Text = text(
     "There is nothing here",
     "Addresses that start like this one belong to upwarden, and it has no page at this address.",
     "Check the address for a typo, or go to the start page.",
 );
 
-/// The cross-site guard said no.
 pub(crate) const CROSS_SITE: Text = text(
     "This request came from another site",
     "Your browser says that a page on another site made this request. It was refused, because such a request could act \
@@ -219,7 +202,6 @@ pub(crate) const CROSS_SITE_LINK: Text = text(
     "If you expected this, open it from here. Otherwise go to the start page.",
 );
 
-/// Signed in at Upwork, but not allowed here. `shown` is the name or nid, `id` is `user.id`.
 pub(crate) fn refused(shown: &str, id: &str) -> Text {
     Text {
         title: "You do not have access to this site",
@@ -231,7 +213,6 @@ pub(crate) fn refused(shown: &str, id: &str) -> Text {
     }
 }
 
-/// Asked for at a host that is not this site's, and a redirect did not help.
 pub(crate) fn wrong_host(asked: &str, public_url: &str) -> Text {
     Text {
         title: "This site has a different address",
@@ -248,7 +229,6 @@ pub(crate) fn wrong_host(asked: &str, public_url: &str) -> Text {
     }
 }
 
-/// A session that does not fit into the cookies that browsers accept.
 pub(crate) fn too_large(bytes: usize) -> Text {
     Text {
         title: "Your sign-in does not fit into cookies",
@@ -324,55 +304,5 @@ pub(crate) fn looped(cause: &Loop) -> Text {
         title: "Sign-in keeps starting over",
         cause: format!("Three sign-ins in a row did not last, so this site stopped trying. {cause}").into(),
         remedy: remedy.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_text_has_a_cause_and_a_next_step() {
-        let fixed = [
-            SIGN_IN,
-            SIGN_IN_NOT_SENT,
-            ADDRESS_TOO_LONG,
-            DECLINED,
-            UPWORK_NOT_ASKED,
-            UPWORK_BUSY,
-            UPWORK_ERROR,
-            WRONG_ISSUER,
-            BAD_STATE,
-            CODE_USED,
-            UPWORK_UNREACHABLE,
-            UPWORK_NONSENSE,
-            KEY_REFUSED,
-            TOO_MANY_SIGN_INS,
-            TOO_MANY_AT_ONCE,
-            APP_DOWN,
-            APP_UNTRUSTED,
-            APP_SLOW,
-            CIRCLE,
-            STORE_DOWN,
-            AMBIGUOUS_PATH,
-            NOT_FOUND,
-            CROSS_SITE,
-            CROSS_SITE_LINK,
-        ];
-        let loops = [
-            Loop::CookieLost,
-            Loop::PlainHttp,
-            Loop::CookieTooBig(9000),
-            Loop::Clock(600),
-            Loop::WrongHost("svc".to_owned()),
-            Loop::KeyChanged,
-            Loop::Unknown,
-        ];
-        let made = [refused("Ann", "1"), wrong_host("svc", "https://tools.example.com"), too_large(20_000)];
-        for text in fixed.into_iter().chain(loops.iter().map(looped)).chain(made) {
-            assert!(!text.title.ends_with('.') && text.title.len() < 50, "{}", text.title);
-            assert!(text.cause.ends_with('.'), "{}", text.cause);
-            assert!(text.remedy.lines().all(|line| line.ends_with('.')), "{}", text.remedy);
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! The app's answers.
 
 use http::header::CACHE_CONTROL;
-use http::{HeaderValue, Response, StatusCode};
+use http::{Response, StatusCode};
 
-use crate::body::{self, Body};
+use crate::body::{self, Body, WithField};
 
 /// A reason as JSON, as the page's script expects it.
 pub(super) fn refusal(status: StatusCode, reason: &str) -> Response<Body> {
@@ -20,7 +20,5 @@ pub(super) fn plain_text(status: StatusCode, text: &'static str) -> Response<Bod
 
 /// Browsers store no answer, so after signing out, Back shows nothing of the session.
 pub(super) fn answer(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = body::response(status, kind, body);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    body::response(status, kind, body).with(CACHE_CONTROL, "no-store")
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::answers::{answer, json, plain_text, refusal};
 use super::door::TICKET;
 use super::{door, live, view};
-use crate::body::Body;
+use crate::body::{Body, WithField};
 use crate::clock::{SharedClock, SystemClock};
 use crate::listener::plain;
 use crate::recent::lock;
@@ -59,12 +59,8 @@ impl SampleApp {
         match *request.method() {
             Method::GET | Method::HEAD => self.get(request).await,
             Method::POST if request.uri().path() == "/notes" => self.note(request).await,
-            _ => {
-                let mut response =
-                    plain_text(StatusCode::METHOD_NOT_ALLOWED, "This app supports GET, and POST to /notes.\n");
-                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-                response
-            }
+            _ => plain_text(StatusCode::METHOD_NOT_ALLOWED, "This app supports GET, and POST to /notes.\n")
+                .with(ALLOW, "GET, HEAD"),
         }
     }
 
@@ -110,11 +106,9 @@ impl SampleApp {
         };
         match page.html() {
             Ok(html) => {
-                let mut response = answer(StatusCode::OK, "text/html; charset=utf-8", html);
                 let policy = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; \
                               form-action 'self'";
-                response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-                response
+                answer(StatusCode::OK, "text/html; charset=utf-8", html).with(CONTENT_SECURITY_POLICY, policy)
             }
             Err(_) => plain_text(StatusCode::INTERNAL_SERVER_ERROR, "The sample app could not render its page.\n"),
         }
@@ -132,9 +126,7 @@ impl SampleApp {
             notes.push_front(Note { who, text });
             notes.truncate(MAX_NOTES);
         }
-        let mut response = plain_text(StatusCode::SEE_OTHER, "Noted.\n");
-        response.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
-        response
+        plain_text(StatusCode::SEE_OTHER, "Noted.\n").with(LOCATION, "/")
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::answers::refusal;
-use crate::body::{Body, Error};
+use crate::body::{Body, Error, WithField};
 
 /// The header with which the app calls the API as its user.
 pub(super) const TICKET: &str = "x-upwork-ticket";
@@ -51,10 +51,9 @@ async fn send(base: &str, prefix: &str, ticket: Option<&HeaderValue>) -> Result<
         request.headers_mut().insert(TICKET, ticket);
     }
     let (answer, body) = sender.send_request(request).await?.into_parts();
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(Body::from(body)).with(CACHE_CONTROL, "no-store");
     *response.status_mut() = answer.status;
     let kind = answer.headers.get(CONTENT_TYPE).cloned();
     response.headers_mut().insert(CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

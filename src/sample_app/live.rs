@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::answers::plain_text;
-use crate::body::Body;
+use crate::body::{Body, WithField};
 use crate::clock::SharedClock;
 
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -36,26 +36,22 @@ pub(super) fn events(clock: SharedClock, closing: CancellationToken) -> Response
             Some((Ok(Frame::data(event.into())), (second, count + 1)))
         }
     });
-    let mut response = Response::new(Body::wrap(StreamBody::new(ticks.take_until(closing.cancelled_owned()))));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Response::new(Body::wrap(StreamBody::new(ticks.take_until(closing.cancelled_owned()))))
+        .with(CONTENT_TYPE, "text/event-stream")
+        .with(CACHE_CONTROL, "no-store")
 }
 
 /// Opens a WebSocket (RFC 6455 4.2) that echoes.
 pub(super) fn echo(mut request: Request<Body>, closing: CancellationToken) -> Response<Body> {
     let Some(accept) = accepted(request.headers()) else {
-        let mut response = plain_text(StatusCode::UPGRADE_REQUIRED, "This address speaks WebSocket.\n");
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
-        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-        return response;
+        return plain_text(StatusCode::UPGRADE_REQUIRED, "This address speaks WebSocket.\n")
+            .with(CONNECTION, "upgrade")
+            .with(UPGRADE, "websocket")
+            .with(SEC_WEBSOCKET_VERSION, "13");
     };
     tokio::spawn(serve(hyper::upgrade::on(&mut request), closing));
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Body::empty()).with(CONNECTION, "upgrade").with(UPGRADE, "websocket");
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
     response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
     response
 }

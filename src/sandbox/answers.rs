@@ -7,7 +7,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::body::{Body, response};
+use crate::body::{Body, WithField, response};
 use crate::clock::Timestamp;
 
 pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
@@ -23,17 +23,13 @@ pub(super) fn css(sheet: &'static str) -> Response<Body> {
 }
 
 pub(super) fn html(status: StatusCode, page: impl Into<String>) -> Response<Body> {
-    let mut answer = response(status, "text/html; charset=utf-8", page.into());
-    let headers = answer.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // No form-action: Chromium would apply it to the redirect after the form, which leads to another origin.
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"),
-    );
-    answer
+    let policy = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'";
+    response(status, "text/html; charset=utf-8", page.into())
+        .with(CACHE_CONTROL, "no-store")
+        .with(REFERRER_POLICY, "same-origin")
+        .with(X_CONTENT_TYPE_OPTIONS, "nosniff")
+        .with(CONTENT_SECURITY_POLICY, policy)
 }
 
 /// 303, so that a posted form becomes a GET (RFC 9700 section 4.12).
@@ -47,10 +43,8 @@ pub(super) fn see_other(location: &str) -> Response<Body> {
 }
 
 /// Required on token answers by RFC 6749 section 5.1.
-pub(super) fn no_store(mut answer: Response<Body>) -> Response<Body> {
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
-    answer
+pub(super) fn no_store(answer: Response<Body>) -> Response<Body> {
+    answer.with(CACHE_CONTROL, "no-store").with(PRAGMA, "no-cache")
 }
 
 /// An error of the token endpoint (RFC 6749 section 5.2).
@@ -60,10 +54,9 @@ pub(super) fn oauth_error(status: StatusCode, error: &str, description: &str) ->
 
 /// What the API answers to a token it does not accept.
 pub(super) fn authentication_failed() -> Response<Body> {
-    let mut answer = json(StatusCode::UNAUTHORIZED, &json!({"message": "Authentication failed"}));
-    // Inferred: RFC 6750 section 3 requires it with every such 401.
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
-    answer
+    // Inferred: RFC 6750 section 3 requires the field with every such 401.
+    json(StatusCode::UNAUTHORIZED, &json!({"message": "Authentication failed"}))
+        .with(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
 }
 
 pub(super) fn too_many_requests(retry_after: Option<u64>) -> Response<Body> {
@@ -94,8 +87,8 @@ pub(super) fn through_cdn(mut answer: Response<Body>) -> Response<Body> {
     let headers = answer.headers_mut();
     headers.append(SET_COOKIE, HeaderValue::from_static("__cf_bm=sandbox; Path=/; HttpOnly; SameSite=None; Secure"));
     headers.append(SET_COOKIE, HeaderValue::from_static("visitor_id=sandbox; Path=/"));
-    headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=15552000; includeSubDomains; preload"));
-    headers.insert(ALT_SVC, HeaderValue::from_static("h3=\":443\"; ma=86400"));
-    headers.insert(SERVER, HeaderValue::from_static("sandbox-cdn"));
     answer
+        .with(STRICT_TRANSPORT_SECURITY, "max-age=15552000; includeSubDomains; preload")
+        .with(ALT_SVC, "h3=\":443\"; ma=86400")
+        .with(SERVER, "sandbox-cdn")
 }

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use aws_lc_rs::digest::{self, SHA256};
-use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use super::params::Params;
 use super::paths::GRAPHQL_PATH;
 use super::state::{Inner, ReleaseSignal};
 use super::{answers, bodies, fixtures};
-use crate::body::Body;
+use crate::body::{Body, WithField};
 use crate::clock::Timestamp;
 
 const MAX_QUERY: usize = 1024 * 1024;
@@ -89,11 +89,7 @@ async fn route(
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path.as_str() {
         GRAPHQL_PATH if request.method() == Method::POST => graphql(inner, request, account).await,
-        GRAPHQL_PATH => {
-            let mut answer = answers::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            answer
-        }
+        GRAPHQL_PATH => answers::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed").with(ALLOW, "POST"),
         "/api/auth/v1/info.json" if get => answers::json(StatusCode::OK, &info(account, now)),
         "/api/hr/v2/users/me.json" if get => answers::json(StatusCode::OK, &me(account, now)),
         "/api/auth/v1/info.json" | "/api/hr/v2/users/me.json" => {
@@ -197,25 +193,16 @@ fn bytes(request: &Request<Body>) -> Response<Body> {
     let query = Params::parse(request.uri().query().unwrap_or_default().as_bytes());
     match query.get("n").and_then(|n| n.parse().ok()).filter(|n| *n <= MAX_BYTES) {
         None => answers::text(StatusCode::BAD_REQUEST, "n is missing: the number of bytes, at most 1099511627776"),
-        Some(length) => {
-            let mut answer = Response::new(bodies::pattern(length));
-            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-            answer
-        }
+        Some(length) => Response::new(bodies::pattern(length)).with(CONTENT_TYPE, "application/octet-stream"),
     }
 }
 
 /// An answer that shared caches may keep, by every field that says so.
 fn cached() -> Response<Body> {
-    let mut answer = answers::text(StatusCode::OK, "cached");
-    for (name, value) in [
-        ("cache-control", "public, max-age=600, s-maxage=900"),
-        ("surrogate-control", "max-age=900"),
-        ("cdn-cache-control", "max-age=900"),
-    ] {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    answer
+    answers::text(StatusCode::OK, "cached")
+        .with(CACHE_CONTROL, "public, max-age=600, s-maxage=900")
+        .with(HeaderName::from_static("surrogate-control"), "max-age=900")
+        .with(HeaderName::from_static("cdn-cache-control"), "max-age=900")
 }
 
 /// Two server-sent events; the second is sent after the next `POST /release`, or at shutdown.
@@ -228,7 +215,5 @@ fn stream(inner: &Inner, mut release: ReleaseSignal) -> Response<Body> {
             () = closing.cancelled() => {}
         }
     };
-    let mut answer = Response::new(bodies::two_events(wait));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    answer
+    Response::new(bodies::two_events(wait)).with(CONTENT_TYPE, "text/event-stream")
 }

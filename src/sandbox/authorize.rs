@@ -17,7 +17,7 @@ use super::params::Params;
 use super::paths::AUTHORIZE_PATH;
 use super::state::{Inner, ReleaseSignal};
 use super::{answers, bodies};
-use crate::body::Body;
+use crate::body::{Body, WithField};
 
 /// Identifies the browser. Its path keeps it from the app and the proxy, which may share the host name.
 const COOKIE_NAME: &str = "upwork_sandbox";
@@ -93,11 +93,8 @@ pub(super) async fn authorize(inner: &Inner, request: Request<Body>, release: Re
         let answer = match method {
             Method::GET | Method::HEAD => ask(inner, &request, decline),
             Method::POST => decide(inner, request, decline).await,
-            _ => {
-                let mut answer = message(StatusCode::METHOD_NOT_ALLOWED, "This page does not support that method.");
-                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-                Ok(answer)
-            }
+            _ => Ok(message(StatusCode::METHOD_NOT_ALLOWED, "This page does not support that method.")
+                .with(ALLOW, "GET, HEAD, POST")),
         };
         answer.unwrap_or_else(AuthorizationError::answer)
     };

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use http::header::{ALLOW, AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::accounts::SERVICE;
@@ -14,7 +14,7 @@ use super::grants::{GrantError, Redemption};
 use super::params::Params;
 use super::state::{Inner, ReleaseSignal};
 use super::{answers, bodies};
-use crate::body::Body;
+use crate::body::{Body, WithField};
 use crate::secret::Secret;
 
 pub(super) async fn token(inner: &Inner, request: Request<Body>, release: ReleaseSignal) -> Response<Body> {
@@ -86,16 +86,15 @@ struct BasicCredentials {
 }
 
 async fn read(request: Request<Body>) -> Result<(Option<BasicCredentials>, Params), ErrorResponse> {
-    let bad = |status, text| Box::new(answers::oauth_error(status, "invalid_request", text));
+    let bad = |status, text| answers::oauth_error(status, "invalid_request", text);
     if request.method() != Method::POST {
-        let mut answer = bad(StatusCode::METHOD_NOT_ALLOWED, "Only POST is supported");
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return Err(answer);
+        return Err(Box::new(bad(StatusCode::METHOD_NOT_ALLOWED, "Only POST is supported").with(ALLOW, "POST")));
     }
     let basic = basic(request.headers());
     let form = Params::posted(request)
         .await
-        .map_err(|_| bad(StatusCode::BAD_REQUEST, "The body must be application/x-www-form-urlencoded"))?;
+        .map_err(|_| bad(StatusCode::BAD_REQUEST, "The body must be application/x-www-form-urlencoded"))
+        .map_err(Box::new)?;
     Ok((basic, form))
 }
 
@@ -200,7 +199,6 @@ fn client(
 }
 
 fn invalid_client() -> ErrorResponse {
-    let mut answer = answers::oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "Client authentication failed");
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"upwork sandbox\""));
-    Box::new(answer)
+    let answer = answers::oauth_error(StatusCode::UNAUTHORIZED, "invalid_client", "Client authentication failed");
+    Box::new(answer.with(WWW_AUTHENTICATE, "Basic realm=\"upwork sandbox\""))
 }

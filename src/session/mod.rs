@@ -37,23 +37,15 @@ pub struct Lifetime {
     pub max: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Its name is that in `auth/session` and on the account page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Grant {
     /// RFC 6749 section 4.1, with PKCE.
     Code,
     /// RFC 6749 section 4.2: the token comes in the fragment.
     Implicit,
-}
-
-impl Grant {
-    /// The name in `auth/session` and on the account page.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Code => "code",
-            Self::Implicit => "implicit",
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,32 +20,22 @@ fn tokens_of(user: &str) -> String {
     format!("{TOKENS}-{}", owner(user))
 }
 
-/// What a personal access token opens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a personal access token opens: a list of words, as in OAuth (RFC 6749 section 3.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, strum::EnumString)]
 pub enum TokenScope {
     #[default]
     #[serde(rename = "api")]
+    #[strum(serialize = "api")]
     Api,
     #[serde(rename = "app")]
+    #[strum(serialize = "app")]
     App,
     #[serde(rename = "api app")]
+    #[strum(serialize = "api app")]
     Both,
 }
 
 impl TokenScope {
-    /// A list of words, as in OAuth (RFC 6749 section 3.3).
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::App => "app",
-            Self::Both => "api app",
-        }
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Api, Self::App, Self::Both].into_iter().find(|scope| scope.as_str() == text)
-    }
-
     pub(crate) const fn has_api(self) -> bool {
         matches!(self, Self::Api | Self::Both)
     }

@@ -5,8 +5,7 @@
 use std::sync::LazyLock;
 
 use upwarden::testing::clock::Timestamp;
-use upwarden::testing::pages::curl::Neighbour;
-use upwarden::testing::pages::{self, Branding, Frame, Page};
+use upwarden::testing::pages::{self, Branding, Frame, Neighbour, Page};
 use upwarden::testing::secret::Secret;
 
 /// In every field that a stranger may have chosen.
@@ -224,7 +223,7 @@ fn a_problem_asks_again_only_when_told_to() {
     let asks = problem("Ann").html;
     assert!(asks.contains("<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>"), "{asks}");
     assert!(asks.contains("data-retry=\"5\" data-status=\"502\""), "{asks}");
-    let text = pages::texts::SIGN_IN_NOT_SENT;
+    let text = pages::SIGN_IN_NOT_SENT;
     let page = pages::problem(&pages::ProblemView {
         frame: Frame { prefix: "/upwork", request_id: None, branding: &PLAIN },
         framed: false,

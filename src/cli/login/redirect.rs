@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::{Host, Url};
 
-use crate::body::{self, Body};
+use crate::body::{self, Body, WithField};
 use crate::cli::output::print_error;
 use crate::listener::plain;
 use crate::pages::{self, Branding, Frame, NoticeView, Page};
@@ -125,12 +125,10 @@ fn serve(listener: TcpListener, path: String, sender: mpsc::Sender<Redirect>) ->
 fn page(status: StatusCode, title: &str, text: &str) -> Response<Body> {
     let frame = Frame { prefix: "", request_id: None, branding: &Branding::default() };
     let Page { html, csp } = pages::notice(&NoticeView { frame, title, text });
-    let mut response = body::response(status, "text/html; charset=utf-8", html);
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // The address contains a code (RFC 9700 section 4.2.4).
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.extend(HeaderValue::from_str(&csp).map(|csp| (CONTENT_SECURITY_POLICY, csp)));
+    let response = body::response(status, "text/html; charset=utf-8", html).with(REFERRER_POLICY, "no-referrer");
+    let mut response = response.with(CACHE_CONTROL, "no-store");
+    response.headers_mut().extend(HeaderValue::from_str(&csp).map(|csp| (CONTENT_SECURITY_POLICY, csp)));
     response
 }
 

@@ -77,32 +77,3 @@ fn certificate(reader: &mut Reader) -> Option<CertificateFiles> {
     reader.secret_files.push((KEYS[1].to_owned(), files.key_file.clone()));
     Some(files)
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::config::{self, Sources};
-
-    #[test]
-    fn a_client_certificate_has_two_files() {
-        let problem = |own: &[&str]| {
-            let usual = [
-                "public_url=https://tools.example.com",
-                "app.url=http://127.0.0.1:3000",
-                "upwork.client_id=0123456789abcdef0123456789abcdef",
-                "upwork.client_secret=0123456789abcdef",
-                "session.keys=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
-                "access.anyone=true",
-                "store.kind=valkey",
-                "store.url=valkeys+sentinel://me:pw@x,y:26379/main",
-            ];
-            let sets = usual.iter().chain(own).map(|set| (*set).to_owned()).collect();
-            let problems = config::load(&Sources { sets, ..Sources::default() }).err()?.0;
-            assert_eq!(problems.len(), 1, "{problems:?}");
-            Some(problems[0].key.clone())
-        };
-        assert_eq!(problem(&[]), None);
-        assert_eq!(problem(&["store.cert_file=/x"]).as_deref(), Some("store.key_file"));
-        assert_eq!(problem(&["store.key_file=/x"]).as_deref(), Some("store.cert_file"));
-        assert_eq!(problem(&["store.cert_file=/x", "store.key_file=/x"]).as_deref(), Some("store.cert_file"));
-    }
-}

@@ -1,27 +1,10 @@
 //! What each value of a key comes to.
 
 use super::*;
-use crate::config::{Problems, load};
+use crate::config::tests::with_memory;
 
 fn with(sets: &[&str]) -> Config {
-    with_memory(None, sets)
-}
-
-fn with_memory(memory: Option<u64>, sets: &[&str]) -> Config {
-    attempt(memory, sets).unwrap()
-}
-
-fn attempt(memory: Option<u64>, sets: &[&str]) -> Result<Config, Problems> {
-    let least = [
-        "public_url=https://tools.example.com",
-        "app.url=http://127.0.0.1:3000",
-        "upwork.client_id=0123456789abcdef0123456789abcdef",
-        "upwork.client_secret=0123456789abcdef",
-        "session.keys=AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
-        "access.users=1",
-    ];
-    let sets = least.iter().chain(sets).map(|set| (*set).to_owned()).collect();
-    load(&Sources { sets, memory, ..Sources::default() })
+    with_memory(None, sets).unwrap()
 }
 
 #[test]
@@ -79,21 +62,22 @@ fn what_is_hardly_meant_is_a_warning() {
 fn an_added_header_is_not_the_proxys_too() {
     let proxy = ["public.trusted_proxies=10.0.0.1", "public.trusted_headers=X-Forwarded-Groups"];
     let attempt =
-        |name: &str| attempt(None, &[&proxy[..], &[&format!("app.headers={{\"{name}\":\"{{nid}}\"}}")]].concat());
+        |name: &str| with_memory(None, &[&proxy[..], &[&format!("app.headers={{\"{name}\":\"{{nid}}\"}}")]].concat());
     assert_eq!(attempt("X-Forwarded-Preferred-Username").unwrap().gateway.app_headers.len(), 1);
     assert_eq!(attempt("X_Forwarded-Groups").unwrap_err().0[0].key, "app.headers");
 }
 
 #[test]
 fn the_number_of_connections_follows_the_memory_unless_it_is_given() {
-    let small = with_memory(Some(256 << 20), &[]);
+    let with_memory = |memory: u64, sets: &[&str]| with_memory(Some(memory), sets).unwrap();
+    let small = with_memory(256 << 20, &[]);
     assert_eq!((small.server.limits.connections, small.server.unread_answers() >> 20), (2048, 128));
     assert!(small.warnings.is_empty());
     let sets = ["public.limits.connections=10000"];
-    let given = with_memory(Some(256 << 20), &sets);
+    let given = with_memory(256 << 20, &sets);
     assert_eq!(given.server.limits.connections, 10_000);
     assert_eq!(given.warnings[0].key, "public.limits.connections");
-    assert!(with_memory(Some(1 << 30), &sets).warnings.is_empty());
+    assert!(with_memory(1 << 30, &sets).warnings.is_empty());
 }
 
 #[test]
@@ -131,13 +115,17 @@ const LONG_PATH: &str =
 const WRONG: &[(&str, &[&str])] = &[
     ("public_url", &["tools.example.com", "http://tools.example.com", "https://tools.example.com/path"]),
     ("public_url", &["https://me:pw@tools.example.com"]),
-    ("prefix", &["/upwork/"]),
+    ("prefix", &["", "/", "upwork", "/upwork/", "//a", "/a//b", "/a b", "/%61", "/..", "/a/.", "/é"]),
     ("workers", &["0"]),
     ("public.listen", &["unix:relative.sock", "unix:", "4180", LONG_PATH]),
     ("public.mode", &["1777"]),
     ("public.owner", &["root"]),
     ("public.h2c", &["yes"]),
-    ("public.health_path", &["healthz", "/a/../b", "/upwork/health", "/a?b"]),
+    (
+        "public.health_path",
+        &["", "healthz", "/a/../b", "/upwork/health", "/a?b", "//a", "/a/.", "/a%2Fb", "/%2e", "/%5C"],
+    ),
+    ("public.health_path", &["/%00", "/a#b", "/a;b", "/a\\b", "/%zz", "/%4", "/é", "/a b"]),
     ("public.tls.certificates", &["[{\"cert_file\":\"x\"}]"]),
     ("public.tls.certificates", &["[{\"cert_file\":\"/nowhere/x\",\"key_file\":\"/nowhere/y\"}]"]),
     ("public.trusted_proxies", &["10.0.0.0/8,ingress", "unix:/run/p.sock", "unix"]),
@@ -155,10 +143,13 @@ const WRONG: &[(&str, &[&str])] = &[
     ("neighbour.hosts", &["http://a"]),
     ("neighbour.secret", &["é"]),
     ("admin.listen", &["0.0.0.0:4180"]),
-    ("app.url", &["http://127.0.0.1:3000/path"]),
+    (
+        "app.url",
+        &["http://127.0.0.1:3000/path", "ftp://a", "127.0.0.1:3000", "unix:app.sock", "http://a:0", "http://a/?b"],
+    ),
     ("app.ca_file", &["/nowhere/ca.pem"]),
-    ("app.tls_name", &["10.0.0.1", "https://app.internal", "*.internal"]),
-    ("app.host", &["a b"]),
+    ("app.tls_name", &["", "10.0.0.1", "::1", "[::1]", "https://app", "app:443", "*.internal", "a b", "é", "app."]),
+    ("app.host", &["a b", "a/b", "a@b", "a:99999", "a\r\nx"]),
     ("routes", &["/health", "[{\"public\":true}]", "[{\"path\":\"/a/../b\"}]", "[{\"path\":\"/upwork/auth\"}]"]),
     ("routes", &["[{\"path\":\"/a\",\"tls_name\":\"app.internal\"}]"]),
     ("routes", &["[{\"path\":\"/a\",\"url\":\"https://10.0.0.2\",\"tls_name\":\"10.0.0.2\"}]"]),
@@ -223,9 +214,20 @@ const WRONG: &[(&str, &[&str])] = &[
 ];
 
 #[test]
+fn a_plain_path_is_a_prefix_and_an_unambiguous_one_a_health_check() {
+    for path in ["/upwork", "/a/b-c/d_e.f~g"] {
+        assert_eq!(with(&[&format!("prefix={path}")]).router.prefix, path);
+    }
+    for path in ["/health", "/assets/", "/", "/a%20b", "/.well-known/x"] {
+        let config = with(&[&format!("public.health_path={path}")]);
+        assert_eq!(config.server.health_path.as_deref(), Some(path));
+    }
+}
+
+#[test]
 fn each_wrong_value_is_one_problem_of_its_own_key() {
     for (key, value) in WRONG.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value))) {
-        let problems = attempt(None, &[&format!("{key}={value}")]).unwrap_err().0;
+        let problems = with_memory(None, &[&format!("{key}={value}")]).unwrap_err().0;
         assert_eq!(problems.len(), 1, "{key}={value}: {problems:?}");
         assert_eq!((problems[0].key.as_str(), problems[0].source.to_string()), (*key, format!("--set {key}")));
         assert!(problems[0].why.len() > 10 && problems[0].remedy.len() > 10, "{problems:?}");

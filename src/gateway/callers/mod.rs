@@ -26,6 +26,7 @@ use crate::store::{OpenedTicket, StoreError, StoredSession, TokenRecord};
 use crate::telemetry::Door;
 pub(super) use credential::is_our_token;
 use credential::{OwnCredential, TICKET_PREFIX, own_credential};
+pub(super) use neighbour::admit_neighbour;
 use new_token::NewTokenCookie;
 use tickets::TicketCache;
 
@@ -280,9 +281,4 @@ impl Callers {
         tickets.insert(&stored.session, ticket.clone(), now);
         Some(ticket)
     }
-}
-
-/// Admits a request to the neighbour listener.
-pub(super) fn admit_neighbour(config: &NeighbourConfig, headers: &HeaderMap) -> Result<(), Fault> {
-    neighbour::admit(config, headers).map_err(|fault| ClientFault::Neighbour(fault).into())
 }

@@ -4,20 +4,23 @@
 use http::header::{HOST, HeaderMap, HeaderValue};
 
 use crate::gateway::config::NeighbourConfig;
-use crate::gateway::fault::NeighbourFault;
+use crate::gateway::fault::{ClientFault, Fault, NeighbourFault};
 use crate::gateway::request::from_browser;
 use crate::proxy::headers::SECRET;
 use crate::secret::LiveSecret;
 
-pub(super) fn admit(config: &NeighbourConfig, headers: &HeaderMap) -> Result<(), NeighbourFault> {
-    if from_browser(headers) {
-        return Err(NeighbourFault::Browser);
-    }
-    if !headers.get(HOST).is_some_and(|host| names(&config.hosts, host)) {
-        return Err(NeighbourFault::Host);
-    }
+pub(in crate::gateway) fn admit_neighbour(config: &NeighbourConfig, headers: &HeaderMap) -> Result<(), Fault> {
     let shows = |secret: &LiveSecret| headers.get(SECRET).is_some_and(|shown| secret.load().matches(shown.as_bytes()));
-    if config.secret.as_ref().is_none_or(shows) { Ok(()) } else { Err(NeighbourFault::Secret) }
+    let fault = if from_browser(headers) {
+        NeighbourFault::Browser
+    } else if !headers.get(HOST).is_some_and(|host| names(&config.hosts, host)) {
+        NeighbourFault::Host
+    } else if !config.secret.as_ref().is_none_or(shows) {
+        NeighbourFault::Secret
+    } else {
+        return Ok(());
+    };
+    Err(ClientFault::Neighbour(fault).into())
 }
 
 fn names(hosts: &[String], host: &HeaderValue) -> bool {

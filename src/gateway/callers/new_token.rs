@@ -40,14 +40,11 @@ impl NewTokenCookie {
 
     /// The token that the request brings, and the `Set-Cookie` values that take it away.
     pub(in crate::gateway) fn take(&self, cookies: &RequestCookies) -> (Option<PersonalToken>, Vec<HeaderValue>) {
-        if !self.jar.is_shown(cookies) {
-            return (None, Vec::new());
-        }
         let ring = self.ring.load();
         let token = self.jar.candidates(cookies).into_iter().find_map(|value| {
             let opened = ring.open(Purpose::NewToken, &value)?;
             PersonalToken::parse(std::str::from_utf8(&opened.bytes).ok()?)
         });
-        (token, self.jar.clear(cookies))
+        (token, self.jar.clear_shown(cookies))
     }
 }

@@ -53,7 +53,7 @@ async fn page(
         now,
         user: pages::User { name: session.user.name.as_deref(), id: &session.user.id, nid: &session.user.nid },
         organization: organization.map(|o| pages::Organization { name: o.name.as_deref(), id: &o.id }),
-        grant: session.grant.as_str(),
+        grant: session.grant.into(),
         signed_in_until: sessions.expires_at(session),
         token_expires_at: session.tokens.expires_at,
         last_refresh: last_refresh(gateway, session),

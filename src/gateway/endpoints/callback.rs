@@ -3,6 +3,7 @@
 
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::gateway::address_limits::Step;
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault, FaultView};
 use crate::gateway::request::{Message, RequestInfo};
@@ -29,7 +30,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     if !posted && implicit && Callback::parse(request.query()).is_ok_and(|callback| callback.is_empty()) {
         return Ok(fragment_page(gateway, request));
     }
-    gateway.sign_in.admit_callback(request)?;
+    gateway.sign_in.admit(Step::Callback, request)?;
     let text = if !posted {
         request.query().to_owned()
     } else if request.fetch.site == Site::Foreign {
@@ -45,7 +46,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     }
     let (cookies, now) = (&gateway.sign_in.cookies, gateway.context().now());
     let state = callback.state(&cookies.ring());
-    let browser = cookies.browser(&request.cookies, now);
+    let browser = cookies.open(&request.cookies, now);
     let issuer = gateway.sign_in.upwork.config().issuer.as_deref();
     match callback.verify(state.as_ref(), &browser, issuer, now) {
         Ok(verified) => {

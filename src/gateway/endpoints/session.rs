@@ -16,7 +16,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     let value = json!({
         "user": { "id": session.user.id, "nid": session.user.nid, "name": session.user.name },
         "organization": session.organization.as_ref().map(|o| json!({ "id": o.id, "name": o.name })),
-        "grant": session.grant.as_str(),
+        "grant": session.grant,
         "token_expires_at": session.tokens.expires_at.rfc3339(),
         "expires_at": gateway.sessions.expires_at(session).rfc3339(),
     });

@@ -162,7 +162,7 @@ fn shown(record: &TokenRecord) -> Value {
         "expires_at": record.expires_at.rfc3339(),
         "last_used_at": record.last_used_at.map(Timestamp::rfc3339),
         "read_only": record.read_only,
-        "scope": record.scope.as_str(),
+        "scope": record.scope,
     })
 }
 
@@ -181,12 +181,12 @@ fn from_form(bytes: &[u8]) -> Result<TokenAction, &'static str> {
         Some("create") => {
             let seconds = field("expires_in").filter(|text| !text.is_empty());
             let expires_in = seconds.map(|text| text.parse().map_err(|_| LIFETIME_RULE)).transpose()?;
-            let scope = field("scope").map_or(Some(TokenScope::default()), |text| TokenScope::parse(&text));
+            let scope = field("scope").map_or(Ok(TokenScope::default()), |text| text.parse());
             let new = PostedToken {
                 name: field("name").unwrap_or_default(),
                 expires_in,
                 read_only: field("read_only").is_some_and(|value| value == "1"),
-                scope: scope.ok_or(SCOPE_RULE)?,
+                scope: scope.map_err(|_| SCOPE_RULE)?,
             };
             new_token(&new)
         }

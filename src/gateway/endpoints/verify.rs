@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::header::{HeaderMap, HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
 use http::{Method, StatusCode, Uri};
 
+use crate::body::WithField;
 use crate::gateway::answer::Answer;
 use crate::gateway::callers::Callers;
 use crate::gateway::fault::{ClientFault, Fault};
@@ -136,9 +137,7 @@ pub(super) async fn answer(
 
 /// 401, without a word for the client: the front hands its request over.
 fn handed_over() -> Answer {
-    let mut response = response::empty(StatusCode::UNAUTHORIZED);
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(response::CHALLENGE));
-    response.into()
+    response::empty(StatusCode::UNAUTHORIZED).with(WWW_AUTHENTICATE, response::CHALLENGE).into()
 }
 
 fn let_in(

@@ -59,176 +59,142 @@ pub(in crate::gateway) enum NoTokens {
 
 impl NeighbourFault {
     pub(super) fn row(self) -> FaultRow {
-        let (status, name, text) = match self {
+        let (status, name, title, cause, remedy) = match self {
             Self::Browser => (
                 StatusCode::FORBIDDEN,
                 "neighbour-browser",
-                words(
-                    "This door does not serve browsers",
-                    "The request carries `Origin` or `Sec-Fetch-Site`, so a web page made it. The neighbour door is for local programs.",
-                    "From a browser, use the public door.",
-                ),
+                "This door does not serve browsers",
+                "The request carries `Origin` or `Sec-Fetch-Site`, so a web page made it. The neighbour door is for local programs.",
+                "From a browser, use the public door.",
             ),
             Self::Host => (
                 StatusCode::FORBIDDEN,
                 "neighbour-host",
-                words(
-                    "Unknown host name",
-                    "The request’s `Host` is not in `neighbour.hosts`. A web page whose name is pointed at this machine (DNS rebinding) looks like this.",
-                    "Call 127.0.0.1 or localhost, or add the name to `neighbour.hosts`.",
-                ),
+                "Unknown host name",
+                "The request’s `Host` is not in `neighbour.hosts`. A web page whose name is pointed at this machine (DNS rebinding) looks like this.",
+                "Call 127.0.0.1 or localhost, or add the name to `neighbour.hosts`.",
             ),
             Self::Secret => (
                 StatusCode::FORBIDDEN,
                 "neighbour-secret",
-                words(
-                    "The shared secret is missing or wrong",
-                    "This door requires the `X-Upwarden-Secret` field.",
-                    "Send the secret from `neighbour.secret_file` in `X-Upwarden-Secret`.",
-                ),
+                "The shared secret is missing or wrong",
+                "This door requires the `X-Upwarden-Secret` field.",
+                "Send the secret from `neighbour.secret_file` in `X-Upwarden-Secret`.",
             ),
             Self::Path => (
                 StatusCode::NOT_FOUND,
                 "not-found",
-                words(
-                    "Not found",
-                    "The neighbour door serves only Upwork’s API.",
-                    "Call a path under `{prefix}/api/`, or `{prefix}/graphql`.",
-                ),
+                "Not found",
+                "The neighbour door serves only Upwork’s API.",
+                "Call a path under `{prefix}/api/`, or `{prefix}/graphql`.",
             ),
             Self::NoServiceIdentity => (
                 StatusCode::UNAUTHORIZED,
                 "no-service-identity",
-                words(
-                    "No credentials for this call",
-                    "This upwarden has no service identity, and the request has no ticket.",
-                    "Set `service.grant` in the configuration, or send the ticket of the user you are calling for.",
-                ),
+                "No credentials for this call",
+                "This upwarden has no service identity, and the request has no ticket.",
+                "Set `service.grant` in the configuration, or send the ticket of the user you are calling for.",
             ),
         };
-        FaultRow::new(status, name, text)
+        FaultRow::new(status, name, words(title, cause, remedy))
     }
 }
 
 impl TicketFault {
     pub(super) fn row(self) -> FaultRow {
-        let (name, text) = match self {
+        let (name, title, cause, remedy) = match self {
             Self::Bad => (
                 "bad-ticket",
-                words(
-                    "Invalid ticket",
-                    "The ticket does not open, or the request has more than one.",
-                    "Send `X-Upwork-Ticket` exactly as it came with the request you are handling.",
-                ),
+                "Invalid ticket",
+                "The ticket does not open, or the request has more than one.",
+                "Send `X-Upwork-Ticket` exactly as it came with the request you are handling.",
             ),
             Self::Expired => (
                 "ticket-expired",
-                words(
-                    "The ticket has expired",
-                    "A ticket is valid for five minutes.",
-                    "Use the ticket of the request you are handling. For longer work, use the service identity.",
-                ),
+                "The ticket has expired",
+                "A ticket is valid for five minutes.",
+                "Use the ticket of the request you are handling. For longer work, use the service identity.",
             ),
             Self::SessionOver => (
                 "ticket-over",
-                words(
-                    "The session behind this ticket is over",
-                    "The user has signed out, or the sign-in has ended.",
-                    "Wait for the user’s next request, which brings a new ticket.",
-                ),
+                "The session behind this ticket is over",
+                "The user has signed out, or the sign-in has ended.",
+                "Wait for the user’s next request, which brings a new ticket.",
             ),
             Self::WrongDoor => (
                 "bad-ticket",
-                words(
-                    "Tickets are for the neighbour door",
-                    "The public door does not accept tickets.",
-                    "Call the neighbour door with it.",
-                ),
+                "Tickets are for the neighbour door",
+                "The public door does not accept tickets.",
+                "Call the neighbour door with it.",
             ),
         };
-        FaultRow::new(StatusCode::UNAUTHORIZED, name, text)
+        FaultRow::new(StatusCode::UNAUTHORIZED, name, words(title, cause, remedy))
     }
 }
 
 impl TokenFault {
     pub(super) fn row(self) -> FaultRow {
-        let (name, text) = match self {
+        let (name, title, cause, remedy) = match self {
             Self::Bad => (
                 "bad-token",
-                words(
-                    "Invalid personal access token",
-                    "The token is mistyped, revoked, expired or unknown.",
-                    "Make a new one on the account page, `{prefix}/auth/`.",
-                ),
+                "Invalid personal access token",
+                "The token is mistyped, revoked, expired or unknown.",
+                "Make a new one on the account page, `{prefix}/auth/`.",
             ),
             Self::OnlyApi => (
                 "bad-token",
-                words(
-                    "Personal access tokens open only the API",
-                    "A personal access token calls the API as its owner, at `{prefix}/graphql` and `{prefix}/api/…`. Here it opens \
-                     neither the app nor the account page.",
-                    "Call the API with it. For the app, sign in with a browser.",
-                ),
+                "Personal access tokens open only the API",
+                "A personal access token calls the API as its owner, at `{prefix}/graphql` and `{prefix}/api/…`. Here it opens \
+                 neither the app nor the account page.",
+                "Call the API with it. For the app, sign in with a browser.",
             ),
             Self::Scope => (
                 "token-scope",
-                words(
-                    "This token does not open this",
-                    "A personal access token opens the API, the app, or both, as its owner chose when making it.",
-                    "Make one that opens this on the account page, `{prefix}/auth/`.",
-                ),
+                "This token does not open this",
+                "A personal access token opens the API, the app, or both, as its owner chose when making it.",
+                "Make one that opens this on the account page, `{prefix}/auth/`.",
             ),
             Self::GrantOver => (
                 "token-over",
-                words(
-                    "The sign-in behind this token is over",
-                    "Upwork has ended the grant that this personal access token uses.",
-                    "Its owner signs in again in a browser. The same token then works again.",
-                ),
+                "The sign-in behind this token is over",
+                "Upwork has ended the grant that this personal access token uses.",
+                "Its owner signs in again in a browser. The same token then works again.",
             ),
             Self::WrongDoor => (
                 "bad-token",
-                words(
-                    "Personal access tokens are for the public door",
-                    "The neighbour door does not accept personal access tokens.",
-                    "Call the public door with it, or leave out `Authorization`.",
-                ),
+                "Personal access tokens are for the public door",
+                "The neighbour door does not accept personal access tokens.",
+                "Call the public door with it, or leave out `Authorization`.",
             ),
         };
         // RFC 6750 section 3.1: a token that is valid, and not for this.
         let status = if self == Self::Scope { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
-        FaultRow::new(status, name, text)
+        FaultRow::new(status, name, words(title, cause, remedy))
     }
 }
 
 impl NoTokens {
     pub(super) fn row(self) -> FaultRow {
-        let (name, text) = match self {
+        let (name, title, cause, remedy) = match self {
             Self::Store => (
                 "tokens-need-store",
-                words(
-                    "This site cannot store tokens",
-                    "Its sessions live in cookies only, so it has nowhere to keep personal access tokens.",
-                    "The operator of this site can set `store.kind` to \"embedded\" or \"valkey\".",
-                ),
+                "This site cannot store tokens",
+                "Its sessions live in cookies only, so it has nowhere to keep personal access tokens.",
+                "The operator of this site can set `store.kind` to \"embedded\" or \"valkey\".",
             ),
             Self::Refresh => (
                 "tokens-need-refresh",
-                words(
-                    "This sign-in cannot be renewed",
-                    "Upwork gave this session no refresh token, so a personal access token would stop working within a day.",
-                    "Sign in again. With `upwork.grant = \"implicit\"` there are no personal access tokens.",
-                ),
+                "This sign-in cannot be renewed",
+                "Upwork gave this session no refresh token, so a personal access token would stop working within a day.",
+                "Sign in again. With `upwork.grant = \"implicit\"` there are no personal access tokens.",
             ),
             Self::Limit => (
                 "too-many-tokens",
-                words(
-                    "You have too many tokens",
-                    "A user can have 50 personal access tokens.",
-                    "Revoke the ones you no longer use.",
-                ),
+                "You have too many tokens",
+                "A user can have 50 personal access tokens.",
+                "Revoke the ones you no longer use.",
             ),
         };
-        FaultRow::new(StatusCode::CONFLICT, name, text)
+        FaultRow::new(StatusCode::CONFLICT, name, words(title, cause, remedy))
     }
 }

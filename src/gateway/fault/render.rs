@@ -5,7 +5,7 @@ use http::{Method, Response, StatusCode};
 
 use super::row::{FaultRow, Links};
 use super::{ClientFault, Fault, OurFault};
-use crate::body::Body;
+use crate::body::{Body, WithField};
 use crate::gateway::request::RequestInfo;
 use crate::gateway::response;
 use crate::pages::{self, Action, Branding, Frame, ProblemView};
@@ -183,7 +183,5 @@ fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         trace_id: view.trace,
         login_url: matches!(row.links, Links::SignIn | Links::SignInElsewhere).then(|| view.login_url()),
     };
-    let mut response = response::json(row.status, &problem);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
+    response::json(row.status, &problem).with(CONTENT_TYPE, "application/problem+json")
 }

@@ -21,6 +21,7 @@ fn client_faults() -> Vec<ClientFault> {
     let refused = Rejection { status: StatusCode::BAD_REQUEST, reason: "host", section: "RFC 9112 3.2" };
     vec![
         ClientFault::SignInRequired { sent: true },
+        ClientFault::SignInRequired { sent: false },
         ClientFault::NotAdmitted { shown: why(), id: why() },
         ClientFault::NotAdmittedHere { id: why() },
         ClientFault::AddressTooLong,
@@ -167,10 +168,14 @@ fn the_document_says_of_every_fault_what_the_table_does() {
 
 #[test]
 fn every_text_says_what_happened_and_what_to_do() {
-    for fault in all() {
+    let (host, large) = (Loop::WrongHost(why()), Loop::CookieTooBig(9000));
+    let loops = [Loop::CookieLost, Loop::PlainHttp, large, Loop::Clock(600), host, Loop::KeyChanged];
+    for fault in all().into_iter().chain(loops.map(|cause| ClientFault::Looped(cause).into())) {
         let row = fault.row();
-        assert!(!row.text.title.is_empty() && !row.text.title.ends_with('.'), "{}", row.name);
-        assert!(!row.text.cause.is_empty() && row.text.remedy.ends_with('.'), "{}", row.name);
+        let (title, cause, remedy) = (row.text.title, &row.text.cause, &row.text.remedy);
+        assert!(!title.is_empty() && !title.ends_with('.') && title.len() < 50, "{title}");
+        assert!(row.name == "bad-request" || cause.ends_with('.'), "{cause}");
+        assert!(!cause.is_empty() && !remedy.is_empty() && remedy.lines().all(|line| line.ends_with('.')), "{remedy}");
     }
 }
 

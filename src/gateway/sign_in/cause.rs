@@ -1,11 +1,11 @@
 //! Measures why sign-ins do not hold (docs/sessions.md "Sign-in loops").
 
-use super::login_cookies::LoginCookies;
 use crate::clock::Timestamp;
 use crate::cookies::RequestCookies;
 use crate::gateway::sessions::Sessions;
 use crate::oauth::callback::StateError;
 use crate::oauth::login::State;
+use crate::oauth::login_cookies::LoginCookies;
 use crate::pages::texts::Loop;
 use crate::seal::{Keyring, Purpose};
 use crate::session::Session;

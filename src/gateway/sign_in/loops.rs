@@ -124,11 +124,7 @@ impl LoopCounter {
         let young = now.since(session.began_at) <= IN_A_ROW;
         Held {
             pending: young.then(|| (self.client(request, headers), self.hasher.hash_one(&session.id))),
-            cookies: if self.cookie.is_shown(&request.cookies) {
-                self.cookie.clear(&request.cookies)
-            } else {
-                Vec::new()
-            },
+            cookies: self.cookie.clear_shown(&request.cookies),
         }
     }
 

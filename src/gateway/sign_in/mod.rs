@@ -6,12 +6,11 @@
 
 mod callback_dedup;
 mod cause;
-mod login_cookies;
 mod loops;
-mod revoke;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::address_limits::{SignInLimit, Step};
 use super::answer::Answer;
@@ -24,8 +23,9 @@ use crate::cookies::RequestCookies;
 use crate::listener::network;
 use crate::oauth::callback::{Authorization, CallbackError, StateError};
 use crate::oauth::login::{Login, MAX_FAILURES, State};
+use crate::oauth::login_cookies::LoginCookies;
 use crate::oauth::token::TokenGrant;
-use crate::oauth::upwork::{Upwork, UserInfo};
+use crate::oauth::upwork::{RevokeError, Upwork, UserInfo};
 use crate::oauth::{Grant, Unavailable};
 use crate::pacing::CallerId;
 use crate::pages::Revocation;
@@ -40,8 +40,10 @@ use crate::telemetry::metrics::SignInOutcome;
 pub(super) use callback_dedup::Completed;
 use callback_dedup::{CallbackDedup, Failure};
 use http::HeaderValue;
-use login_cookies::LoginCookies;
 pub(super) use loops::{ClientKey, Held, LoopCounter};
+
+/// A sign-out waits this long for Upwork's answer; the revocation itself goes on.
+const REVOCATION_WAIT: Duration = Duration::from_secs(5);
 
 /// What a checked callback brought, good or bad.
 pub(super) type CallbackResult = Result<Authorization, CallbackError>;
@@ -81,7 +83,6 @@ impl SignIn {
         &self.sessions.context
     }
 
-    /// Counts a sign-in's outcome.
     pub(super) fn count(&self, outcome: SignInOutcome) {
         self.context().metrics.sign_in(outcome);
     }
@@ -93,11 +94,7 @@ impl SignIn {
 
     /// `Set-Cookie` values that clear every cookie of ours but the session's.
     pub(super) fn clear_cookies(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
-        let mut lines = self.cookies.clear_shown(seen);
-        if self.loops.cookie().is_shown(seen) {
-            lines.extend(self.loops.cookie().clear(seen));
-        }
-        lines
+        [self.cookies.clear_shown(seen), self.loops.cookie().clear_shown(seen)].concat()
     }
 
     /// Sends a navigation without a session to Upwork, unless the last three sign-ins did not hold. `refused`: its session,
@@ -135,11 +132,8 @@ impl SignIn {
         }
         // No one is sent to Upwork for a session that could not be stored.
         self.sessions.store.may_sign_in()?;
-        let now = self.context().now();
-        if request.limited_address.is_some_and(|client| !self.limit.allow(Step::Begin, client, now)) {
-            return Err(ClientFault::TooManySignIns.into());
-        }
-        let ring = self.cookies.ring();
+        self.admit(Step::Begin, request)?;
+        let (ring, now) = (self.cookies.ring(), self.context().now());
         let begun = Login::begin(self.upwork.config(), &ring, place, failures, now)?;
         let cookies = self.cookies.set(&begun.cookie, &request.cookies, now)?;
         self.count(SignInOutcome::Started);
@@ -222,13 +216,10 @@ impl SignIn {
         Some((answer, cookies))
     }
 
-    /// Counts a callback against its address, whatever it brings.
-    pub(super) fn admit_callback(&self, request: &RequestInfo) -> Result<(), Fault> {
-        let now = self.context().now();
-        if request.limited_address.is_some_and(|client| !self.limit.allow(Step::Callback, client, now)) {
-            return Err(ClientFault::TooManySignIns.into());
-        }
-        Ok(())
+    /// Counts a step of a sign-in against its address, whatever it brings.
+    pub(super) fn admit(&self, step: Step, request: &RequestInfo) -> Result<(), Fault> {
+        let allow = |client| self.limit.allow(step, client, self.context().now());
+        if request.limited_address.is_none_or(allow) { Ok(()) } else { Err(ClientFault::TooManySignIns.into()) }
     }
 
     /// The session of a callback whose state was checked: redeems, asks who it is, checks the access rules, stores. In a task
@@ -389,8 +380,18 @@ impl SignIn {
         });
     }
 
-    /// Revokes a grant, and waits for Upwork's answer for a while.
+    /// Revokes a grant at Upwork, and waits for its answer for a while.
     pub(super) async fn revoke(&self, tokens: &Tokens) -> Revocation {
-        revoke::revoke(&self.upwork, tokens).await
+        let Ok(outcome) = tokio::time::timeout(REVOCATION_WAIT, self.upwork.revoke(tokens)).await else {
+            return Revocation::Failed;
+        };
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "Upwork did not revoke a grant");
+        }
+        match outcome {
+            Ok(()) => Revocation::Revoked,
+            Err(RevokeError::Refused(_)) => Revocation::Refused,
+            Err(RevokeError::Unavailable(_)) => Revocation::Failed,
+        }
     }
 }

@@ -6,11 +6,10 @@ use http::header::{COOKIE, HeaderValue};
 use upwarden::sandbox;
 use upwarden::testing::clock::Timestamp;
 use upwarden::testing::cookies::{Jar, RequestCookies};
-use upwarden::testing::oauth::login::{Login, State};
+use upwarden::testing::oauth::{Login, State};
 use upwarden::testing::seal::{Keyring, Purpose, SharedKeyring};
-use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, IdentityFields, Session, Tokens, User};
-use upwarden::testing::store::{Store, StoredSession, cookie::CookieStore};
+use upwarden::testing::session::{AccessToken, Grant, IdentityFields, RefreshToken, Session, Tokens, User};
+use upwarden::testing::store::{CookieStore, Store, StoredSession};
 
 use super::super::harness::{AGENCY, FREELANCER, World, between};
 use super::super::stores::world::{Server, Transport};

@@ -22,7 +22,7 @@ use upwarden::testing::http1::{
     Answer, Config, Connection, Ends, Event, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send, serve,
 };
 use upwarden::testing::listener::IncomingRequest;
-use upwarden::testing::proxy::headers::AppHeaders;
+use upwarden::testing::proxy::AppHeaders;
 
 /// How the two sides behave, from one byte of the input.
 #[derive(Clone, Copy, Debug)]

@@ -12,17 +12,14 @@ use upwarden::config::{self, Sources};
 use upwarden::testing::broker::ApiTarget;
 use upwarden::testing::clock::Timestamp;
 use upwarden::testing::cookies::{Jar, RequestCookies};
-use upwarden::testing::oauth::Response;
-use upwarden::testing::oauth::callback::{Authorization, Callback, CallbackError};
-use upwarden::testing::oauth::login::{Login, State};
-use upwarden::testing::oauth::login_cookies::LoginJars;
-use upwarden::testing::oauth::token::{Client, TokenError, TokenGrant, TokenRequest};
+use upwarden::testing::oauth::{
+    Authorization, Callback, CallbackError, Client, Login, LoginCookies, Response, State, TokenError, TokenGrant,
+    TokenRequest,
+};
 use upwarden::testing::policy::{AppRoute, Routes};
-use upwarden::testing::proxy::forwarded::{Claims, Origin, Trust};
-use upwarden::testing::proxy::headers::{ApiHeaders, AppHeaders};
-use upwarden::testing::proxy::via::Via;
+use upwarden::testing::proxy::{ApiHeaders, AppHeaders, Claims, Origin, Trust, Via};
 use upwarden::testing::router::{self, AuthPath, ReturnTo, Route};
-use upwarden::testing::seal::{Key, Keyring, Purpose};
+use upwarden::testing::seal::{Key, Keyring, Purpose, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use url::Url;
 
@@ -36,6 +33,10 @@ pub(crate) static RING: LazyLock<Keyring> = LazyLock::new(|| {
     let key = Key::parse(&Secret::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")).expect("32 bytes");
     Keyring::new(vec![key]).expect("a key")
 });
+
+fn login_cookies(session_cookie: &str, secure: bool) -> LoginCookies {
+    LoginCookies::new(session_cookie, secure, SharedKeyring::new(RING.clone()))
+}
 
 /// The lines `name: value` that are valid fields.
 pub(crate) fn fields(bytes: &[u8]) -> HeaderMap {
@@ -72,7 +73,7 @@ pub(crate) fn cookie(bytes: &[u8]) {
             assert!(line.split('=').next().is_some_and(|name| jar.owns(name)) && line.contains("Max-Age=0"), "{line}");
         }
         let now = Timestamp::from_seconds(0);
-        assert!(LoginJars::new(name, secure).open(&RING, &cookies, now).pending.is_empty());
+        assert!(login_cookies(name, secure).open(&cookies, now).pending.is_empty());
     }
 }
 
@@ -127,7 +128,7 @@ pub(crate) fn callback(text: &str) {
     static SIGN_IN: LazyLock<(String, RequestCookies)> = LazyLock::new(sign_in);
     let (state, cookies) = &*SIGN_IN;
     let now = Timestamp::from_seconds(1001);
-    let browser = LoginJars::new("upwarden", false).open(&RING, cookies, now);
+    let browser = login_cookies("upwarden", false).open(cookies, now);
     assert!(browser.pending.len() == 1 && browser.any_cookie);
     let verify = |text: &str| {
         let callback = Callback::parse(text)?;
@@ -160,7 +161,7 @@ pub(crate) fn callback(text: &str) {
 pub(crate) fn return_to(text: &str) -> Option<Url> {
     let place = ReturnTo::parse(text, PREFIX)?;
     let place = place.as_str();
-    assert!(place.len() <= router::return_to::MAX_LENGTH && place.bytes().all(|byte| byte.is_ascii_graphic()));
+    assert!(place.len() <= router::MAX_LENGTH && place.bytes().all(|byte| byte.is_ascii_graphic()));
     assert!(place.starts_with('/') && !place.starts_with("//") && !place.contains('\\'), "{text:?} → {place:?}");
     let base = Url::parse(BASE).expect("a URL");
     let there = base.join(place).expect("what was accepted can be read");
@@ -188,7 +189,7 @@ fn folded(name: &str) -> String {
 pub(crate) fn headers(bytes: &[u8]) {
     let client = fields(bytes);
     let jar = Jar::new("upwarden", false);
-    let logins = LoginJars::new("upwarden", false);
+    let logins = login_cookies("upwarden", false);
     let owns = |name: &str| jar.owns(name) || logins.owns(name);
     let named: BTreeSet<String> = client
         .get_all(CONNECTION)

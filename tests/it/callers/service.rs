@@ -9,18 +9,17 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
 use upwarden::testing::broker::Pace;
-use upwarden::testing::broker::pacing::Pacer;
 use upwarden::testing::clock::{Clock, ManualClock, Timestamp};
 use upwarden::testing::listener::plain;
-use upwarden::testing::oauth::refresh::RefreshError;
-use upwarden::testing::oauth::service::ServiceIdentity;
-use upwarden::testing::oauth::upwork::Upwork;
-use upwarden::testing::oauth::{Config, Dependencies, Outbound, ServiceConfig, ServiceGrant};
+use upwarden::testing::oauth::{
+    Config, Dependencies, Outbound, RefreshError, ServiceConfig, ServiceGrant, ServiceIdentity, Upwork,
+};
+use upwarden::testing::pacing::Pacer;
 use upwarden::testing::seal::{Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
 use upwarden::testing::session::Grant;
 use upwarden::testing::store::{self, Store};
-use upwarden::testing::telemetry::metrics::Metrics;
+use upwarden::testing::telemetry::Metrics;
 
 use super::{WHO, ask, whom};
 use crate::harness::{AGENCY, FREELANCER, World, until};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use upwarden::testing::body::Body;
 use upwarden::testing::listener::{self, DoorSpec, Drain, IncomingRequest, Limits, Peer, Rejection};
 use upwarden::testing::telemetry;
-use upwarden::testing::telemetry::metrics::Metrics;
+use upwarden::testing::telemetry::Metrics;
 
 use super::{PATIENCE, Raw, within};
 

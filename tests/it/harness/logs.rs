@@ -13,8 +13,7 @@ static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static STARTED: LazyLock<()> = LazyLock::new(|| {
     // As `log.level = "trace"` shows them: of libraries only warnings.
     let filter = Targets::new().with_default(LevelFilter::WARN).with_target("upwarden", LevelFilter::TRACE);
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(Keep).event_format(upwarden::testing::telemetry::json::Json);
+    let lines = tracing_subscriber::fmt::layer().with_writer(Keep).event_format(upwarden::testing::telemetry::Json);
     tracing_subscriber::registry().with(filter).with(lines).init();
 });
 

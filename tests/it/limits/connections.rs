@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use upwarden::testing::body::Body;
 use upwarden::testing::listener::{self, Address, DoorSpec, Drain, Limits};
 use upwarden::testing::telemetry;
-use upwarden::testing::telemetry::metrics::Metrics;
+use upwarden::testing::telemetry::Metrics;
 
 use crate::harness::door::echo;
 use crate::harness::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, frame, get};

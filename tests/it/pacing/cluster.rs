@@ -8,10 +8,10 @@ use redis::aio::MultiplexedConnection;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use upwarden::testing::broker::Pace;
-use upwarden::testing::broker::pacing::{CallerId, Pacer, RateLimited};
 use upwarden::testing::clock::{Clock, ManualClock, Timestamp};
+use upwarden::testing::pacing::{CallerId, Pacer, RateLimited};
 use upwarden::testing::store::{RATE_LIMIT_KEYS, RATE_LIMIT_SCRIPT, RateReply, RateRequest, StoreError};
-use upwarden::testing::telemetry::metrics::Metrics;
+use upwarden::testing::telemetry::Metrics;
 
 use super::START;
 use crate::stores::world::{Server, Transport, within};

@@ -14,9 +14,9 @@ use tokio::runtime::Handle;
 use upwarden::sandbox::{Config, Sandbox};
 use upwarden::testing::body::Body;
 use upwarden::testing::broker::Pace;
-use upwarden::testing::broker::pacing::{CallerId, Pacer};
 use upwarden::testing::clock::{Clock, ManualClock, Timestamp};
-use upwarden::testing::telemetry::metrics::Metrics;
+use upwarden::testing::pacing::{CallerId, Pacer};
+use upwarden::testing::telemetry::Metrics;
 
 /// Ten minutes into a UTC day.
 const START: Timestamp = Timestamp::from_seconds(20_000 * 86_400 + 600);

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use upwarden::testing::broker::Pace;
-use upwarden::testing::broker::pacing::{CallerId, PaceRefusal, Pacer, Permit};
 use upwarden::testing::clock::{SharedClock, SystemClock};
+use upwarden::testing::pacing::{CallerId, PaceRefusal, Pacer, Permit};
 use upwarden::testing::seal::{Keyring, SharedKeyring};
 use upwarden::testing::store::{Config, RATE_LIMIT_KEYS, ServerConfig, Store, open_store};
-use upwarden::testing::telemetry::metrics::Metrics;
+use upwarden::testing::telemetry::Metrics;
 
 use super::cluster::{Cluster, STEP};
 use super::{BEST, START};

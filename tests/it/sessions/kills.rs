@@ -13,8 +13,7 @@ use upwarden::sandbox::Sandbox;
 use upwarden::testing::clock::{Clock, SystemClock};
 use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
-use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, IdentityFields, Lifetime, Session, Tokens, User};
+use upwarden::testing::session::{AccessToken, Grant, IdentityFields, Lifetime, RefreshToken, Session, Tokens, User};
 use upwarden::testing::store::{Config, ServerConfig, StoredSession, open_store};
 
 use super::DAY;

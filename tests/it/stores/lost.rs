@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use upwarden::testing::clock::Clock;
 use upwarden::testing::secret::Secret;
-use upwarden::testing::session::personal::PersonalToken;
+use upwarden::testing::session::PersonalToken;
 use upwarden::testing::store::{Config, Expect, NewTokenRecord, ServerConfig, TokenScope};
 
 use super::world::{Server, Transport, World, within};

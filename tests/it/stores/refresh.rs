@@ -8,17 +8,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
 use upwarden::testing::broker::Pace;
-use upwarden::testing::broker::pacing::Pacer;
 use upwarden::testing::clock::ManualClock;
 use upwarden::testing::listener::plain;
-use upwarden::testing::oauth::refresh::{RefreshError, Refresher};
-use upwarden::testing::oauth::upwork::Upwork;
-use upwarden::testing::oauth::{Config as OauthConfig, Dependencies, Outbound};
+use upwarden::testing::oauth::{Config as OauthConfig, Dependencies, Outbound, RefreshError, Refresher, Upwork};
+use upwarden::testing::pacing::Pacer;
 use upwarden::testing::secret::Secret;
-use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, Session, Tokens};
+use upwarden::testing::session::{AccessToken, Grant, RefreshToken, Session, Tokens};
 use upwarden::testing::store::{Store, StoredSession};
-use upwarden::testing::telemetry::metrics::Metrics;
+use upwarden::testing::telemetry::Metrics;
 
 use super::world::{START, WHOLE, World, until, within};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use upwarden::testing::clock::Clock;
-use upwarden::testing::session::personal::PersonalToken;
+use upwarden::testing::session::PersonalToken;
 use upwarden::testing::store::{NewTokenRecord, TokenRecord, TokenScope};
 
 use super::world::{World, key, ring, within};

@@ -14,8 +14,7 @@ use tokio::runtime::Handle;
 use upwarden::testing::clock::{Clock, ManualClock, SharedClock, Timestamp};
 use upwarden::testing::seal::{Key, Keyring, SharedKeyring};
 use upwarden::testing::secret::Secret;
-use upwarden::testing::session::tokens::{AccessToken, RefreshToken};
-use upwarden::testing::session::{Grant, IdentityFields, Lifetime, Session, Tokens, User};
+use upwarden::testing::session::{AccessToken, Grant, IdentityFields, Lifetime, RefreshToken, Session, Tokens, User};
 use upwarden::testing::store::{Config, ServerConfig, Store, StoreError, StoredSession, open_store};
 
 use upwarden::testing::tls::CertificateFiles;

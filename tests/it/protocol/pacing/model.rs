@@ -20,8 +20,8 @@ use std::time::Duration;
 use serde_json::Value;
 use stateright::{Model, Property};
 use upwarden::testing::broker::Pace;
-use upwarden::testing::broker::pacing::{Admission, CallerId, Release, Schedule};
 use upwarden::testing::clock::Timestamp;
+use upwarden::testing::pacing::{Admission, CallerId, Release, Schedule};
 use upwarden::testing::store::RateRequest;
 
 use super::script::Server;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::{CURRENT, ONCE, OVER, Refresh};
 use stateright::{Checker, Model};
-use upwarden::testing::oauth::upwork::LONGEST;
+use upwarden::testing::oauth::LONGEST;
 use upwarden::testing::store::{LEASE, LOCK_WAIT, RENEWAL};
 
 /// The rules as upwarden has them.
