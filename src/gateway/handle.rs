@@ -316,7 +316,8 @@ impl Gateway {
                 Caller::Session(stored) | Caller::Ticket(stored) => {
                     response.map(|body| hold_until(body, || self.sessions.watch(stored))).into()
                 }
-                Caller::Token(_) | Caller::Service(_) | Caller::Anonymous(_) => response.into(),
+                Caller::Token(token) => response.map(|body| hold_until(body, || self.callers.watch(token))).into(),
+                Caller::Service(_) | Caller::Anonymous(_) => response.into(),
             };
         }
         self.context().metrics.upstream_error(Side::Upwork);

@@ -92,8 +92,8 @@ async fn without_the_setting_no_token_opens_the_app() {
     assert!(!browser.navigate("/upwork/auth/").await.html().contains("name=\"scope\""));
 }
 
-#[tokio::test]
-async fn a_long_answer_ends_soon_after_its_token_is_revoked() {
+/// What `path` answers to a token ends with it, whether the app or Upwork's API sends it.
+async fn ends_with_its_token(path: &str, scope: &str) {
     let folder = Folder::new();
     let (events, body) = feed();
     let body = std::sync::Mutex::new(Some(body));
@@ -101,10 +101,12 @@ async fn a_long_answer_ends_soon_after_its_token_is_revoked() {
         let body = body.lock().unwrap().take().unwrap_or_default();
         async { http::Response::builder().header("content-type", "text/event-stream").body(body).unwrap() }
     });
-    let world: World = folder.world().app(app).set("app.tokens", "true").start();
+    let upstream = World::new().app(app).start();
+    let url = format!("http://{}", upstream.app_address());
+    let world = folder.world().set("app.url", &url).set("upwork.api_url", &url).set("app.tokens", "true").start();
     let browser = world.sign_in(FREELANCER).await;
-    let (bearer, id) = token(&browser, json!({ "scope": "app" })).await;
-    let mut stream = world.client().get("/events").header("authorization", &bearer).open().await;
+    let (bearer, id) = token(&browser, json!({ "scope": scope })).await;
+    let mut stream = world.client().get(path).header("authorization", &bearer).open().await;
     events.send("data: 1\n\n".into()).await.unwrap();
     assert_eq!(within(stream.piece()).await.unwrap().unwrap(), "data: 1\n\n");
     assert_eq!(browser.call(Method::DELETE, &format!("/upwork/auth/tokens/{id}")).await.status, 204);
@@ -118,4 +120,14 @@ async fn a_long_answer_ends_soon_after_its_token_is_revoked() {
         cut.get().then_some(())
     });
     tokio::join!(ended, turned);
+}
+
+#[tokio::test]
+async fn a_long_answer_ends_soon_after_its_token_is_revoked() {
+    ends_with_its_token("/events", "app").await;
+}
+
+#[tokio::test]
+async fn a_long_answer_of_the_api_ends_soon_after_its_token_is_revoked() {
+    ends_with_its_token("/upwork/api/events", "api").await;
 }
