@@ -105,11 +105,12 @@ pub(super) fn read(
     let by_unknown_proxy = peer.door == Door::Public && !origin.trusted && is_forwarded(&headers);
     // No one said which addresses are proxies, and this one may be.
     let may_be_shared = by_unknown_proxy && config.trust.proxies.is_empty();
-    let given = || one(&headers, &REQUEST_ID).and_then(RequestId::given);
+    let given = || only(&headers, &REQUEST_ID).ok().flatten().and_then(RequestId::given);
     let id = if origin.trusted { given() } else { None }.unwrap_or_else(RequestId::next);
     // A neighbour's trace goes on, too: it is the app itself, or beside it.
     let in_trace = || origin.trusted || peer.door == Door::Neighbour;
-    let trace = trace::begin(|| in_trace().then(|| (one(&headers, &TRACEPARENT), joined(&headers, &TRACESTATE))));
+    let parent = || (only(&headers, &TRACEPARENT).ok().flatten(), joined(&headers, &TRACESTATE));
+    let trace = trace::begin(|| in_trace().then(parent));
     let info = RequestInfo {
         id,
         trace,
@@ -129,7 +130,7 @@ pub(super) fn read(
 /// Whether the one expectation is the only one there is (RFC 9110 section 10.1.1). Upstreams read other forms of it
 /// differently, and one that does not wait for the body takes it for a request.
 fn expects_continue(headers: &HeaderMap) -> bool {
-    one(headers, &EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    only(headers, &EXPECT).ok().flatten().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 impl RequestInfo {
@@ -185,10 +186,14 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&whole).ok().filter(|value| !value.is_empty() && value.len() <= 512)
 }
 
-/// The value of a field that is there once.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+/// A field has more than one line.
+pub(super) struct Repeated;
+
+/// The one value of a field.
+pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Repeated> {
     let mut values = headers.get_all(name).iter();
-    values.next().filter(|_| values.next().is_none())
+    let first = values.next();
+    if values.next().is_some() { Err(Repeated) } else { Ok(first) }
 }
 
 fn is(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {

@@ -14,7 +14,7 @@ use crate::body::WithField;
 use crate::gateway::answer::Answer;
 use crate::gateway::callers::Callers;
 use crate::gateway::fault::{ClientFault, Fault};
-use crate::gateway::request::{Message, RequestInfo, is_preflight};
+use crate::gateway::request::{Message, RequestInfo, is_preflight, only};
 use crate::gateway::response;
 use crate::gateway::sessions::SessionChange;
 use crate::gateway::state::Gateway;
@@ -47,15 +47,16 @@ impl Asked {
     ) -> Result<Self, ClientFault> {
         let mut request = request.clone();
         let appended = gateway.router.verified(&request.uri, endpoint).map(str::as_bytes);
-        let claimed = only(headers, &FORWARDED_URI)?.filter(|_| request.origin.trusted);
+        let field = |name: HeaderName| only(headers, &name).map_err(|_| ClientFault::AmbiguousPath);
+        let claimed = field(FORWARDED_URI)?.filter(|_| request.origin.trusted).map(HeaderValue::as_bytes);
         let Some(target) = appended.or(claimed) else {
             return Ok(Self { request, certain: false, for_client: false });
         };
-        let method = only(headers, &FORWARDED_METHOD)?.filter(|_| appended.is_none());
+        let method = field(FORWARDED_METHOD)?.filter(|_| appended.is_none());
         let listed = |name: HeaderName| gateway.config.trusted_headers.contains(&name);
         let certain = appended.is_some() || (method.is_some() && listed(FORWARDED_URI) && listed(FORWARDED_METHOD));
         if let Some(method) = method {
-            request.method = Method::from_bytes(method).map_err(|_| ClientFault::AmbiguousPath)?;
+            request.method = Method::from_bytes(method.as_bytes()).map_err(|_| ClientFault::AmbiguousPath)?;
         }
         let target = Uri::try_from(target).ok().and_then(|uri| uri.into_parts().path_and_query);
         request.uri = target.ok_or(ClientFault::AmbiguousPath)?.into();
@@ -78,13 +79,6 @@ impl Asked {
             }
         }
     }
-}
-
-/// The field's one value.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, ClientFault> {
-    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    let first = values.next();
-    if values.next().is_some() { Err(ClientFault::AmbiguousPath) } else { Ok(first) }
 }
 
 pub(super) async fn answer(
