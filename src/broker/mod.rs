@@ -11,7 +11,8 @@ mod target;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::HeaderValue;
+use http::header::{HOST, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 use url::Url;
@@ -65,18 +66,10 @@ pub(crate) enum TokenSource {
 }
 
 impl TokenSource {
-    fn id(&self) -> CallerId {
+    fn caller(&self) -> CallerId {
         match self {
             Self::Session(stored) => CallerId::user(&stored.session.user.id),
             Self::Service(_) => CallerId::Service,
-        }
-    }
-
-    /// Names the person or the service identity: a person's sessions may share one grant.
-    fn owner(&self) -> String {
-        match self {
-            Self::Session(stored) => stored.session.user.id.clone(),
-            Self::Service(_) => "service".to_owned(),
         }
     }
 
@@ -241,8 +234,11 @@ impl Broker {
     /// unchanged and never touches the session (docs/design.md "Classifying answers").
     pub(crate) async fn call(&self, request: ApiRequest, source: TokenSource) -> Outcome {
         let ApiRequest { method, headers, body, target, documents } = request;
-        let headers = ApiHeaders::from_caller(&headers, &self.user_agent, self.organization.as_ref());
-        let mut call = Call { broker: self, method, target, headers, caller: source.id(), took: None };
+        let host = if target.graphql { &self.graphql } else { &self.api };
+        let mut headers = ApiHeaders::from_caller(headers, &self.user_agent, self.organization.as_ref());
+        headers.set(HOST, host.name.clone());
+        let (client, path, caller) = (&host.client, target.path, source.caller());
+        let mut call = Call { broker: self, client, method, path, headers, caller, took: None };
         let (response, update) = self.attempt(&mut call, body, documents, source).await;
         Outcome { response, update, upstream: call.took }
     }
@@ -263,8 +259,8 @@ impl Broker {
             Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
             response => return (response, update),
         };
-        let (owner, now) = (source.owner(), self.pacer.now());
-        if self.rejections.is_known(&owner, now) {
+        let now = self.pacer.now();
+        if self.rejections.is_known(&call.caller, now) {
             return (Ok(response), update);
         }
         let source = match &update {
@@ -289,7 +285,7 @@ impl Broker {
             Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
             Err(error) => matches!(error, CallError::SendAgain),
         };
-        self.rejections.note(owner, rejected, now);
+        self.rejections.note(call.caller.clone(), rejected, now);
         (response, later.or(update))
     }
 
@@ -332,8 +328,9 @@ fn without_token(error: RefreshError, source: TokenSource) -> Attempt {
 
 struct Call<'a> {
     broker: &'a Broker,
+    client: &'a Client,
     method: Method,
-    target: ApiTarget,
+    path: PathAndQuery,
     headers: ApiHeaders,
     caller: CallerId,
     /// How long the API has taken so far, once it was asked.
@@ -349,18 +346,15 @@ impl Call<'_> {
         body: Body,
         documents: Option<LongDocuments>,
     ) -> Result<Response<Body>, CallError> {
-        let host = if self.target.graphql { &self.broker.graphql } else { &self.broker.api };
-        let mut headers = self.headers.clone();
-        headers.host(host.name.clone());
-        if let Ok(value) = HeaderValue::from_str(&format!("Bearer {}", token.expose())) {
-            headers.authorize(value);
+        if let Ok(value) = HeaderValue::try_from(["Bearer ", token.expose()].concat()) {
+            self.headers.authorize(value);
         }
         let permit = self.broker.pacer.acquire(self.caller.clone()).await?;
         if let Some(documents) = documents {
             self.broker.parse(documents).await?;
         }
         let (span, began) = (trace::child("upwork api"), Instant::now());
-        let sent = proxy::to_api(&host.client, self.method.clone(), self.target.path.clone(), headers, body).await;
+        let sent = proxy::to_api(self.client, &self.method, &self.path, &self.headers, body).await;
         if let (Some(span), Ok(response)) = (span, &sent) {
             span.answered(response.status().as_u16());
         }

@@ -4,10 +4,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::pacing::CallerId;
 use crate::recent::{Recent, lock};
 
-/// People remembered.
-const MAX_OWNERS: usize = 10_000;
+/// Callers remembered.
+const MAX_CALLERS: usize = 10_000;
 /// The pause after the first refusal; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
@@ -20,36 +21,36 @@ struct Rejection {
     until: Timestamp,
 }
 
-/// By person, or the service identity: when a token that came of a 401 got one too.
+/// By person, whose sessions may share one grant, or the service identity: when a token that came of a 401 got one too.
 #[derive(Debug)]
-pub(super) struct Rejections(Mutex<Recent<String, Rejection, Timestamp>>);
+pub(super) struct Rejections(Mutex<Recent<CallerId, Rejection, Timestamp>>);
 
 impl Default for Rejections {
     fn default() -> Self {
-        Self(Mutex::new(Recent::new(MAX_OWNERS)))
+        Self(Mutex::new(Recent::new(MAX_CALLERS)))
     }
 }
 
 impl Rejections {
     /// Whether a fresh token is known to be refused, and no other refresh is due yet.
-    pub(super) fn is_known(&self, owner: &str, now: Timestamp) -> bool {
-        lock(&self.0).get(owner, now).is_some_and(|last| now < last.until)
+    pub(super) fn is_known(&self, caller: &CallerId, now: Timestamp) -> bool {
+        lock(&self.0).get(caller, now).is_some_and(|last| now < last.until)
     }
 
     /// Notes whether the token that came of a 401 was `rejected` too, or could not be tried.
-    pub(super) fn note(&self, owner: String, rejected: bool, now: Timestamp) {
+    pub(super) fn note(&self, caller: CallerId, rejected: bool, now: Timestamp) {
         let mut last = lock(&self.0);
         if !rejected {
-            last.remove(&owner);
+            last.remove(&caller);
             return;
         }
-        let before = last.get(&owner, now).map(|last| (last.pause, last.until));
+        let before = last.get(&caller, now).map(|last| (last.pause, last.until));
         let (pause, until) = match before {
             // One of several calls that were under way together.
             Some((pause, until)) if now < until => (pause, until),
             Some((pause, _)) => ((pause * 2).min(MAX_PAUSE), now.plus((pause * 2).min(MAX_PAUSE))),
             None => (FIRST_PAUSE, now.plus(FIRST_PAUSE)),
         };
-        last.insert(owner, Rejection { pause, until }, now, now.plus(KEPT));
+        last.insert(caller, Rejection { pause, until }, now, now.plus(KEPT));
     }
 }

@@ -49,7 +49,7 @@ impl ApiTarget {
             Route::Api => (false, path),
             Route::Auth(_) | Route::Unknown | Route::Ambiguous | Route::App => return Err(TargetError::NotApi),
         };
-        let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        let target = query.map_or_else(|| path.to_owned(), |query| [path, "?", query].concat());
         let path = PathAndQuery::try_from(target).map_err(|_| TargetError::NotApi)?;
         Ok(Self { graphql, path })
     }
@@ -59,35 +59,45 @@ impl ApiTarget {
 /// parameters.
 fn is_oauth(path: &str, endpoints: &[String]) -> bool {
     let version = |rest: &[u8]| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let is_oauth = |segment: &str| {
+        let (name, rest) = segment.as_bytes().split_at_checked(5).unwrap_or_default();
+        name.eq_ignore_ascii_case(b"oauth") && version(rest)
+    };
     any_reading(path, |path| {
-        path.iter().any(|segment| segment.strip_prefix(b"oauth").is_some_and(version))
-            || endpoints.iter().any(|endpoint| segments(endpoint.as_bytes()) == path)
+        segments(path).any(is_oauth)
+            || endpoints.iter().any(|endpoint| below(path, endpoint).is_some_and(|mut rest| rest.next().is_none()))
     })
 }
 
 /// Whether a segment of the path names GraphQL, wherever it stands, or the path begins as the configured one.
 pub(super) fn names_graphql(path: &str, configured: &str) -> bool {
-    let configured = segments(configured.as_bytes());
-    any_reading(path, |path| {
-        path.iter().any(|segment| segment.split(|byte| *byte == b'.').next() == Some(b"graphql"))
-            || (!configured.is_empty() && path.starts_with(&configured))
-    })
+    let named = segments(configured).next().is_some();
+    let is_graphql = |segment: &str| segment.split('.').next().is_some_and(|name| name.eq_ignore_ascii_case("graphql"));
+    any_reading(path, |path| segments(path).any(is_graphql) || (named && below(path, configured).is_some()))
 }
 
 /// Whether it holds for the path in any encoding; also where the path is encoded too many times to tell.
-fn any_reading(path: &str, holds: impl Fn(&[Vec<u8>]) -> bool) -> bool {
+fn any_reading(path: &str, holds: impl Fn(&str) -> bool) -> bool {
+    // Most paths have no escapes, and so one reading.
+    if memchr::memchr(b'%', path.as_bytes()).is_none() {
+        return holds(path);
+    }
     let readings = readings(path.as_bytes(), ROUNDS);
-    readings.unfinished || readings.all.iter().any(|reading| holds(&segments(reading)))
+    readings.unfinished || readings.all.iter().any(|reading| holds(&String::from_utf8_lossy(reading)))
 }
 
-/// The segments of a path in lower case, without parameters and without the white space around them, of which some servers
-/// strip all that Unicode has.
-fn segments(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|byte| matches!(byte, b'/' | b'\\'))
-        .map(|segment| segment.split(|byte| matches!(byte, b';' | b'\0')).next().unwrap_or_default())
-        .map(|segment| String::from_utf8_lossy(segment).trim().to_ascii_lowercase().into_bytes())
-        .filter(|segment| !segment.is_empty() && segment != b".")
-        .collect()
+/// The segments of a path, without parameters and without the white space around them, of which some servers strip all that
+/// Unicode has.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['/', '\\'])
+        .map(|segment| segment.split([';', '\0']).next().unwrap_or_default().trim())
+        .filter(|segment| !segment.is_empty() && *segment != ".")
+}
+
+/// The segments that follow `start` in a path that begins with it, in any case.
+fn below<'a>(path: &'a str, start: &str) -> Option<impl Iterator<Item = &'a str>> {
+    let mut path = segments(path);
+    segments(start).all(|segment| path.next().is_some_and(|own| own.eq_ignore_ascii_case(segment))).then_some(path)
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use super::limits::{CallerId, whole_seconds};
 use crate::clock::Timestamp;
 
 const DAY: i64 = 86_400_000;
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LEFT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// A day's budget, for the page, the metrics and the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +28,10 @@ pub struct Quota {
 impl Quota {
     /// `RateLimit-Policy` and `RateLimit` (docs/reference.md "Answers of the API"; draft-ietf-httpapi-ratelimit-headers).
     pub fn headers(&self) -> [(HeaderName, HeaderValue); 2] {
-        let policy = format!("\"day\";q={};w=86400", self.limit);
-        let left = format!("\"day\";r={};t={}", self.remaining, whole_seconds(self.resets_in));
+        let [limit, left, seconds] = [self.limit, self.remaining, whole_seconds(self.resets_in)].map(|n| n.to_string());
         // Both are digits and punctuation, which every header can hold.
-        let value = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
-        [
-            (HeaderName::from_static("ratelimit-policy"), value(policy)),
-            (HeaderName::from_static("ratelimit"), value(left)),
-        ]
+        let value = |parts: &[&str]| HeaderValue::try_from(parts.concat()).unwrap_or(HeaderValue::from_static(""));
+        [(POLICY, value(&["\"day\";q=", &limit, ";w=86400"])), (LEFT, value(&["\"day\";r=", &left, ";t=", &seconds]))]
     }
 }
 

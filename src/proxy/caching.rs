@@ -7,6 +7,7 @@ use super::headers::strip_where;
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private");
+const OUR_VARY: HeaderValue = HeaderValue::from_static("Cookie, Authorization");
 
 /// An answer of the API is its caller's alone: no directive lets a shared cache keep it, and where Upwork says nothing, no
 /// cache does.
@@ -19,9 +20,12 @@ pub(super) fn keep_private(headers: &mut HeaderMap) {
         name.ends_with("cdn-cache-control") || matches!(name, "surrogate-control" | "x-accel-expires")
     });
     let varies = headers.get_all(VARY).iter().filter_map(|line| line.to_str().ok()).collect::<Vec<_>>().join(", ");
-    let join = if varies.is_empty() { "" } else { ", " };
-    let value = HeaderValue::try_from(format!("{varies}{join}Cookie, Authorization"));
-    headers.insert(VARY, value.unwrap_or_else(|_| HeaderValue::from_static("*")));
+    let value = match varies.as_str() {
+        "" => OUR_VARY,
+        varies => HeaderValue::try_from(format!("{varies}, Cookie, Authorization"))
+            .unwrap_or_else(|_| HeaderValue::from_static("*")),
+    };
+    headers.insert(VARY, value);
 }
 
 /// Directives without those that let a shared cache keep the answer. What is not plainly understood allows nothing.
@@ -32,8 +36,8 @@ fn restricted(said: &[u8]) -> HeaderValue {
         return NO_STORE;
     }
     let shares = |directive: &str| {
-        let name = directive.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
-        matches!(name.as_str(), "public" | "private" | "s-maxage")
+        let name = directive.split('=').next().unwrap_or_default().trim();
+        ["public", "private", "s-maxage"].iter().any(|shared| name.eq_ignore_ascii_case(shared))
     };
     let kept = directives().filter(|directive| !shares(directive));
     HeaderValue::try_from(["private"].into_iter().chain(kept).collect::<Vec<_>>().join(", ")).unwrap_or(NO_STORE)

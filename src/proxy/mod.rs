@@ -17,6 +17,7 @@ pub(crate) mod via;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::TryFutureExt as _;
 use futures_util::future::Either;
 use http::header::{TRAILER, UPGRADE};
 use http::uri::PathAndQuery;
@@ -153,15 +154,16 @@ fn is_offered(protocol: &HeaderValue, requested: &HeaderValue) -> bool {
 }
 
 /// Sends a call to Upwork.
-pub(crate) async fn to_api(
+pub(crate) fn to_api(
     api: &Client,
-    method: Method,
-    target: PathAndQuery,
-    headers: ApiHeaders,
+    method: &Method,
+    target: &PathAndQuery,
+    headers: &ApiHeaders,
     body: Body,
-) -> Result<Response<Body>, Error> {
-    let mut response = api.send(Outgoing::new(&method, Some(&target), headers.as_map().iter(), body)).await?;
-    headers::clean_api_response(response.headers_mut());
-    caching::keep_private(response.headers_mut());
-    Ok(response)
+) -> impl Future<Output = Result<Response<Body>, Error>> {
+    api.send(Outgoing::new(method, Some(target), headers.iter(), body)).map_ok(|mut response| {
+        headers::clean_api_response(response.headers_mut());
+        caching::keep_private(response.headers_mut());
+        response
+    })
 }

@@ -128,8 +128,7 @@ impl Refresher {
             let tokens = &current.session.tokens;
             let now = self.deps.clock.now();
             let rejected = rejected.is_some_and(|token| token.same_as(&tokens.access));
-            let key = Key::new(&current.session);
-            let replaced = self.single_flight.knows_better(&key, &current.session);
+            let replaced = self.single_flight.knows_better(&current.session);
             let check = self.needs_check(&current.session, now);
             if !replaced && !rejected && !check && now < tokens.due_at() {
                 return Ok(current);
@@ -138,7 +137,7 @@ impl Refresher {
             if tokens.refresh.is_none() && !(valid && (replaced || check)) {
                 return if valid { Ok(current) } else { Err(RefreshError::Revoked) };
             }
-            match self.refreshed(caller, key, &current, valid.then_some(VALID_TOKEN_WAIT)).await {
+            match self.refreshed(caller, &current, valid.then_some(VALID_TOKEN_WAIT)).await {
                 Ok(JoinedRefresh { stored, waited: true }) => return Ok(stored),
                 Ok(JoinedRefresh { stored, waited: false }) => current = stored,
                 Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable(_))
@@ -160,11 +159,10 @@ impl Refresher {
     async fn refreshed(
         self: &Arc<Self>,
         caller: &CallerId,
-        key: Key,
         stored: &StoredSession,
         patience: Option<Duration>,
     ) -> Result<JoinedRefresh, RefreshError> {
-        let (mut receiver, waited) = self.join(caller, key, stored);
+        let (mut receiver, waited) = self.join(caller, stored);
         let finished = receiver.wait_for(Option::is_some);
         let finished = match patience {
             None => finished.await,
@@ -179,7 +177,8 @@ impl Refresher {
     }
 
     /// The result to wait for, and whether it has yet to come.
-    fn join(self: &Arc<Self>, caller: &CallerId, key: Key, stored: &StoredSession) -> (Receiver, bool) {
+    fn join(self: &Arc<Self>, caller: &CallerId, stored: &StoredSession) -> (Receiver, bool) {
+        let key = Key::new(&stored.session);
         let (receiver, sender) = self.single_flight.join(&key, &stored.session, DEADLINE);
         // Before the task begins: it may end at once.
         let waited = receiver.borrow().is_none();

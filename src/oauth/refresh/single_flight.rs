@@ -27,12 +27,21 @@ type Sender = watch::Sender<Option<RefreshResult>>;
 
 /// A session's id and the digest of its refresh token, if it has one: sessions that share a grant each get a result of their
 /// own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key(String, [u8; 32]);
+#[derive(Debug)]
+pub(super) struct Key {
+    session: String,
+    token: TokenDigest,
+}
+
+type TokenDigest = [u8; 32];
+
+fn digest(session: &Session) -> TokenDigest {
+    session.tokens.refresh.as_ref().map_or([0; 32], RefreshToken::digest)
+}
 
 impl Key {
     pub(super) fn new(session: &Session) -> Self {
-        Self(session.id.clone(), session.tokens.refresh.as_ref().map_or([0; 32], RefreshToken::digest))
+        Self { session: session.id.clone(), token: digest(session) }
     }
 }
 
@@ -56,16 +65,17 @@ pub(super) fn is_newer(other: &Session, session: &Session) -> bool {
     !other.tokens.access.same_as(&session.tokens.access) || other.checked > session.checked
 }
 
-/// The refreshes in progress, and those that ended lately.
+/// The refreshes in progress, and those that ended lately. By session first: few have any, and the others need no digest.
 #[derive(Debug, Default)]
-pub(super) struct SingleFlight(Mutex<HashMap<Key, Refresh>>);
+pub(super) struct SingleFlight(Mutex<HashMap<String, HashMap<TokenDigest, Refresh>>>);
 
 impl SingleFlight {
     /// Whether a refresh that can replace `session` is in progress or has succeeded.
-    pub(super) fn knows_better(&self, key: &Key, session: &Session) -> bool {
+    pub(super) fn knows_better(&self, session: &Session) -> bool {
         let refreshes = lock(&self.0);
-        let refresh = refreshes.get(key).filter(|refresh| refresh.is_useful(session));
-        refresh.is_some_and(|refresh| !matches!(*refresh.result.borrow(), Some(Err(_))))
+        let refresh = refreshes.get(&session.id).and_then(|refreshes| refreshes.get(&digest(session)));
+        let useful = refresh.filter(|refresh| refresh.is_useful(session));
+        useful.is_some_and(|refresh| !matches!(*refresh.result.borrow(), Some(Err(_))))
     }
 
     /// The result to wait for. Where no useful refresh is known, one is registered for at most `deadline`, and the caller has
@@ -73,18 +83,23 @@ impl SingleFlight {
     pub(super) fn join(&self, key: &Key, session: &Session, deadline: Duration) -> (Receiver, Option<Sender>) {
         let now = Instant::now();
         let mut refreshes = lock(&self.0);
-        if let Some(refresh) = refreshes.get(key).filter(|refresh| refresh.is_useful(session)) {
+        let known = refreshes.get(&key.session).and_then(|refreshes| refreshes.get(&key.token));
+        if let Some(refresh) = known.filter(|refresh| refresh.is_useful(session)) {
             return (refresh.result.clone(), None);
         }
-        refreshes.retain(|_, refresh| refresh.kept_until > now);
+        refreshes.retain(|_, refreshes| {
+            refreshes.retain(|_, refresh| refresh.kept_until > now);
+            !refreshes.is_empty()
+        });
         let (sender, result) = watch::channel(None);
-        refreshes.insert(key.clone(), Refresh { result: result.clone(), kept_until: now + deadline + SUCCESS_KEPT });
+        let refresh = Refresh { result: result.clone(), kept_until: now + deadline + SUCCESS_KEPT };
+        refreshes.entry(key.session.clone()).or_default().insert(key.token, refresh);
         (result, Some(sender))
     }
 
     /// How many are in progress.
     pub(super) fn in_flight(&self) -> usize {
-        lock(&self.0).values().filter(|refresh| refresh.result.borrow().is_none()).count()
+        lock(&self.0).values().flat_map(HashMap::values).filter(|refresh| refresh.result.borrow().is_none()).count()
     }
 
     pub(super) fn publish(&self, key: &Key, sender: &Sender, result: RefreshResult) {
@@ -92,7 +107,7 @@ impl SingleFlight {
             Ok(_) | Err(RefreshError::Revoked) => SUCCESS_KEPT,
             Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable(_)) => FAILURE_KEPT,
         };
-        if let Some(refresh) = lock(&self.0).get_mut(key) {
+        if let Some(refresh) = lock(&self.0).get_mut(&key.session).and_then(|refreshes| refreshes.get_mut(&key.token)) {
             refresh.kept_until = Instant::now() + kept;
         }
         sender.send_replace(Some(result));

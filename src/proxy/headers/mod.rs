@@ -72,7 +72,7 @@ const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 const CGI_PROXY: &str = "proxy";
 
 /// The only fields of a caller that are sent to Upwork.
-const TO_API: [HeaderName; 17] = [
+static TO_API: [HeaderName; 17] = [
     ACCEPT,
     ACCEPT_ENCODING,
     ACCEPT_LANGUAGE,
@@ -92,8 +92,8 @@ const TO_API: [HeaderName; 17] = [
     USER_AGENT,
 ];
 
-/// What Upwork tells browsers on its own site (docs/design.md "The brokered API").
-const NOT_FROM_API: [&str; 12] = [
+/// What Upwork tells browsers on its own site (docs/design.md "The brokered API"), and the id of a request of ours.
+const NOT_FROM_API: [&str; 13] = [
     "set-cookie",
     "strict-transport-security",
     "alt-svc",
@@ -106,6 +106,7 @@ const NOT_FROM_API: [&str; 12] = [
     "access-control-allow-origin",
     "access-control-allow-credentials",
     "service-worker-allowed",
+    "x-request-id",
 ];
 
 /// The fields of a request to the app, in the order in which they are sent.
@@ -200,41 +201,38 @@ fn passing(headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> Vec<Fiel
     fields
 }
 
-/// The fields of a call to Upwork.
-#[derive(Debug, Clone)]
-pub struct ApiHeaders(HeaderMap);
+/// The fields of a call to Upwork, in the order in which they are sent.
+#[derive(Debug)]
+pub struct ApiHeaders(Vec<Field>);
 
 impl ApiHeaders {
     /// `user_agent` and `tenant` are used if the caller sends none.
-    pub fn from_caller(caller: &HeaderMap, user_agent: &HeaderValue, tenant: Option<&HeaderValue>) -> Self {
-        let named = connection_names(caller);
-        let mut headers = HeaderMap::with_capacity(TO_API.len());
-        for name in TO_API.iter().filter(|name| !named.contains(name)) {
-            for value in caller.get_all(name) {
-                headers.append(name, value.clone());
+    pub fn from_caller(caller: HeaderMap, user_agent: &HeaderValue, tenant: Option<&HeaderValue>) -> Self {
+        let named = connection_names(&caller);
+        let mut fields = passing(caller, |name| TO_API.contains(name) && !named.contains(name));
+        fields.retain(|(name, value)| *name != USER_AGENT || !value.as_bytes().trim_ascii().is_empty());
+        for (name, value) in [(USER_AGENT, Some(user_agent)), (TENANT, tenant)] {
+            if !fields.iter().any(|(found, _)| *found == name) {
+                fields.extend(value.map(|value| (name, value.clone())));
             }
         }
-        if headers.get(USER_AGENT).is_none_or(|value| value.as_bytes().trim_ascii().is_empty()) {
-            headers.insert(USER_AGENT, user_agent.clone());
-        }
-        if let Some(tenant) = tenant {
-            headers.entry(TENANT).or_insert_with(|| tenant.clone());
-        }
-        Self(headers)
+        Self(fields)
+    }
+
+    /// Sets a field of ours, in place of the one from before.
+    pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.retain(|(found, _)| *found != name);
+        self.0.push((name, value));
     }
 
     pub(crate) fn authorize(&mut self, mut value: HeaderValue) {
         value.set_sensitive(true);
-        self.0.insert(AUTHORIZATION, value);
+        self.set(AUTHORIZATION, value);
     }
 
     /// The fields as they are now.
-    pub fn as_map(&self) -> &HeaderMap {
-        &self.0
-    }
-
-    pub(crate) fn host(&mut self, value: HeaderValue) {
-        self.0.insert(HOST, value);
+    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.0.iter().map(|(name, value)| (name, value))
     }
 }
 
@@ -258,11 +256,8 @@ pub(super) fn clean_app_response(headers: &mut HeaderMap, owns: impl Fn(&str) ->
 }
 
 pub(super) fn clean_api_response(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    for name in NOT_FROM_API {
-        strip(headers, &HeaderName::from_static(name));
-    }
-    strip(headers, &REQUEST_ID);
+    let named = connection_names(headers);
+    strip_where(headers, |name| is_hop_by_hop(name, &named) || NOT_FROM_API.contains(&name.as_str()));
     // It is data on the app's own origin: HTML from Upwork or its CDN must not run there.
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
