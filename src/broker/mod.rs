@@ -37,7 +37,7 @@ use read_only::LongDocuments;
 use rejections::Rejections;
 pub use target::ApiTarget;
 pub(crate) use target::TargetError;
-use target::names_graphql;
+use target::{is_oauth, names_graphql};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -141,6 +141,7 @@ pub(crate) struct Broker {
     organization: Option<HeaderValue>,
     /// The path of `upwork.graphql_url`.
     graphql_path: Arc<str>,
+    /// Those of the configured endpoints that are not known by how they look.
     oauth_paths: Arc<[String]>,
     retry_body: usize,
     refresher: Arc<Refresher>,
@@ -194,7 +195,7 @@ impl Broker {
             user_agent: value(&config.outbound.user_agent, "upwork.user_agent")?,
             organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
             graphql_path: config.graphql_url.path().into(),
-            oauth_paths: config.oauth_paths.as_slice().into(),
+            oauth_paths: config.oauth_paths.iter().filter(|path| !is_oauth(path, &[])).cloned().collect(),
             retry_body: config.retry_body,
             refresher,
             pacer,

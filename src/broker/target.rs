@@ -57,7 +57,7 @@ impl ApiTarget {
 
 /// `/api/v3/oauth2/…`, `/api/auth/v1/oauth/…` and the configured endpoints, in any encoding or case, with or without
 /// parameters.
-fn is_oauth(path: &str, endpoints: &[String]) -> bool {
+pub(super) fn is_oauth(path: &str, endpoints: &[String]) -> bool {
     let version = |rest: &[u8]| rest.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
     let is_oauth = |segment: &str| {
         let (name, rest) = segment.as_bytes().split_at_checked(5).unwrap_or_default();

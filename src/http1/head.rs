@@ -119,11 +119,13 @@ pub(super) fn keep_one_length(response: &mut Response<()>, length: Option<u64>) 
 
 /// Whether credentials or challenges are of a scheme that authenticates the connection, not the message (RFC 4559 section 6).
 pub(super) fn authenticates(value: &HeaderValue) -> bool {
-    let scheme = |part: &[u8]| {
-        let scheme = part.trim_ascii().split(|byte| *byte == b' ').next().unwrap_or_default();
+    let value = value.as_bytes();
+    let scheme = |start: usize| {
+        let mut words = value.get(start..).unwrap_or_default().trim_ascii_start().split(|byte| b" \t,".contains(byte));
+        let scheme = words.next().unwrap_or_default();
         scheme.eq_ignore_ascii_case(b"NTLM") || scheme.eq_ignore_ascii_case(b"Negotiate")
     };
-    value.as_bytes().split(|byte| *byte == b',').any(scheme)
+    [0].into_iter().chain(memchr::memchr_iter(b',', value).map(|comma| comma + 1)).any(scheme)
 }
 
 /// Whether another message may follow one with these fields (RFC 9112 section 9.3).

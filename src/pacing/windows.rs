@@ -122,8 +122,9 @@ impl SlidingWindows {
     }
 
     fn insert(&mut self, mark: Mark) {
-        let position = self.marks.partition_point(|other| other.at <= mark.at);
-        self.marks.insert(position, mark);
+        // From the end: only what is on its way to Upwork is later.
+        let before = self.marks.iter().rposition(|other| other.at <= mark.at);
+        self.marks.insert(before.map_or(0, |before| before + 1), mark);
     }
 
     fn take(&mut self, id: u64) -> Option<Mark> {

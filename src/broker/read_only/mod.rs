@@ -28,8 +28,10 @@ const ROUNDS: usize = 3;
 /// Whether the query may turn the method into another one: by a parameter `http_method` in any spelling, as the SDKs send
 /// other methods than GET.
 pub(crate) fn overrides_method(query: Option<&str>) -> bool {
-    let readings = readings(query.unwrap_or_default().as_bytes(), ROUNDS);
-    readings.unfinished || readings.all.iter().any(|reading| names_method(reading))
+    query.is_some_and(|query| {
+        let readings = readings(query.as_bytes(), ROUNDS);
+        readings.unfinished || readings.all.iter().any(|reading| names_method(reading))
+    })
 }
 
 /// REST: GET and HEAD without an `http_method` parameter.
