@@ -1,14 +1,14 @@
 //! Log lines as JSON: one object a line, the fields flat beside time, level and message.
 //!
-//! An event's fields go straight into the line's buffer; the `json` format of tracing-subscriber builds a map first. The
-//! access line, which every request writes, is no event at all: [`write`] serializes it for a third of the instructions.
+//! Fields go straight into the line's buffer; the `json` format of tracing-subscriber builds a map first. The access line,
+//! which every request writes, is no event at all: [`write`] costs a sixth of the instructions.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write};
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
-use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
@@ -43,25 +43,32 @@ fn begin(line: &mut impl Write, level: Level) -> fmt::Result {
     line.write_char('"')
 }
 
-/// Writes one line on stderr, in the shape of every other. `message` is a word of ours, and `fields` is a structure.
-pub(super) fn write(level: Level, message: &str, fields: &impl Serialize) {
+/// Writes one line on stderr, in the shape of every other.
+pub(super) fn write(level: Level, message: &str, record: impl FnOnce(&mut Fields<'_, String>)) {
     thread_local! {
-        static LINE: RefCell<(String, Vec<u8>)> = const { RefCell::new((String::new(), Vec::new())) };
+        static LINE: RefCell<String> = const { RefCell::new(String::new()) };
     }
-    LINE.with_borrow_mut(|(start, line)| {
-        start.clear();
-        line.clear();
-        let begun = begin(start, level).and_then(|()| write!(start, ",\"message\":\"{message}\","));
-        line.extend_from_slice(start.as_bytes());
-        let brace = line.len();
-        if begun.is_ok() && serde_json::to_writer(&mut *line, fields).is_ok() {
-            // The fields go on with the object that has begun.
-            line.remove(brace);
-            line.push(b'\n');
+    LINE.with_borrow_mut(|text| {
+        text.clear();
+        if line(text, level, message, record).is_ok() {
             // There is nowhere to say that stderr is closed.
-            let _ = io::stderr().write_all(line);
+            let _ = io::stderr().write_all(text.as_bytes());
         }
     });
+}
+
+pub(super) fn line(
+    line: &mut String,
+    level: Level,
+    message: &str,
+    record: impl FnOnce(&mut Fields<'_, String>),
+) -> fmt::Result {
+    begin(line, level)?;
+    let mut fields = Fields { line, outcome: Ok(()) };
+    fields.text("message", Some(message));
+    record(&mut fields);
+    fields.outcome?;
+    line.write_str("}\n")
 }
 
 /// RFC 3339 in UTC with microseconds. All but these is formatted once a second.
@@ -78,75 +85,117 @@ fn timestamp(line: &mut impl Write) -> fmt::Result {
             *text = OffsetDateTime::from(now).truncate_to_second().format(&Rfc3339).map_err(|_| fmt::Error)?;
         }
         line.write_str(text.trim_end_matches('Z'))?;
-        write!(line, ".{:06}Z", since.subsec_micros())
+        // Six digits behind a one, in whose place the point stands.
+        let mut digits = itoa::Buffer::new();
+        line.write_char('.')?;
+        line.write_str(digits.format(1_000_000 + since.subsec_micros()).get(1..).unwrap_or_default())?;
+        line.write_char('Z')
     })
 }
 
-struct Fields<'a, 'w> {
-    line: &'a mut Writer<'w>,
+/// The fields of a line, one behind the other.
+pub(super) struct Fields<'a, W> {
+    line: &'a mut W,
     outcome: fmt::Result,
 }
 
-impl Fields<'_, '_> {
-    /// `,"name":` and then `value`.
-    fn put(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+impl<W: Write> Fields<'_, W> {
+    /// `,"name":` and then `value`. Names are identifiers of ours.
+    fn put(&mut self, name: &str, value: impl FnOnce(&mut W) -> fmt::Result) {
         let line = &mut *self.line;
-        // Names are identifiers of ours.
         let written = line
             .write_str(",\"")
-            .and_then(|()| line.write_str(field.name()))
+            .and_then(|()| line.write_str(name))
             .and_then(|()| line.write_str("\":"))
             .and_then(|()| value(line));
         self.outcome = self.outcome.and(written);
     }
 
-    fn text(&mut self, field: &Field, text: fmt::Arguments<'_>) {
-        self.put(field, |line| {
-            line.write_char('"')?;
-            Escaped(line).write_fmt(text)?;
+    /// Without a value, there is no field either.
+    pub(super) fn text(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.put(name, |line| {
+                line.write_char('"')?;
+                Escaped(line).write_str(text)?;
+                line.write_char('"')
+            });
+        }
+    }
+
+    pub(super) fn shown(&mut self, name: &str, value: Option<impl fmt::Display>) {
+        if let Some(value) = value {
+            self.put(name, |line| {
+                line.write_char('"')?;
+                write!(Escaped(line), "{value}")?;
+                line.write_char('"')
+            });
+        }
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: Option<impl itoa::Integer>) {
+        if let Some(value) = value {
+            self.put(name, |line| line.write_str(itoa::Buffer::new().format(value)));
+        }
+    }
+
+    pub(super) fn address(&mut self, name: &str, address: Option<IpAddr>) {
+        let Some(IpAddr::V4(v4)) = address else { return self.shown(name, address) };
+        // Every request has one, and formatting it costs a quarter of the line.
+        self.put(name, |line| {
+            let mut before = "\"";
+            for octet in v4.octets() {
+                line.write_str(before)?;
+                line.write_str(itoa::Buffer::new().format(octet))?;
+                before = ".";
+            }
             line.write_char('"')
         });
+    }
+
+    pub(super) fn flag(&mut self, name: &str, value: bool) {
+        self.put(name, |line| line.write_str(if value { "true" } else { "false" }));
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl<W: Write> Visit for Fields<'_, W> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.text(field, format_args!("{value:?}"));
+        self.shown(field.name(), Some(format_args!("{value:?}")));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, |line| {
-            line.write_char('"')?;
-            Escaped(line).write_str(value)?;
-            line.write_char('"')
-        });
+        self.text(field.name(), Some(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, |line| write!(line, "{value}"));
+        self.number(field.name(), Some(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, |line| write!(line, "{value}"));
+        self.number(field.name(), Some(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, |line| write!(line, "{value}"));
+        self.flag(field.name(), value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no other numbers (RFC 8259 section 6).
-        self.put(field, |line| if value.is_finite() { write!(line, "{value}") } else { line.write_str("null") });
+        self.put(field.name(), |line| if value.is_finite() { write!(line, "{value}") } else { line.write_str("null") });
     }
 }
 
 /// The inside of a JSON string (RFC 8259 section 7).
-struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+struct Escaped<'a, W>(&'a mut W);
 
-impl Write for Escaped<'_, '_> {
+impl<W: Write> Write for Escaped<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+        // Almost no text has anything to escape, and this look at all of it is done many bytes at a time.
+        if !text.bytes().fold(false, |found, byte| found | escaped(byte)) {
+            return self.0.write_str(text);
+        }
         let mut rest = text;
-        while let Some(place) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        while let Some(place) = rest.bytes().position(escaped) {
             let (plain, after) = rest.split_at_checked(place).ok_or(fmt::Error)?;
             self.0.write_str(plain)?;
             let mut characters = after.chars();
@@ -208,5 +257,14 @@ mod tests {
         assert_eq!((&first["f"], &first["nan"], first.get("no")), (&1.5.into(), &serde_json::Value::Null, None));
         assert_eq!(second["message"], "twice");
         assert!(second["timestamp"].as_str().unwrap().ends_with('Z'), "{second}");
+    }
+
+    #[test]
+    fn addresses_are_written_as_they_are_shown() {
+        for address in ["0.0.0.0", "203.0.113.7", "255.1.20.100", "::1", "2001:db8::7"] {
+            let mut written = String::new();
+            line(&mut written, Level::INFO, "x", |fields| fields.address("a", address.parse().ok())).unwrap();
+            assert!(written.ends_with(&format!(",\"a\":\"{address}\"}}\n")), "{written}");
+        }
     }
 }
