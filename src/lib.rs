@@ -15,7 +15,7 @@
 //!  3  session   proxy     pages     listener
 //!  2  router    seal      http1
 //!  1  secret    clock     cookies   body      tls       telemetry  framing   descriptors
-//!  0  recent                                 bounded memories, and how a mutex is locked
+//!  0  recent    fields                       bounded memories, how a mutex is locked, a request's header fields
 //! ```
 //!
 //! # The life of a request
@@ -45,6 +45,7 @@ mod broker;
 mod clock;
 mod cookies;
 mod descriptors;
+mod fields;
 mod framing;
 mod gateway;
 mod http1;
@@ -98,7 +99,7 @@ pub mod testing {
     }
     pub mod http1 {
         pub use crate::http1::server::{Config, Ends, Event, serve};
-        pub use crate::http1::{Answer, Connection, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send};
+        pub use crate::http1::{Answer, Connection, Head, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send};
     }
     pub mod listener {
         pub use crate::http1::{Exchange, Socket};
@@ -130,6 +131,9 @@ pub mod testing {
             Organization, Page, ProblemView, Quota, RefreshOutcome, Revocation, SignedOutView, TokenRow, TokensView,
             User, account, confirm_sign_out, csp_with_script, fragment, notice, problem, signed_out,
         };
+    }
+    pub mod fields {
+        pub use crate::fields::{Fields, Line};
     }
     pub mod policy {
         pub use crate::policy::{Access, AppRoute, Routes};

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::body::Body;
 use crate::descriptors::Descriptors;
+use crate::fields::Fields;
 use crate::oauth::Outbound;
 use crate::oauth::refresh::{RefreshError, Refresher};
 use crate::oauth::service::ServiceIdentity;
@@ -101,7 +102,7 @@ pub(crate) enum TokenUpdate {
 pub(crate) struct ApiRequest {
     pub method: Method,
     /// The caller's own fields, of which few are passed on.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: Body,
     pub target: ApiTarget,
     /// What is still to be looked at before the call is sent.

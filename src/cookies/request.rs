@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use http::header::{COOKIE, HeaderMap, HeaderValue};
+use http::header::{COOKIE, HeaderValue};
+
+use crate::fields::Fields;
 
 /// The request's `Cookie` field, and where our cookies stand in it.
 ///
@@ -22,8 +24,8 @@ impl std::fmt::Debug for RequestCookies {
 
 impl RequestCookies {
     /// Finds the cookies whose name `is_ours`.
-    pub fn parse(headers: &HeaderMap, is_ours: impl Fn(&str) -> bool) -> Self {
-        let Some(field) = joined(headers) else { return Self::default() };
+    pub fn parse(headers: &Fields, is_ours: impl Fn(&str) -> bool) -> Self {
+        let Some(field) = joined(headers.get_all(COOKIE)) else { return Self::default() };
         let bytes = field.as_bytes();
         let (mut ours, mut start) = (Vec::new(), 0);
         for end in memchr::memchr_iter(b';', bytes).chain([bytes.len()]) {
@@ -78,9 +80,8 @@ impl RequestCookies {
     }
 }
 
-/// The `Cookie` fields as the one that HTTP/1 allows (RFC 6265 section 5.4, RFC 9113 section 8.2.3).
-pub(crate) fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut fields = headers.get_all(COOKIE).iter();
+/// The lines of `Cookie` as the one that HTTP/1 allows (RFC 6265 section 5.4, RFC 9113 section 8.2.3).
+pub(crate) fn joined<'a>(mut fields: impl Iterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
     let (first, second) = (fields.next()?, fields.next());
     let Some(second) = second else { return Some(first.clone()) };
     let fields: Vec<&[u8]> = [first, second].into_iter().chain(fields).map(HeaderValue::as_bytes).collect();

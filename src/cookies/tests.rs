@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use http::header::{COOKIE, HeaderMap, HeaderValue};
+use http::header::{COOKIE, HeaderValue};
+
+use crate::fields::Fields;
 
 use super::jar::{MAX_CHUNKS, MAX_COMBINATIONS, MAX_COOKIE, MAX_JOINS};
 use super::*;
@@ -56,7 +58,7 @@ fn surplus_chunks_are_cleared() {
 #[test]
 fn every_cookie_of_the_name_is_a_candidate() {
     let jar = Jar::new("upwarden", false);
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::default();
     let planted: Vec<String> = (0..1000).map(|n| format!("upwarden={n}")).collect();
     headers.insert(COOKIE, planted.join("; ").parse().unwrap());
     headers.append(COOKIE, "other=1; upwarden=real; upwarden-login-1=x; =; noise".parse().unwrap());
@@ -143,7 +145,7 @@ fn the_field_without_ours_is_everything_else_as_it_came() {
         assert!(cookies.iter().all(|(name, value)| owns(name) && ["x", "y"].contains(&value)), "{field}");
         assert!(!format!("{cookies:?}").contains('x'), "{field}");
     }
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::default();
     headers.append(COOKIE, HeaderValue::from_bytes(b"a=\xe9; upwarden=\xff").unwrap());
     headers.append(COOKIE, HeaderValue::from_bytes(b"upwarden-login-\xff=x; b=2").unwrap());
     let cookies = RequestCookies::parse(&headers, owns);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use http::Response;
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderValue};
 use tokio_util::sync::CancellationToken;
 
 use super::access_log::{AccessLog, Answered, End};
@@ -19,6 +19,7 @@ use super::upstreams::{ApiCall, CallFailure, CallOutcome, Told, asks_upgrade, is
 use super::{endpoints, response};
 use crate::body::Body;
 use crate::broker::{TokenSource, TokenUpdate};
+use crate::fields::Fields;
 use crate::listener::{IncomingRequest, Peer};
 use crate::policy::{Credential, Decision, Facts, Target};
 use crate::proxy::headers::REQUEST_ID;
@@ -352,7 +353,7 @@ impl Gateway {
     }
 
     /// On `public_url`'s host, the marker of the redirect that led there has done its work.
-    pub(super) fn without_marker(&self, request: &RequestInfo, headers: &HeaderMap) -> Option<Answer> {
+    pub(super) fn without_marker(&self, request: &RequestInfo, headers: &Fields) -> Option<Answer> {
         let target = request.uri.path_and_query()?.as_str();
         let clean = without_marker(target);
         // A second redirect in a row says that the proxy is wrong about the scheme; without the marker they would go on.

@@ -5,9 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{
-    ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, EXPECT, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER, UPGRADE,
-};
+use http::header::{ACCEPT, ACCESS_CONTROL_REQUEST_METHOD, EXPECT, HeaderName, HeaderValue, ORIGIN, REFERER, UPGRADE};
 use http::{Method, Uri, Version};
 
 use super::address_limits::Slot;
@@ -15,11 +13,12 @@ use super::config::PublicConfig;
 use crate::body::Body;
 use crate::broker::read_only::overrides_method;
 use crate::cookies::RequestCookies;
-use crate::http1::Exchange;
+use crate::fields::Fields;
+use crate::http1::{Exchange, Head};
 use crate::listener::{IncomingRequest, Peer, Rejection};
 use crate::policy::{Facts, Site, Target};
 use crate::proxy::forwarded::{Origin, is_forwarded};
-use crate::proxy::headers::{REQUEST_ID, TRACEPARENT, TRACESTATE, strip};
+use crate::proxy::headers::{REQUEST_ID, TRACEPARENT, TRACESTATE};
 use crate::router::public_url::without_marker;
 use crate::router::return_to::MAX_LENGTH;
 use crate::router::{ReturnTo, is_ambiguous};
@@ -58,7 +57,7 @@ pub(super) struct RequestInfo {
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) version: Version,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Fields,
     pub(super) body: Body,
     /// `None` under HTTP/2.
     pub(super) exchange: Option<Exchange>,
@@ -85,18 +84,17 @@ pub(super) fn read(
     config: &PublicConfig,
     owns_cookie: impl Fn(&str) -> bool,
 ) -> (RequestInfo, Message, Option<Rejection>) {
-    let IncomingRequest { request, exchange, refused } = incoming;
-    let (mut parts, body) = request.into_parts();
-    if parts.version == Version::HTTP_10 {
+    let IncomingRequest { head, body, exchange, refused } = incoming;
+    let Head { method, uri, version, mut headers } = head;
+    if version == Version::HTTP_10 {
         // They have no meaning there (RFC 9110 sections 7.8 and 10.1.1).
         for name in [UPGRADE, EXPECT] {
-            strip(&mut parts.headers, &name);
+            headers.strip(&name);
         }
     }
-    if parts.headers.contains_key(EXPECT) && !expects_continue(&parts.headers) {
-        strip(&mut parts.headers, &EXPECT);
+    if headers.contains_key(EXPECT) && !expects_continue(&headers) {
+        headers.strip(&EXPECT);
     }
-    let headers = parts.headers;
     let address = peer.address.map(|address| address.ip());
     let origin = match address {
         None if config.trust.unix && peer.door == Door::Public => Origin::by_unix(&headers, &config.trust),
@@ -114,8 +112,8 @@ pub(super) fn read(
     let info = RequestInfo {
         id,
         trace,
-        method: parts.method,
-        uri: parts.uri,
+        method,
+        uri,
         limited_address: origin.client.filter(|client| !may_be_shared && !config.trust.is_proxy(client)),
         by_unknown_proxy,
         origin,
@@ -123,13 +121,13 @@ pub(super) fn read(
         fetch: fetch_metadata(&headers, site(&headers, &config.url), peer.door),
         cookies: RequestCookies::parse(&headers, owns_cookie),
     };
-    let message = Message { version: parts.version, headers, body, exchange, peer: peer.clone(), slot: None };
+    let message = Message { version, headers, body, exchange, peer: peer.clone(), slot: None };
     (info, message, refused)
 }
 
 /// Whether the one expectation is the only one there is (RFC 9110 section 10.1.1). Upstreams read other forms of it
 /// differently, and one that does not wait for the body takes it for a request.
-fn expects_continue(headers: &HeaderMap) -> bool {
+fn expects_continue(headers: &Fields) -> bool {
     only(headers, &EXPECT).ok().flatten().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
@@ -180,8 +178,8 @@ impl RequestInfo {
 }
 
 /// The lines of a list as one; `None` if there is none, or too much to pass on (W3C Trace Context section 3.3.1.5).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+fn joined(headers: &Fields, name: &HeaderName) -> Option<HeaderValue> {
+    let lines: Vec<_> = headers.get_all(name).map(HeaderValue::as_bytes).collect();
     let whole = lines.join(&b","[..]);
     HeaderValue::from_bytes(&whole).ok().filter(|value| !value.is_empty() && value.len() <= 512)
 }
@@ -190,19 +188,19 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
 pub(super) struct Repeated;
 
 /// The one value of a field.
-pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Repeated> {
-    let mut values = headers.get_all(name).iter();
+pub(super) fn only<'a>(headers: &'a Fields, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Repeated> {
+    let mut values = headers.get_all(name);
     let first = values.next();
     if values.next().is_some() { Err(Repeated) } else { Ok(first) }
 }
 
-fn is(headers: &HeaderMap, name: &HeaderName, value: &str) -> bool {
+fn is(headers: &Fields, name: &HeaderName, value: &str) -> bool {
     headers.get(name).is_some_and(|found| found.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
 /// By Fetch Metadata, else by `Accept` (docs/design.md "Navigations"). No script can make a request of mode `navigate`; a
 /// service worker passes one on with the destination `empty`. What loads into a frame has no address bar.
-fn fetch_metadata(headers: &HeaderMap, site: Site, door: Door) -> FetchMetadata {
+fn fetch_metadata(headers: &Fields, site: Site, door: Door) -> FetchMetadata {
     let program = FetchMetadata { navigation: false, person: false, site };
     if door == Door::Neighbour {
         // A caller there is a program, whatever it accepts.
@@ -220,24 +218,24 @@ fn fetch_metadata(headers: &HeaderMap, site: Site, door: Door) -> FetchMetadata 
 }
 
 /// Whether a page is fetched before anyone asks for it.
-fn is_ahead(headers: &HeaderMap) -> bool {
+fn is_ahead(headers: &Fields) -> bool {
     headers.get(PURPOSE).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"))
 }
 
-fn is_framed(headers: &HeaderMap) -> bool {
+fn is_framed(headers: &Fields) -> bool {
     let dest = headers.get(DEST).map(HeaderValue::as_bytes);
     dest.is_some_and(|dest| FRAMES.iter().any(|frame| dest.eq_ignore_ascii_case(frame.as_bytes())))
 }
 
 /// The target of the page that holds the frame for which this is loaded; empty where it is not known, or not ours.
-fn framed_by(headers: &HeaderMap, public_url: &str) -> Option<String> {
+fn framed_by(headers: &Fields, public_url: &str) -> Option<String> {
     let around = || headers.get(REFERER)?.to_str().ok()?.strip_prefix(public_url);
     (is(headers, &MODE, "navigate") && is_framed(headers)).then(|| around().unwrap_or_default().to_owned())
 }
 
 /// Whether a request is plainly none for the address bar. A service worker may pass a navigation on with the mode
 /// `same-origin` and the destination `empty`, which a script's own request can have too.
-pub(super) fn is_subresource(headers: &HeaderMap) -> bool {
+pub(super) fn is_subresource(headers: &Fields) -> bool {
     let mode = ["cors", "no-cors", "websocket"].iter().any(|mode| is(headers, &MODE, mode));
     let page = |dest: &&str| is(headers, &DEST, dest);
     let dest = headers.contains_key(DEST) && !["document", "empty"].iter().chain(&FRAMES).any(page);
@@ -245,12 +243,10 @@ pub(super) fn is_subresource(headers: &HeaderMap) -> bool {
 }
 
 /// `Accept` names `text/html` (or XHTML) with a weight no less than any other type it names (RFC 9110 section 12.5.1).
-fn prefers_html(headers: &HeaderMap) -> bool {
+fn prefers_html(headers: &Fields) -> bool {
     let mut html: f32 = 0.0;
     let mut other: f32 = 0.0;
-    for range in
-        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','))
-    {
+    for range in headers.get_all(ACCEPT).filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
         let is = |known: &str| media.eq_ignore_ascii_case(known);
@@ -265,7 +261,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 }
 
 /// Where the request was made (docs/design.md "Other sites"): `Sec-Fetch-Site`, else `Origin` against our own.
-fn site(headers: &HeaderMap, public_url: &str) -> Site {
+fn site(headers: &Fields, public_url: &str) -> Site {
     match (headers.get(SITE).map(HeaderValue::as_bytes), headers.get(ORIGIN).map(HeaderValue::as_bytes)) {
         (Some(b"same-origin"), _) => Site::Ours,
         (Some(b"none"), _) => Site::Direct,
@@ -277,7 +273,7 @@ fn site(headers: &HeaderMap, public_url: &str) -> Site {
 
 /// A CORS preflight (Fetch standard, "CORS-preflight request") for a path with one reading: browsers send no other, and
 /// no other goes anywhere without a session.
-pub(super) fn is_preflight(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+pub(super) fn is_preflight(method: &Method, path: &str, headers: &Fields) -> bool {
     *method == Method::OPTIONS
         && !is_ambiguous(path)
         && headers.contains_key(ORIGIN)
@@ -285,7 +281,7 @@ pub(super) fn is_preflight(method: &Method, path: &str, headers: &HeaderMap) -> 
 }
 
 /// Anything that only a browser sends along.
-pub(super) fn from_browser(headers: &HeaderMap) -> bool {
+pub(super) fn from_browser(headers: &Fields) -> bool {
     headers.contains_key(ORIGIN) || headers.get(SITE).is_some_and(|site| site != "none")
 }
 
@@ -293,7 +289,7 @@ pub(super) fn from_browser(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn map(fields: &[(&'static str, &'static str)]) -> Fields {
         fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{HeaderMap, Version};
+use http::Version;
 
 use super::address_limits::{InFlightLimit, Slot};
 use super::answer::Answer;
@@ -15,6 +15,7 @@ use super::sessions::{Context, SessionChange, Sessions};
 use super::sign_in::{Held, SignIn};
 use super::upstreams::Upstreams;
 use crate::broker::read_only::overrides_method;
+use crate::fields::Fields;
 use crate::pages::Frame;
 use crate::policy::Decision;
 use crate::router;
@@ -146,7 +147,7 @@ impl Gateway {
     }
 
     /// Before the request goes on: whether it shows that the last sign-in held. See [`LoopCounter::navigation`].
-    pub(super) fn shows_sign_in(&self, request: &RequestInfo, headers: &HeaderMap, session: Option<&Session>) -> Held {
+    pub(super) fn shows_sign_in(&self, request: &RequestInfo, headers: &Fields, session: Option<&Session>) -> Held {
         let session = session.filter(|_| request.fetch.navigation);
         let navigation = |session| self.sign_in.loops.navigation(request, headers, session, self.context().now());
         session.map(navigation).unwrap_or_default()

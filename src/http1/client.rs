@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
@@ -187,7 +187,8 @@ impl Call {
         let challenges = [WWW_AUTHENTICATE, PROXY_AUTHENTICATE];
         let mut lines = challenges.iter().flat_map(|name| response.headers().get_all(name));
         self.connection.authenticates |= lines.any(head::authenticates);
-        let keeps_alive = head::keeps_alive(response.headers(), head.http_10) && !self.closes;
+        let keeps_alive =
+            head::keeps_alive(response.headers().get_all(CONNECTION).iter(), head.http_10) && !self.closes;
         let reusable = keeps_alive && head.body != BodyLength::UntilClose;
         let pool = if reusable { pools.home(&self.connection) } else { None };
         let mut body = ResponseBody { call: Some(self), pool, left: head.body.bytes() };

@@ -6,36 +6,44 @@ use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{Method, Response, StatusCode, Uri, Version};
 use http_body::Frame;
 
-use crate::body::Body;
 use crate::clock::{Clock, SystemClock};
+use crate::fields::Fields;
 use crate::framing::{Piece, number};
 
 /// A message with more fields than this lets its map grow.
 const FIELDS: usize = 64;
 
+/// A request's head.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    pub method: Method,
+    pub uri: Uri,
+    pub version: Version,
+    pub headers: Fields,
+}
+
 /// A request in the one shape that handlers see: origin form, with a `Host` where the client named one.
-pub(super) fn request(mut bytes: Bytes) -> Option<Request<Body>> {
+pub(super) fn request(mut bytes: Bytes) -> Option<Head> {
     let line = start_line(&mut bytes)?;
     let (first, last) = (memchr::memchr(b' ', &line)?, memchr::memrchr(b' ', &line)?);
-    let mut request = Request::new(Body::empty());
-    *request.method_mut() = Method::from_bytes(line.get(..first)?).ok()?;
-    *request.version_mut() = if line.ends_with(b"1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
-    *request.headers_mut() = fields(&bytes)?;
-    let uri = Uri::from_maybe_shared(line.slice(first + 1..last)).ok()?;
+    let method = Method::from_bytes(line.get(..first)?).ok()?;
+    let version = if line.ends_with(b"1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
+    let mut uri = Uri::from_maybe_shared(line.slice(first + 1..last)).ok()?;
+    let mut headers = Fields::of_head(bytes.clone(), count(&bytes));
+    read(&bytes, |at, name, value| headers.read(at, name, value))?;
     if let Some(authority) = uri.authority() {
         // HTTP/1.0 does not need a Host; then the target names it (RFC 9112 section 3.2.2).
-        let host = HeaderValue::from_str(authority.as_str()).ok()?;
-        request.headers_mut().entry(HOST).or_insert(host);
-        *request.uri_mut() = origin_form(&uri);
-    } else {
-        *request.uri_mut() = uri;
+        if !headers.contains_key(HOST) {
+            headers.append(HOST, HeaderValue::from_str(authority.as_str()).ok()?);
+        }
+        uri = origin_form(&uri);
     }
-    Some(request)
+    Some(Head { method, uri, version, headers })
 }
 
 /// The path and query alone; the authority was compared with `Host`.
@@ -69,19 +77,32 @@ fn start_line(bytes: &mut Bytes) -> Option<Bytes> {
 
 /// Field lines up to the empty line, as in a head or a trailer section.
 pub(super) fn fields(bytes: &Bytes) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(memchr::memchr_iter(b'\n', bytes).count().min(FIELDS));
+    let mut headers = HeaderMap::with_capacity(count(bytes));
+    read(bytes, |_, name, value| {
+        headers.append(name, value);
+    })?;
+    Some(headers)
+}
+
+/// The number of field lines, but for a message with very many.
+fn count(bytes: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', bytes).count().min(FIELDS)
+}
+
+/// Gives each field line up to the empty one, with the place of its name.
+fn read(bytes: &Bytes, mut line_of: impl FnMut(usize, HeaderName, HeaderValue)) -> Option<()> {
     let mut at = 0;
     loop {
         let end = at + memchr::memchr(b'\n', bytes.get(at..)?)?;
         let line = bytes.get(at..end.checked_sub(1)?)?;
         if line.is_empty() {
-            return Some(headers);
+            return Some(());
         }
         let colon = memchr::memchr(b':', line)?;
         // White space before the colon is left only in a response (RFC 9112 section 5.1).
         let name = HeaderName::from_bytes(line.get(..colon)?.trim_ascii_end()).ok()?;
         let value = bytes.slice_ref(line.get(colon + 1..)?.trim_ascii());
-        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+        line_of(at, name, HeaderValue::from_maybe_shared(value).ok()?);
         at = end + 1;
     }
 }
@@ -128,10 +149,10 @@ pub(super) fn authenticates(value: &HeaderValue) -> bool {
     [0].into_iter().chain(memchr::memchr_iter(b',', value).map(|comma| comma + 1)).any(scheme)
 }
 
-/// Whether another message may follow one with these fields (RFC 9112 section 9.3).
-pub(super) fn keeps_alive(headers: &HeaderMap, http_10: bool) -> bool {
+/// Whether another message may follow one with these lines of `Connection` (RFC 9112 section 9.3).
+pub(super) fn keeps_alive<'a>(connection: impl Iterator<Item = &'a HeaderValue>, http_10: bool) -> bool {
     let mut keeps = !http_10;
-    for value in headers.get_all(CONNECTION) {
+    for value in connection {
         for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if option.eq_ignore_ascii_case(b"close") {
                 return false;
@@ -157,7 +178,7 @@ pub(super) fn write_response(out: &mut BytesMut, http_10: bool, status: StatusCo
     out.extend_from_slice(b"\r\n");
     for (name, value) in headers {
         if *name != CONTENT_LENGTH || !is_bodiless(status) {
-            write_field(out, name.as_str(), value.as_bytes());
+            write_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
 }
@@ -169,12 +190,12 @@ pub(super) fn is_bodiless(status: StatusCode) -> bool {
 
 pub(super) fn write_fields(out: &mut BytesMut, headers: &HeaderMap) {
     for (name, value) in headers {
-        write_field(out, name.as_str(), value.as_bytes());
+        write_field(out, name.as_str().as_bytes(), value.as_bytes());
     }
 }
 
-pub(super) fn write_field(out: &mut BytesMut, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+pub(super) fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
 }
@@ -189,6 +210,6 @@ pub(super) fn write_date(out: &mut BytesMut) {
         if *second != now || text.is_empty() {
             (*second, *text) = (now, httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now)));
         }
-        write_field(out, "date", text.as_bytes());
+        write_field(out, b"date", text.as_bytes());
     });
 }

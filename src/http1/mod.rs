@@ -33,6 +33,7 @@ pub use client::{Answer, ResponseTimeouts, send};
 pub(crate) use client::{Error, Failure};
 pub use connection::Connection;
 pub use exchange::Exchange;
+pub use head::Head;
 pub(crate) use head::origin_form;
 pub use outgoing::Outgoing;
 pub(crate) use pool::BoundPool;

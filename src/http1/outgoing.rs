@@ -1,7 +1,7 @@
 //! A request as it is sent to an upstream.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{Method, Request};
 use http_body::Body as _;
@@ -9,6 +9,7 @@ use http_body::Body as _;
 use super::head;
 use super::output::{Output, Source};
 use crate::body::Body;
+use crate::fields::Line;
 use crate::framing::{self, BodyLength};
 
 #[derive(Debug)]
@@ -30,14 +31,15 @@ impl Outgoing {
     pub fn new<'a>(
         method: &Method,
         target: Option<&PathAndQuery>,
-        fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        fields: impl Iterator<Item: Into<Line<'a>>>,
         body: Body,
     ) -> Self {
         let mut head = BytesMut::with_capacity(1 << 10);
         head::write_request_line(&mut head, method, target);
         let (mut announced, mut upgrade, mut expects, mut authenticates) = (None, false, false, false);
-        for (name, value) in fields {
-            head::write_field(&mut head, name.as_str(), value.as_bytes());
+        for line in fields {
+            let Line { name, spelled, value } = line.into();
+            head::write_field(&mut head, spelled, value.as_bytes());
             if *name == CONTENT_LENGTH {
                 announced = announced.or(framing::number(value.as_bytes()).ok());
             } else if *name == UPGRADE {
@@ -50,14 +52,14 @@ impl Outgoing {
         }
         let length = request_length(announced, &body);
         match length {
-            BodyLength::Chunked => head::write_field(&mut head, "transfer-encoding", b"chunked"),
+            BodyLength::Chunked => head::write_field(&mut head, b"transfer-encoding", b"chunked"),
             _ if announced.is_some() => {}
             BodyLength::Exact(bytes) => {
-                head::write_field(&mut head, "content-length", bytes.to_string().as_bytes());
+                head::write_field(&mut head, b"content-length", bytes.to_string().as_bytes());
             }
             // RFC 9110 section 8.6.
             BodyLength::None if [Method::POST, Method::PUT, Method::PATCH].contains(method) => {
-                head::write_field(&mut head, "content-length", b"0");
+                head::write_field(&mut head, b"content-length", b"0");
             }
             BodyLength::None | BodyLength::UntilClose | BodyLength::Opaque => {}
         }

@@ -17,7 +17,7 @@ use crate::telemetry::metrics;
 pub(super) async fn serve<H, F>(socket: Socket, peer: Arc<Peer>, door: &DoorState, permit: Permit, handler: H)
 where
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + Unpin + 'static,
 {
     let (peer_door, http1, metrics, drain) = (peer.door, door.http1.clone(), door.metrics.clone(), peer.drain.clone());
     let answers = door.descriptors.answers();

@@ -58,7 +58,7 @@ pub async fn run<M, H, F>(
 where
     M: Fn() -> H + Send + Sync + 'static,
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + Unpin + 'static,
 {
     let (cut, closing) = (CancellationToken::new(), drain.closing());
     // However this function ends, the workers end with it.

@@ -46,7 +46,7 @@ pub(super) fn run<M, H, F>(runtime: tokio::runtime::Runtime, context: WorkerCont
 where
     M: Fn() -> H,
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + Unpin + 'static,
 {
     let WorkerContext { mut connections, closing, cut } = context;
     runtime.block_on(async {
@@ -72,7 +72,7 @@ where
 async fn serve<H, F>(connection: NewConnection, handler: H, drain: CancellationToken, tracker: TaskTracker)
 where
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + Unpin + 'static,
 {
     let NewConnection { socket, mut address, door, mut permit, tracked } = connection;
     // This task is tracked itself.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri, request};
 use http_body::{Body as _, Frame, SizeHint};
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::connect::Upstream;
 use super::error::Error;
 use crate::body::{self, Body};
+use crate::fields::Line;
 use crate::http1::{self, ResponseTimeouts, Socket, Timer};
 use crate::recent::lock;
 
@@ -65,12 +66,13 @@ impl Http2 {
         &self,
         method: Method,
         target: Option<PathAndQuery>,
-        fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        fields: impl Iterator<Item: Into<Line<'a>>>,
         body: Body,
     ) -> Request<Body> {
         let mut headers = HeaderMap::new();
         let mut host = None;
-        for (name, value) in fields {
+        for line in fields {
+            let Line { name, value, .. } = line.into();
             if *name == HOST {
                 host = Authority::try_from(value.as_bytes()).ok();
             } else if ![CONNECTION, UPGRADE, EXPECT].contains(name) {

@@ -108,9 +108,9 @@ pub(crate) fn to_app(
     let requested = headers.ours(&UPGRADE).cloned().zip(upgrades);
     let user = headers.ours(&headers::USER_ID).cloned();
     let outgoing = match app.http2() {
-        None => Either::Left(Outgoing::new(&method, target.as_ref(), headers.iter(), body)),
+        None => Either::Left(Outgoing::new(&method, target.as_ref(), headers.lines(), body)),
         Some(http2) => {
-            let request = http2.request(method, target, headers.iter(), body);
+            let request = http2.request(method, target, headers.lines(), body);
             // Boxed, so that the future of HTTP/1 needs no room for it.
             Either::Right(Box::pin(app.send_http2(http2, request)))
         }
@@ -161,7 +161,7 @@ pub(crate) fn to_api(
     headers: &ApiHeaders,
     body: Body,
 ) -> impl Future<Output = Result<Response<Body>, Error>> {
-    api.send(Outgoing::new(method, Some(target), headers.iter(), body)).map_ok(|mut response| {
+    api.send(Outgoing::new(method, Some(target), headers.lines(), body)).map_ok(|mut response| {
         headers::clean_api_response(response.headers_mut());
         caching::keep_private(response.headers_mut());
         response

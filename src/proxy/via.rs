@@ -3,7 +3,9 @@
 //! The name in it is a pseudonym of this process: two upwardens in a row are not a loop.
 
 use http::Version;
-use http::header::{HeaderMap, HeaderValue, VIA};
+use http::header::{HeaderValue, VIA};
+
+use crate::fields::Fields;
 
 /// Our name in `Via`, and the whole field for a request that has none.
 #[derive(Clone, Debug)]
@@ -23,13 +25,13 @@ impl Via {
     }
 
     /// Whether the request was forwarded here before. A client that forges our name stops only its own request.
-    pub fn passed(&self, headers: &HeaderMap) -> bool {
+    pub fn passed(&self, headers: &Fields) -> bool {
         let named = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), self.name.as_bytes()).is_some();
-        headers.get_all(VIA).iter().any(named)
+        headers.get_all(VIA).any(named)
     }
 
     /// The field as received, and us, with the version of the received message. A comment may hold bytes that are not text.
-    pub fn field(&self, headers: &HeaderMap, version: Version) -> HeaderValue {
+    pub fn field(&self, headers: &Fields, version: Version) -> HeaderValue {
         let [old, usual, two] = &self.alone;
         let ours = match version {
             Version::HTTP_10 => old,
@@ -39,7 +41,7 @@ impl Via {
         if !headers.contains_key(VIA) {
             return ours.clone();
         }
-        let before = headers.get_all(VIA).iter().map(HeaderValue::as_bytes);
+        let before = headers.get_all(VIA).map(HeaderValue::as_bytes);
         let all: Vec<&[u8]> = before.chain([ours.as_bytes()]).collect();
         HeaderValue::from_bytes(&all.join(&b", "[..])).unwrap_or_else(|_| ours.clone())
     }
@@ -49,7 +51,7 @@ impl Via {
 mod tests {
     use super::*;
 
-    fn map(lines: &[&str]) -> HeaderMap {
+    fn map(lines: &[&str]) -> Fields {
         lines.iter().map(|line| (VIA, HeaderValue::from_str(line).unwrap())).collect()
     }
 

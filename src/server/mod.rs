@@ -228,14 +228,17 @@ fn worker(
     });
     move |incoming, peer| {
         let health = health.as_ref().filter(|_| peer.door == Door::Public && incoming.refused.is_none());
-        if let Some(answer) = health.and_then(|health| health.answer(&incoming.request)) {
+        if let Some(answer) = health.and_then(|health| health.answer(&incoming.head.method, incoming.head.uri.path())) {
             return Box::pin(std::future::ready(answer)) as HandlerFuture;
         }
         let gateway = gateway.clone();
-        let handling = async move { gateway.handle(incoming, peer).await };
+        // Made in its place: `Box::pin` would copy all of it there.
         match &tracer {
-            None => Box::pin(handling) as HandlerFuture,
-            Some(tracer) => Box::pin(tracer.clone().scope(handling)),
+            None => {
+                let handling = Box::write(Box::new_uninit(), async move { gateway.handle(incoming, peer).await });
+                Box::into_pin(handling) as HandlerFuture
+            }
+            Some(tracer) => Box::pin(tracer.clone().scope(async move { gateway.handle(incoming, peer).await })),
         }
     }
 }

@@ -9,10 +9,11 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
+use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, Method};
 use url::form_urlencoded;
 
+use crate::fields::Fields;
 use crate::router::percent::readings;
 pub(crate) use refusal::Refusal;
 
@@ -75,7 +76,7 @@ impl LongDocuments {
 /// that are returned, if any, pass their check.
 pub(crate) fn check_graphql(
     method: &Method,
-    headers: &HeaderMap,
+    headers: &Fields,
     query: Option<&str>,
     body: &[u8],
 ) -> Result<Option<LongDocuments>, Refusal> {
@@ -111,12 +112,12 @@ fn check_documents(documents: Vec<String>) -> Result<Option<LongDocuments>, Refu
 }
 
 /// JSON in UTF-8, without anything that would make the receiver see other bytes.
-fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_headers(headers: &Fields) -> Result<(), Refusal> {
     const KIND: Refusal = Refusal::Unclear("send it as Content-Type: application/json");
-    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers.get_all(CONTENT_ENCODING).any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Refusal::Unclear("its body is compressed"));
     }
-    let mut lines = headers.get_all(CONTENT_TYPE).iter();
+    let mut lines = headers.get_all(CONTENT_TYPE);
     let (Some(line), None) = (lines.next(), lines.next()) else { return Err(KIND) };
     let mut parts = line.to_str().map_err(|_| KIND)?.split(';').map(str::trim);
     if !parts.next().unwrap_or_default().eq_ignore_ascii_case("application/json") {

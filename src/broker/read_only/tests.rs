@@ -8,16 +8,16 @@ use super::*;
 
 const JSON: &str = "application/json";
 
-fn headers(lines: &[(http::HeaderName, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(lines: &[(http::HeaderName, &str)]) -> Fields {
+    let mut headers = Fields::default();
     for (name, value) in lines {
-        headers.append(name, HeaderValue::from_str(value).unwrap());
+        headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
     }
     headers
 }
 
 /// The whole look at a call.
-fn look(method: &Method, headers: &HeaderMap, query: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
+fn look(method: &Method, headers: &Fields, query: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
     check_graphql(method, headers, query, body)?.map_or(Ok(()), |long| long.check())
 }
 
@@ -256,7 +256,7 @@ fn a_body_is_json_in_utf_8_or_refused() {
 
 #[test]
 fn the_address_is_judged_too() {
-    let get = |query| look(&Method::GET, &HeaderMap::new(), Some(query), b"");
+    let get = |query| look(&Method::GET, &Fields::default(), Some(query), b"");
     assert_eq!(get("query=%7Ba%7D&variables=%7B%7D&operationName="), Ok(()));
     assert_eq!(get("query=query+A%7Ba%7D&extensions=%7B%7D"), Ok(()));
     assert_eq!(get("query=mutation%7Ba%7D"), Err(Refusal::Operation("mutation")));
@@ -301,7 +301,7 @@ proptest! {
         let _ = post(&text);
         let _ = document(&text);
         let _ = check_rest(&Method::GET, Some(&query));
-        let _ = look(&Method::GET, &HeaderMap::new(), Some(&query), b"");
+        let _ = look(&Method::GET, &Fields::default(), Some(&query), b"");
     }
 
     #[test]

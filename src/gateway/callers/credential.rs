@@ -3,9 +3,10 @@
 //! Ours are recognized by their prefix, in any spelling. One that cannot be read is bad, never treated as absent
 //! (docs/design.md "Credentials"). Nothing is decrypted or compared here.
 
-use http::header::{AUTHORIZATION, HeaderMap};
+use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
 
+use crate::fields::Fields;
 use crate::proxy::headers::TICKET;
 
 pub(super) const TICKET_PREFIX: &str = "upwt_";
@@ -38,7 +39,7 @@ impl std::fmt::Debug for OwnCredential {
 }
 
 /// Reads `Authorization` and `X-Upwork-Ticket`; the same ticket in both is one.
-pub(super) fn own_credential(headers: &HeaderMap) -> OwnCredential {
+pub(super) fn own_credential(headers: &Fields) -> OwnCredential {
     let mut found = OwnCredential::Nothing;
     for line in headers.get_all(AUTHORIZATION) {
         found = both(found, authorization(line.as_bytes()));
@@ -70,8 +71,8 @@ fn our_token(line: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether `Authorization` has a ticket or a token of ours, which is not the app's business.
-pub(in crate::gateway) fn is_our_token(headers: &HeaderMap) -> bool {
-    headers.get_all(AUTHORIZATION).iter().any(|line| our_token(line.as_bytes()).is_some())
+pub(in crate::gateway) fn is_our_token(headers: &Fields) -> bool {
+    headers.get_all(AUTHORIZATION).any(|line| our_token(line.as_bytes()).is_some())
 }
 
 /// RFC 6750 section 2.1: `Bearer`, one blank or more, the token, and nothing else.
@@ -106,16 +107,13 @@ fn ticket_field(line: &[u8]) -> OwnCredential {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 
     fn read(fields: &[(&'static str, &'static str)]) -> OwnCredential {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        own_credential(&headers)
+        let line = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        own_credential(&fields.iter().copied().map(line).collect())
     }
 
     fn ticket() -> OwnCredential {

@@ -11,12 +11,13 @@ mod tickets;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderValue};
+use http::header::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Config, NeighbourConfig};
 use super::fault::{ClientFault, Fault, NeighbourFault, TicketFault, TokenFault};
 use super::sessions::{SessionChange, Sessions, WATCH_INTERVAL};
+use crate::fields::Fields;
 use crate::oauth::service::ServiceIdentity;
 use crate::policy::{Credential, Decision};
 use crate::seal::SharedKeyring;
@@ -137,7 +138,7 @@ impl Callers {
     }
 
     /// At the public listener: the owner of a token where one is shown; `None` for the cookie to decide.
-    pub(super) async fn by_token(&self, headers: &HeaderMap) -> Result<Option<Caller>, Fault> {
+    pub(super) async fn by_token(&self, headers: &Fields) -> Result<Option<Caller>, Fault> {
         match own_credential(headers) {
             OwnCredential::Nothing => Ok(None),
             OwnCredential::Token(token) => Ok(Some(Caller::Token(self.token_owner(&token).await?))),
@@ -148,7 +149,7 @@ impl Callers {
     }
 
     /// The fault of a request without a session that shows a credential of ours where none is accepted.
-    pub(super) fn not_accepted(headers: &HeaderMap) -> Option<Fault> {
+    pub(super) fn not_accepted(headers: &Fields) -> Option<Fault> {
         let fault = match own_credential(headers) {
             OwnCredential::Nothing => return None,
             OwnCredential::Token(_) | OwnCredential::BadToken => ClientFault::Token(TokenFault::OnlyApi),
@@ -158,7 +159,7 @@ impl Callers {
     }
 
     /// At the neighbour listener: the user whose ticket is shown, else the service identity.
-    pub(super) async fn by_ticket(&self, headers: &HeaderMap) -> Result<Caller, Fault> {
+    pub(super) async fn by_ticket(&self, headers: &Fields) -> Result<Caller, Fault> {
         match own_credential(headers) {
             OwnCredential::Nothing => {
                 Ok(self.service.clone().map_or(Caller::Anonymous(Door::Neighbour), Caller::Service))

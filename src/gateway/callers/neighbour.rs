@@ -1,15 +1,16 @@
 //! Who may call at the neighbour listener: local programs, without a browser. What a browser sends is refused, and so is a
 //! host name that is not the listener's own (DNS rebinding, docs/design.md "Other sites").
 
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderValue};
 
+use crate::fields::Fields;
 use crate::gateway::config::NeighbourConfig;
 use crate::gateway::fault::{ClientFault, Fault, NeighbourFault};
 use crate::gateway::request::from_browser;
 use crate::proxy::headers::SECRET;
 use crate::secret::LiveSecret;
 
-pub(in crate::gateway) fn admit_neighbour(config: &NeighbourConfig, headers: &HeaderMap) -> Result<(), Fault> {
+pub(in crate::gateway) fn admit_neighbour(config: &NeighbourConfig, headers: &Fields) -> Result<(), Fault> {
     let shows = |secret: &LiveSecret| headers.get(SECRET).is_some_and(|shown| secret.load().matches(shown.as_bytes()));
     let fault = if from_browser(headers) {
         NeighbourFault::Browser

@@ -1,8 +1,9 @@
 //! `auth/callback`: where Upwork sends the browser back, by GET with a code, or by POST from the page that reads an
 //! implicit grant's fragment (docs/design.md "The callback").
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
+use crate::fields::Fields;
 use crate::gateway::address_limits::Step;
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault, FaultView};
@@ -69,7 +70,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
 async fn complete(
     gateway: &Gateway,
     request: &RequestInfo,
-    headers: &HeaderMap,
+    headers: &Fields,
     login: &Login,
     outcome: CallbackResult,
 ) -> Answer {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::own_session;
 use crate::clock::Timestamp;
+use crate::fields::Fields;
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault, NoTokens};
 use crate::gateway::request::{Message, RequestInfo};
@@ -166,7 +167,7 @@ fn shown(record: &TokenRecord) -> Value {
     })
 }
 
-fn has_type(headers: &HeaderMap, kind: &str) -> bool {
+fn has_type(headers: &Fields, kind: &str) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(kind)
 }
@@ -210,7 +211,7 @@ struct PostedToken {
     scope: TokenScope,
 }
 
-fn from_json(headers: &HeaderMap, bytes: &[u8]) -> Result<TokenAction, &'static str> {
+fn from_json(headers: &Fields, bytes: &[u8]) -> Result<TokenAction, &'static str> {
     if !has_type(headers, "application/json") {
         return Err("Send JSON as `Content-Type: application/json`, or the page’s form.");
     }
@@ -236,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    fn json_headers() -> HeaderMap {
+    fn json_headers() -> Fields {
         [(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"))].into_iter().collect()
     }
 
@@ -275,7 +276,7 @@ mod tests {
         {
             assert!(from_json(&json_headers(), text.as_bytes()).is_err(), "{text}");
         }
-        assert!(from_json(&HeaderMap::new(), br#"{"name":"a"}"#).is_err());
+        assert!(from_json(&Fields::default(), br#"{"name":"a"}"#).is_err());
         let long = format!("action=create&name={}", "x".repeat(MAX_NAME + 1));
         for form in [
             "",

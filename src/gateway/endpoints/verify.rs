@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
 use http::{Method, StatusCode, Uri};
 
 use crate::body::WithField;
+use crate::fields::Fields;
 use crate::gateway::answer::Answer;
 use crate::gateway::callers::Callers;
 use crate::gateway::fault::{ClientFault, Fault};
@@ -42,7 +43,7 @@ impl Asked {
     fn read(
         gateway: &Gateway,
         request: &RequestInfo,
-        headers: &HeaderMap,
+        headers: &Fields,
         endpoint: AuthPath,
     ) -> Result<Self, ClientFault> {
         let mut request = request.clone();
@@ -137,7 +138,7 @@ fn handed_over() -> Answer {
 fn let_in(
     gateway: &Gateway,
     request: &RequestInfo,
-    headers: &HeaderMap,
+    headers: &Fields,
     stored: Option<&StoredSession>,
     for_client: bool,
 ) -> Answer {
@@ -156,7 +157,7 @@ fn let_in(
 async fn renew(
     gateway: &Gateway,
     request: &RequestInfo,
-    headers: &HeaderMap,
+    headers: &Fields,
     facts: Facts<'_>,
     stored: StoredSession,
 ) -> Result<Answer, Fault> {

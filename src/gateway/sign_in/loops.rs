@@ -11,10 +11,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{HeaderValue, USER_AGENT};
 
 use crate::clock::Timestamp;
 use crate::cookies::{Jar, RequestCookies};
+use crate::fields::Fields;
 use crate::gateway::request::RequestInfo;
 use crate::recent::{Recent, lock};
 use crate::session::Session;
@@ -81,7 +82,7 @@ impl LoopCounter {
         &self.cookie
     }
 
-    pub(in crate::gateway) fn client(&self, request: &RequestInfo, headers: &HeaderMap) -> ClientKey {
+    pub(in crate::gateway) fn client(&self, request: &RequestInfo, headers: &Fields) -> ClientKey {
         ClientKey(self.hasher.hash_one((request.origin.client, headers.get(USER_AGENT))))
     }
 
@@ -116,7 +117,7 @@ impl LoopCounter {
     pub(in crate::gateway) fn navigation(
         &self,
         request: &RequestInfo,
-        headers: &HeaderMap,
+        headers: &Fields,
         session: &Session,
         now: Timestamp,
     ) -> Held {

@@ -4,12 +4,13 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
+use http::header::{HOST, HeaderName, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
 use http::{Method, Response, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 
 use super::identity::IdentityHeaders;
 use crate::body::Body;
+use crate::fields::Fields;
 use crate::gateway::callers::is_our_token;
 use crate::gateway::fault::{ClientFault, Fault, OurFault};
 use crate::gateway::request::{Message, RequestInfo};
@@ -184,7 +185,7 @@ fn describe_origin(origin: &Origin, claims: Option<&Claims>, peer: &Peer, mut wr
 }
 
 /// Whether the request asks for a protocol that could be switched to.
-pub(in crate::gateway) fn asks_upgrade(headers: &HeaderMap) -> bool {
+pub(in crate::gateway) fn asks_upgrade(headers: &Fields) -> bool {
     requested_upgrade(headers).is_some()
 }
 
@@ -194,7 +195,7 @@ pub(super) fn body_fault(exchange: Option<&Exchange>) -> Option<Fault> {
 }
 
 /// An OPTIONS that may go no further (RFC 9110 section 7.6.2); one that may has a step less from here on.
-fn ends_here(method: &Method, headers: &mut HeaderMap) -> bool {
+fn ends_here(method: &Method, headers: &mut Fields) -> bool {
     let steps = headers.get(MAX_FORWARDS).filter(|_| method == Method::OPTIONS);
     let Some(steps) = steps.and_then(|steps| steps.to_str().ok()?.parse::<u64>().ok()) else { return false };
     let left = steps.checked_sub(1);

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::EXPECT;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::Body;
 use crate::broker::read_only::{LongDocuments, MAX_BODY, Refusal, check_graphql, check_rest};
+use crate::fields::Fields;
 use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::request::RequestInfo;
 use crate::listener::Rejection;
-use crate::proxy::headers::strip;
 
 /// Bodies that are collected or wait for their turn at once, for all workers: each has up to a megabyte.
 const MAX_COLLECTED: usize = 64;
@@ -47,7 +46,7 @@ impl Collected {
 /// it may carry one.
 pub(super) async fn check(
     request: &RequestInfo,
-    headers: &mut HeaderMap,
+    headers: &mut Fields,
     body: Body,
     names_graphql: bool,
     collected: &Collected,
@@ -66,7 +65,7 @@ pub(super) async fn check(
     let (bytes, place) = collected.collect(body).await?;
     let documents = check_graphql(&request.method, headers, query, &bytes)?;
     // All of it is here, so the client need not be asked to go on.
-    strip(headers, &EXPECT);
+    headers.strip(&EXPECT);
     Ok((Body::full(bytes).holding(place), documents))
 }
 

@@ -13,18 +13,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{EXPECT, HOST, HeaderValue, TE};
-use http::{Method, Request, Response};
+use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, TE};
+use http::{Method, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::exchange::Exchange;
+use super::head::{self, Head, keeps_alive};
 use super::output::Output;
+use super::poll_read;
 use super::socket::Socket;
 use super::timer::Timer;
-use super::{head, poll_read};
 use crate::body::{self, Body};
 use crate::descriptors::Waiting;
 use crate::framing::{self, BodyLength, Refusal, Rejection, RequestHead, RequestReader, Step};
@@ -73,24 +74,25 @@ pub struct Ends {
 /// A request as a handler gets it.
 #[derive(Debug)]
 pub struct IncomingRequest {
-    pub request: Request<Body>,
+    pub head: Head,
+    pub body: Body,
     /// `None` under HTTP/2.
     pub exchange: Option<Exchange>,
     /// The message was refused: the request stands for it, and says nothing of it.
     pub refused: Option<Rejection>,
 }
 
-/// Serves one connection to its end. A handler's future is dropped when its client goes away.
+/// Serves one connection to its end. A handler's future is dropped when its client goes away. It is boxed, so that an idle
+/// connection needs no room for it.
 pub async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, ends: Ends, handler: H, report: R)
 where
     H: Fn(IncomingRequest) -> F,
-    F: Future<Output = Response<Body>>,
+    F: Future<Output = Response<Body>> + Unpin,
     R: Fn(Event),
 {
     let mut connection = Connection::new(socket, config, ends, report);
     while let Some(Message { request, current }) = connection.head().await {
-        // Boxed: an idle connection needs no room for it.
-        match connection.exchange(Box::pin(handler(request)), current).await {
+        match connection.exchange(handler(request), current).await {
             Next::Request => {}
             Next::Close => return connection.close().await,
             Next::Gone => return,
@@ -211,7 +213,7 @@ impl<R: Fn(Event)> Connection<R> {
             return Some(self.refused(Rejection::BODY_TOO_LARGE));
         }
         match head::request(self.input.split_to(len).freeze()) {
-            Some(request) => Some(Message::new(request, head, None)),
+            Some(found) => Some(Message::new(found, head, None)),
             // The `http` crate holds a little less than the RFC allows.
             None => Some(self.refused(Refusal::Target.into())),
         }
@@ -260,22 +262,22 @@ impl<R: Fn(Event)> Connection<R> {
     fn refused(&mut self, refused: Rejection) -> Message {
         self.over = true;
         (self.report)(Event::Rejected(refused));
-        let mut request = Request::new(Body::empty());
+        let mut head = Head::default();
         if self.input.starts_with(b"HEAD ") {
-            *request.method_mut() = Method::HEAD;
+            head.method = Method::HEAD;
         }
-        request.headers_mut().insert(HOST, HeaderValue::from_static("refused.invalid"));
-        let head = RequestHead { body: BodyLength::None, upgrade: false, http_10: false };
-        Message::new(request, head, Some(refused))
+        head.headers.append(HOST, HeaderValue::from_static("refused.invalid"));
+        let framing = RequestHead { body: BodyLength::None, upgrade: false, http_10: false };
+        Message::new(head, framing, Some(refused))
     }
 
-    async fn exchange<F>(&mut self, mut answer: Pin<Box<F>>, mut current: Current) -> Next
+    async fn exchange<F>(&mut self, mut answer: F, mut current: Current) -> Next
     where
-        F: Future<Output = Response<Body>>,
+        F: Future<Output = Response<Body>> + Unpin,
     {
         let response = poll_fn(|cx| {
             loop {
-                if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                if let Poll::Ready(response) = Pin::new(&mut answer).poll(cx) {
                     return Poll::Ready(Some(response));
                 }
                 let aside = match self.poll_interim(cx, &current.exchange) {
@@ -345,25 +347,24 @@ impl<R: Fn(Event)> Connection<R> {
 }
 
 impl Message {
-    fn new(mut request: Request<Body>, head: RequestHead, refused: Option<Rejection>) -> Self {
-        let headers = request.headers();
-        let http_10 = head.http_10;
-        let left = head.body.bytes();
+    fn new(head: Head, framing: RequestHead, refused: Option<Rejection>) -> Self {
+        let headers = &head.headers;
+        let http_10 = framing.http_10;
+        let left = framing.body.bytes();
         let exchange = Exchange::new(!http_10);
         let current = Current {
             exchange: exchange.clone(),
             http_10,
-            head: request.method() == Method::HEAD,
-            keep_alive: head::keeps_alive(headers, http_10),
+            head: head.method == Method::HEAD,
+            keep_alive: keeps_alive(headers.get_all(CONNECTION), http_10),
             expects: !http_10 && headers.contains_key(EXPECT),
             takes_trailers: headers.contains_key(TE),
             left,
             read: 0,
             discarded: 0,
         };
-        if head.body != BodyLength::None {
-            *request.body_mut() = Body::wrap(exchange.body(left));
-        }
-        Self { request: IncomingRequest { request, exchange: Some(exchange), refused }, current }
+        let bodiless = framing.body == BodyLength::None;
+        let body = if bodiless { Body::empty() } else { Body::wrap(exchange.body(left)) };
+        Self { request: IncomingRequest { head, body, exchange: Some(exchange), refused }, current }
     }
 }

@@ -80,13 +80,13 @@ impl<R: Fn(Event)> Connection<R> {
         }
         let counted = !is_bodiless(parts.status) && parts.status != StatusCode::NOT_MODIFIED;
         match length {
-            BodyLength::Chunked => head::write_field(out, "transfer-encoding", b"chunked"),
+            BodyLength::Chunked => head::write_field(out, b"transfer-encoding", b"chunked"),
             BodyLength::UntilClose | BodyLength::Opaque => {}
             BodyLength::None | BodyLength::Exact(_) => {
                 let announced =
                     if current.head { body.size_hint().exact().filter(|bytes| *bytes > 0) } else { length.bytes() };
                 if let Some(bytes) = announced.filter(|_| counted && !parts.headers.contains_key(CONTENT_LENGTH)) {
-                    head::write_field(out, "content-length", bytes.to_string().as_bytes());
+                    head::write_field(out, b"content-length", bytes.to_string().as_bytes());
                 }
             }
         }

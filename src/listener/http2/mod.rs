@@ -32,7 +32,7 @@ use super::permits::Permit;
 use crate::body::Body;
 use crate::framing::{Refusal, Rejection, is_host, is_served, number};
 use crate::http1::server::IncomingRequest;
-use crate::http1::{Socket, origin_form};
+use crate::http1::{Head, Socket, origin_form};
 use crate::telemetry::metrics;
 use bodies::{RequestBody, ResponseBody};
 use frames::FrameMonitor;
@@ -194,12 +194,9 @@ fn request_for_handler(request: Request<Incoming>, limits: &Limits, state: &Arc<
     let checked = shape(&mut parts, limits).and(sized);
     if let Err(rejection) = checked {
         state.reject(rejection);
-        let mut request = Request::new(Body::empty());
-        *request.version_mut() = parts.version;
-        if parts.method == Method::HEAD {
-            *request.method_mut() = Method::HEAD;
-        }
-        return IncomingRequest { request, exchange: None, refused: Some(rejection) };
+        let method = if parts.method == Method::HEAD { Method::HEAD } else { Method::GET };
+        let head = Head { method, version: parts.version, ..Head::default() };
+        return IncomingRequest { head, body: Body::empty(), exchange: None, refused: Some(rejection) };
     }
     let body = if body.is_end_stream() {
         Body::empty()
@@ -207,7 +204,8 @@ fn request_for_handler(request: Request<Incoming>, limits: &Limits, state: &Arc<
         let (state, idle) = (state.clone(), limits.body_idle_timeout);
         Body::wrap(RequestBody::new(body, limits.body_bytes, idle, move |rejection| state.reject(rejection)))
     };
-    IncomingRequest { request: Request::from_parts(parts, body), exchange: None, refused: None }
+    let head = Head { method: parts.method, uri: parts.uri, version: parts.version, headers: parts.headers.into() };
+    IncomingRequest { head, body, exchange: None, refused: None }
 }
 
 /// Brings a request into the shape of HTTP/1 requests, or rejects it.
@@ -263,7 +261,7 @@ fn host(uri: &Uri, headers: &mut HeaderMap) -> Result<(), Rejection> {
 /// RFC 9113 section 8.2.3: HTTP/1 has one `Cookie` field.
 fn join_cookies(headers: &mut HeaderMap) {
     let several = headers.get_all(COOKIE).iter().nth(1).is_some();
-    if let Some(joined) = crate::cookies::joined(headers).filter(|_| several) {
+    if let Some(joined) = crate::cookies::joined(headers.get_all(COOKIE).iter()).filter(|_| several) {
         headers.insert(COOKIE, joined);
     }
 }

@@ -6,7 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{FORWARDED, HeaderMap, HeaderName};
+use http::header::{FORWARDED, HeaderName};
+
+use crate::fields::Fields;
 
 /// One element of `Forwarded`.
 #[derive(Debug, Default)]
@@ -34,28 +36,25 @@ impl Hop {
 }
 
 /// The elements of a field of the family `X-Forwarded-*`.
-fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    let elements = headers.get_all(name).iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+fn list<'a>(headers: &'a Fields, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let elements = headers.get_all(name).rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// The elements of `X-Forwarded-For`.
-pub(super) fn addresses<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = Option<&'a str>> + use<'a> {
+pub(super) fn addresses<'a>(headers: &'a Fields, name: &'a HeaderName) -> impl Iterator<Item = Option<&'a str>> {
     list(headers, name).map(text)
 }
 
 /// What the field `name` says of the hop at this place of the chain of addresses. Where fewer proxies appended to it than to
 /// the addresses, only the last element is certain to be a proxy's own.
-pub(super) fn of_hop<'a>(headers: &'a HeaderMap, name: &HeaderName, place: usize) -> Option<&'a [u8]> {
+pub(super) fn of_hop<'a>(headers: &'a Fields, name: &'a HeaderName, place: usize) -> Option<&'a [u8]> {
     list(headers, name).nth(place).or_else(|| list(headers, name).next())
 }
 
 /// The elements of `Forwarded`.
-pub(super) fn elements(headers: &HeaderMap) -> impl Iterator<Item = Option<&str>> {
-    let elements = headers.get_all(FORWARDED).iter().rev().flat_map(|line| parts(line.as_bytes(), b','));
+pub(super) fn elements(headers: &Fields) -> impl Iterator<Item = Option<&str>> {
+    let elements = headers.get_all(FORWARDED).rev().flat_map(|line| parts(line.as_bytes(), b','));
     elements.map(|(element, whole)| text(element).filter(|element| whole && is_closed(element)))
 }
 

@@ -7,20 +7,21 @@ mod elements;
 
 use std::net::IpAddr;
 
-use http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{FORWARDED, HOST, HeaderName, HeaderValue};
 use http::uri;
 use ipnet::IpNet;
 
 use super::headers::AppHeaders;
+use crate::fields::Fields;
 use crate::framing::{begins_like, is_host, reads_as};
 use crate::router::PublicUrl;
 use elements::{Hop, address, addresses, elements, of_hop};
 
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const UNKNOWN: &str = "unknown";
 
 /// Whether some app reads the field `name` as a claim about the client. That is the whole family in every spelling, since
@@ -30,8 +31,8 @@ fn is_claim(name: &str) -> bool {
 }
 
 /// Whether a proxy, or someone who poses as one, says whose request it is.
-pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
-    [FOR, FORWARDED, REAL_IP].iter().any(|name| headers.contains_key(name))
+pub(crate) fn is_forwarded(headers: &Fields) -> bool {
+    [&FOR, &FORWARDED, &REAL_IP].into_iter().any(|name| headers.contains_key(name))
 }
 
 /// Whose claims are believed, and what holds without any.
@@ -84,7 +85,7 @@ pub struct Origin {
 
 impl Origin {
     /// Believes `headers` only if the peer is trusted.
-    pub fn find(peer: Option<IpAddr>, tls: bool, headers: &HeaderMap, trust: &Trust) -> Self {
+    pub fn find(peer: Option<IpAddr>, tls: bool, headers: &Fields, trust: &Trust) -> Self {
         let peer = peer.map(|peer| peer.to_canonical());
         let trusted = peer.is_some_and(|peer| trust.is_proxy(&peer));
         let claims = if trusted { TrustedClaims::read(headers, peer, trust) } else { TrustedClaims::default() };
@@ -92,12 +93,12 @@ impl Origin {
     }
 
     /// Of a request that came by the public door's Unix socket, from a trusted proxy.
-    pub(crate) fn by_unix(headers: &HeaderMap, trust: &Trust) -> Self {
+    pub(crate) fn by_unix(headers: &Fields, trust: &Trust) -> Self {
         let claims = TrustedClaims::read(headers, None, trust);
         Self { trusted: true, ..Self::of(None, claims, false, headers, trust) }
     }
 
-    fn of(peer: Option<IpAddr>, claims: TrustedClaims, tls: bool, headers: &HeaderMap, trust: &Trust) -> Self {
+    fn of(peer: Option<IpAddr>, claims: TrustedClaims, tls: bool, headers: &Fields, trust: &Trust) -> Self {
         let host = claims.host.filter(|host| is_host(host)).and_then(|host| HeaderValue::from_bytes(&host).ok());
         let host = host.or_else(|| headers.get(HOST).cloned());
         let (ours, ours_https) = (trust.is_public_host(host.as_ref()), trust.public_url.is_https());
@@ -206,7 +207,7 @@ struct TrustedClaims {
 impl TrustedClaims {
     /// Each proxy describes its own client, in an element of `Forwarded` (RFC 7239), or in one element of each `X-Forwarded-*`
     /// if it appends to them. So protocol, host and port are taken where the chain of addresses ends.
-    fn read(headers: &HeaderMap, peer: Option<IpAddr>, trust: &Trust) -> Self {
+    fn read(headers: &Fields, peer: Option<IpAddr>, trust: &Trust) -> Self {
         if has_x_forwarded(headers) {
             let claims = addresses(headers, &FOR).map(|claim| claim.and_then(address));
             let (client, at) = nearest(peer, claims, trust);
@@ -267,7 +268,7 @@ pub struct Claims {
 impl Claims {
     /// An element that is not text stays in the chains as `unknown`, so that no app stumbles over it and skips what is
     /// behind it. Both chains say what the trusted one does: an app may read either, and the other may come from anyone.
-    pub fn read(headers: &HeaderMap) -> Self {
+    pub fn read(headers: &Fields) -> Self {
         if has_x_forwarded(headers) {
             let nodes = addresses(headers, &FOR).map(|claim| element_of(claim.and_then(address)));
             let claims = addresses(headers, &FOR).map(|claim| claim.unwrap_or(UNKNOWN));
@@ -282,12 +283,12 @@ impl Claims {
 }
 
 /// Whether a trusted proxy describes its client by `X-Forwarded-*`; then `Forwarded` comes from someone untrusted.
-fn has_x_forwarded(headers: &HeaderMap) -> bool {
-    [FOR, PROTO, FORWARDED_HOST, PORT].iter().any(|name| headers.contains_key(name))
+fn has_x_forwarded(headers: &Fields) -> bool {
+    [&FOR, &PROTO, &FORWARDED_HOST, &PORT].into_iter().any(|name| headers.contains_key(name))
 }
 
 /// The elements of `Forwarded`, each read.
-fn hops(headers: &HeaderMap) -> impl Iterator<Item = Option<Hop>> {
+fn hops(headers: &Fields) -> impl Iterator<Item = Option<Hop>> {
     elements(headers).map(|element| element.map(Hop::read))
 }
 

@@ -1,3 +1,5 @@
+use http::HeaderMap;
+
 use super::*;
 
 fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -10,12 +12,12 @@ fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
 
 fn forward(peer: &str, fields: &[(&'static str, &str)], trusted: &[&str]) -> (Origin, HeaderMap) {
     let trust = Trust::new("https://tools.example", trusted.iter().map(|net| net.parse().unwrap()).collect());
-    let client = map(fields);
+    let client = Fields::from(map(fields));
     let origin = Origin::find(Some(peer.parse().unwrap()), false, &client, &trust);
     let claims = Claims::read(&client);
     let mut headers = AppHeaders::from_client(client, &crate::cookies::RequestCookies::default());
     origin.fields(&claims).write_to(&mut headers, &[HeaderName::from_static("x-forwarded-prefix")]);
-    (origin, headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    (origin, headers.lines().map(|line| (line.name.clone(), line.value.clone())).collect())
 }
 
 #[test]

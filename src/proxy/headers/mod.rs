@@ -17,6 +17,7 @@ use http::header::{
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::cookies::RequestCookies;
+use crate::fields::{Fields, Line, Names};
 use crate::framing::{is_token, reads_as};
 pub(crate) use reserved::{Owner, owner};
 
@@ -112,12 +113,12 @@ const NOT_FROM_API: [&str; 13] = [
 /// The fields of a request to the app, in the order in which they are sent.
 #[derive(Debug)]
 pub struct AppHeaders {
-    client: Vec<Field>,
+    client: Fields,
     /// Each replaces the client's fields of its name.
-    ours: Vec<Field>,
+    ours: Vec<(HeaderName, HeaderValue)>,
+    /// The names of ours.
+    names: Names,
 }
-
-type Field = (HeaderName, HeaderValue);
 
 /// As many fields as we usually set; with more, the allocator leaves its fast path.
 const OURS_USUALLY: usize = 14;
@@ -125,12 +126,12 @@ const OURS_USUALLY: usize = 14;
 impl AppHeaders {
     /// The client's fields without hop-by-hop ones and without ours; a requested upgrade is requested anew. `cookies` are
     /// those of the same request.
-    pub fn from_client(client: HeaderMap, cookies: &RequestCookies) -> Self {
+    pub fn from_client(mut client: Fields, cookies: &RequestCookies) -> Self {
         let upgrade = requested_upgrade(&client);
         let trailers = accepts_trailers(&client);
-        let named = connection_names(&client);
-        let passes = |name: &HeaderName| !(is_hop_by_hop(name, &named) || is_misleading(name.as_str()));
-        let mut fields = Self { client: passing(client, passes), ours: Vec::with_capacity(OURS_USUALLY) };
+        let named = connection_names(client.get_all(CONNECTION));
+        client.retain(|name, _| !(is_hop_by_hop(name, &named) || is_misleading(name.as_str())));
+        let mut fields = Self { client, ours: Vec::with_capacity(OURS_USUALLY), names: Names::default() };
         if !cookies.is_empty() {
             fields.put(&COOKIE, cookies.others());
         }
@@ -148,81 +149,69 @@ impl AppHeaders {
 
     /// Sets a field of ours.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.names.add(&name);
         self.ours.push((name, value));
     }
 
     pub(crate) fn set_where_missing(&mut self, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
-        if !self.client.iter().chain(&self.ours).any(|(found, _)| *found == name) {
+        if !self.client.contains_key(&name) && self.ours(&name).is_none() {
             self.set(name, value());
         }
     }
 
     pub(crate) fn drop_authorization(&mut self) {
-        self.strip_where(|name| *name == AUTHORIZATION);
+        self.client.strip(&AUTHORIZATION);
     }
 
     /// Sets a field, or strips it if there is no value.
     pub(crate) fn put(&mut self, name: &HeaderName, value: Option<HeaderValue>) {
         match value {
             Some(value) => self.set(name.clone(), value),
-            None => self.strip_where(|stripped| stripped == name),
+            None => self.client.strip(name),
         }
     }
 
     /// The value of a field that only we set.
     pub(crate) fn ours(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.ours.iter().find(|(found, _)| found == name).map(|(_, value)| value)
+        let ours = if self.names.may_have(name) { self.ours.as_slice() } else { &[] };
+        ours.iter().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
     /// The fields as they are now.
-    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let replaced = |name: &HeaderName| self.ours.iter().any(|(ours, _)| ours == name);
-        let client = self.client.iter().filter(move |(name, _)| !replaced(name));
-        client.chain(&self.ours).map(|(name, value)| (name, value))
+    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        let client = self.client.lines().filter(|line| self.ours(line.name).is_none());
+        client.chain(self.ours.iter().map(|(name, value)| (name, value).into()))
     }
 
     /// Strips fields of the client.
     pub(crate) fn strip_where(&mut self, strip: impl Fn(&HeaderName) -> bool) {
-        self.client.retain(|(name, _)| !strip(name));
+        self.client.retain(|name, _| !strip(name));
     }
-}
-
-/// Every line of the fields that `passes` lets through.
-fn passing(headers: HeaderMap, passes: impl Fn(&HeaderName) -> bool) -> Vec<Field> {
-    let mut fields = Vec::with_capacity(headers.len());
-    let mut current = None;
-    for (name, value) in headers {
-        // Only a field's first line has its name.
-        if let Some(name) = name {
-            current = passes(&name).then_some(name);
-        }
-        fields.extend(current.clone().map(|name| (name, value)));
-    }
-    fields
 }
 
 /// The fields of a call to Upwork, in the order in which they are sent.
 #[derive(Debug)]
-pub struct ApiHeaders(Vec<Field>);
+pub struct ApiHeaders(Fields);
 
 impl ApiHeaders {
     /// `user_agent` and `tenant` are used if the caller sends none.
-    pub fn from_caller(caller: HeaderMap, user_agent: &HeaderValue, tenant: Option<&HeaderValue>) -> Self {
-        let named = connection_names(&caller);
-        let mut fields = passing(caller, |name| TO_API.contains(name) && !named.contains(name));
-        fields.retain(|(name, value)| *name != USER_AGENT || !value.as_bytes().trim_ascii().is_empty());
+    pub fn from_caller(mut caller: Fields, user_agent: &HeaderValue, tenant: Option<&HeaderValue>) -> Self {
+        let named = connection_names(caller.get_all(CONNECTION));
+        let empty = |value: &HeaderValue| value.as_bytes().trim_ascii().is_empty();
+        caller.retain(|name, value| {
+            TO_API.contains(name) && !named.contains(name) && !(*name == USER_AGENT && empty(value))
+        });
         for (name, value) in [(USER_AGENT, Some(user_agent)), (TENANT, tenant)] {
-            if !fields.iter().any(|(found, _)| *found == name) {
-                fields.extend(value.map(|value| (name, value.clone())));
+            if let Some(value) = value.filter(|_| !caller.contains_key(&name)) {
+                caller.append(name, value.clone());
             }
         }
-        Self(fields)
+        Self(caller)
     }
 
     /// Sets a field of ours, in place of the one from before.
     pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        self.0.retain(|(found, _)| *found != name);
-        self.0.push((name, value));
+        self.0.insert(name, value);
     }
 
     pub(crate) fn authorize(&mut self, mut value: HeaderValue) {
@@ -231,8 +220,8 @@ impl ApiHeaders {
     }
 
     /// The fields as they are now.
-    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.0.iter().map(|(name, value)| (name, value))
+    pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+        self.0.lines()
     }
 }
 
@@ -256,7 +245,7 @@ pub(super) fn clean_app_response(headers: &mut HeaderMap, owns: impl Fn(&str) ->
 }
 
 pub(super) fn clean_api_response(headers: &mut HeaderMap) {
-    let named = connection_names(headers);
+    let named = connection_names(headers.get_all(CONNECTION).iter());
     strip_where(headers, |name| is_hop_by_hop(name, &named) || NOT_FROM_API.contains(&name.as_str()));
     // It is data on the app's own origin: HTML from Upwork or its CDN must not run there.
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
@@ -266,9 +255,9 @@ pub(super) fn clean_api_response(headers: &mut HeaderMap) {
 }
 
 /// The protocols a client asks to switch to, all of them or none (RFC 9110 section 7.8).
-pub(crate) fn requested_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn requested_upgrade(headers: &Fields) -> Option<HeaderValue> {
     let protocols = headers.get(UPGRADE)?;
-    let named = headers.get_all(CONNECTION).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    let named = headers.get_all(CONNECTION).flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     let mut members = tokens(protocols).peekable();
     (named && members.peek().is_some() && members.all(may_switch)).then(|| protocols.clone())
 }
@@ -287,8 +276,8 @@ pub(super) fn request_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
-fn accepts_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+fn accepts_trailers(headers: &Fields) -> bool {
+    headers.get_all(TE).flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The members of a list, as bytes: one that is not text must not hide the others.
@@ -297,8 +286,8 @@ pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Every field that any `Connection` line names (RFC 9110 section 7.6.1), in order: a head has room for thousands.
-fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
-    let options = headers.get_all(CONNECTION).iter().flat_map(tokens);
+fn connection_names<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<HeaderName> {
+    let options = lines.flat_map(tokens);
     // The usual one is hop-by-hop anyway.
     let names = options.filter(|option| !option.eq_ignore_ascii_case(KEEP_ALIVE.as_str().as_bytes()));
     let mut names: Vec<_> = names.filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
@@ -314,7 +303,7 @@ fn is_hop_by_hop(name: &HeaderName, named: &[HeaderName]) -> bool {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named = connection_names(headers);
+    let named = connection_names(headers.get_all(CONNECTION).iter());
     strip_where(headers, |name| is_hop_by_hop(name, &named));
 }
 

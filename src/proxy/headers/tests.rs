@@ -13,16 +13,17 @@ fn owns(name: &str) -> bool {
 }
 
 fn for_app(client: HeaderMap) -> AppHeaders {
+    let client = Fields::from(client);
     let cookies = RequestCookies::parse(&client, owns);
     AppHeaders::from_client(client, &cookies)
 }
 
 fn sent(headers: &AppHeaders) -> HeaderMap {
-    collected(headers.iter())
+    collected(headers.lines())
 }
 
-fn collected<'a>(fields: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> HeaderMap {
-    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+fn collected<'a>(lines: impl Iterator<Item = Line<'a>>) -> HeaderMap {
+    lines.map(|line| (line.name.clone(), line.value.clone())).collect()
 }
 
 #[test]
@@ -110,8 +111,11 @@ fn only_listed_fields_go_to_upwork() {
         ("connection", "accept"),
         ("accept", "x/y"),
     ]);
-    let mut headers =
-        ApiHeaders::from_caller(caller, &HeaderValue::from_static("upwarden"), Some(&HeaderValue::from_static("9")));
+    let mut headers = ApiHeaders::from_caller(
+        caller.into(),
+        &HeaderValue::from_static("upwarden"),
+        Some(&HeaderValue::from_static("9")),
+    );
     headers.authorize(HeaderValue::from_static("Bearer refused"));
     headers.authorize(HeaderValue::from_static("Bearer good"));
     let expected = map(&[
@@ -120,15 +124,15 @@ fn only_listed_fields_go_to_upwork() {
         ("user-agent", "upwarden"),
         ("authorization", "Bearer good"),
     ]);
-    assert_eq!(collected(headers.iter()), expected);
+    assert_eq!(collected(headers.lines()), expected);
 }
 
 #[test]
 fn an_empty_user_agent_is_replaced_by_ours() {
     for (sent, goes) in [("", "upwarden"), (" ", "upwarden"), ("theirs", "theirs")] {
         let caller = map(&[("user-agent", sent)]);
-        let headers = ApiHeaders::from_caller(caller, &HeaderValue::from_static("upwarden"), None);
-        assert_eq!(collected(headers.iter()), map(&[("user-agent", goes)]), "{sent:?}");
+        let headers = ApiHeaders::from_caller(caller.into(), &HeaderValue::from_static("upwarden"), None);
+        assert_eq!(collected(headers.lines()), map(&[("user-agent", goes)]), "{sent:?}");
     }
 }
 
@@ -177,7 +181,7 @@ fn the_clients_fields_keep_their_order_and_ours_replace_them() {
     let mut headers = for_app(map(&client));
     headers.set(http::header::VIA, HeaderValue::from_static("x, ours"));
     headers.set_where_missing(HOST, || HeaderValue::from_static("other"));
-    let sent: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let sent: Vec<_> = headers.lines().map(|line| (line.name.as_str(), line.value.to_str().unwrap())).collect();
     let expected = [("b", "1"), ("b", "3"), ("a", "2"), ("host", "app"), ("accept", "y"), ("via", "x, ours")];
     assert_eq!(sent, expected);
 }

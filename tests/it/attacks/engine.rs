@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::header::{
     CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, LocalSet};
@@ -19,7 +19,7 @@ use upwarden::testing::cookies::RequestCookies;
 use upwarden::testing::descriptors::{Descriptors, Waiting};
 use upwarden::testing::framing::{BodyLength, Limits, Method, Piece, RequestReader, ResponseReader, Step};
 use upwarden::testing::http1::{
-    Answer, Config, Connection, Ends, Event, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send, serve,
+    Answer, Config, Connection, Ends, Event, Head, Outgoing, Pool, Pools, ResponseTimeouts, Stream, send, serve,
 };
 use upwarden::testing::listener::IncomingRequest;
 use upwarden::testing::proxy::AppHeaders;
@@ -200,7 +200,7 @@ impl Relay {
     async fn handle(&self, incoming: IncomingRequest) -> Response<Body> {
         let index = self.requests.replace(self.requests.get() + 1);
         let refused = incoming.refused.is_some();
-        let forwarded = if refused { None } else { self.forward(incoming.request, index).await };
+        let forwarded = if refused { None } else { self.forward(incoming.head, incoming.body, index).await };
         let mut response = forwarded.unwrap_or_else(|| {
             let mut response = Response::new(Body::full("ours"));
             *response.status_mut() = StatusCode::BAD_GATEWAY;
@@ -211,15 +211,14 @@ impl Relay {
         response
     }
 
-    async fn forward(&self, request: Request<Body>, index: usize) -> Option<Response<Body>> {
-        let (parts, body) = request.into_parts();
-        let mut headers = AppHeaders::from_client(parts.headers, &RequestCookies::default());
+    async fn forward(&self, head: Head, body: Body, index: usize) -> Option<Response<Body>> {
+        let mut headers = AppHeaders::from_client(head.headers, &RequestCookies::default());
         headers.set(HeaderName::from_static("x-index"), HeaderValue::from(index));
         // HTTP/1.0 has no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
-        if !headers.iter().any(|(name, _)| *name == HOST) {
+        if !headers.lines().any(|line| *line.name == HOST) {
             headers.set(HOST, HeaderValue::from_static("app"));
         }
-        let mut request = Outgoing::new(&parts.method, parts.uri.path_and_query(), headers.iter(), body);
+        let mut request = Outgoing::new(&head.method, head.uri.path_and_query(), headers.lines(), body);
         let timeouts = ResponseTimeouts { first_byte: Duration::from_secs(60), idle: Duration::from_secs(60) };
         let mut pooled = self.pool.take();
         let Answer { mut response, upgraded } = loop {
@@ -278,7 +277,7 @@ async fn run(client: &[u8], answer: &[u8], manners: Manners) -> Seen {
         let (relay, cut) = (relay.clone(), cut.clone());
         let handler = move |request| {
             let relay = relay.clone();
-            async move { relay.handle(request).await }
+            Box::pin(async move { relay.handle(request).await })
         };
         serve(Stream::Unix(near).into(), Arc::new(config), ends, handler, move |event| {
             cut.set(cut.get() || !matches!(event, Event::Rejected(_)));

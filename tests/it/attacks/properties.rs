@@ -12,6 +12,7 @@ use upwarden::config::{self, Sources};
 use upwarden::testing::broker::ApiTarget;
 use upwarden::testing::clock::Timestamp;
 use upwarden::testing::cookies::{Jar, RequestCookies};
+use upwarden::testing::fields::{Fields, Line};
 use upwarden::testing::oauth::{
     Authorization, Callback, CallbackError, Client, Login, LoginCookies, Response, State, TokenError, TokenGrant,
     TokenRequest,
@@ -39,8 +40,8 @@ fn login_cookies(session_cookie: &str, secure: bool) -> LoginCookies {
 }
 
 /// The lines `name: value` that are valid fields.
-pub(crate) fn fields(bytes: &[u8]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+pub(crate) fn fields(bytes: &[u8]) -> Fields {
+    let mut headers = Fields::default();
     for line in bytes.split(|byte| *byte == b'\n').take(300) {
         let mut parts = line.splitn(2, |byte| *byte == b':');
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else { continue };
@@ -54,7 +55,7 @@ pub(crate) fn fields(bytes: &[u8]) -> HeaderMap {
 
 /// Any `Cookie` lines: nothing opens, everything is bounded, and no other cookie is touched.
 pub(crate) fn cookie(bytes: &[u8]) {
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::default();
     for line in bytes.split(|byte| *byte == b'\n') {
         if let Ok(value) = HeaderValue::from_bytes(line) {
             headers.append(COOKIE, value);
@@ -95,7 +96,7 @@ pub(crate) fn cookie_round_trip(length: usize, others: &str) {
         sent.push(pair.to_owned());
     }
     sent.push(others);
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::default();
     headers.insert(COOKIE, HeaderValue::from_str(&sent.join("; ")).expect("no control characters"));
     assert_eq!(jar.candidates(&RequestCookies::parse(&headers, |_| true)), [value]);
 }
@@ -193,13 +194,12 @@ pub(crate) fn headers(bytes: &[u8]) {
     let owns = |name: &str| jar.owns(name) || logins.owns(name);
     let named: BTreeSet<String> = client
         .get_all(CONNECTION)
-        .iter()
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
     let app = AppHeaders::from_client(client.clone(), &RequestCookies::parse(&client, owns));
-    for (name, value) in app.iter() {
+    for Line { name, value, .. } in app.lines() {
         let known = folded(name.as_str());
         let ours = ["user-id", "user", "user-name", "organization-id", "ticket"]
             .iter()
@@ -210,7 +210,7 @@ pub(crate) fn headers(bytes: &[u8]) {
         match name {
             name if name == TE => assert_eq!(value, "trailers"),
             name if name == CONNECTION => assert!(value == "TE" || value == "upgrade", "{value:?}"),
-            name if name == UPGRADE => assert!(client.get_all(UPGRADE).iter().any(|asked| asked == value)),
+            name if name == UPGRADE => assert!(client.get_all(UPGRADE).any(|asked| asked == value)),
             name => {
                 let hop = ["keep-alive", "proxy-connection", "proxy-authorization", "transfer-encoding"];
                 assert!(!hop.contains(&name.as_str()), "{name} is forwarded");
@@ -218,19 +218,19 @@ pub(crate) fn headers(bytes: &[u8]) {
                     name == HOST || name == TRAILER || !named.contains(name.as_str()),
                     "{name} was listed in Connection"
                 );
-                assert!(name == COOKIE || client.get_all(name).iter().any(|sent| sent == value), "{name} is new");
+                assert!(name == COOKIE || client.get_all(name).any(|sent| sent == value), "{name} is new");
             }
         }
     }
-    assert!(RequestCookies::parse(&sent(&app), owns).is_empty(), "a cookie of ours is forwarded");
+    assert!(RequestCookies::parse(&sent(&app).into(), owns).is_empty(), "a cookie of ours is forwarded");
     let agent = HeaderValue::from_static("agent");
     let api = ApiHeaders::from_caller(client, &agent, None);
-    assert!(api.iter().all(|(name, _)| name != AUTHORIZATION && name != COOKIE));
-    assert!(api.iter().all(|(name, _)| name != HOST && name != CONNECTION && !name.as_str().contains("forwarded")));
+    let never = [AUTHORIZATION, COOKIE, HOST, CONNECTION];
+    assert!(api.lines().all(|line| !never.contains(line.name) && !line.name.as_str().contains("forwarded")));
 }
 
 fn sent(headers: &AppHeaders) -> HeaderMap {
-    headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    headers.lines().map(|line| (line.name.clone(), line.value.clone())).collect()
 }
 
 /// What an untrusted client claims about addresses reaches no one; what a trusted proxy claims breaks nothing.

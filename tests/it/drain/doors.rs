@@ -84,7 +84,7 @@ async fn a_worker_that_fails_ends_the_process() {
     };
     let make = || {
         assert_eq!(std::thread::current().name(), Some("no worker of ours"), "as this test wants it");
-        |incoming, peer| echo(in_extensions(incoming), peer)
+        |incoming, peer| Box::pin(echo(in_extensions(incoming), peer))
     };
     let ended = within(listener::run(vec![spec], 2, make, Arc::default(), drain)).await;
     assert!(ended.unwrap_err().to_string().contains("worker"));

@@ -62,7 +62,7 @@ impl Door {
         };
         let (metrics, drain) = (Arc::new(Metrics::new()), CancellationToken::new());
         let closing = Drain { token: drain.clone(), neighbour: CancellationToken::new(), timeout: self.drain };
-        let handler = move |incoming, peer| handler(in_extensions(incoming), peer);
+        let handler = move |incoming, peer| Box::pin(handler(in_extensions(incoming), peer));
         let running = listener::run(vec![spec], self.workers, move || handler.clone(), metrics.clone(), closing);
         OpenDoor { address, metrics, drain, running: tokio::spawn(running), _tls: sender }
     }
@@ -97,7 +97,11 @@ impl OpenDoor {
 
 /// The request alone, with what came beside it in its extensions.
 pub(crate) fn in_extensions(incoming: IncomingRequest) -> Request<Body> {
-    let IncomingRequest { mut request, exchange, refused } = incoming;
+    let IncomingRequest { head, body, exchange, refused } = incoming;
+    let mut request = Request::new(body);
+    (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (head.method, head.uri, head.version);
+    let lines = head.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+    request.headers_mut().extend(lines);
     if let Some(exchange) = exchange {
         request.extensions_mut().insert(exchange);
     }

@@ -113,8 +113,9 @@ async fn a_unix_socket_knows_its_peer_and_its_file_is_removed_at_the_end() {
     let token = CancellationToken::new();
     let drain = Drain { token: token.clone(), neighbour: token.clone(), timeout: PATIENCE };
     let make = || {
-        |_, peer: Arc<listener::Peer>| async move {
-            Response::new(Body::full(format!("{:?} {:?}", peer.address, peer.unix.and_then(|ids| ids.pid))))
+        |_, peer: Arc<listener::Peer>| {
+            let shown = format!("{:?} {:?}", peer.address, peer.unix.and_then(|ids| ids.pid));
+            std::future::ready(Response::new(Body::full(shown)))
         }
     };
     let running = tokio::spawn(listener::run(vec![spec], 1, make, Arc::new(Metrics::new()), drain));

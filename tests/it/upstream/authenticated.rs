@@ -17,7 +17,7 @@ fn app(scheme: &'static str) -> (App, Arc<AtomicUsize>) {
         async move {
             let mut user = String::new();
             while let Some(asked) = head(&mut stream).await {
-                if let Some((_, name)) = asked.split_once(&format!("authorization: {scheme} ")) {
+                if let Some((_, name)) = asked.split_once(&format!("Authorization: {scheme} ")) {
                     user = name.lines().next().unwrap_or_default().to_owned();
                 }
                 let text = format!("you are {user:?}\n");

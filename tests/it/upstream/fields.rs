@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::harness::{App, FREELANCER, Raw, World, logs};
+use crate::harness::{App, FREELANCER, Raw, World, head, logs};
 
 const CLAIMS: [(&str, &str); 6] = [
     ("x-forwarded-for", "203.0.113.7"),
@@ -228,4 +229,25 @@ async fn options_goes_no_further_than_max_forwards() {
     assert_eq!((ask("3").await, world.app.last().header("max-forwards").to_owned()), (200, "2".to_owned()));
     world.client().get("/").header("max-forwards", "0").await;
     assert_eq!(world.app.last().header("max-forwards"), "0", "Max-Forwards is for OPTIONS only");
+}
+
+#[tokio::test]
+async fn a_clients_fields_keep_their_order_and_spelling() {
+    let (sent, seen) = tokio::sync::oneshot::channel();
+    let sent = Mutex::new(Some(sent));
+    let app = App::raw(move |mut stream| {
+        let sent = sent.lock().unwrap().take();
+        async move {
+            let asked = head(&mut stream).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            sent.unwrap().send(asked).unwrap();
+        }
+    });
+    let world = World::open(app).start();
+    let mut client = Raw::to(world.public_address()).await;
+    let theirs = ["X-SOAPAction: b", "hoST: a", "x-again: 1", "SOAPAction: \"x\"", "X-Again: 2", "ACCEPT: x/y"];
+    client.send(format!("GET / HTTP/1.1\r\n{}\r\n\r\n", theirs.join("\r\n"))).await;
+    client.until("ok").await;
+    let seen = seen.await.unwrap();
+    assert_eq!(seen.lines().skip(1).take(theirs.len()).collect::<Vec<_>>(), theirs, "{seen}");
 }
