@@ -47,13 +47,13 @@ pub struct LiveSecret(Arc<ArcSwap<Secret>>);
 
 impl LiveSecret {
     /// The secret as it is now.
-    pub(crate) fn load(&self) -> Arc<Secret> {
-        self.0.load_full()
+    pub(crate) fn load(&self) -> Secret {
+        Secret::clone(&self.0.load())
     }
 
     /// Takes over the value of another.
     pub(crate) fn replace(&self, fresh: &Self) {
-        self.0.store(fresh.load());
+        self.0.store(fresh.0.load_full());
     }
 }
 

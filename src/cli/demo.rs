@@ -72,7 +72,7 @@ async fn run(config: Config, sockets: Sockets, sample: bool, shutdown: Cancellat
     let neighbour = format!("http://{}", address(&sockets.neighbour)?);
     let client = sandbox::Client {
         id: config.oauth.client_id.clone(),
-        secret: crate::secret::Secret::clone(&config.oauth.client_secret.load()),
+        secret: config.oauth.client_secret.load(),
         redirect_uri: config.oauth.redirect_uri.clone(),
     };
     // Beyond loopback it has to know the redirect URI; on loopback, other apps may use it as well.

@@ -95,7 +95,7 @@ impl Upwork {
         Client { id, secret, redirect_uri }
     }
 
-    pub(super) fn secret(&self) -> Arc<Secret> {
+    pub(super) fn secret(&self) -> Secret {
         self.config.client_secret.load()
     }
 

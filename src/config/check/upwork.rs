@@ -231,7 +231,7 @@ pub(super) fn service(
     Some(ServiceConfig {
         grant,
         client_id: client_id.unwrap_or_else(|| oauth.client_id.clone()),
-        client_secret: client_secret.unwrap_or_else(|| Secret::clone(&oauth.client_secret.load())).into(),
+        client_secret: client_secret.unwrap_or_else(|| oauth.client_secret.load()).into(),
         // As written: redirect URIs are compared as texts (RFC 9700 section 2.1).
         redirect_uri: redirect_uri.and_then(|_| reader.text("service.redirect_uri")),
     })
