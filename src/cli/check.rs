@@ -10,7 +10,6 @@ use crate::proxy::client::Timeouts;
 use crate::router::JWKS;
 use crate::store;
 
-/// The summary, without a final line break.
 pub(super) fn summary(config: &Config) -> String {
     let mut text = String::from("the configuration is valid\n");
     let lines = [

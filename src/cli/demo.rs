@@ -33,7 +33,6 @@ struct Sockets {
     admin: TcpListener,
     sandbox: TcpListener,
     control: TcpListener,
-    /// For the sample app.
     app: TcpListener,
     /// A line for each taken port.
     moved: Vec<String>,
@@ -228,7 +227,6 @@ fn loopback(address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], address.port())) } else { address }
 }
 
-/// The address itself, or the next free port.
 fn next_free(wanted: SocketAddr) -> Option<TcpListener> {
     (0..TRIES).find_map(|step| {
         let port = if wanted.port() == 0 { 0 } else { wanted.port().checked_add(step)? };

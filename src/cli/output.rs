@@ -16,7 +16,6 @@ const NOT_CONFIGURED: &str =
 set.
 Write upwarden.toml (README, \"Set it up\"), or run `upwarden demo`, which needs no configuration.";
 
-/// Why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
     Usage(String),

@@ -43,7 +43,6 @@ where
     }
 }
 
-/// The number of SIGTERM and SIGINT received.
 fn signals() -> Result<watch::Receiver<u32>, Failure> {
     let listen = |kind| signal(kind).map_err(|error| Failure::Other(format!("signals cannot be received: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -60,7 +59,6 @@ fn signals() -> Result<watch::Receiver<u32>, Failure> {
     Ok(counted)
 }
 
-/// A bound socket for this runtime.
 pub(super) fn listener(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
     listener
         .set_nonblocking(true)

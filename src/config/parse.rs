@@ -67,7 +67,6 @@ pub(super) fn size(text: &str) -> Result<u64, ValueError> {
     number.checked_mul(1 << shift).ok_or_else(error)
 }
 
-/// A whole number from `least` to `most`.
 pub(super) fn count<T: TryFrom<u64>>(text: &str, least: u64, most: u64) -> Result<T, ValueError> {
     let error =
         || ValueError::new(format!("is not a whole number from {least} to {most}"), "write such a number, in digits");
@@ -79,7 +78,6 @@ pub(super) fn count<T: TryFrom<u64>>(text: &str, least: u64, most: u64) -> Resul
     T::try_from(number).map_err(|_| error())
 }
 
-/// A size within these bounds.
 pub(super) fn bytes(text: &str, least: usize, most: usize) -> Result<usize, ValueError> {
     let size = usize::try_from(size(text)?).unwrap_or(usize::MAX);
     if size >= least && size <= most {
@@ -101,7 +99,6 @@ pub(super) fn switch(text: &str) -> Result<bool, ValueError> {
     }
 }
 
-/// One of these words.
 pub(super) fn choice<T: Clone>(text: &str, choices: &[(&str, T)]) -> Result<T, ValueError> {
     choices.iter().find(|(word, _)| *word == text).map(|(_, meaning)| meaning.clone()).ok_or_else(|| {
         let words: Vec<_> = choices.iter().map(|(word, _)| format!("\"{word}\"")).collect();
@@ -169,7 +166,6 @@ pub(super) fn web_url(text: &str) -> Result<Url, ValueError> {
     Ok(url)
 }
 
-/// A URL with only scheme, host and port.
 pub(super) fn origin(text: &str) -> Result<Url, ValueError> {
     let url = web_url(text)?;
     if url.path() == "/" && url.query().is_none() {

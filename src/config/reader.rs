@@ -26,7 +26,6 @@ pub(super) struct Reader {
     pub(super) secret_files: Vec<(String, PathBuf)>,
     /// What the files contained, of secrets and of CAs.
     contents: Fingerprints,
-    /// All of these files.
     pub(super) files: Vec<PathBuf>,
 }
 
@@ -43,7 +42,6 @@ impl Reader {
         }
     }
 
-    /// True if a layer sets this key.
     pub(super) fn given(&self, key: &str) -> bool {
         self.raw.find(key).is_some()
     }
@@ -53,7 +51,6 @@ impl Reader {
         [key.to_owned(), format!("{key}_file")].into_iter().find(|key| self.given(key))
     }
 
-    /// Adds a problem with this key's value.
     pub(super) fn problem(&mut self, key: &str, why: impl Into<String>, remedy: impl Into<String>) {
         let problem = Problem::new(key, self.source(key), why, remedy);
         self.problems.push(problem);
@@ -88,13 +85,11 @@ impl Reader {
         self.contents.insert(key.to_owned(), raw::fingerprint(content));
     }
 
-    /// Adds the problem that this key is missing.
     pub(super) fn missing(&mut self, key: &str, remedy: impl Into<String>) {
         let source = self.raw.missing(key);
         self.problems.push(Problem::new(key, source, "this key is required", remedy));
     }
 
-    /// The value, or else the default.
     fn value(&self, key: &str) -> Option<Value> {
         debug_assert!(schema::find(key).is_some(), "{key} is not in the schema");
         let default = || Some(Value::Text(schema::find(key)?.default()?.to_owned()));
@@ -125,7 +120,6 @@ impl Reader {
         None
     }
 
-    /// A text, read by `parse`.
     pub(super) fn parsed<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         let text = self.text(key)?;
         parse(&text).map_err(|error| self.invalid(key, Some(&text), error)).ok()
@@ -168,7 +162,6 @@ impl Reader {
         Some(items)
     }
 
-    /// A list, each item read by `parse`.
     pub(super) fn parsed_list<T>(
         &mut self,
         key: &str,

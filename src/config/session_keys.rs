@@ -14,9 +14,7 @@ use crate::secret::Secret;
 /// Where the session keys are. The first key seals; all of them open.
 #[derive(Clone, Debug)]
 pub(crate) enum SessionKeys {
-    /// The keys themselves.
     Inline(Vec<Secret>),
-    /// Files that hold them, one key per line.
     Files(Vec<PathBuf>),
 }
 

@@ -13,7 +13,6 @@ pub(super) enum Value {
     Table(BTreeMap<String, Value>),
 }
 
-/// A key's value and where it comes from.
 pub(super) struct Entry {
     pub(super) value: Value,
     pub(super) source: Source,
@@ -47,7 +46,6 @@ impl Value {
         if let Self::Table(entries) = self { Some(entries) } else { None }
     }
 
-    /// Texts by name.
     pub(super) fn into_map(self) -> Option<BTreeMap<String, String>> {
         let entries = self.into_table()?.into_iter().map(|(name, value)| Some((name, value.as_text()?.to_owned())));
         entries.collect()

@@ -25,7 +25,6 @@ pub(super) const MAX_COMBINATIONS: usize = 64;
 /// Times that two chunks are joined for one request, which bounds the work that a request head can cause.
 pub(super) const MAX_JOINS: usize = 512;
 
-/// A cookie's name and attributes.
 #[derive(Clone, Debug)]
 pub struct Jar {
     name: String,
@@ -35,7 +34,6 @@ pub struct Jar {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session needs {bytes} bytes, more than {MAX_CHUNKS} cookies hold")]
 pub struct TooLarge {
-    /// Bytes of the sealed value.
     pub bytes: usize,
 }
 
@@ -61,7 +59,6 @@ impl Jar {
         })
     }
 
-    /// Whether the request shows a cookie of this jar.
     pub(crate) fn is_shown(&self, cookies: &RequestCookies) -> bool {
         cookies.iter().any(|(name, _)| self.owns(name))
     }

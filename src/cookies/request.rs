@@ -54,7 +54,6 @@ impl RequestCookies {
         self.bytes().len()
     }
 
-    /// Whether none of them is ours.
     pub fn is_empty(&self) -> bool {
         self.ours.is_empty()
     }

@@ -28,7 +28,6 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Nothing waits yet.
     pub fn new() -> Arc<Self> {
         let (since, holds, cut) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(Self { start: Instant::now(), since, holds, cut, waker: AtomicWaker::new() })
@@ -39,7 +38,6 @@ impl Waiting {
         self.holds.store(true, Relaxed);
     }
 
-    /// A piece waits for the client.
     pub(crate) fn begin(&self) {
         self.begin_at(Instant::now());
     }
@@ -49,12 +47,10 @@ impl Waiting {
         self.since.store(millis + 1, Relaxed);
     }
 
-    /// The client has taken it.
     pub(crate) fn end(&self) {
         self.since.store(0, Relaxed);
     }
 
-    /// Since when a piece waits.
     pub(crate) fn since(&self) -> Option<Instant> {
         let millis = self.since.load(Relaxed).checked_sub(1)?;
         Some(self.start + Duration::from_millis(millis))
@@ -92,7 +88,6 @@ impl Answers {
     }
 }
 
-/// The connections with answers.
 #[derive(Debug, Default)]
 pub(super) struct Connections(Mutex<Vec<Weak<Answers>>>);
 

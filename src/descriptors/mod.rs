@@ -36,7 +36,6 @@ const CLOSE_TRIES: usize = 8;
 /// Closes an idle connection; false if there is none.
 type CloseIdle = Box<dyn Fn() -> bool + Send + Sync>;
 
-/// The descriptors that connections may use.
 pub struct Descriptors {
     limit: usize,
     used: AtomicUsize,
@@ -58,7 +57,6 @@ impl std::fmt::Debug for Descriptors {
     }
 }
 
-/// One connection's descriptor.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     all: Arc<Descriptors>,
@@ -98,7 +96,6 @@ impl Descriptors {
         })
     }
 
-    /// How many incoming connections there may be.
     pub(crate) fn connections(&self) -> usize {
         self.limit - (self.limit / UPSTREAM_SHARE).max(1)
     }
@@ -186,7 +183,6 @@ impl Descriptors {
         lock(&self.pools).iter().any(|close_idle| close_idle())
     }
 
-    /// Counts one more, if there is one.
     fn take(&self) -> bool {
         self.used.fetch_update(Relaxed, Relaxed, |used| (used < self.limit).then_some(used + 1)).is_ok()
     }

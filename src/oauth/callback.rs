@@ -15,7 +15,6 @@ use crate::seal::Keyring;
 use crate::secret::Secret;
 use crate::session::tokens::AccessToken;
 
-/// Bytes of one parameter that are read.
 const MAX_PARAMETER: usize = 16 << 10;
 /// The lifetime of a fragment's token without `expires_in`.
 const DEFAULT_LIFETIME: Duration = Duration::from_hours(1);
@@ -83,7 +82,6 @@ pub enum AuthorizationErrorKind {
     Declined,
     /// Upwork needs to ask the person, and was not allowed to (`OpenID` Connect Core, section 3.1.2.6).
     InteractionRequired,
-    /// A later try may succeed.
     Transient,
     ClientRefused,
 }
@@ -101,7 +99,6 @@ impl AuthorizationErrorKind {
     }
 }
 
-/// What is wrong with a `state` that opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateError {
     Expired,

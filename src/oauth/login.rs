@@ -143,7 +143,6 @@ impl Login {
         self.id.as_bytes().ct_eq(state.id.as_bytes()).into()
     }
 
-    /// Where the browser wanted to go.
     pub(crate) fn return_to(&self, prefix: &str) -> ReturnTo {
         ReturnTo::parse(&self.return_to, prefix).unwrap_or_else(ReturnTo::home)
     }

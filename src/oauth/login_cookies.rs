@@ -28,7 +28,6 @@ pub struct PendingLogin {
     pub login: Login,
 }
 
-/// What a request shows of its browser's sign-ins.
 #[derive(Debug)]
 pub struct BrowserLogins {
     pub pending: Vec<PendingLogin>,
@@ -63,7 +62,6 @@ impl LoginCookies {
         name.starts_with(self.base.as_str())
     }
 
-    /// The sign-ins that the browser has under way.
     pub fn open(&self, seen: &RequestCookies, now: Timestamp) -> BrowserLogins {
         let ring = self.ring();
         let jars = self.jars.iter().enumerate();
@@ -120,7 +118,6 @@ impl LoginCookies {
         self.jars.get(slot).map(|jar| jar.clear(&RequestCookies::default())).unwrap_or_default()
     }
 
-    /// Clears every one that the request shows.
     pub(crate) fn clear_shown(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
         self.jars.iter().flat_map(|jar| jar.clear_shown(seen)).collect()
     }

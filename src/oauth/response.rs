@@ -19,7 +19,6 @@ const MAX_LIFETIME: Duration = Duration::from_secs(366 * 86_400);
 /// The longest quote, in characters.
 const MAX_QUOTE: usize = 200;
 
-/// Upwork gave no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Unavailable {
@@ -31,13 +30,11 @@ pub struct Unavailable {
 /// What was received instead of a usable answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnavailableKind {
-    /// Nothing, or not in time.
     NoResponse,
     /// A response that says to try again later.
     Busy,
     /// An error of its own (RFC 9110 section 15.6).
     ServerError,
-    /// A response that is not understood.
     Invalid,
 }
 
@@ -61,7 +58,6 @@ impl Unavailable {
     }
 }
 
-/// A response, with its body read.
 #[derive(Clone)]
 pub struct Response {
     pub status: StatusCode,

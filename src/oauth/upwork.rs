@@ -23,7 +23,6 @@ use crate::session::{Organization, Tokens, User};
 use crate::telemetry::{Upstream, causes, trace};
 use crate::tls;
 
-/// How long a response may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a call may take, with its turn under Upwork's limits.
 pub const LONGEST: Duration = Duration::from_secs(TIMEOUT.as_secs() + OWN_WAIT.as_secs());
@@ -69,7 +68,6 @@ pub(crate) enum RevokeError {
     Unavailable(#[from] Unavailable),
 }
 
-/// A request to one of the endpoints.
 struct Post {
     /// The name of its span.
     what: &'static str,
@@ -173,7 +171,6 @@ impl Upwork {
         Ok(UserInfo { user: User { id, nid, name: None }, organization })
     }
 
-    /// The `data` of a GraphQL response.
     async fn query(
         self: &Arc<Self>,
         token: &AccessToken,

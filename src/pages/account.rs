@@ -24,7 +24,6 @@ pub struct AccountView<'a> {
     pub public_url: &'a str,
     pub now: Timestamp,
     pub user: User<'a>,
-    /// The organization that Upwork named.
     pub organization: Option<Organization<'a>>,
     /// `code` or `implicit`.
     pub grant: &'a str,
@@ -49,9 +48,7 @@ pub struct AccountView<'a> {
 /// The ids of docs/upwork.md, all strings.
 #[derive(Clone, Copy, Debug)]
 pub struct User<'a> {
-    /// `user.name`, if it could be read.
     pub name: Option<&'a str>,
-    /// `user.id`, a number as text.
     pub id: &'a str,
     /// `user.nid`, the login name.
     pub nid: &'a str,
@@ -59,9 +56,7 @@ pub struct User<'a> {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Organization<'a> {
-    /// Its name, if it could be read.
     pub name: Option<&'a str>,
-    /// Its id, a number as text.
     pub id: &'a str,
 }
 
@@ -100,9 +95,7 @@ pub struct Quota {
 
 #[derive(Clone, Copy, Debug)]
 pub struct TokensView<'a> {
-    /// In the order to show.
     pub rows: &'a [TokenRow<'a>],
-    /// They may open the app.
     pub app: bool,
 }
 
@@ -121,7 +114,6 @@ pub struct TokenRow<'a> {
     pub opens_app: bool,
 }
 
-/// A token that is shown this once.
 #[derive(Clone, Copy, Debug)]
 pub struct NewToken<'a> {
     pub name: &'a str,

@@ -16,11 +16,9 @@ pub struct Branding {
     /// The app's name, in place of ours.
     pub(super) name: Option<String>,
     pub(crate) logo: Option<Logo>,
-    /// The `?v=` of its address.
     pub(super) logo_version: Option<String>,
     pub(super) support: Option<Support>,
     stylesheet: Cow<'static, str>,
-    /// The `?v=` of the stylesheet's address.
     pub(super) stylesheet_version: String,
 }
 

@@ -22,7 +22,6 @@ impl Colour {
         Some(Self(rgb))
     }
 
-    /// Relative luminance.
     fn luminance(self) -> f64 {
         let [r, g, b] = self.0.map(|channel| {
             let value = f64::from(channel) / 255.0;

@@ -9,9 +9,7 @@ const QUERY: &str = r#"{"query":"{ user { id nid } organization { id } }"}"#;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neighbour<'a> {
-    /// `127.0.0.1:4181`.
     Tcp(&'a str),
-    /// The path of a Unix socket.
     Unix(&'a str),
 }
 

@@ -23,9 +23,7 @@ pub(super) const REMOVE_QUERY: &str = include_str!("remove_query.js");
 /// A page and the policy to send with it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The document, for `Content-Type: text/html; charset=utf-8`.
     pub html: String,
-    /// The value of `Content-Security-Policy`.
     pub csp: String,
 }
 
@@ -38,7 +36,6 @@ impl std::fmt::Debug for Page {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// The path prefix that belongs to upwarden, `/upwork`.
     pub prefix: &'a str,
     /// Ties the page to the log.
     pub request_id: Option<&'a str>,

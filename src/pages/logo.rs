@@ -13,14 +13,11 @@ pub(crate) struct Logo {
 }
 
 impl Logo {
-    /// Largest size in bytes.
     pub(crate) const MAX_SIZE: usize = 256 << 10;
 
-    /// The `Content-Security-Policy` to send with it.
     pub(crate) const CSP: &'static str =
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox";
 
-    /// `None` if it is another type of file.
     pub(crate) fn of(content: Vec<u8>) -> Option<Self> {
         let content_type = if content.starts_with(PNG) && content.get(12..16) == Some(b"IHDR") {
             "image/png"

@@ -12,11 +12,8 @@ pub enum Revocation {
     KeptForTokens,
     /// They live on, because another browser of the same person uses the same grant.
     KeptForSessions,
-    /// Upwork could not be reached.
     Failed,
-    /// Upwork was reached, and did not revoke them.
     Refused,
-    /// There was no session to end.
     NoSession,
 }
 
@@ -41,7 +38,6 @@ pub struct ConfirmView<'a> {
     pub user: &'a str,
     /// Offers to end all of the user's sessions; only with a store.
     pub everywhere: bool,
-    /// Where the sign-out leads.
     pub return_to: Option<&'a str>,
 }
 

@@ -30,7 +30,6 @@ impl Identity {
         }
     }
 
-    /// The name, else the nid, else the id.
     pub(super) fn shown(&self) -> &str {
         self.name.as_deref().or(self.nid.as_deref()).or(self.id.as_deref()).unwrap_or("nobody")
     }

@@ -149,16 +149,3 @@ pub(super) static SERVICE: Account = Account {
 pub(super) fn find(id: &str) -> Option<&'static Account> {
     ACCOUNTS.iter().chain(std::iter::once(&SERVICE)).find(|account| account.id == id)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tenant_is_one_of_the_accounts_own_organizations() {
-        let freelancer = find("1181921839933591552").unwrap();
-        assert_eq!(freelancer.organization(None).unwrap().id, "1181921839933591553");
-        assert_eq!(freelancer.organization(Some("1282032950044702664")).unwrap().name, "Baz & Partners");
-        assert!(freelancer.organization(Some("1383143061155813775")).is_none());
-    }
-}

@@ -58,7 +58,6 @@ impl ResponseType {
     }
 }
 
-/// Why a request is not valid.
 enum AuthorizationError {
     /// The client or its redirect is wrong: shown to the user, never by a redirect (RFC 6749 section 4.1.2.1).
     Page(Cow<'static, str>),

@@ -16,7 +16,6 @@ use crate::body::{Body, Error};
 
 /// The most of an answer that is read in order to spoil it; longer ones are streams, which are replaced by zeros.
 const MAX_SPOILED: usize = 1024 * 1024;
-/// The size of a streamed piece.
 const PIECE: usize = 16 * 1024;
 
 const BOT_CHECK: &str = "<!DOCTYPE html><html lang=\"en-US\"><head><title>Just a moment...</title>\
@@ -63,7 +62,6 @@ async fn garbage(answer: Response<Body>) -> Response<Body> {
     Response::from_parts(parts, Body::full(whole.slice(..whole.len() / 2)))
 }
 
-/// Sends half a body, then breaks off.
 async fn cut(answer: Response<Body>) -> Response<Body> {
     let (mut parts, body) = answer.into_parts();
     let whole = collect(body).await;

@@ -28,7 +28,6 @@ pub(super) struct Limits(HashMap<IpAddr, CallHistory>);
 
 #[derive(Default)]
 struct CallHistory {
-    /// Calls of the last minute.
     recent: VecDeque<Timestamp>,
     day: i64,
     today: u64,

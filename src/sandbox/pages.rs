@@ -66,7 +66,6 @@ pub(super) fn style() -> Response<Body> {
     answers::css(include_str!("sandbox.css"))
 }
 
-/// The page at `/`.
 pub(super) fn welcome() -> Response<Body> {
     message(
         StatusCode::OK,

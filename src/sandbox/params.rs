@@ -41,7 +41,6 @@ impl Params {
         names.iter().any(|name| self.0.iter().filter(|(known, _)| known == name).count() > 1)
     }
 
-    /// Those of `names` that are missing.
     pub(super) fn missing<'a>(&self, names: &[&'a str]) -> Vec<&'a str> {
         names.iter().filter(|name| self.get(name).is_none()).copied().collect()
     }

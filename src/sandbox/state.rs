@@ -29,9 +29,7 @@ pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) clock: SharedClock,
     state: Mutex<State>,
-    /// Counts the releases.
     pub(super) release: watch::Sender<u64>,
-    /// The number of answers held now.
     pub(super) held: watch::Sender<usize>,
     /// Releases answers for good, at shutdown.
     pub(super) closing: CancellationToken,

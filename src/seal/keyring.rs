@@ -107,7 +107,6 @@ impl Key {
         Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes.as_ref())))
     }
 
-    /// The cipher and nonce of one seal.
     fn derive(&self, purpose: Purpose, salt: &[u8]) -> Option<(LessSafeKey, Nonce)> {
         let mut material = Zeroizing::new([0; 44]);
         self.prk.expand(&[purpose.label(), salt], Length(44)).ok()?.fill(material.as_mut()).ok()?;
@@ -130,7 +129,6 @@ impl Key {
     }
 }
 
-/// The contents of a sealed value.
 #[derive(Debug)]
 pub struct OpenedValue {
     pub bytes: Zeroizing<Vec<u8>>,
@@ -147,7 +145,6 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// `None` without a key.
     pub fn new(keys: Vec<Key>) -> Option<Self> {
         (!keys.is_empty()).then_some(Self { keys, deployment: String::new() })
     }
@@ -167,7 +164,6 @@ impl Keyring {
         self.keys.len()
     }
 
-    /// A keyring of one new key.
     pub fn generate() -> Result<Self, NoRandomness> {
         let key = Key::parse(&Key::generate()?).map_err(|_| NoRandomness)?;
         Ok(Self { keys: vec![key], deployment: String::new() })
@@ -249,7 +245,6 @@ impl Keyring {
         Some(OpenedValue { bytes: Zeroizing::new(bytes), reseal: index > 0 })
     }
 
-    /// Opens a value that was sealed as JSON.
     pub(crate) fn open_json<T: DeserializeOwned>(&self, purpose: Purpose, text: &str) -> Option<T> {
         serde_json::from_slice(&self.open(purpose, text)?.bytes).ok()
     }

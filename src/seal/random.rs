@@ -1,4 +1,3 @@
-/// The system gave no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the system gave no random bytes")]
 pub struct NoRandomness;
@@ -10,7 +9,6 @@ pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     Ok(bytes)
 }
 
-/// A random name of 32 hex digits.
 pub(crate) fn random_id() -> Result<String, NoRandomness> {
     Ok(format!("{:032x}", u128::from_be_bytes(random()?)))
 }

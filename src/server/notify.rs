@@ -15,7 +15,6 @@ use crate::store::Store;
 
 const STORE_RETRY: Duration = Duration::from_millis(200);
 
-/// The supervisor's socket, if there is one.
 pub(super) fn supervisor(sources: &Sources) -> Option<SocketAddr> {
     let (_, name) = sources.env.iter().find(|(name, _)| name == "NOTIFY_SOCKET")?;
     let address = address(name);

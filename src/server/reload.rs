@@ -24,10 +24,8 @@ use crate::telemetry::causes;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
 
-/// How often the files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a reload replaces.
 pub(super) struct Watched {
     pub(super) ring: SharedKeyring,
     pub(super) access: Arc<ArcSwap<Access>>,

@@ -17,9 +17,7 @@ use crate::telemetry::metrics::SpanCounters;
 use crate::telemetry::trace::{Span, Tracer, encode};
 use crate::tls;
 
-/// Spans in one request.
 const BATCH: usize = 512;
-/// How long a batch waits to be filled.
 const LINGER: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Between the tries of one batch.

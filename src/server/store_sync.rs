@@ -18,20 +18,20 @@ const DAY: i64 = 86_400;
 
 /// Runs until `ended`.
 pub(super) async fn watch(store: Store, pacer: Arc<Pacer>, readiness: Readiness, ended: CancellationToken) {
-    if let Store::Valkey(server) = &store {
-        let (server, pacer) = (server.clone(), pacer.clone());
+    if store.has_server() {
+        let (store, pacer) = (store.clone(), pacer.clone());
         let sharing = async move {
             let ask = |request| {
-                let server = server.clone();
-                async move { server.limit_rate(&request).await }
+                let store = store.clone();
+                async move { store.limit_rate(&request).await }
             };
             pacer.share(ask).await;
         };
         tokio::spawn(ended.clone().run_until_cancelled_owned(sharing));
     }
+    let alone = store.keeps_records() && !store.has_server();
     loop {
         readiness.set_store_error((!store.healthy()).then_some("the session store cannot be reached"));
-        let alone = matches!(store, Store::Embedded(_));
         if alone {
             save_count(&store, &pacer).await;
         }

@@ -28,7 +28,6 @@ pub(crate) struct Config {
     pub recheck: Duration,
 }
 
-/// How long a session lives.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime {
     /// After its last refresh.
@@ -73,13 +72,11 @@ pub struct Organization {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tokens {
-    /// Authorizes API calls.
     #[serde(rename = "a", with = "sealed_text::access")]
     pub access: AccessToken,
     /// `None` for the implicit grant and for client credentials.
     #[serde(rename = "r", default, with = "sealed_text::refresh", skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshToken>,
-    /// When they were requested.
     #[serde(rename = "s")]
     pub issued_at: Timestamp,
     #[serde(rename = "e")]
@@ -102,7 +99,6 @@ pub struct Session {
     pub id: String,
     #[serde(rename = "u")]
     pub user: User,
-    /// What the token acts for.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<Organization>,
     #[serde(rename = "g")]
@@ -112,7 +108,6 @@ pub struct Session {
     /// When the person signed in; compared with `access.not_before`.
     #[serde(rename = "b")]
     pub began_at: Timestamp,
-    /// When its tokens were last refreshed.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub refreshed: Option<Timestamp>,
     /// When Upwork last said whose tokens they are; none since the sign-in.

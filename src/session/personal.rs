@@ -25,7 +25,6 @@ pub struct PersonalToken(Secret);
 pub struct TokenHash([u8; 32]);
 
 impl PersonalToken {
-    /// A new token with 190 random bits.
     pub fn generate() -> Result<Self, NoRandomness> {
         let mut text = String::with_capacity(PREFIX.len() + RANDOM + CHECK);
         text.push_str(PREFIX);
@@ -57,7 +56,6 @@ impl PersonalToken {
         self.0.expose().chars().take(PREFIX.len() + 4).collect()
     }
 
-    /// What the store keeps of it.
     pub fn hash(&self) -> TokenHash {
         TokenHash(digest(&SHA256, self.0.expose().as_bytes()).as_ref().try_into().unwrap_or_default())
     }

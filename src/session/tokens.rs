@@ -29,7 +29,6 @@ fn checked(text: String, allowed: impl Fn(u8) -> bool) -> Result<Secret, NotATok
 }
 
 impl AccessToken {
-    /// Checks that a text can be a token.
     pub fn parse(text: String) -> Result<Self, NotAToken> {
         checked(text, |byte| byte.is_ascii_graphic()).map(Self)
     }
@@ -39,19 +38,16 @@ impl AccessToken {
         self.0.expose()
     }
 
-    /// Whether both are the same token.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.expose() == other.expose()
     }
 }
 
 impl RefreshToken {
-    /// Checks that a text can be a token.
     pub fn parse(text: String) -> Result<Self, NotAToken> {
         checked(text, |byte| byte.is_ascii_graphic() || byte == b' ').map(Self)
     }
 
-    /// The text, for a form.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }

@@ -1,13 +1,14 @@
 //! What a place for records must do. It sees sealed text under names that reveal nothing, and never a key.
 
-use std::future::Future;
 use std::time::Duration;
 
 use super::error::StoreError;
 use crate::clock::Timestamp;
 use crate::seal::{NoRandomness, random};
 
-/// Identifies one write of a record.
+/// The namespace of grants, whose names no one lists.
+pub(super) const GRANTS: &str = "grant";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(pub(super) String);
 
@@ -31,9 +32,8 @@ pub enum Expect {
     Version(Version),
 }
 
-/// A session's sealed record, to be written.
 #[derive(Debug)]
-pub struct SessionRecord {
+pub(super) struct SessionRecord {
     pub(super) id: String,
     /// A digest of the user's id.
     pub(super) owner: String,
@@ -45,13 +45,12 @@ pub struct SessionRecord {
 
 /// Any other sealed record.
 #[derive(Clone, Debug)]
-pub struct SealedRecord {
+pub(super) struct SealedRecord {
     pub(super) version: Version,
     pub(super) text: String,
 }
 
 impl SealedRecord {
-    /// Reads `version ‖ text`.
     pub(super) fn parse(value: &str) -> Option<Self> {
         let (version, text) = value.split_at_checked(Version::LENGTH)?;
         Some(Self { version: Version(version.to_owned()), text: text.to_owned() })
@@ -62,18 +61,15 @@ impl SealedRecord {
     }
 }
 
-/// A sealed record, to be written.
 #[derive(Debug)]
-pub struct NewSealedRecord<'a> {
+pub(super) struct NewSealedRecord<'a> {
     pub(super) record: SealedRecord,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) expect: &'a Expect,
 }
 
 /// Stores records and deletes them when they expire. All calls may come from any thread.
-#[expect(async_fn_in_trait, reason = "no other crate sees it")]
-pub trait Backend: Clone + Send + Sync + 'static {
-    /// A session's sealed text.
+pub(super) trait Backend {
     async fn load(&self, id: &str) -> Result<Option<String>, StoreError>;
     /// Writes a session and lists it under its owner; false where what it replaces is not there. A record that is sent again,
     /// since its answer was lost, finds itself and succeeds.
@@ -84,10 +80,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// An owner's sessions beyond `most`, those that end soonest.
     async fn surplus(&self, owner: &str, most: usize) -> Result<Vec<String>, StoreError>;
     /// Takes a lock for a time, or extends it; false where another owner has it.
-    fn try_lock(&self, id: &str, owner: &str, lease: Duration)
-    -> impl Future<Output = Result<bool, StoreError>> + Send;
+    async fn try_lock(&self, id: &str, owner: &str, lease: Duration) -> Result<bool, StoreError>;
     /// Frees a lock if it is still this owner's.
-    fn unlock(&self, id: &str, owner: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+    async fn unlock(&self, id: &str, owner: &str) -> Result<(), StoreError>;
     async fn get(&self, namespace: &str, name: &str) -> Result<Option<SealedRecord>, StoreError>;
     /// The names of a namespace's records; some may have expired just now.
     async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError>;
@@ -95,7 +90,6 @@ pub trait Backend: Clone + Send + Sync + 'static {
     async fn put(&self, namespace: &str, name: &str, new: NewSealedRecord<'_>) -> Result<bool, StoreError>;
     /// Deletes a record and its name; false where there was none.
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError>;
-    /// Adds to a counter; returns the sum.
     async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError>;
     /// Whether it answered when it was last asked, and could be written.
     fn healthy(&self) -> bool;

@@ -13,7 +13,6 @@ use crate::recent::{Recent, lock};
 use crate::seal::{Keyring, NoRandomness, Purpose, SharedKeyring, unique_part};
 use crate::session::Session;
 
-/// Opened sessions to remember, at most.
 const MAX_OPENED: usize = 1024;
 /// The requests of one page come in a burst, and their cookie is opened once.
 const REMEMBERED: Duration = Duration::from_secs(30);

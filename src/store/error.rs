@@ -12,10 +12,8 @@ pub enum StoreError {
     /// The configuration of the store does not work.
     #[error("{0}")]
     Setup(String),
-    /// The cookie store has no records.
     #[error("store.kind = \"cookie\" keeps no records; use \"embedded\" or \"valkey\"")]
     NoRecords,
-    /// No fault of the store.
     #[error("the session cannot be sealed")]
     Sealing(#[from] NoRandomness),
 }

@@ -6,15 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backend::{Backend, Expect, Version};
+use super::backend::{Backend, Expect, GRANTS, Version};
 use super::sealed_store::{NewRecord, Record, SealedStore, owner};
 use super::stored_session::{GrantHandle, RecordHandle};
 use super::{StoreError, StoredSession};
 use crate::session::tokens::AccessToken;
 use crate::session::{Session, Tokens};
 
-/// The namespace of grants.
-pub(super) const GRANTS: &str = "grant";
 /// A grant's record is useless after that: Upwork's refresh tokens live two weeks from their last use.
 const LIFETIME: Duration = Duration::from_secs(15 * 86_400);
 
@@ -28,7 +26,7 @@ pub(super) fn grant_of(user_id: &str) -> String {
     format!("user-{}", owner(user_id))
 }
 
-impl<B: Backend> SealedStore<B> {
+impl SealedStore {
     /// The grant alone, as no one's session.
     pub(super) async fn open_grant(&self, name: &str) -> Result<Option<StoredSession>, StoreError> {
         let Some((session, version)) = self.read_grant(name).await? else { return Ok(None) };

@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::StoreError;
-use super::backend::Backend;
+use super::backend::Backend as _;
 use super::jitter::jitter;
+use super::measured::Measured;
 use super::sealed_store::SealedStore;
 use crate::seal::random;
 
@@ -47,7 +48,7 @@ impl Lock {
     }
 }
 
-impl<B: Backend> SealedStore<B> {
+impl SealedStore {
     pub(super) async fn lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
         let owner = URL_SAFE_NO_PAD.encode(random::<16>()?);
         let deadline = Instant::now() + LOCK_WAIT;
@@ -66,7 +67,7 @@ impl<B: Backend> SealedStore<B> {
 }
 
 /// Renews the lease until the lock is released or lost. One task does both, so that no renewal follows the release.
-async fn hold<B: Backend>(backend: B, name: String, owner: String, mut released: oneshot::Receiver<()>) {
+async fn hold(backend: Measured, name: String, owner: String, mut released: oneshot::Receiver<()>) {
     loop {
         tokio::select! {
             _ = &mut released => break,

@@ -1,24 +1,43 @@
-//! A backend whose operations are timed and counted.
+//! The backend of a store, whichever it is. Its operations are timed and counted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::StoreError;
 use super::backend::{Backend, NewSealedRecord, SealedRecord, SessionRecord};
+use super::{embedded, valkey};
 use crate::clock::Timestamp;
 use crate::telemetry::metrics::{Metrics, StoreOperation};
 use crate::telemetry::trace;
 
 #[derive(Clone, Debug)]
-pub struct Measured<B> {
-    pub(super) backend: B,
+pub(super) enum Place {
+    File(embedded::File),
+    Server(valkey::Server),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Measured {
+    pub(super) place: Place,
     metrics: Option<Arc<Metrics>>,
 }
 
-impl<B> Measured<B> {
-    /// Measures nothing yet.
-    pub(super) fn new(backend: B) -> Self {
-        Self { backend, metrics: None }
+/// Calls the backend that there is.
+macro_rules! call {
+    ($self:ident.$method:ident($($argument:expr),*) as $operation:ident) => {
+        $self.time(StoreOperation::$operation, async {
+            match &$self.place {
+                Place::File(file) => file.$method($($argument),*).await,
+                Place::Server(server) => server.$method($($argument),*).await,
+            }
+        })
+        .await
+    };
+}
+
+impl Measured {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, metrics: None }
     }
 
     pub(super) fn by(self, metrics: Arc<Metrics>) -> Self {
@@ -42,64 +61,73 @@ impl<B> Measured<B> {
     }
 }
 
-impl<B: Backend> Backend for Measured<B> {
+impl Backend for Measured {
     async fn load(&self, id: &str) -> Result<Option<String>, StoreError> {
-        self.time(StoreOperation::Read, self.backend.load(id)).await
+        call!(self.load(id) as Read)
     }
 
     async fn save(&self, record: SessionRecord) -> Result<bool, StoreError> {
-        self.time(StoreOperation::Write, self.backend.save(record)).await
+        call!(self.save(record) as Write)
     }
 
     async fn end(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        self.time(StoreOperation::Write, self.backend.end(id, owner)).await
+        call!(self.end(id, owner) as Write)
     }
 
     async fn end_owned(&self, owner: &str, own: Option<&str>) -> Result<u64, StoreError> {
-        self.time(StoreOperation::Write, self.backend.end_owned(owner, own)).await
+        call!(self.end_owned(owner, own) as Write)
     }
 
     async fn surplus(&self, owner: &str, most: usize) -> Result<Vec<String>, StoreError> {
-        self.time(StoreOperation::Read, self.backend.surplus(owner, most)).await
+        call!(self.surplus(owner, most) as Read)
     }
 
     async fn try_lock(&self, id: &str, owner: &str, lease: Duration) -> Result<bool, StoreError> {
-        self.time(StoreOperation::Lock, self.backend.try_lock(id, owner, lease)).await
+        call!(self.try_lock(id, owner, lease) as Lock)
     }
 
     async fn unlock(&self, id: &str, owner: &str) -> Result<(), StoreError> {
-        self.time(StoreOperation::Lock, self.backend.unlock(id, owner)).await
+        call!(self.unlock(id, owner) as Lock)
     }
 
     async fn get(&self, namespace: &str, name: &str) -> Result<Option<SealedRecord>, StoreError> {
-        self.time(StoreOperation::Read, self.backend.get(namespace, name)).await
+        call!(self.get(namespace, name) as Read)
     }
 
     async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError> {
-        self.time(StoreOperation::Read, self.backend.names(namespace)).await
+        call!(self.names(namespace) as Read)
     }
 
     async fn put(&self, namespace: &str, name: &str, new: NewSealedRecord<'_>) -> Result<bool, StoreError> {
-        self.time(StoreOperation::Write, self.backend.put(namespace, name, new)).await
+        call!(self.put(namespace, name, new) as Write)
     }
 
     async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
-        self.time(StoreOperation::Write, self.backend.delete(namespace, name)).await
+        call!(self.delete(namespace, name) as Write)
     }
 
     async fn add(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError> {
-        self.time(StoreOperation::Write, self.backend.add(name, by, expires_at)).await
+        call!(self.add(name, by, expires_at) as Write)
     }
 
     fn healthy(&self) -> bool {
-        self.backend.healthy()
+        match &self.place {
+            Place::File(file) => file.healthy(),
+            Place::Server(server) => server.healthy(),
+        }
     }
 
     fn outage(&self) -> Option<String> {
-        self.backend.outage()
+        match &self.place {
+            Place::File(file) => file.outage(),
+            Place::Server(server) => server.outage(),
+        }
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.backend.ready().await
+        match &self.place {
+            Place::File(file) => file.ready().await,
+            Place::Server(server) => server.ready().await,
+        }
     }
 }

@@ -41,7 +41,7 @@ pub use error::StoreError;
 use grants::grant_of;
 pub(crate) use lock::Lock;
 pub use lock::{LEASE, LOCK_WAIT, RENEWAL};
-use measured::Measured;
+use measured::{Measured, Place};
 pub use personal::{NewTokenRecord, TokenRecord, TokenScope};
 pub use sealed_store::NewRecord;
 use sealed_store::SealedStore;
@@ -67,10 +67,8 @@ pub enum Config {
 pub enum Store {
     /// The browser holds the sealed session.
     Cookie(cookie::CookieStore),
-    /// One file of this process.
-    Embedded(SealedStore<Measured<embedded::File>>),
-    /// Valkey or Redis.
-    Valkey(SealedStore<Measured<valkey::Server>>),
+    /// Sealed records, in a file of this process or in Valkey or Redis.
+    Records(SealedStore),
 }
 
 /// Opens the store. A file is opened and repaired here. A server may be down: [`Store::healthy`] says when it answers.
@@ -80,17 +78,12 @@ pub fn open_store(
     clock: SharedClock,
     control: Handle,
 ) -> Result<Store, StoreError> {
-    Ok(match config {
-        Config::Cookie => Store::Cookie(cookie::CookieStore::new(ring)),
-        Config::Embedded { path } => {
-            let backend = Measured::new(embedded::File::open(path, clock.clone(), control.clone())?);
-            Store::Embedded(SealedStore { backend, ring, clock, control })
-        }
-        Config::Valkey(config) => {
-            let backend = Measured::new(valkey::Server::connect(config, clock.clone(), control.clone())?);
-            Store::Valkey(SealedStore { backend, ring, clock, control })
-        }
-    })
+    let place = match config {
+        Config::Cookie => return Ok(Store::Cookie(cookie::CookieStore::new(ring))),
+        Config::Embedded { path } => Place::File(embedded::File::open(path, clock.clone(), control.clone())?),
+        Config::Valkey(config) => Place::Server(valkey::Server::connect(config, clock.clone(), control.clone())?),
+    };
+    Ok(Store::Records(SealedStore { backend: Measured::new(place), ring, clock, control }))
 }
 
 impl Store {
@@ -99,10 +92,23 @@ impl Store {
     pub(crate) fn measured(self, metrics: &Arc<Metrics>) -> Self {
         match self {
             Self::Cookie(_) => self,
-            Self::Embedded(store) => {
-                Self::Embedded(SealedStore { backend: store.backend.by(metrics.clone()), ..store })
-            }
-            Self::Valkey(store) => Self::Valkey(SealedStore { backend: store.backend.by(metrics.clone()), ..store }),
+            Self::Records(store) => Self::Records(SealedStore { backend: store.backend.by(metrics.clone()), ..store }),
+        }
+    }
+
+    /// The records, for what only they can do.
+    fn records(&self) -> Result<&SealedStore, StoreError> {
+        match self {
+            Self::Cookie(_) => Err(StoreError::NoRecords),
+            Self::Records(store) => Ok(store),
+        }
+    }
+
+    /// The servers of a store that has them.
+    fn server(&self) -> Option<&valkey::Server> {
+        match &self.records().ok()?.backend.place {
+            Place::File(_) => None,
+            Place::Server(server) => Some(server),
         }
     }
 
@@ -110,9 +116,8 @@ impl Store {
     pub async fn open(&self, value: &str) -> Result<Option<StoredSession>, StoreError> {
         match self {
             Self::Cookie(store) => Ok(store.open(value)),
-            // Boxed, so that the future of every request does not need room for them.
-            Self::Embedded(store) => Box::pin(store.open(value)).await,
-            Self::Valkey(store) => Box::pin(store.open(value)).await,
+            // Boxed, so that the future of every request does not need room for it.
+            Self::Records(store) => Box::pin(store.open(value)).await,
         }
     }
 
@@ -124,8 +129,7 @@ impl Store {
     pub async fn save(&self, stored: &StoredSession, ends_at: Timestamp) -> Result<String, StoreError> {
         match self {
             Self::Cookie(store) => Ok(store.save(stored)?),
-            Self::Embedded(store) => store.save(stored, ends_at).await,
-            Self::Valkey(store) => store.save(stored, ends_at).await,
+            Self::Records(store) => store.save(stored, ends_at).await,
         }
     }
 
@@ -134,8 +138,7 @@ impl Store {
     pub async fn save_record(&self, stored: &StoredSession, ends_at: Timestamp) -> Result<StoredSession, StoreError> {
         match self {
             Self::Cookie(_) => Ok(stored.clone()),
-            Self::Embedded(store) => store.save_record(stored, ends_at).await,
-            Self::Valkey(store) => store.save_record(stored, ends_at).await,
+            Self::Records(store) => store.save_record(stored, ends_at).await,
         }
     }
 
@@ -143,8 +146,7 @@ impl Store {
     pub async fn reload(&self, stored: &StoredSession) -> Result<Option<StoredSession>, StoreError> {
         match self {
             Self::Cookie(_) => Ok(Some(stored.clone())),
-            Self::Embedded(store) => store.reload(stored).await,
-            Self::Valkey(store) => store.reload(stored).await,
+            Self::Records(store) => store.reload(stored).await,
         }
     }
 
@@ -152,27 +154,21 @@ impl Store {
     pub async fn end(&self, stored: &StoredSession) -> Result<(), StoreError> {
         match self {
             Self::Cookie(_) => Ok(()),
-            Self::Embedded(store) => store.end(stored).await,
-            Self::Valkey(store) => store.end(stored).await,
+            Self::Records(store) => store.end(stored).await,
         }
     }
 
     /// Ends every session of a user (`user.id`) on all replicas at once; returns how many there were. `own`, the session
     /// that asks, goes last: if the store fails on the way, it is there to ask again.
     pub async fn end_user(&self, user_id: &str, own: Option<&str>) -> Result<u64, StoreError> {
-        match self {
-            Self::Cookie(_) => Err(StoreError::NoRecords),
-            Self::Embedded(store) => store.end_user(user_id, own).await,
-            Self::Valkey(store) => store.end_user(user_id, own).await,
-        }
+        self.records()?.end_user(user_id, own).await
     }
 
     /// Ends a user's sessions beyond `most`, first those that were not used for longest. The cookie store has none to end.
     pub async fn end_surplus(&self, user_id: &str, most: usize) -> Result<(), StoreError> {
         match self {
             Self::Cookie(_) => Ok(()),
-            Self::Embedded(store) => store.end_surplus(user_id, most).await,
-            Self::Valkey(store) => store.end_surplus(user_id, most).await,
+            Self::Records(store) => store.end_surplus(user_id, most).await,
         }
     }
 
@@ -181,15 +177,12 @@ impl Store {
         if stored.is_shared() {
             return Ok(stored.clone());
         }
+        let store = self.records()?;
         // Always in this order: the session, then the grant. A refresh takes only one of them.
-        let session = self.lock(&stored.session.id).await?.ok_or_else(refreshing)?;
+        let session = store.lock(&stored.session.id).await?.ok_or_else(refreshing)?;
         let name = grant_of(&stored.session.user.id);
-        let grant = self.lock(&lock_of(&name)).await?.ok_or_else(refreshing)?;
-        let shared = match self {
-            Self::Cookie(_) => Err(StoreError::NoRecords),
-            Self::Embedded(store) => store.share(stored, &name, ends_at).await,
-            Self::Valkey(store) => store.share(stored, &name, ends_at).await,
-        };
+        let grant = store.lock(&lock_of(&name)).await?.ok_or_else(refreshing)?;
+        let shared = store.share(stored, &name, ends_at).await;
         grant.release().await;
         session.release().await;
         shared
@@ -197,11 +190,7 @@ impl Store {
 
     /// A user's shared grant, for callers with one of their personal access tokens; none where it is gone.
     pub async fn open_shared(&self, user_id: &str) -> Result<Option<StoredSession>, StoreError> {
-        match self {
-            Self::Cookie(_) => Err(StoreError::NoRecords),
-            Self::Embedded(store) => store.open_grant(&grant_of(user_id)).await,
-            Self::Valkey(store) => store.open_grant(&grant_of(user_id)).await,
-        }
+        self.records()?.open_grant(&grant_of(user_id)).await
     }
 
     /// Ends the shared grant that a session refers to, and with it every session that does.
@@ -217,12 +206,7 @@ impl Store {
         let Some(grant) = ended.grant() else { return Ok(false) };
         // No session comes to refer to it in between.
         let lock = self.lock(&lock_of(&grant.name)).await?.ok_or_else(refreshing)?;
-        let shared = match self {
-            Self::Cookie(_) => Ok(false),
-            Self::Embedded(store) => store.is_shared_by_others(&grant.name, &ended.session.id).await,
-            Self::Valkey(store) => store.is_shared_by_others(&grant.name, &ended.session.id).await,
-        };
-        let shared = match shared {
+        let shared = match self.records()?.is_shared_by_others(&grant.name, &ended.session.id).await {
             Ok(false) => self.delete_grant(&grant.name).await.map(|_| false),
             shared => shared,
         };
@@ -236,16 +220,15 @@ impl Store {
     pub async fn lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
         match self {
             Self::Cookie(_) => Ok(Some(Lock::default())),
-            Self::Embedded(store) => store.lock(name).await,
-            Self::Valkey(store) => store.lock(name).await,
+            Self::Records(store) => store.lock(name).await,
         }
     }
 
     /// Goes over to a store's changed address and certificates. Another kind of store needs a restart.
     pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), StoreError> {
-        match (self, config) {
-            (Self::Valkey(store), Config::Valkey(config)) => store.backend.backend.reconfigure(config),
-            (Self::Cookie(_) | Self::Embedded(_) | Self::Valkey(_), _) => Ok(()),
+        match (self.server(), config) {
+            (Some(server), Config::Valkey(config)) => server.reconfigure(config),
+            (Some(_) | None, _) => Ok(()),
         }
     }
 
@@ -253,26 +236,28 @@ impl Store {
     pub(crate) fn ring(&self) -> &SharedKeyring {
         match self {
             Self::Cookie(store) => store.ring(),
-            Self::Embedded(store) => &store.ring,
-            Self::Valkey(store) => &store.ring,
+            Self::Records(store) => &store.ring,
         }
     }
 
     /// Whether sessions are kept on our side, so that a user can be signed out everywhere at once.
     pub fn keeps_records(&self) -> bool {
-        match self {
-            Self::Cookie(_) => false,
-            Self::Embedded(_) | Self::Valkey(_) => true,
-        }
+        self.records().is_ok()
+    }
+
+    /// Whether other replicas use the same records.
+    pub fn has_server(&self) -> bool {
+        self.server().is_some()
+    }
+
+    /// Reserves a call under the limits that all replicas share, at the server.
+    pub async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
+        self.server().ok_or(StoreError::NoRecords)?.limit_rate(request).await
     }
 
     /// Whether a new session could be saved: an error where the store is down, and not just for moments. It asks no one.
     pub fn may_sign_in(&self) -> Result<(), StoreError> {
-        let outage = match self {
-            Self::Cookie(_) => None,
-            Self::Embedded(store) => store.backend.outage(),
-            Self::Valkey(store) => store.backend.outage(),
-        };
+        let outage = self.records().ok().and_then(|store| store.backend.outage());
         outage.map_or(Ok(()), |why| Err(StoreError::Down(why)))
     }
 
@@ -280,26 +265,19 @@ impl Store {
     pub async fn ready(&self) -> Result<(), StoreError> {
         match self {
             Self::Cookie(_) => Ok(()),
-            Self::Embedded(store) => store.backend.ready().await,
-            Self::Valkey(store) => store.backend.ready().await,
+            Self::Records(store) => store.backend.ready().await,
         }
     }
 
     /// What the servers of a store are, once they can be written; none for the other stores.
     pub(crate) async fn survey(&self) -> Result<Option<Survey>, StoreError> {
-        match self {
-            Self::Cookie(_) | Self::Embedded(_) => Ok(None),
-            Self::Valkey(store) => store.backend.backend.survey().await.map(Some),
-        }
+        let Some(server) = self.server() else { return Ok(None) };
+        server.survey().await.map(Some)
     }
 
     /// Whether the store answered when it was last asked, and could be written; for `/readyz`. It asks no one.
     pub fn healthy(&self) -> bool {
-        match self {
-            Self::Cookie(_) => true,
-            Self::Embedded(store) => store.backend.healthy(),
-            Self::Valkey(store) => store.backend.healthy(),
-        }
+        self.records().map_or(true, |store| store.backend.healthy())
     }
 }
 

@@ -45,7 +45,6 @@ impl TokenScope {
     }
 }
 
-/// A personal access token as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TokenRecord {
     /// For lists and for revoking it.
@@ -76,7 +75,6 @@ pub struct TokenRecord {
     version: Option<Version>,
 }
 
-/// A personal access token to be stored.
 #[derive(Clone, Debug)]
 pub struct NewTokenRecord {
     /// `user.id` of its owner.
@@ -130,7 +128,6 @@ impl Store {
         Ok(found.filter(|record| token.hash().matches(&record.hash)))
     }
 
-    /// A user's tokens, newest first.
     pub async fn tokens_of(&self, user: &str) -> Result<Vec<TokenRecord>, StoreError> {
         let mut theirs = Vec::new();
         for id in self.names(&tokens_of(user)).await? {

@@ -1,7 +1,6 @@
 //! What a store keeps besides sessions: shared grants, personal access tokens, the day's count of calls.
 
-use super::backend::{Backend as _, Expect, Version};
-use super::grants::GRANTS;
+use super::backend::{Backend as _, Expect, GRANTS, Version};
 use super::sealed_store::{NewRecord, Record};
 use super::{Store, StoreError};
 use crate::clock::Timestamp;
@@ -29,20 +28,12 @@ impl Store {
         record: NewRecord<'_>,
         expect: &Expect,
     ) -> Result<Option<Version>, StoreError> {
-        match self {
-            Self::Cookie(_) => Err(StoreError::NoRecords),
-            Self::Embedded(store) => store.put(namespace, name, record, expect).await,
-            Self::Valkey(store) => store.put(namespace, name, record, expect).await,
-        }
+        self.records()?.put(namespace, name, record, expect).await
     }
 
     /// A record that has not expired; none also where it does not open. One that an older key sealed is sealed anew.
     pub async fn get(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
-        match self {
-            Self::Cookie(_) => Err(StoreError::NoRecords),
-            Self::Embedded(store) => store.get(namespace, name).await,
-            Self::Valkey(store) => store.get(namespace, name).await,
-        }
+        self.records()?.get(namespace, name).await
     }
 
     /// Every record of a namespace that has not expired, by name.
@@ -59,29 +50,17 @@ impl Store {
 
     /// The names of a namespace's records; some may have expired just now.
     pub(super) async fn names(&self, namespace: &str) -> Result<Vec<String>, StoreError> {
-        match self {
-            Self::Cookie(_) => Err(StoreError::NoRecords),
-            Self::Embedded(store) => store.backend.names(namespace).await,
-            Self::Valkey(store) => store.backend.names(namespace).await,
-        }
+        self.records()?.backend.names(namespace).await
     }
 
     /// False where there was none.
     pub async fn delete(&self, namespace: &str, name: &str) -> Result<bool, StoreError> {
-        match self {
-            Self::Cookie(_) => Err(StoreError::NoRecords),
-            Self::Embedded(store) => store.backend.delete(namespace, name).await,
-            Self::Valkey(store) => store.backend.delete(namespace, name).await,
-        }
+        self.records()?.backend.delete(namespace, name).await
     }
 
     /// Adds `by` to a counter that all replicas share and that is deleted at `expires_at`; returns the sum. If a connection
     /// breaks it may count twice: use it for limits, not for bills. Each call is a write, so add many at once.
     pub async fn add_to_counter(&self, name: &str, by: u64, expires_at: Timestamp) -> Result<u64, StoreError> {
-        match self {
-            Self::Cookie(_) => Err(StoreError::NoRecords),
-            Self::Embedded(store) => store.backend.add(name, by, expires_at).await,
-            Self::Valkey(store) => store.backend.add(name, by, expires_at).await,
-        }
+        self.records()?.backend.add(name, by, expires_at).await
     }
 }

@@ -12,19 +12,19 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 use super::backend::{Backend, Expect, NewSealedRecord, SealedRecord, Version};
+use super::measured::Measured;
 use crate::clock::{SharedClock, Timestamp};
 use crate::seal::{Purpose, SharedKeyring};
 
 /// Sealed sessions and records over a backend. Clones are the same store.
 #[derive(Clone, Debug)]
-pub struct SealedStore<B> {
-    pub(super) backend: B,
+pub struct SealedStore {
+    pub(super) backend: Measured,
     pub(super) ring: SharedKeyring,
     pub(super) clock: SharedClock,
     pub(super) control: Handle,
 }
 
-/// A record as it was read.
 #[derive(Clone)]
 pub struct Record {
     pub bytes: Zeroizing<Vec<u8>>,
@@ -41,14 +41,13 @@ impl std::fmt::Debug for Record {
     }
 }
 
-/// A record to be written.
 #[derive(Clone, Copy)]
 pub struct NewRecord<'a> {
     pub bytes: &'a [u8],
     pub expires_at: Option<Timestamp>,
 }
 
-impl<B: Backend> SealedStore<B> {
+impl SealedStore {
     /// Writes a record if it is as expected; returns its new version, or none where it is not.
     pub(super) async fn put(
         &self,

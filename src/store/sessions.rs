@@ -29,7 +29,7 @@ struct Reference<'a> {
     key: &'a str,
 }
 
-impl<B: Backend> SealedStore<B> {
+impl SealedStore {
     pub(super) async fn open(&self, value: &str) -> Result<Option<StoredSession>, StoreError> {
         let Some(opened) = self.ring.load().open(Purpose::Session, value) else { return Ok(None) };
         let Ok(reference) = serde_json::from_slice::<Reference<'_>>(&opened.bytes) else { return Ok(None) };
@@ -145,7 +145,6 @@ fn version_of(text: &str) -> String {
     unique_part(text).to_owned()
 }
 
-/// A record's key as a ring.
 fn keyring(key: &Secret) -> Option<Keyring> {
     Keyring::new(vec![Key::parse(key).ok()?])
 }

@@ -6,7 +6,6 @@ use super::backend::Version;
 use crate::secret::Secret;
 use crate::session::Session;
 
-/// A session as a store returned it.
 #[derive(Clone, Debug)]
 pub struct StoredSession {
     pub session: Arc<Session>,
@@ -25,7 +24,6 @@ pub(super) struct RecordHandle {
     pub(super) version: Option<String>,
     /// The record holds this very session.
     pub(super) saved: bool,
-    /// The shared grant that the session refers to.
     pub(super) grant: Option<GrantHandle>,
 }
 

@@ -48,10 +48,10 @@ impl Store {
                 let tokens = Tokens { refresh: None, ..stored.session.tokens.clone() };
                 Subject::Session(Box::new(Session { tokens, ..Session::clone(&stored.session) }))
             }
-            (Self::Embedded(_) | Self::Valkey(_), Some(RecordHandle { key: Some(key), .. })) => {
+            (Self::Records(_), Some(RecordHandle { key: Some(key), .. })) => {
                 Subject::Record(stored.session.id.as_str().into(), key.expose().into())
             }
-            (Self::Embedded(_) | Self::Valkey(_), _) => return Ok(None),
+            (Self::Records(_), _) => return Ok(None),
         };
         Ok(Some(self.ring().load().seal_json(Purpose::Ticket, &Ticket { ends_at, subject })?))
     }
@@ -64,10 +64,9 @@ impl Store {
         }
         let stored = match (self, ticket.subject) {
             (Self::Cookie(_), Subject::Session(session)) => Some(StoredSession::new(*session)),
-            (Self::Embedded(store), Subject::Record(id, key)) => store.find(&id, Secret::new(key)).await?,
-            (Self::Valkey(store), Subject::Record(id, key)) => store.find(&id, Secret::new(key)).await?,
+            (Self::Records(store), Subject::Record(id, key)) => store.find(&id, Secret::new(key)).await?,
             // Issued before `store.kind` was changed.
-            (Self::Cookie(_), Subject::Record(..)) | (Self::Embedded(_) | Self::Valkey(_), Subject::Session(_)) => None,
+            (Self::Cookie(_), Subject::Record(..)) | (Self::Records(_), Subject::Session(_)) => None,
         };
         Ok(stored.map_or(OpenedTicket::SessionEnded, OpenedTicket::Valid))
     }

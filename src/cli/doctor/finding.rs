@@ -13,7 +13,6 @@ pub(super) enum Level {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// What was checked.
     what: Cow<'static, str>,
     pub(super) text: String,
     /// What to do; empty if there is nothing to do.
@@ -34,7 +33,6 @@ impl Finding {
     }
 }
 
-/// One line per finding, and their counts.
 pub(super) fn report(findings: &[Finding]) -> String {
     let mut text = String::new();
     for Finding { level, what, text: found, remedy } in findings {

@@ -88,7 +88,6 @@ fn has_screen(sources: &Sources) -> bool {
     (set("DISPLAY") || set("WAYLAND_DISPLAY") || cfg!(target_os = "macos")) && !set("SSH_CONNECTION")
 }
 
-/// One sign-in.
 struct Attempt {
     client: oauth::Config,
     ring: Keyring,
@@ -161,7 +160,6 @@ impl Attempt {
         }
     }
 
-    /// What to print at the end.
     async fn redeem(&self, code: &VerifiedCode, out: &Path, force: bool) -> Result<String, String> {
         let pacer = Pacer::new(&Pace::default(), self.clock.clone(), Arc::new(Metrics::new()), Handle::current());
         let upwork = Upwork::new(self.client.clone(), self.clock.clone(), Handle::current(), pacer);

@@ -22,7 +22,6 @@ use crate::pages::{self, Branding, Frame, NoticeView, Page};
 /// How long the last response may take to leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A redirect that has arrived.
 pub(super) struct Redirect {
     query: String,
     /// For the browser's page; `None` if the address was pasted.

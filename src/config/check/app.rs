@@ -12,7 +12,6 @@ use crate::tls::is_dns_name;
 pub(super) struct Site {
     /// `https://tools.example.com`.
     pub(super) public_url: String,
-    /// True for https.
     pub(super) secure: bool,
     /// `/upwork`.
     pub(super) prefix: String,

@@ -43,7 +43,6 @@ fn name(text: &str) -> Result<HeaderName, ValueError> {
     }
 }
 
-/// A text with placeholders.
 fn template(text: &str) -> Result<Vec<Part>, ValueError> {
     if text.is_empty() {
         return Err(ValueError::new("has no value", "write a text, or a placeholder such as {nid}"));

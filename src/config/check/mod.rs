@@ -44,13 +44,11 @@ pub struct Config {
     pub(crate) service: Option<oauth::ServiceConfig>,
     pub(crate) broker: broker::Config,
     pub(crate) app: proxy::AppConfig,
-    /// The parts of the app.
     pub(crate) routes: policy::Routes,
     /// What they have in place of `app`, counted from 1.
     pub(crate) upstreams: Vec<proxy::AppConfig>,
     pub(crate) gateway: crate::gateway::Config,
     pub(crate) telemetry: telemetry::Config,
-    /// The collector of traces.
     pub(crate) otlp_url: Option<Url>,
     /// What is valid, and hardly meant.
     pub(crate) warnings: Vec<Problem>,
@@ -65,7 +63,6 @@ impl Config {
         Ok(self.keys.read()?.named(&self.gateway.public.url))
     }
 
-    /// Where the requests of a route go.
     pub(crate) fn upstream(&self, route: &policy::AppRoute) -> &proxy::AppConfig {
         let own = route.upstream.checked_sub(1).and_then(|place| self.upstreams.get(place));
         own.unwrap_or(&self.app)
@@ -111,7 +108,6 @@ fn is_live(key: &str) -> bool {
     key.starts_with("access.") || KEYS.contains(&key) || secret
 }
 
-/// Checks everything.
 pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
     let site = app::site(reader);
     let app = app::app(reader);
@@ -249,7 +245,6 @@ fn telemetry(reader: &mut Reader, terminal: bool) -> Option<telemetry::Config> {
     Some(telemetry::Config { format: format.unwrap_or(default), level: level?, access: access? })
 }
 
-/// `true`, `false`, or a part of the requests.
 fn access_share(text: &str) -> Result<AccessShare, parse::ValueError> {
     match text {
         "true" => Ok(AccessShare::ALL),

@@ -42,7 +42,6 @@ fn logo(reader: &mut Reader) -> Option<Logo> {
     logo
 }
 
-/// `https://…`, `mailto:…`, or a mail address alone.
 fn support(text: &str) -> Result<Support, ValueError> {
     let remedy = "write an https:// address, or a mail address such as help@example.com";
     if text.starts_with("https://") {

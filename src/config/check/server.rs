@@ -13,14 +13,12 @@ use crate::telemetry::causes;
 use crate::tls::{self, CertificateFiles};
 
 const MAX_CONNECTIONS: u64 = 10_000_000;
-/// Connections where memory allows as many.
 const USUAL_CONNECTIONS: u64 = 10_000;
 /// However little memory there is.
 const LEAST_CONNECTIONS: u64 = 64;
 /// What an answer that its client does not read holds at most; a test measures it.
 const UNREAD_ANSWER: u64 = 64 << 10;
 
-/// The doors, the workers and the drain.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) public: Address,
@@ -35,7 +33,6 @@ pub(crate) struct Server {
     pub(crate) neighbour: Option<Address>,
     pub(crate) admin: Address,
     pub(crate) workers: usize,
-    /// Limits and timeouts of the public door.
     pub(crate) limits: Limits,
     /// Bytes of memory that the process may use.
     pub(crate) memory: Option<u64>,

@@ -1,4 +1,3 @@
-/// The type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum Kind {
     Text,
@@ -6,18 +5,14 @@ pub(in crate::config) enum Kind {
     Switch,
     Duration,
     Size,
-    /// A text that is never shown.
     Secret,
     List,
     Secrets,
-    /// Texts by name.
     Map,
-    /// A list of maps.
     Tables,
 }
 
 impl Kind {
-    /// True if a value must never be printed.
     pub(in crate::config) const fn is_secret(self) -> bool {
         matches!(self, Self::Secret | Self::Secrets)
     }
@@ -36,11 +31,9 @@ pub(in crate::config) enum Unset {
 
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) struct Key {
-    /// `upwork.client_id`.
     pub(in crate::config) name: &'static str,
     pub(in crate::config) kind: Kind,
     pub(in crate::config) unset: Unset,
-    /// One line of documentation.
     pub(in crate::config) about: &'static str,
 }
 

@@ -23,7 +23,6 @@ fn split(name: &'static str) -> (&'static str, &'static str) {
     name.rsplit_once('.').unwrap_or(("", name))
 }
 
-/// The keys table by table.
 fn tables() -> impl Iterator<Item = (&'static str, &'static [Key])> {
     KEYS.chunk_by(|one, next| split(one.name).0 == split(next.name).0).map(|keys| (split(keys[0].name).0, keys))
 }

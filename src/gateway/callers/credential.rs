@@ -16,9 +16,7 @@ pub(super) const TOKEN_PREFIX: &str = "upwd_";
 pub(super) enum OwnCredential {
     /// None of ours: any other `Authorization` is ignored and not forwarded.
     Nothing,
-    /// One ticket, with its prefix.
     Ticket(Zeroizing<String>),
-    /// One personal access token, with its prefix.
     Token(Zeroizing<String>),
     /// A malformed ticket, or more than one.
     BadTicket,

@@ -31,7 +31,6 @@ pub(super) use neighbour::admit_neighbour;
 use new_token::NewTokenCookie;
 use tickets::TicketCache;
 
-/// How long a ticket is valid.
 const TICKET_LIFETIME: Duration = Duration::from_secs(300);
 /// The last use of a token is recorded at most this often.
 const USE_INTERVAL: Duration = Duration::from_secs(60);
@@ -46,19 +45,16 @@ pub(crate) struct Callers {
     pub(super) new_token: NewTokenCookie,
 }
 
-/// As whom a request is made.
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
     /// Shows nothing that opens, at this listener.
     Anonymous(Door),
-    /// By its cookie.
     Session(StoredSession),
     Ticket(StoredSession),
     Token(Box<TokenCaller>),
     Service(Arc<ServiceIdentity>),
 }
 
-/// A personal access token's owner.
 #[derive(Clone, Debug)]
 pub(super) struct TokenCaller {
     pub(super) stored: StoredSession,

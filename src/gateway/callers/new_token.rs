@@ -28,7 +28,6 @@ impl NewTokenCookie {
         self.jar.owns(name)
     }
 
-    /// The `Set-Cookie` values that carry it.
     pub(in crate::gateway) fn set(
         &self,
         token: &PersonalToken,

@@ -9,7 +9,6 @@ use crate::clock::Timestamp;
 use crate::recent::{Recent, lock};
 use crate::session::Session;
 
-/// How long the same ticket is handed out.
 const REUSE: Duration = Duration::from_secs(60);
 const MAX_SESSIONS: usize = 20_000;
 

@@ -19,7 +19,6 @@ use super::state::Gateway;
 use crate::oauth::Grant;
 use crate::router::AuthPath;
 
-/// Answers a request for one of our endpoints.
 pub(super) async fn answer(
     gateway: &Gateway,
     request: &RequestInfo,

@@ -20,17 +20,13 @@ use crate::router::AuthPath;
 use crate::session::personal::PersonalToken;
 use crate::store::{NewTokenRecord, StoreError, StoredSession, TokenRecord, TokenScope};
 
-/// Bytes of a form or a JSON body.
 const MAX_BODY: usize = 16 << 10;
 /// Seconds that a token is valid where nothing is said.
 const DEFAULT_LIFETIME: u64 = 30 * 86_400;
 const MAX_LIFETIME: u64 = 365 * 86_400;
-/// Characters of a name.
 const MAX_NAME: usize = 64;
-/// Tokens of one user.
 const MAX_TOKENS: usize = 50;
 
-/// A token to be made.
 #[derive(Debug, PartialEq, Eq)]
 struct NewToken {
     name: String,
@@ -40,7 +36,6 @@ struct NewToken {
     scope: TokenScope,
 }
 
-/// What a POST asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum TokenAction {
     Create(NewToken),
@@ -61,7 +56,6 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     Ok(answer.unwrap_or_else(|fault| gateway.fault(request, &fault)).user(&stored.session))
 }
 
-/// `auth/tokens/ID`: revokes one.
 pub(super) async fn revoke(gateway: &Gateway, request: &RequestInfo, path: AuthPath) -> Result<Answer, Fault> {
     same_site(request)?;
     let stored = own_session::require(gateway, request).await?;

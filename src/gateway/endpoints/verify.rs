@@ -28,7 +28,6 @@ use crate::telemetry::Door;
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 
-/// The request that a front asks about.
 struct Asked {
     request: RequestInfo,
     /// No client of the front can have made up its target: that is in the address that the front asked at, or in headers that

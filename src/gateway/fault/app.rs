@@ -8,9 +8,7 @@ use crate::pages::texts;
 /// The app's side. Texts say what was seen, for the log.
 #[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum AppFault {
-    /// It cannot be reached.
     Down(String),
-    /// Its certificate is not trusted.
     Untrusted(String),
     /// It did not begin to answer in time.
     Slow,

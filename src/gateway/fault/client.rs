@@ -8,7 +8,6 @@ use crate::listener::Rejection;
 use crate::pacing::RateLimited;
 use crate::pages::texts::{self, Loop};
 
-/// The client's side.
 #[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum ClientFault {
     /// No one is signed in. `sent` where the request changed something, which is lost to the app.
@@ -29,7 +28,6 @@ pub(in crate::gateway) enum ClientFault {
         /// `user.id`.
         id: String,
     },
-    /// Another site's page made the request.
     CrossSite,
     /// Another site's link leads to the API, at this target of ours.
     CrossSiteLink {
@@ -42,9 +40,7 @@ pub(in crate::gateway) enum ClientFault {
     MethodNotAllowed(&'static str),
     /// Fields or a body that the endpoint cannot read.
     BadRequest(&'static str),
-    /// A message that the listener refused.
     Refused(Rejection),
-    /// The client broke off.
     RequestCut,
     /// Too many requests of one address in flight.
     TooManyAtOnce,
@@ -58,7 +54,6 @@ pub(in crate::gateway) enum ClientFault {
     CodeUsed(String),
     /// Three sign-ins in a row that did not hold.
     Looped(Loop),
-    /// Too many sign-ins from one address.
     TooManySignIns,
     /// The call's turn under Upwork's limits would come too late.
     Paced(RateLimited),
@@ -68,11 +63,8 @@ pub(in crate::gateway) enum ClientFault {
     Ticket(TicketFault),
     Token(TokenFault),
     NoTokens(NoTokens),
-    /// The caller may only read.
     ReadOnly {
-        /// What was refused.
         why: String,
-        /// The body is longer than is looked through.
         too_long: bool,
     },
 }

@@ -160,7 +160,6 @@ fn client_fault(error: &(dyn std::error::Error + 'static)) -> Fault {
 }
 
 impl Fault {
-    /// Why the app gave no answer.
     pub(in crate::gateway) fn of_app(error: &proxy::Error) -> Self {
         match error {
             proxy::Error::NoDescriptor => OurFault::Overloaded.into(),

@@ -4,14 +4,11 @@ use http::StatusCode;
 
 use super::row::{FaultRow, words};
 
-/// Why the neighbour door refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum NeighbourFault {
-    /// A web page made it.
     Browser,
     /// `Host` names something else.
     Host,
-    /// The shared secret is missing or wrong.
     Secret,
     /// Not a path of the API.
     Path,
@@ -19,7 +16,6 @@ pub(in crate::gateway) enum NeighbourFault {
     NoServiceIdentity,
 }
 
-/// Why a ticket is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum TicketFault {
     /// It does not open, or there are several.
@@ -27,11 +23,9 @@ pub(in crate::gateway) enum TicketFault {
     Expired,
     /// The session is over, or the access token in it.
     SessionOver,
-    /// It was shown at the public door.
     WrongDoor,
 }
 
-/// Why a personal access token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum TokenFault {
     /// Unknown, revoked, expired, mistyped, or ended by `access.not_before`.
@@ -42,11 +36,9 @@ pub(in crate::gateway) enum TokenFault {
     OnlyApi,
     /// Its owner chose that it opens something else.
     Scope,
-    /// It was shown at the neighbour door.
     WrongDoor,
 }
 
-/// Why no personal access token can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum NoTokens {
     /// The cookie store keeps nothing here.

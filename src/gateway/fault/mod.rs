@@ -26,7 +26,6 @@ pub(super) use render::{FaultView, render};
 use row::FaultRow;
 pub(super) use upwork::UpworkFault;
 
-/// What went wrong, by whose fault it is.
 #[derive(Clone, Debug, strum::EnumCount)]
 pub(super) enum Fault {
     Client(ClientFault),
@@ -36,7 +35,6 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// The fault's row in the table.
     pub(super) fn row(&self) -> FaultRow {
         match self {
             Self::Client(fault) => fault.row(),

@@ -8,19 +8,19 @@ use crate::pages::texts;
 /// Our side. Texts say what was seen, for the log.
 #[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum OurFault {
-    /// The session store cannot be reached or written.
     StoreDown(String),
     /// No file descriptor is left for a connection to an upstream.
     Overloaded,
     /// A request on its way to the app came back: `app.url` leads to us.
     RequestLoop,
-    /// Upwork refuses our client id or secret.
     KeyRefused(String),
     /// Requested on another host, again after a redirect.
-    WrongHost { asked: String, public_url: String },
+    WrongHost {
+        asked: String,
+        public_url: String,
+    },
     /// The tokens, of so many bytes once sealed, do not fit the cookies.
     SessionTooLarge(usize),
-    /// A fault of this process.
     Internal(String),
 }
 

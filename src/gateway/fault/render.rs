@@ -16,7 +16,6 @@ use crate::telemetry::trace::TraceId;
 /// Whom a fault is shown to, besides what it is.
 #[derive(Debug)]
 pub(in crate::gateway) struct FaultView<'a> {
-    /// A person sees it as a page.
     person: bool,
     /// It was requested by GET, so repeating the request does no harm.
     repeatable: bool,
@@ -24,7 +23,6 @@ pub(in crate::gateway) struct FaultView<'a> {
     branding: &'a Branding,
     id: &'a RequestId,
     trace: Option<TraceId>,
-    /// Where a sign-in should lead back to.
     return_to: Option<ReturnTo>,
     /// It is shown inside another page of this site, so its links open in the top window.
     framed: bool,
@@ -73,7 +71,6 @@ impl<'a> FaultView<'a> {
     }
 }
 
-/// The answer to a fault.
 pub(in crate::gateway) fn render(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
     log(row, view.id);
     let mut response = if view.person { page(fault, row, view) } else { problem(row, view) };

@@ -7,7 +7,6 @@ use http::StatusCode;
 use crate::pages::texts::Text;
 use crate::telemetry::Side;
 
-/// What a fault comes to.
 #[derive(Debug)]
 pub(in crate::gateway) struct FaultRow {
     pub(in crate::gateway) side: Side,
@@ -18,7 +17,6 @@ pub(in crate::gateway) struct FaultRow {
     /// The `detail` of the problem document, where the page's words would be of no use to a program.
     pub(in crate::gateway) detail: Option<Cow<'static, str>>,
     pub(in crate::gateway) level: tracing::Level,
-    /// Seconds, for `Retry-After`.
     pub(in crate::gateway) retry_after: Option<u64>,
     /// What was seen, for the log only.
     pub(in crate::gateway) seen: Option<String>,
@@ -30,11 +28,9 @@ pub(in crate::gateway) struct FaultRow {
 pub(in crate::gateway) enum Links {
     /// None: the page reloads by itself.
     Reload,
-    /// The start page.
     Home,
     /// What was asked for, by a click on our own page.
     Open,
-    /// A first sign-in.
     SignIn,
     /// The same in a new tab: what is on this page is not lost.
     SignInElsewhere,
@@ -84,7 +80,6 @@ impl FaultRow {
     }
 }
 
-/// A text that stands in the table itself.
 pub(super) fn words(title: &'static str, cause: impl Into<Cow<'static, str>>, remedy: &'static str) -> Text {
     Text { title, cause: cause.into(), remedy: Cow::Borrowed(remedy) }
 }

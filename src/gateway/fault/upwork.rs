@@ -22,7 +22,6 @@ pub(in crate::gateway) enum UpworkFault {
     WrongIssuer(String),
     /// Its authorization, token endpoint or who-am-I gave no usable answer.
     SignInUnavailable(Unavailable),
-    /// The API cannot be reached, or broke off.
     ApiDown(String),
     /// The API did not begin to answer in time.
     ApiSlow,
@@ -34,7 +33,6 @@ pub(in crate::gateway) enum UpworkFault {
     },
     /// The API refused the token. It is fresh now, but the body of the call is gone.
     SendAgain,
-    /// The service identity has no token.
     ServiceUnavailable(String),
 }
 

@@ -7,14 +7,11 @@ use crate::store::StoredSession;
 #[must_use]
 #[derive(Clone, Debug)]
 pub(in crate::gateway) enum SessionChange {
-    /// Nothing.
     Keep,
     /// The cookie has to carry this session from now on.
     Renew(StoredSession),
     /// A sign-in made a session: the `Set-Cookie` values from [`super::Sessions::begin`].
     Begin(Vec<HeaderValue>),
-    /// Upwork has ended this session.
     End(StoredSession),
-    /// The user signed out.
     SignOut,
 }

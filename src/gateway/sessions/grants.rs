@@ -7,7 +7,6 @@ use crate::store::{StoreError, StoredSession, TokenRecord};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum GrantUse {
     None,
-    /// Personal access tokens.
     Tokens,
     /// Sessions of other browsers.
     Sessions,

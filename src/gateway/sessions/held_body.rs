@@ -18,7 +18,6 @@ pub(super) fn is_long(body: &Body) -> bool {
     !body.is_end_stream() && body.size_hint().exact().is_none_or(|bytes| bytes > SHORT)
 }
 
-/// The body, until `session_end`.
 pub(super) fn until(session_end: Arc<CancellationToken>, body: Body) -> Body {
     let ended = Box::pin(CancellationToken::clone(&session_end).cancelled_owned());
     Body::wrap(HeldBody { body, ended, _session_end: session_end })

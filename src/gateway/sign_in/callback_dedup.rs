@@ -24,7 +24,6 @@ use crate::telemetry::trace;
 const REPEATED: &str = "its callback came before";
 /// Sign-ins remembered. Each takes a state that we sealed.
 const MAX_SIGN_INS: usize = 20_000;
-/// Attempts after the first.
 const MAX_RETRIES: u32 = 3;
 /// From the first attempt to the second; it doubles. Meanwhile the outcome stands.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -33,13 +32,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(in crate::gateway) struct Completed {
     pub(in crate::gateway) stored: StoredSession,
-    /// `Set-Cookie` values for the session.
     pub(in crate::gateway) session_cookies: Vec<HeaderValue>,
-    /// `Set-Cookie` values of the loop counter.
     pub(in crate::gateway) loop_cookies: Vec<HeaderValue>,
 }
 
-/// Why a sign-in made no session.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) fault: Fault,
@@ -74,8 +70,11 @@ type Known = Recent<String, Redemption, Timestamp>;
 #[derive(Clone, Debug)]
 enum Redemption {
     /// The attempt of this number runs, or failed and its outcome stands until then.
-    Attempt { number: u32, outcome: Pending, until: Option<Timestamp> },
-    /// It is not tried again.
+    Attempt {
+        number: u32,
+        outcome: Pending,
+        until: Option<Timestamp>,
+    },
     Over,
 }
 

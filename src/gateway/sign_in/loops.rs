@@ -22,7 +22,6 @@ use crate::session::Session;
 
 /// Sign-ins further apart are not in a row.
 const IN_A_ROW: Duration = Duration::from_secs(60);
-/// Sign-ins remembered.
 const MAX_SIGN_INS: usize = 10_000;
 
 #[derive(Debug)]
@@ -42,7 +41,6 @@ pub(in crate::gateway) struct ClientKey(u64);
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct Held {
     pending: Option<(ClientKey, u64)>,
-    /// Clears the counting cookie.
     cookies: Vec<HeaderValue>,
 }
 
@@ -105,7 +103,6 @@ impl LoopCounter {
         tries.map(|tries| tries.count.saturating_add(1)).or(again.then_some(2))
     }
 
-    /// The cookies that carry this count.
     pub(super) fn set(&self, count: u8, bytes: usize, seen: &RequestCookies, now: Timestamp) -> Vec<HeaderValue> {
         // So short a value always fits.
         self.cookie.set(&Tries { count, bytes, at: now }.text(), IN_A_ROW, seen).unwrap_or_default()

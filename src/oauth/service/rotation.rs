@@ -44,7 +44,6 @@ struct GrantRecord {
     /// The fingerprint of the token that was imported from the file.
     #[serde(rename = "f")]
     imported: String,
-    /// Upwork has ended the grant.
     #[serde(rename = "d", default)]
     ended: bool,
 }

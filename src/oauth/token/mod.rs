@@ -82,7 +82,6 @@ impl<'a> TokenRequest<'a> {
         fields
     }
 
-    /// What an error must not repeat.
     fn secrets(&self) -> Vec<&'a str> {
         let mut secrets = vec![self.client.secret.expose()];
         match self.grant {

@@ -16,7 +16,6 @@ use crate::secret::Secret;
 
 /// Since its last use.
 const REFRESH_LIFETIME: Duration = Duration::from_hours(14 * 24);
-/// How long a replaced refresh token still works.
 const REFRESH_GRACE: Duration = Duration::from_hours(24);
 /// Tokens and codes issued between two sweeps of the expired ones.
 const SWEEP_EVERY: u64 = 1024;
@@ -178,7 +177,6 @@ impl Grants {
         Ok(self.issue(family, config, now))
     }
 
-    /// The tokens of a new family.
     pub(super) fn open(
         &mut self,
         account: &'static Account,
@@ -223,7 +221,6 @@ impl Grants {
         Ok(self.issue(family, config, now))
     }
 
-    /// Ends the family of a refresh token.
     pub(super) fn kill(&mut self, token: &str) {
         if let Some(family) = self.refresh.get(&hash(token)).map(|refresh| refresh.family) {
             self.end(family);

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::schema;
 
-/// The value of `__schema`.
 pub(super) fn schema() -> Value {
     json!({
         "types": schema::names().iter().map(|name| named(name)).collect::<Vec<_>>(),
@@ -19,7 +18,6 @@ pub(super) fn schema() -> Value {
     })
 }
 
-/// The value of `__type`.
 pub(super) fn find(name: &str) -> Value {
     if schema::names().contains(&name) { named(name) } else { Value::Null }
 }

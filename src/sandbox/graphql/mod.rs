@@ -21,7 +21,6 @@ use serde_json::{Value, json};
 use error::ValidationError;
 pub(super) use resolve::Context;
 
-/// Answers a posted GraphQL request.
 pub(super) fn answer(posted: &[u8], context: &mut Context) -> Value {
     match execute(posted, context) {
         Ok(answer) => answer,

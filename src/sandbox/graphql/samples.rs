@@ -125,7 +125,6 @@ pub(super) fn contracts(arguments: &Arguments, client: &Value) -> Value {
     json!({"contracts": found.map(contract).collect::<Vec<_>>()})
 }
 
-/// `roomList`.
 pub(super) fn rooms(arguments: &Arguments, user: &Value) -> Value {
     let room = |sample: &Value| {
         let (mut room, mut story) = (sample.clone(), sample.get("story").cloned().unwrap_or_default());

@@ -30,7 +30,6 @@ pub(super) struct DatabaseFile {
 enum State {
     Writable {
         database: Arc<Database>,
-        /// The file's number, where it has one.
         inode: Option<u64>,
     },
     /// The file as it was last written, and why it is not written now.
@@ -43,7 +42,6 @@ impl DatabaseFile {
         Ok(Self::new(open(path).map_err(StoreError::Setup)?, path))
     }
 
-    /// For a database that is open already.
     pub(super) fn new(database: Database, path: &Path) -> Self {
         let state = State::Writable { database: Arc::new(database), inode: inode(path) };
         Self { path: path.to_owned(), state: Mutex::new(state), writable: AtomicBool::new(true) }
@@ -57,7 +55,6 @@ impl DatabaseFile {
         self.writable.load(Ordering::Relaxed)
     }
 
-    /// Why it cannot be written.
     pub(super) fn outage(&self) -> Option<String> {
         if self.is_writable() {
             return None;
@@ -68,7 +65,6 @@ impl DatabaseFile {
         }
     }
 
-    /// The database to write to.
     pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
         match &*self.state() {
             State::Writable { database, .. } => Ok(database.clone()),
@@ -235,7 +231,6 @@ fn open(path: &Path) -> Result<Database, String> {
     Ok(database)
 }
 
-/// Creates the table if there is none yet.
 pub(super) fn create_table(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(TABLE)?;

@@ -9,7 +9,6 @@
 
 use crate::clock::Timestamp;
 
-/// The expiry of what never expires.
 pub(super) const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
 pub(super) fn session_key(id: &str) -> String {
@@ -36,12 +35,10 @@ pub(super) fn unescape(name: &str) -> String {
     name.replace("%2F", "/").replace("%25", "%")
 }
 
-/// When a value expires.
 pub(super) fn expiry(value: &[u8]) -> Option<Timestamp> {
     value.first_chunk().map(|millis| Timestamp::from_millis(i64::from_be_bytes(*millis)))
 }
 
-/// What a value holds, unless it has expired.
 pub(super) fn unexpired(value: &[u8], now: Timestamp) -> Option<&[u8]> {
     expiry(value).filter(|end| now < *end).and_then(|_| value.get(8..))
 }

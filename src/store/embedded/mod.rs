@@ -30,7 +30,7 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
 /// The file. Clones are the same file, which is closed with the last of them.
 #[derive(Clone)]
-pub struct File {
+pub(super) struct File {
     database: Arc<DatabaseFile>,
     writer: Arc<Writer>,
     /// The owner of each lock, and until when. One process has the file, so they need not be in it.

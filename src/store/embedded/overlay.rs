@@ -16,7 +16,6 @@ use crate::recent::lock;
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: File,
-    /// The length of the file.
     base: u64,
     written: Mutex<Written>,
 }

@@ -18,7 +18,6 @@ use crate::clock::Timestamp;
 use crate::recent::lock;
 use crate::store::backend::{Expect, Version};
 
-/// Changes that share a commit, at most.
 const MAX_CHANGES: usize = 512;
 /// After the disk failed the file is tried again this often.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
@@ -34,7 +33,6 @@ pub(super) enum Change {
         listed: String,
         text: String,
         ends_at: Timestamp,
-        /// The beginning of a text.
         replaces: Option<String>,
         now: Timestamp,
     },
@@ -43,7 +41,6 @@ pub(super) enum Change {
         prefix: String,
         now: Timestamp,
     },
-    /// Writes a record if it is as expected.
     Put {
         key: String,
         value: Vec<u8>,
@@ -51,7 +48,6 @@ pub(super) enum Change {
         expect: Expect,
         now: Timestamp,
     },
-    /// Adds to a counter.
     Add {
         key: String,
         by: u64,
@@ -61,7 +57,6 @@ pub(super) enum Change {
     Remove {
         keys: Vec<String>,
     },
-    /// Deletes everything that has expired.
     Sweep {
         now: Timestamp,
     },

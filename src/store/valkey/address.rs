@@ -115,7 +115,6 @@ impl Address {
 
 /// What follows the scheme of a URL with several hosts.
 struct Parts<'a> {
-    /// With its `@`.
     user: &'a str,
     hosts: &'a str,
     path: &'a str,

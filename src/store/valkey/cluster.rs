@@ -36,7 +36,6 @@ pub(super) struct Cluster {
     dialer: Dialer,
 }
 
-/// The cluster as it is known.
 #[derive(Clone, Debug)]
 struct View {
     slots: Slots,
@@ -93,14 +92,12 @@ impl Cluster {
         }
     }
 
-    /// The groups that serve its slots.
     pub(super) fn groups(&self) -> Vec<Group> {
         let view = self.view.borrow();
         let known = view.links.keys().filter_map(|primary| view.slots.of(primary));
         known.cloned().collect()
     }
 
-    /// A key of each node.
     pub(super) fn probe_keys(&self) -> Vec<String> {
         self.view.borrow().links.values().map(Link::probe_key).collect()
     }
@@ -173,7 +170,6 @@ impl Cluster {
     }
 }
 
-/// The task that knows the slots.
 struct Surveyor {
     /// Those of the configuration.
     nodes: Vec<Endpoint>,

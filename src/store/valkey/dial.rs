@@ -16,7 +16,6 @@ use super::address::Endpoint;
 use super::refusal::{RESPONSE_TIMEOUT, reason};
 use crate::tls;
 
-/// What a server says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString)]
 #[strum(serialize_all = "lowercase")]
 pub(super) enum Mode {

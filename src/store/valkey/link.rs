@@ -37,10 +37,8 @@ pub(super) struct Link {
     source: Arc<Source>,
 }
 
-/// Why a request has no answer.
 #[derive(Debug)]
 pub(super) enum SendError {
-    /// What the server at this endpoint answered.
     Server(RedisError, Endpoint),
     Down(String),
 }
@@ -60,7 +58,6 @@ impl std::fmt::Debug for Link {
     }
 }
 
-/// A connection in use.
 struct Connected {
     connection: MultiplexedConnection,
     endpoint: Endpoint,
@@ -82,7 +79,6 @@ impl Link {
         matches!(*self.state.borrow(), State::Up { refusal: None, .. })
     }
 
-    /// Waits until some server has answered.
     pub(super) async fn answered(&self) {
         // The sender lives as long as this link.
         let _ = self.state.clone().wait_for(|state| matches!(state, State::Up { .. })).await;

@@ -42,8 +42,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::StoreError;
-use super::backend::{Backend, Expect, NewSealedRecord, SealedRecord, SessionRecord, Version};
-use super::grants::GRANTS;
+use super::backend::{Backend, Expect, GRANTS, NewSealedRecord, SealedRecord, SessionRecord, Version};
 use crate::clock::{SharedClock, Timestamp};
 use crate::recent::lock;
 use crate::secret::Secret;
@@ -67,12 +66,10 @@ pub struct ServerConfig {
     pub url: Secret,
     /// Trusted besides the system's certificates.
     pub ca_file: Option<PathBuf>,
-    /// The client's own.
     pub certificate: Option<CertificateFiles>,
 }
 
 impl ServerConfig {
-    /// Without certificates of its own.
     pub fn new(url: Secret) -> Self {
         Self { url, ca_file: None, certificate: None }
     }
@@ -94,16 +91,14 @@ impl ServerConfig {
     }
 }
 
-/// A Valkey or Redis server, or several.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub(super) struct Server {
     route: Arc<ArcSwap<Route>>,
     latest: Arc<Mutex<Latest>>,
     clock: SharedClock,
     control: Handle,
 }
 
-/// What was configured last.
 #[derive(Debug)]
 struct Latest {
     config: ServerConfig,
@@ -144,14 +139,12 @@ impl Server {
         task.await.unwrap_or_else(|_| Err(StoreError::stopping()))
     }
 
-    /// What there is, once it can be written.
     pub(super) async fn survey(&self) -> Result<Survey, StoreError> {
         let route = self.route.load_full();
         let task = self.control.spawn(async move { route.survey().await });
         task.await.unwrap_or_else(|_| Err(StoreError::stopping()))
     }
 
-    /// Lists a name until its end.
     async fn list(&self, list: String, name: &str, end: Option<Timestamp>) -> Result<(), StoreError> {
         let now = self.clock.now();
         let end = end.map(|end| now.plus(Duration::from_millis(self.until(end))).millis().to_string());
@@ -163,7 +156,6 @@ impl Server {
         self.send(Request::new(Kind::Durable, "ZREM", list).arg(name)).await
     }
 
-    /// The members of a sorted set.
     async fn members(&self, key: String) -> Result<Vec<String>, StoreError> {
         self.send(Request::new(Kind::Read, "ZRANGE", key).arg(0).arg(-1)).await
     }

@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::Server;
 use super::request::{Kind, Request};
 use crate::store::StoreError;
-use crate::store::measured::Measured;
-use crate::store::sealed_store::SealedStore;
 
 pub const RATE_LIMIT_SCRIPT: &str = include_str!("rate_limit.lua");
 /// The script's keys, which share a hash tag.
@@ -38,12 +36,10 @@ pub struct RateRequest {
     pub(crate) replica: String,
     #[serde(flatten)]
     pub(crate) limits: RateLimits,
-    /// The id of the call to reserve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) call: Option<u64>,
     /// A call that would have to wait longer is not reserved.
     pub(crate) patience: u64,
-    /// Whether the reply lists all calls.
     pub(crate) view: bool,
     /// Calls of this replica, and how long ago they counted; negative where they count later.
     pub(crate) counted: Vec<(u64, i64)>,
@@ -61,7 +57,6 @@ pub struct RateReply {
     pub(crate) day: i64,
     pub(crate) used: u64,
     pub(crate) replicas: u64,
-    /// How long the call has to wait.
     pub(crate) wait: Option<u64>,
     #[serde(default)]
     pub(crate) reserved: bool,
@@ -70,13 +65,12 @@ pub struct RateReply {
     pub(crate) calls: Vec<(i64, u64)>,
 }
 
-impl SealedStore<Measured<Server>> {
-    /// Reserves a call under the limits that all replicas share.
-    pub async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
+impl Server {
+    pub(in crate::store) async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
         let unreadable = |_| StoreError::Down("the reply of the rate limit script cannot be read".to_owned());
         let run = Request::script(Kind::Write, &SCRIPT, &RATE_LIMIT_KEYS)
             .arg(serde_json::to_string(request).map_err(unreadable)?);
-        let reply: String = self.backend.backend.send(run).await?;
+        let reply: String = self.send(run).await?;
         serde_json::from_str(&reply).map_err(unreadable)
     }
 }

@@ -31,7 +31,6 @@ impl Refusal {
     }
 }
 
-/// Whether the connection is of no more use.
 pub(super) fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error()
 }

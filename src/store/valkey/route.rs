@@ -15,7 +15,6 @@ use super::slots::Group;
 use super::source::Source;
 use crate::store::StoreError;
 
-/// What the doctor says of the servers.
 pub(crate) struct Survey {
     pub(crate) text: String,
     /// Primaries without a replica.
@@ -93,7 +92,6 @@ impl Route {
         })
     }
 
-    /// Waits until a server has answered.
     pub(super) async fn answered(&self) {
         match self {
             Self::Link(link) => link.answered().await,

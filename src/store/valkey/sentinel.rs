@@ -32,7 +32,6 @@ impl Sentinel {
         Self { sentinels, name, dialer, connection: Mutex::default() }
     }
 
-    /// The first answer of any Sentinel.
     pub(super) async fn locate(&self) -> Result<Group, String> {
         let known = lock(&self.connection).take();
         if let Some(connection) = known

@@ -37,7 +37,6 @@ static TAGS: LazyLock<Vec<u32>> = LazyLock::new(|| {
     tags.into_iter().flatten().collect()
 });
 
-/// A hash tag of a slot.
 pub(super) fn tag_in(slot: u16) -> u32 {
     TAGS.get(usize::from(slot)).copied().unwrap_or_default()
 }
@@ -54,7 +53,6 @@ pub(super) struct Group {
 pub(super) struct Slots(Vec<(u16, u16, Group)>);
 
 impl Slots {
-    /// Reads what the node at `asked` answered.
     pub(super) fn parse(answer: Value, asked: &Endpoint) -> RedisResult<Self> {
         let ranges: Vec<Vec<Value>> = from_redis_value(answer)?;
         let mut read = Vec::with_capacity(ranges.len());
@@ -81,7 +79,6 @@ impl Slots {
         self.groups().find(|group| group.primary == *primary)
     }
 
-    /// A slot that this primary serves.
     pub(super) fn one_of(&self, primary: &Endpoint) -> Option<u16> {
         self.0.iter().find(|(_, _, group)| group.primary == *primary).map(|(first, _, _)| *first)
     }

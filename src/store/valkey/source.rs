@@ -18,7 +18,6 @@ pub(super) enum Source {
     Shard(Shard),
 }
 
-/// The slots of one primary.
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) primary: Endpoint,
@@ -26,7 +25,6 @@ pub(super) struct Shard {
     pub(super) news: mpsc::Sender<News>,
 }
 
-/// A node said that a slot is elsewhere.
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) slot: u16,
@@ -79,7 +77,6 @@ impl Source {
         }
     }
 
-    /// A key that the primary serves.
     pub(super) fn probe_key(&self) -> String {
         match self {
             Self::Server(_) | Self::Sentinel(_) => PROBE_KEY.to_owned(),

@@ -37,7 +37,6 @@ pub(super) enum State {
         endpoint: Endpoint,
         number: u64,
         confirmations: Arc<Confirmations>,
-        /// Why the server refused the last probe.
         refusal: Option<Refusal>,
     },
     Down {
@@ -52,15 +51,12 @@ impl State {
     }
 }
 
-/// How a command failed.
 #[derive(Clone, Copy)]
 pub(super) enum Failure {
-    /// The connection of this number broke.
     Broken(u64),
     Refused,
 }
 
-/// A server that answers.
 struct Reached {
     connection: MultiplexedConnection,
     endpoint: Endpoint,
@@ -261,7 +257,6 @@ impl Upkeep {
     }
 }
 
-/// How a connection ended.
 enum End {
     Lost(String),
     /// Its server became a replica, and this one accepts writes.

@@ -9,7 +9,7 @@ use upwarden::testing::broker::Pace;
 use upwarden::testing::clock::{SharedClock, SystemClock};
 use upwarden::testing::pacing::{CallerId, PaceRefusal, Pacer, Permit};
 use upwarden::testing::seal::{Keyring, SharedKeyring};
-use upwarden::testing::store::{Config, RATE_LIMIT_KEYS, ServerConfig, Store, open_store};
+use upwarden::testing::store::{Config, RATE_LIMIT_KEYS, ServerConfig, open_store};
 use upwarden::testing::telemetry::Metrics;
 
 use super::cluster::{Cluster, STEP};
@@ -297,11 +297,6 @@ impl Real {
         let store =
             open_store(&config, SharedKeyring::new(Keyring::generate().unwrap()), clock.clone(), Handle::current())
                 .unwrap();
-        let store = match store {
-            Store::Valkey(store) => Some(store),
-            Store::Cookie(_) | Store::Embedded(_) => None,
-        };
-        let store = store.unwrap();
         let pacer = Pacer::new(&Pace::default(), clock, Arc::new(Metrics::new()), Handle::current());
         pacer.begin_sharing();
         let sharing = tokio::spawn({

@@ -107,9 +107,13 @@ impl World {
 
     /// Refreshes with the freelancer's refresh token.
     pub(super) async fn refresh(&self) -> Answer {
+        self.refresh_with(self.granted.refresh_token.expose()).await
+    }
+
+    pub(super) async fn refresh_with(&self, token: &str) -> Answer {
         let fields = form(&[
             ("grant_type", "refresh_token"),
-            ("refresh_token", self.granted.refresh_token.expose()),
+            ("refresh_token", token),
             ("client_id", CLIENT),
             ("client_secret", "any"),
         ]);

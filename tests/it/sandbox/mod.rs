@@ -92,9 +92,15 @@ async fn a_token_that_is_missing_expired_or_revoked_is_a_401() {
     assert_eq!(world.api(Method::GET, INFO, "").await.status, StatusCode::OK);
     assert_eq!(world.control(Method::POST, "/expire", "").await.status, StatusCode::OK);
     refused(world.api(Method::GET, INFO, "").await);
-    assert_eq!(world.refresh().await.status, StatusCode::OK);
+    let fresh = world.refresh().await.json();
+    let (bearer, refresh) = (format!("Bearer {}", fresh["access_token"].as_str().unwrap()), &fresh["refresh_token"]);
+    let authorization = [("authorization", bearer.as_str())];
+    let info = || world.upwork(Method::GET, INFO, &authorization, "");
+    assert_eq!(info().await.status, StatusCode::OK);
     assert_eq!(world.control(Method::POST, "/revoke", "").await.status, StatusCode::OK);
+    refused(info().await);
     assert_eq!(world.refresh().await.json()["error"], "invalid_grant");
+    assert_eq!(world.refresh_with(refresh.as_str().unwrap()).await.json()["error"], "invalid_grant");
     let aged = World::start(Config::default()).await;
     aged.clock.advance(std::time::Duration::from_hours(24));
     refused(aged.api(Method::GET, INFO, "").await);
@@ -192,10 +198,24 @@ async fn every_fault_is_injected_as_ordered_and_then_is_over() {
 async fn the_control_address_lists_its_requests_and_refuses_pages() {
     let world = World::start(Config::default()).await;
     assert!(world.control(Method::GET, "/", "").await.text().contains("POST /faults"));
-    for order in ["", "[]", r#"{"api":"explode"}"#, r#"{"everything":"500"}"#] {
+    for order in [
+        "",
+        "[]",
+        r#""500""#,
+        "{}",
+        r#"{"times":1}"#,
+        r#"{"api":"explode"}"#,
+        r#"{"everything":"500"}"#,
+        r#"{"token":"501"}"#,
+        r#"{"token":"decline"}"#,
+        r#"{"api":"invalid_grant"}"#,
+        r#"{"token":"500","times":"often"}"#,
+        r#"{"token":"slow","millis":-1}"#,
+        r#"{"token":{"500":1}}"#,
+    ] {
         let refused = world.control(Method::POST, "/faults", order).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{order}");
-        assert!(refused.json()["error"].as_str().unwrap().contains("known faults"), "{order}");
+        assert!(refused.json()["error"].as_str().unwrap().contains("known faults: slow"), "{order}");
     }
     for order in ["", "{}", r#"{"missing":[1]}"#] {
         assert_eq!(world.control(Method::POST, "/scopes", order).await.status, StatusCode::BAD_REQUEST);
@@ -244,7 +264,9 @@ async fn what_the_api_received_can_be_read() {
     let seen = world.control(Method::GET, "/requests", "").await;
     assert!(!seen.text().contains("oauth2v2_") && !echo.to_string().contains("oauth2v2_"));
     assert_eq!(seen.json()["requests"][0]["target"], "/api/sandbox/echo?a=%2f");
-    assert_eq!(world.sandbox.requests()[0].header("authorization"), Some("present"));
+    let received = &world.sandbox.requests()[0];
+    assert_eq!((received.header("authorization"), received.header(JSON.0)), (Some("present"), Some(JSON.1)));
+    assert!(!format!("{received:?}").contains("oauth2v2_"));
 }
 
 #[tokio::test]

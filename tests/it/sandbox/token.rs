@@ -63,6 +63,7 @@ async fn a_code_is_exchanged_with_the_credentials_in_the_body_or_in_basic() {
     let (status, answer) = send(&world, TOKEN_PATH, None, &body).await;
     assert_eq!((status, &answer["error"]), (StatusCode::BAD_REQUEST, &json!("invalid_grant")));
     assert!(!is_live(&world, &tokens["access_token"]).await, "a replayed code ends the tokens it gave");
+    assert_eq!(refresh(&world, tokens["refresh_token"].as_str().unwrap()).await.1["error"], "invalid_grant");
     let shown = code(&world).await;
     let grant = [("grant_type", "authorization_code"), ("code", shown.as_str()), ("redirect_uri", CALLBACK)];
     let (status, _) = send(&world, TOKEN_PATH, Some(&format!("{CLIENT}:s3cr%26t")), &grant).await;
