@@ -32,6 +32,12 @@ pub(crate) struct Gateway {
     pub(super) sign_in: Arc<SignIn>,
     pub(super) callers: Arc<Callers>,
     pub(super) upstreams: Upstreams,
+    clients: Clients,
+}
+
+/// What is remembered of the clients of the public door.
+#[derive(Clone, Debug)]
+struct Clients {
     in_flight: Arc<InFlightLimit>,
     /// Whether the log has named a proxy that is not trusted.
     warned: Arc<AtomicBool>,
@@ -46,20 +52,22 @@ impl Gateway {
         upstreams: Upstreams,
     ) -> Self {
         let in_flight = InFlightLimit::new(config.requests_per_address, usize::MAX);
+        let clients = Clients { in_flight, warned: Arc::default() };
         let (config, router, sessions) = (Arc::new(config), Arc::new(router), sign_in.sessions.clone());
-        Self { config, router, sessions, sign_in, callers, upstreams, in_flight, warned: Arc::default() }
+        Self { config, router, sessions, sign_in, callers, upstreams, clients }
     }
 
     /// The same, where one client's HTTP/2 streams may make this many requests at once.
     #[must_use]
     pub(crate) fn limit_streams(self, most: usize) -> Self {
-        Self { in_flight: InFlightLimit::new(self.config.requests_per_address, most), ..self }
+        let in_flight = InFlightLimit::new(self.config.requests_per_address, most);
+        Self { clients: Clients { in_flight, ..self.clients }, ..self }
     }
 
     /// Names the first address that forwards requests and is not trusted: a proxy that the configuration forgot, or someone
     /// who poses as one.
     pub(super) fn warn_of_unknown_proxy(&self, request: &RequestInfo) {
-        if !request.by_unknown_proxy || self.warned.swap(true, Ordering::Relaxed) {
+        if !request.by_unknown_proxy || self.clients.warned.swap(true, Ordering::Relaxed) {
             return;
         }
         let limits = if self.config.trust.proxies.is_empty() { "do not count" } else { "count its clients together" };
@@ -104,8 +112,8 @@ impl Gateway {
     /// HTTP/2. The proxies' own requests need none.
     pub(super) fn slot(&self, request: &RequestInfo, version: Version) -> Result<Option<Arc<Slot>>, Fault> {
         let client = request.limited_address.filter(|_| request.origin.trusted || version == Version::HTTP_2);
-        let (Some(most), Some(client)) = (self.in_flight.most(version), client) else { return Ok(None) };
-        let slot = self.in_flight.take(client, most).ok_or(ClientFault::TooManyAtOnce);
+        let (Some(most), Some(client)) = (self.clients.in_flight.most(version), client) else { return Ok(None) };
+        let slot = self.clients.in_flight.take(client, most).ok_or(ClientFault::TooManyAtOnce);
         if slot.is_err() {
             self.context().metrics.refused(Door::Public, Refusal::ConnectionsPerAddress);
         }

@@ -16,36 +16,36 @@ use crate::telemetry::trace::TraceId;
 /// Whom a fault is shown to, besides what it is.
 #[derive(Debug)]
 pub(in crate::gateway) struct FaultView<'a> {
-    person: bool,
-    /// It was requested by GET, so repeating the request does no harm.
-    repeatable: bool,
+    request: &'a RequestInfo,
     prefix: &'a str,
     branding: &'a Branding,
-    id: &'a RequestId,
-    trace: Option<TraceId>,
+    /// It was requested by GET, so repeating the request does no harm.
+    repeatable: bool,
     return_to: Option<ReturnTo>,
-    /// It is shown inside another page of this site, so its links open in the top window.
-    framed: bool,
-    /// Its query has a code, which leaves the address bar (RFC 9700 section 4.2.4) and goes into no referrer.
-    callback: bool,
 }
 
 impl<'a> FaultView<'a> {
     pub(in crate::gateway) fn of(request: &'a RequestInfo, prefix: &'a str, branding: &'a Branding) -> Self {
         Self {
-            person: request.fetch.person,
-            repeatable: request.method == Method::GET,
+            request,
             prefix,
             branding,
-            id: &request.id,
-            trace: request.trace.as_ref().map(|trace| trace.id()),
+            repeatable: request.method == Method::GET,
             return_to: match &request.framed_by {
                 Some(around) => ReturnTo::parse(around, prefix),
                 None => request.return_to(prefix),
             },
-            framed: request.framed_by.is_some(),
-            callback: request.path().strip_prefix(prefix) == Some("/auth/callback"),
         }
+    }
+
+    /// It is shown inside another page of this site, so its links open in the top window.
+    fn is_framed(&self) -> bool {
+        self.request.framed_by.is_some()
+    }
+
+    /// Its query has a code, which leaves the address bar (RFC 9700 section 4.2.4) and goes into no referrer.
+    fn is_callback(&self) -> bool {
+        self.request.path().strip_prefix(self.prefix) == Some("/auth/callback")
     }
 
     /// For a callback: no link leads back to it, and a sign-in goes where the one before was to go.
@@ -72,8 +72,8 @@ impl<'a> FaultView<'a> {
 }
 
 pub(in crate::gateway) fn render(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
-    log(row, view.id);
-    let mut response = if view.person { page(fault, row, view) } else { problem(row, view) };
+    log(row, &view.request.id);
+    let mut response = if view.request.fetch.person { page(fault, row, view) } else { problem(row, view) };
     let headers = response.headers_mut();
     if row.status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, challenge(fault));
@@ -84,7 +84,7 @@ pub(in crate::gateway) fn render(fault: &Fault, row: &FaultRow, view: &FaultView
     if let Fault::Client(ClientFault::MethodNotAllowed(methods)) = fault {
         headers.insert(ALLOW, HeaderValue::from_static(methods));
     }
-    if view.callback {
+    if view.is_callback() {
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
     // The same address is a page for one client and a problem document for another.
@@ -110,7 +110,7 @@ fn log(row: &FaultRow, id: &RequestId) {
 }
 
 fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
-    let (id, login) = (view.id.to_string(), view.login_url());
+    let (id, login) = (view.request.id.to_string(), view.login_url());
     // `/` would lead to the wrong host again.
     let home = match fault {
         Fault::Ours(OurFault::WrongHost { public_url, .. }) => public_url,
@@ -133,7 +133,7 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
     let (cause, remedy) = (view.fill(&row.text.cause), view.fill(&row.text.remedy));
     let page = pages::problem(&ProblemView {
         frame: Frame { prefix: view.prefix, request_id: Some(&id), branding: view.branding },
-        framed: view.framed,
+        framed: view.is_framed(),
         status: row.status.as_u16(),
         title: row.text.title,
         cause: &cause,
@@ -141,14 +141,14 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         actions: &actions,
         retry_after,
         // A page that reloads by itself needs its query.
-        wipe_query: view.callback && retry_after.is_none(),
+        wipe_query: view.is_callback() && retry_after.is_none(),
         details: &[],
         copy: match fault {
             Fault::Client(ClientFault::NotAdmitted { id, .. }) => Some(("Your user id", id)),
             Fault::Client(_) | Fault::App(_) | Fault::Upwork(_) | Fault::Ours(_) => None,
         },
     });
-    if view.framed { response::framed_page(row.status, page) } else { response::page(row.status, page) }
+    if view.is_framed() { response::framed_page(row.status, page) } else { response::page(row.status, page) }
 }
 
 /// RFC 9457, with our own members.
@@ -176,8 +176,8 @@ fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         title: row.text.title,
         status: row.status.as_u16(),
         detail: view.fill(&detail),
-        request_id: view.id.to_string(),
-        trace_id: view.trace,
+        request_id: view.request.id.to_string(),
+        trace_id: view.request.trace.as_ref().map(|trace| trace.id()),
         login_url: matches!(row.links, Links::SignIn | Links::SignInElsewhere).then(|| view.login_url()),
     };
     response::json(row.status, &problem).with(CONTENT_TYPE, "application/problem+json")
