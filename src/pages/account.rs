@@ -127,6 +127,7 @@ pub fn account(view: &AccountView<'_>) -> Page {
     let values = context! {
         prefix => prefix,
         home => "/",
+        app => view.frame.branding.name.as_deref().unwrap_or("the app"),
         user => context! { name => view.user.name, id => view.user.id, nid => view.user.nid },
         shown_name => view.user.name.filter(|name| !name.trim().is_empty()).unwrap_or(view.user.nid),
         organization => view.organization.map(|o| context! { name => o.name, id => o.id }),

@@ -63,6 +63,8 @@ async fn every_kind_of_page_has_the_name_and_the_way_to_get_help() {
         assert!(html.contains("<a href=\"mailto:help@example.com\">help@example.com</a>"), "{html}");
         assert_eq!(html.matches("/auth/logo?v=").count(), 2, "{html}");
     }
+    let account = client.navigate("/upwork/auth/").await.text();
+    assert!(account.contains(">Back to Acme &lt;Tools&gt;</a>"), "{account}");
     let version = |world: &World| {
         let page = world.client();
         async move {
