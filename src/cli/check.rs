@@ -50,6 +50,7 @@ fn routes(config: &Config) -> String {
             needs.extend(access.organizations.iter().map(|id| format!("organization {id}")));
         }
         needs.extend(route.read_only.then(|| "read-only".to_owned()));
+        needs.extend(upstream.http2.then(|| "HTTP/2".to_owned()));
         if upstream.timeouts != config.app.timeouts {
             let Timeouts { connect, first_byte, idle } = upstream.timeouts;
             needs.push(format!("timeouts {connect:?} {first_byte:?} {idle:?}"));

@@ -281,6 +281,7 @@ public = true
 path = "/api"
 url = "http://127.0.0.1:8000"
 read_only = true
+http2 = true
 timeouts.idle = "5m"
 "#;
     std::fs::write(&path, format!("{before}{routes}")).unwrap();
@@ -288,7 +289,7 @@ timeouts.idle = "5m"
     assert_eq!(code, 0, "{stderr}");
     let expected = "\n  routes         /webhook POST → http://127.0.0.1:3000 (public)\n\
                     \x20                /admin → http://127.0.0.1:3000 (a session, user 1181921839933591552)\n\
-                    \x20                /api → http://127.0.0.1:8000 (a session, read-only, timeouts 5s 60s 300s)\n\
+                    \x20                /api → http://127.0.0.1:8000 (a session, read-only, HTTP/2, timeouts 5s 60s 300s)\n\
                     \x20                / → http://127.0.0.1:3000 (a session)\n";
     assert!(stdout.contains(expected), "{stdout}");
 
