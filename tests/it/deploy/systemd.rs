@@ -1,8 +1,9 @@
 //! A supervisor that passes sockets and waits for readiness, as systemd does; and what systemd says of the unit.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,6 +74,29 @@ async fn a_restart_with_passed_sockets_refuses_no_connection_while_a_slow_reques
     }
     assert_eq!(within(by_socket).await.unwrap().status, 404);
     assert_eq!(new.client().get("/").await.status, 200);
+    new.signal("TERM");
+    assert_eq!(new.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_unix_socket_for_the_public_door_outlives_the_process_that_it_was_passed_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("public.sock");
+    let (public, neighbour) =
+        (UnixListener::bind(&at).unwrap(), UnixListener::bind(folder.path().join("neighbour.sock")).unwrap());
+    let old = Start::with(App::default()).passed_unix(&public, &neighbour).start();
+    assert_eq!(Client::unix(&at).get("/").await.status, 200);
+    old.signal("TERM");
+    assert_eq!(old.ended().await.code(), Some(0));
+    assert!(at.exists(), "the supervisor's file is left alone");
+    // Between the two processes no one accepts, and no one is refused.
+    let mut waiting = UnixStream::connect(&at).unwrap();
+    waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    let new = Start::with(App::default()).passed_unix(&public, &neighbour).start();
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     new.signal("TERM");
     assert_eq!(new.ended().await.code(), Some(0));
 }

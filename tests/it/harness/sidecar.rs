@@ -29,7 +29,7 @@ pub(crate) struct Start {
     app: App,
     settings: Vec<String>,
     shell: Option<String>,
-    passed: Option<(TcpListener, UnixListener)>,
+    passed: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Start {
@@ -54,11 +54,20 @@ impl Start {
 
     /// With these sockets for the public and the neighbour door, as a supervisor passes them (`sd_listen_fds(3)`).
     pub(crate) fn passed(self, public: &TcpListener, neighbour: &UnixListener) -> Self {
-        let sockets = (public.try_clone().unwrap(), neighbour.try_clone().unwrap());
-        let place = neighbour.local_addr().unwrap();
+        let at = public.local_addr().unwrap().to_string();
+        self.given(public.try_clone().unwrap(), &at, neighbour)
+    }
+
+    /// The same with a Unix socket for the public door.
+    pub(crate) fn passed_unix(self, public: &UnixListener, neighbour: &UnixListener) -> Self {
+        self.given(public.try_clone().unwrap(), &place(public), neighbour)
+    }
+
+    fn given(self, public: impl Into<OwnedFd>, at: &str, neighbour: &UnixListener) -> Self {
+        let sockets = (public.into(), neighbour.try_clone().unwrap().into());
         let start = self
-            .set("public.listen", public.local_addr().unwrap())
-            .set("neighbour.listen", format!("unix:{}", place.as_pathname().unwrap().display()))
+            .set("public.listen", at)
+            .set("neighbour.listen", place(neighbour))
             .after("exec 3<&0 4>&1 </dev/null >/dev/null && export LISTEN_FDS=2 LISTEN_PID=$$");
         Self { passed: Some(sockets), ..start }
     }
@@ -112,11 +121,16 @@ impl Start {
             command.args(["--set", &setting]);
         }
         let (stdin, stdout) = match self.passed {
-            Some((public, neighbour)) => (OwnedFd::from(public).into(), OwnedFd::from(neighbour).into()),
+            Some((public, neighbour)) => (public.into(), neighbour.into()),
             None => (Stdio::null(), Stdio::null()),
         };
         command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
     }
+}
+
+/// As `listen` names it.
+fn place(socket: &UnixListener) -> String {
+    format!("unix:{}", socket.local_addr().unwrap().as_pathname().unwrap().display())
 }
 
 fn find(value: &serde_json::Value, name: &str) -> Option<String> {
