@@ -29,6 +29,8 @@ pub struct RequestHead {
     /// (RFC 9110 section 7.8).
     pub upgrade: bool,
     pub http_10: bool,
+    /// The number of its field lines.
+    pub fields: usize,
 }
 
 /// Reads the requests of one connection.
@@ -226,7 +228,7 @@ fn finish(bytes: &[u8], start: &RequestLine, fields: &FramingFields) -> Result<R
     }
     let body = fields.length(start.http_10)?.unwrap_or(BodyLength::None);
     let upgrade = fields.upgrade && !start.http_10;
-    Ok(RequestHead { body, upgrade, http_10: start.http_10 })
+    Ok(RequestHead { body, upgrade, http_10: start.http_10, fields: fields.count })
 }
 
 #[cfg(test)]

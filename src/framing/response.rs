@@ -19,6 +19,8 @@ pub struct ResponseHead {
     /// A 1xx other than 101: the final response is still to come.
     pub interim: bool,
     pub http_10: bool,
+    /// The number of its field lines.
+    pub fields: usize,
     /// The one length that its `Content-Length` announces, however often.
     pub length: Option<u64>,
     /// Its fields frame a body where none may be, or none that two parsers would read alike: what follows belongs to nothing.
@@ -204,5 +206,5 @@ fn finish(start: StatusLine, fields: &FramingFields, request: Request) -> Result
         (framed?.unwrap_or(BodyLength::UntilClose), false)
     };
     let interim = matches!(code, 100 | 102..=199);
-    Ok(ResponseHead { body, interim, http_10, length: fields.announced(), stray_framing })
+    Ok(ResponseHead { body, interim, http_10, fields: fields.count, length: fields.announced(), stray_framing })
 }

@@ -130,7 +130,8 @@ impl Call {
             match connection.reader.step(&connection.input) {
                 Ok(Step::Head { len, head }) => {
                     let bytes = connection.input.split_to(len).freeze();
-                    let mut response = head::response(bytes).ok_or_else(|| refused(Refusal::StatusLine))?;
+                    let mut response =
+                        head::response(bytes, head.fields).ok_or_else(|| refused(Refusal::StatusLine))?;
                     head::keep_one_length(&mut response, head.length);
                     self.closes |= head.stray_framing;
                     match response.status() {

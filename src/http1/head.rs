@@ -15,9 +15,6 @@ use crate::clock::{Clock, SystemClock};
 use crate::fields::Fields;
 use crate::framing::{Piece, number};
 
-/// A message with more fields than this lets its map grow.
-const FIELDS: usize = 64;
-
 /// A request's head.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
@@ -28,13 +25,13 @@ pub struct Head {
 }
 
 /// A request in the one shape that handlers see: origin form, with a `Host` where the client named one.
-pub(super) fn request(mut bytes: Bytes) -> Option<Head> {
+pub(super) fn request(mut bytes: Bytes, fields: usize) -> Option<Head> {
     let line = start_line(&mut bytes)?;
     let (first, last) = (memchr::memchr(b' ', &line)?, memchr::memrchr(b' ', &line)?);
     let method = Method::from_bytes(line.get(..first)?).ok()?;
     let version = if line.ends_with(b"1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut uri = Uri::from_maybe_shared(line.slice(first + 1..last)).ok()?;
-    let mut headers = Fields::of_head(bytes.clone(), count(&bytes));
+    let mut headers = Fields::of_head(bytes.clone(), fields);
     read(&bytes, |at, name, value| headers.read(at, name, value))?;
     if let Some(authority) = uri.authority() {
         // HTTP/1.0 does not need a Host; then the target names it (RFC 9112 section 3.2.2).
@@ -56,11 +53,11 @@ pub(crate) fn origin_form(uri: &Uri) -> Uri {
     }
 }
 
-pub(super) fn response(mut bytes: Bytes) -> Option<Response<()>> {
+pub(super) fn response(mut bytes: Bytes, fields: usize) -> Option<Response<()>> {
     let line = start_line(&mut bytes)?;
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_bytes(line.get(9..12)?).ok()?;
-    *response.headers_mut() = fields(&bytes)?;
+    *response.headers_mut() = map(&bytes, fields)?;
     Some(response)
 }
 
@@ -75,18 +72,13 @@ fn start_line(bytes: &mut Bytes) -> Option<Bytes> {
     }
 }
 
-/// Field lines up to the empty line, as in a head or a trailer section.
-pub(super) fn fields(bytes: &Bytes) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(count(bytes));
+/// Field lines up to the empty line, as in a head or a trailer section; `count` of them, or more.
+fn map(bytes: &Bytes, count: usize) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(count);
     read(bytes, |_, name, value| {
         headers.append(name, value);
     })?;
     Some(headers)
-}
-
-/// The number of field lines, but for a message with very many.
-fn count(bytes: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', bytes).count().min(FIELDS)
 }
 
 /// Gives each field line up to the empty one, with the place of its name.
@@ -112,7 +104,7 @@ pub(super) fn frame(bytes: Bytes, piece: Piece) -> Option<Frame<Bytes>> {
     match piece {
         Piece::Data => (!bytes.is_empty()).then(|| Frame::data(bytes)),
         Piece::Framing => None,
-        Piece::Trailers => fields(&bytes).filter(|trailers| !trailers.is_empty()).map(Frame::trailers),
+        Piece::Trailers => map(&bytes, 0).filter(|trailers| !trailers.is_empty()).map(Frame::trailers),
     }
 }
 

@@ -212,7 +212,7 @@ impl<R: Fn(Event)> Connection<R> {
         if matches!((head.body, self.config.body_bytes), (BodyLength::Exact(bytes), Some(most)) if bytes > most) {
             return Some(self.refused(Rejection::BODY_TOO_LARGE));
         }
-        match head::request(self.input.split_to(len).freeze()) {
+        match head::request(self.input.split_to(len).freeze(), head.fields) {
             Some(found) => Some(Message::new(found, head, None)),
             // The `http` crate holds a little less than the RFC allows.
             None => Some(self.refused(Refusal::Target.into())),
@@ -267,7 +267,7 @@ impl<R: Fn(Event)> Connection<R> {
             head.method = Method::HEAD;
         }
         head.headers.append(HOST, HeaderValue::from_static("refused.invalid"));
-        let framing = RequestHead { body: BodyLength::None, upgrade: false, http_10: false };
+        let framing = RequestHead { body: BodyLength::None, upgrade: false, http_10: false, fields: 0 };
         Message::new(head, framing, Some(refused))
     }
 
