@@ -3,10 +3,9 @@
 //!
 //! The checksum lets secret scanners and typing errors be recognized. Only the hash of a token is ever stored.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use subtle::ConstantTimeEq;
 
 use crate::seal::{NoRandomness, random};
 use crate::secret::Secret;
@@ -19,10 +18,6 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// A text with the form and checksum of a token. Whether it was ever issued is for the store to say.
 #[derive(Clone, Debug)]
 pub struct PersonalToken(Secret);
-
-/// SHA-256 of a token: with 190 random bits in it, nothing slower is needed.
-#[derive(Clone, Copy)]
-pub struct TokenHash([u8; 32]);
 
 impl PersonalToken {
     pub fn generate() -> Result<Self, NoRandomness> {
@@ -56,32 +51,19 @@ impl PersonalToken {
         self.0.expose().chars().take(PREFIX.len() + 4).collect()
     }
 
-    pub fn hash(&self) -> TokenHash {
-        TokenHash(digest(&SHA256, self.0.expose().as_bytes()).as_ref().try_into().unwrap_or_default())
+    /// SHA-256, as it is stored: base64url. With 190 random bits in a token, nothing slower is needed.
+    pub fn hash(&self) -> Secret {
+        Secret::new(URL_SAFE_NO_PAD.encode(self.digest()))
+    }
+
+    fn digest(&self) -> Digest {
+        digest(&SHA256, self.0.expose().as_bytes())
     }
 
     /// Its name in lists and for revoking it: the first 64 bits of its hash, as hex digits. Not a credential.
     pub fn id(&self) -> String {
-        let first = self.hash().0.first_chunk().copied().unwrap_or_default();
+        let first = self.digest().as_ref().first_chunk().copied().unwrap_or_default();
         format!("{:016x}", u64::from_be_bytes(first))
-    }
-}
-
-impl std::fmt::Debug for TokenHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TokenHash(…)")
-    }
-}
-
-impl TokenHash {
-    /// As it is stored: base64url.
-    pub fn to_text(self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
-    }
-
-    /// Compares with a stored hash, in time that depends on the lengths only.
-    pub fn matches(self, stored: &str) -> bool {
-        self.to_text().as_bytes().ct_eq(stored.as_bytes()).into()
     }
 }
 
@@ -119,7 +101,7 @@ mod tests {
         let token = PersonalToken::generate().unwrap();
         let text = token.secret().expose();
         assert_eq!(text.len(), 43);
-        assert!(PersonalToken::parse(text).unwrap().hash().matches(&token.hash().to_text()));
+        assert!(PersonalToken::parse(text).unwrap().hash().matches(token.hash().expose().as_bytes()));
         for index in 0..text.len() {
             let mut changed = text.as_bytes().to_vec();
             changed[index] = if changed[index] == b'x' { b'y' } else { b'x' };
@@ -133,7 +115,7 @@ mod tests {
     #[test]
     fn two_tokens_differ_and_debug_shows_neither() {
         let (one, other) = (PersonalToken::generate().unwrap(), PersonalToken::generate().unwrap());
-        assert!(one.id() != other.id() && !one.hash().matches(&other.hash().to_text()));
+        assert!(one.id() != other.id() && !one.hash().matches(other.hash().expose().as_bytes()));
         assert!(!format!("{one:?} {:?}", one.hash()).contains(&one.secret().expose()[5..]));
     }
 }

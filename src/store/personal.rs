@@ -109,7 +109,7 @@ impl Store {
             last_used_at: None,
             read_only,
             scope,
-            hash: token.hash().to_text(),
+            hash: token.hash().expose().to_owned(),
             version: None,
         };
         // Listed first: a listing without its token does no harm, and expires when the token would.
@@ -125,7 +125,7 @@ impl Store {
     /// None for a token that was never issued, was revoked, or has expired.
     pub async fn find_token(&self, token: &PersonalToken) -> Result<Option<TokenRecord>, StoreError> {
         let found = self.get(TOKENS, &token.id()).await?.and_then(read);
-        Ok(found.filter(|record| token.hash().matches(&record.hash)))
+        Ok(found.filter(|record| token.hash().matches(record.hash.as_bytes())))
     }
 
     pub async fn tokens_of(&self, user: &str) -> Result<Vec<TokenRecord>, StoreError> {
