@@ -91,8 +91,11 @@ where
     R: Fn(Event),
 {
     let mut connection = Connection::new(socket, config, ends, report);
-    while let Some(Message { request, current }) = connection.head().await {
-        match connection.exchange(handler(request), current).await {
+    // Taken apart at once, so that no room is kept for the whole of it.
+    while let Some((answer, current)) =
+        connection.head().await.map(|Message { request, current }| (handler(request), current))
+    {
+        match connection.exchange(answer, current).await {
             Next::Request => {}
             Next::Close => return connection.close().await,
             Next::Gone => return,
@@ -313,7 +316,7 @@ impl<R: Fn(Event)> Connection<R> {
     }
 
     /// Says goodbye, and reads what would turn closing into a reset.
-    async fn close(mut self) {
+    async fn close(&mut self) {
         let unread = self.over || self.reader.in_body() || !self.input.is_empty() || self.drain.is_cancelled();
         let lingers = unread && self.times.half_closed.is_none();
         let until = Instant::now() + LINGER;
