@@ -199,7 +199,7 @@ impl ApiHeaders {
         let named = connection_names(caller.get_all(CONNECTION));
         let empty = |value: &HeaderValue| value.as_bytes().trim_ascii().is_empty();
         caller.retain(|name, value| {
-            TO_API.contains(name) && !named.contains(name) && !(*name == USER_AGENT && empty(value))
+            TO_API.contains(name) && !is_hop_by_hop(name, &named) && !(*name == USER_AGENT && empty(value))
         });
         for (name, value) in [(USER_AGENT, Some(user_agent)), (TENANT, tenant)] {
             if let Some(value) = value.filter(|_| !caller.contains_key(&name)) {
