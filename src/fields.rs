@@ -151,17 +151,10 @@ impl From<HeaderMap> for Fields {
 
 impl FromIterator<(HeaderName, HeaderValue)> for Fields {
     fn from_iter<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(lines: T) -> Self {
-        let mut fields = Self::default();
-        fields.extend(lines);
-        fields
-    }
-}
-
-impl Extend<(HeaderName, HeaderValue)> for Fields {
-    fn extend<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, lines: T) {
-        for (name, value) in lines {
-            self.append(name, value);
-        }
+        lines.into_iter().fold(Self::default(), |mut fields, (name, value)| {
+            fields.append(name, value);
+            fields
+        })
     }
 }
 

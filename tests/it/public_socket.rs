@@ -4,14 +4,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use futures_util::{SinkExt, StreamExt};
-use http::Response;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Message;
-use upwarden::testing::body::Body;
 
 use crate::harness::{
     App, Certificate, Client, FREELANCER, Plan, Start, World, command, has, listener, logs, program, setting, until,
@@ -134,21 +130,6 @@ async fn the_proxy_protocol_names_the_client_and_its_headers_are_not_believed() 
     world.refused("proxy_protocol").await;
 }
 
-/// An app that answers when it is notified, and notifies when it was asked.
-fn slow() -> (App, Arc<Notify>, Arc<Notify>) {
-    let (asked, go) = (Arc::<Notify>::default(), Arc::<Notify>::default());
-    let (seen, release) = (asked.clone(), go.clone());
-    let app = App::new(move |_| {
-        let (asked, go) = (asked.clone(), go.clone());
-        async move {
-            asked.notify_one();
-            go.notified().await;
-            Response::new(Body::full("done"))
-        }
-    });
-    (app, seen, release)
-}
-
 #[tokio::test]
 async fn the_socket_has_its_mode_replaces_a_stale_one_and_drains() {
     let folder = tempfile::tempdir().unwrap();
@@ -159,7 +140,7 @@ async fn the_socket_has_its_mode_replaces_a_stale_one_and_drains() {
         let start = Start::with(app).set("public.listen", format!("unix:{}", path.display()));
         start.set("public.trusted_proxies", "unix")
     };
-    let (app, asked, go) = slow();
+    let (app, asked, go) = App::slow();
     let sidecar = start(app).set("public.mode", "0600").set("public.owner", format!(":{group}")).start();
     let placed = std::fs::metadata(&path).unwrap();
     assert!(placed.file_type().is_socket());
@@ -167,7 +148,7 @@ async fn the_socket_has_its_mode_replaces_a_stale_one_and_drains() {
     // Another process does not take it over.
     let (status, log) = start(App::default()).refused();
     assert!(status.code() == Some(1) && log.contains("another process is listening there"), "{log}");
-    let waiting = tokio::spawn(Client::unix(&path).get("/").into_future());
+    let waiting = tokio::spawn(Client::unix(&path).get("/slow").into_future());
     within(asked.notified()).await;
     sidecar.signal("TERM");
     until("the end of the socket", async || (!path.exists()).then_some(())).await;

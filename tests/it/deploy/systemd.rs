@@ -5,32 +5,9 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use http::Response;
-use tokio::sync::Notify;
-use upwarden::testing::body::Body;
 
 use crate::harness::{App, Client, PATIENCE, Raw, Start, command, has, program, until, within};
 use crate::stores::world::{Server, Transport};
-
-/// An app that answers `/slow` when it is notified, and says that it was asked.
-fn slow() -> (App, Arc<AtomicBool>, Arc<Notify>) {
-    let (asked, go) = (Arc::<AtomicBool>::default(), Arc::<Notify>::default());
-    let (seen, release) = (asked.clone(), go.clone());
-    let app = App::new(move |request| {
-        let (asked, go) = (asked.clone(), go.clone());
-        async move {
-            if request.uri().path() == "/slow" {
-                asked.store(true, Ordering::Relaxed);
-                go.notified().await;
-            }
-            Response::new(Body::full("done"))
-        }
-    });
-    (app, seen, release)
-}
 
 #[tokio::test]
 async fn a_restart_with_passed_sockets_refuses_no_connection_while_a_slow_request_is_in_flight() {
@@ -38,13 +15,13 @@ async fn a_restart_with_passed_sockets_refuses_no_connection_while_a_slow_reques
     let path = folder.path().join("neighbour.sock");
     let (public, neighbour) = (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).unwrap();
-    let (app, asked, go) = slow();
+    let (app, asked, go) = App::slow();
     let old = Start::with(app).passed(&public, &neighbour).start();
     let at = public.local_addr().unwrap();
     assert_eq!((old.public, old.client().get("/").await.status.as_u16()), (at, 200));
     let mut waiting = Raw::to(at).await;
     waiting.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    until("the app to be asked", async || asked.load(Ordering::Relaxed).then_some(())).await;
+    within(asked.notified()).await;
     let by_socket = Client::unix(&path);
     assert_eq!(by_socket.get("/none").await.status, 404);
 
@@ -67,7 +44,7 @@ async fn a_restart_with_passed_sockets_refuses_no_connection_while_a_slow_reques
     clients.push(between);
     assert!(path.exists(), "the supervisor's file is left alone");
 
-    let new = Start::with(slow().0).passed(&public, &neighbour).start();
+    let new = Start::with(App::slow().0).passed(&public, &neighbour).start();
     for mut client in clients {
         let answer = client.read_to_end().await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
@@ -143,7 +120,7 @@ async fn readiness_is_notified_once_the_store_answers_and_the_drain_when_it_begi
 
 #[tokio::test]
 async fn the_health_path_of_the_public_door_follows_readiness() {
-    let (app, asked, go) = slow();
+    let (app, asked, go) = App::slow();
     let sidecar = Start::with(app)
         .set("public.health_path", "/healthz")
         .set("routes", r#"[{"path":"/slow","public":true}]"#)
@@ -157,7 +134,7 @@ async fn the_health_path_of_the_public_door_follows_readiness() {
     kept.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
     kept.until("ready\n").await;
     held.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    until("the app to be asked", async || asked.load(Ordering::Relaxed).then_some(())).await;
+    within(asked.notified()).await;
     sidecar.signal("TERM");
     until("unreadiness", async || (sidecar.admin().get("/readyz").await.status == 503).then_some(())).await;
     kept.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;

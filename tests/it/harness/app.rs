@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Notify;
 use upwarden::testing::body::Body;
 use upwarden::testing::sample_app::{self, SampleApp};
 
@@ -85,6 +86,23 @@ impl App {
         F: Future<Output = ()> + Send + 'static,
     {
         Self::scripted(Script::Raw(Arc::new(move |stream| Box::pin(talk(stream)))))
+    }
+
+    /// An app that says when `/slow` was asked, and answers that only once it is notified.
+    pub(crate) fn slow() -> (Self, Arc<Notify>, Arc<Notify>) {
+        let (asked, go) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let (seen, release) = (asked.clone(), go.clone());
+        let app = Self::new(move |request| {
+            let (asked, go) = (asked.clone(), go.clone());
+            async move {
+                if request.uri().path() == "/slow" {
+                    asked.notify_one();
+                    go.notified().await;
+                }
+                Response::new(Body::full("done"))
+            }
+        });
+        (app, seen, release)
     }
 
     /// The sample app, as `upwarden demo` runs it.
