@@ -106,7 +106,7 @@ fn line<'a>(peer: &'a Peer, request: &'a RequestInfo, received: Received, end: &
         total_micros: None,
         bytes: None,
         cut: false,
-        client: request.origin.client,
+        client: request.client.origin.client,
         user: end.user.as_deref(),
         peer: peer.unix,
         fault: end.fault,

@@ -31,16 +31,33 @@ pub(crate) struct PublicConfig {
     pub(crate) trust: Trust,
     /// More headers of that family that go on to the app from a trusted proxy.
     pub(crate) trusted_headers: Vec<HeaderName>,
+    pub(crate) app: AppConfig,
+    /// GraphQL queries and REST by GET only.
+    pub(crate) read_only: bool,
+    pub(crate) limits: ClientLimits,
+    pub(crate) pages: PagesConfig,
+}
+
+/// What opens the app besides a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AppConfig {
     /// CORS preflights go to the app without a session (`app.preflight = "pass"`).
     pub(crate) preflight_pass: bool,
     /// Personal access tokens may open the app.
-    pub(crate) app_tokens: bool,
-    /// GraphQL queries and REST by GET only.
-    pub(crate) read_only: bool,
-    /// Sign-ins that one client address may begin in a burst.
-    pub(crate) sign_ins_per_address: u32,
-    /// Requests in flight of one client behind a trusted proxy; `None` for any number.
-    pub(crate) requests_per_address: Option<usize>,
+    pub(crate) tokens: bool,
+}
+
+/// What one client address may do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientLimits {
+    /// Sign-ins that it may begin in a burst.
+    pub(crate) sign_ins: u32,
+    /// Requests in flight behind a trusted proxy; `None` for any number.
+    pub(crate) requests: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct PagesConfig {
     pub(crate) branding: Arc<Branding>,
     /// Other sites that a sign-out may lead to.
     pub(crate) sign_out_to: SignOutTo,

@@ -87,10 +87,11 @@ impl Gateway {
     async fn app(&self, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
         let route = self.upstreams.routes.find(request.method.as_str(), request.path());
         let route = route.ok_or(ClientFault::AmbiguousPath)?;
-        let preflight = self.config.preflight_pass && is_preflight(&request.method, request.path(), &message.headers);
+        let preflight =
+            self.config.app.preflight_pass && is_preflight(&request.method, request.path(), &message.headers);
         let mut facts = request.facts(Door::Public, Target::App(route), preflight);
         facts.writes |= route.read_only && asks_upgrade(&message.headers);
-        if self.config.app_tokens
+        if self.config.app.tokens
             && let Some(Caller::Token(token)) = self.callers.by_token(&message.headers).await?
         {
             return Box::pin(self.app_by_token(request, message, facts, token)).await;
@@ -361,7 +362,7 @@ impl Gateway {
         if clean == target || !request.fetch.navigation || !request.safe() || goes_on {
             return None;
         }
-        let host = headers.get(HOST).or(request.origin.host.as_ref())?.to_str().ok()?;
+        let host = headers.get(HOST).or(request.client.origin.host.as_ref())?.to_str().ok()?;
         let ours = &self.sign_in.public_url;
         ours.has_host(host).then(|| response::see_other(&ours.at(clean)).into())
     }

@@ -21,7 +21,7 @@ mod state;
 mod upstreams;
 
 pub(crate) use callers::Callers;
-pub(crate) use config::{Config, NeighbourConfig, PublicConfig};
+pub(crate) use config::{AppConfig, ClientLimits, Config, NeighbourConfig, PagesConfig, PublicConfig};
 pub(crate) use sessions::{Context, Sessions};
 pub(crate) use sign_in::SignIn;
 pub(crate) use state::Gateway;

@@ -39,18 +39,22 @@ pub(super) struct RequestInfo {
     pub(super) id: RequestId,
     pub(super) method: Method,
     pub(super) uri: Uri,
-    pub(super) origin: Origin,
+    pub(super) client: ClientInfo,
     pub(super) fetch: FetchMetadata,
-    /// For what loads into a frame: the target of the page around it, as far as it is known to be ours.
-    pub(super) framed_by: Option<String>,
-    /// The address that limits count: none where it may stand for everyone behind a proxy.
-    pub(super) limited_address: Option<IpAddr>,
-    /// It was forwarded by an address that is not trusted.
-    pub(super) by_unknown_proxy: bool,
     /// Where requests are traced.
     pub(super) trace: Option<Arc<Trace>>,
     /// Its `Cookie` fields, parsed once.
     pub(super) cookies: RequestCookies,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Debug)]
+pub(super) struct ClientInfo {
+    pub(super) origin: Origin,
+    /// The address that limits count: none where it may stand for everyone behind a proxy.
+    pub(super) limited_address: Option<IpAddr>,
+    /// It was forwarded by an address that is not trusted.
+    pub(super) by_unknown_proxy: bool,
 }
 
 /// What goes on with a request: moved once, to whatever answers it.
@@ -68,13 +72,15 @@ pub(super) struct Message {
 }
 
 /// Who looks at the answer, and where the request was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct FetchMetadata {
     /// An address bar follows the answer.
     pub(super) navigation: bool,
     /// A person will see the answer as a page.
     pub(super) person: bool,
     pub(super) site: Site,
+    /// For what loads into a frame: the target of the page around it, as far as it is known to be ours.
+    pub(super) framed_by: Option<String>,
 }
 
 /// Takes a request apart, and says why the listener refused it where it did.
@@ -114,11 +120,12 @@ pub(super) fn read(
         trace,
         method,
         uri,
-        limited_address: origin.client.filter(|client| !may_be_shared && !config.trust.is_proxy(client)),
-        by_unknown_proxy,
-        origin,
-        framed_by: framed_by(&headers, &config.url),
-        fetch: fetch_metadata(&headers, site(&headers, &config.url), peer.door),
+        client: ClientInfo {
+            limited_address: origin.client.filter(|client| !may_be_shared && !config.trust.is_proxy(client)),
+            by_unknown_proxy,
+            origin,
+        },
+        fetch: fetch_metadata(&headers, &config.url, peer.door),
         cookies: RequestCookies::parse(&headers, owns_cookie),
     };
     let message = Message { version, headers, body, exchange, peer: peer.clone(), slot: None };
@@ -200,8 +207,9 @@ fn is(headers: &Fields, name: &HeaderName, value: &str) -> bool {
 
 /// By Fetch Metadata, else by `Accept` (docs/design.md "Navigations"). No script can make a request of mode `navigate`; a
 /// service worker passes one on with the destination `empty`. What loads into a frame has no address bar.
-fn fetch_metadata(headers: &Fields, site: Site, door: Door) -> FetchMetadata {
-    let program = FetchMetadata { navigation: false, person: false, site };
+fn fetch_metadata(headers: &Fields, public_url: &str, door: Door) -> FetchMetadata {
+    let (site, framed_by) = (site(headers, public_url), framed_by(headers, public_url));
+    let program = FetchMetadata { navigation: false, person: false, site, framed_by };
     if door == Door::Neighbour {
         // A caller there is a program, whatever it accepts.
         return program;
@@ -214,7 +222,7 @@ fn fetch_metadata(headers: &Fields, site: Site, door: Door) -> FetchMetadata {
     };
     let navigate = mode.as_bytes().eq_ignore_ascii_case(b"navigate");
     let navigation = navigate && !is_framed(headers) && !is_ahead(headers) && !silent();
-    FetchMetadata { navigation, person: navigate || html, site }
+    FetchMetadata { navigation, person: navigate || html, ..program }
 }
 
 /// Whether a page is fetched before anyone asks for it.
@@ -320,7 +328,7 @@ mod tests {
             (&[], false, false),
         ];
         for (fields, navigation, person) in table {
-            let found = fetch_metadata(&map(fields), Site::Unknown, Door::Public);
+            let found = fetch_metadata(&map(fields), "", Door::Public);
             assert_eq!((found.navigation, found.person), (*navigation, *person), "{fields:?}");
         }
     }

@@ -51,7 +51,7 @@ impl Gateway {
         callers: Arc<Callers>,
         upstreams: Upstreams,
     ) -> Self {
-        let in_flight = InFlightLimit::new(config.requests_per_address, usize::MAX);
+        let in_flight = InFlightLimit::new(config.limits.requests, usize::MAX);
         let clients = Clients { in_flight, warned: Arc::default() };
         let (config, router, sessions) = (Arc::new(config), Arc::new(router), sign_in.sessions.clone());
         Self { config, router, sessions, sign_in, callers, upstreams, clients }
@@ -60,19 +60,19 @@ impl Gateway {
     /// The same, where one client's HTTP/2 streams may make this many requests at once.
     #[must_use]
     pub(crate) fn limit_streams(self, most: usize) -> Self {
-        let in_flight = InFlightLimit::new(self.config.requests_per_address, most);
+        let in_flight = InFlightLimit::new(self.config.limits.requests, most);
         Self { clients: Clients { in_flight, ..self.clients }, ..self }
     }
 
     /// Names the first address that forwards requests and is not trusted: a proxy that the configuration forgot, or someone
     /// who poses as one.
     pub(super) fn warn_of_unknown_proxy(&self, request: &RequestInfo) {
-        if !request.by_unknown_proxy || self.clients.warned.swap(true, Ordering::Relaxed) {
+        if !request.client.by_unknown_proxy || self.clients.warned.swap(true, Ordering::Relaxed) {
             return;
         }
         let limits = if self.config.trust.proxies.is_empty() { "do not count" } else { "count its clients together" };
         tracing::warn!(
-            peer = request.origin.peer.map(tracing::field::display),
+            peer = request.client.origin.peer.map(tracing::field::display),
             "X-Forwarded-For, X-Real-IP or Forwarded arrives from an address that is not in public.trusted_proxies, so it is \
              not believed: the app takes that address for the client's, and limits by address {limits}. If it is your \
              proxy, list it (\"unix\" if it has no address). If your clients connect directly, list 127.0.0.1 alone"
@@ -100,7 +100,7 @@ impl Gateway {
 
     /// What a page shows around its own content.
     pub(super) fn frame<'a>(&'a self, request_id: &'a str) -> Frame<'a> {
-        Frame { prefix: self.prefix(), request_id: Some(request_id), branding: &self.config.branding }
+        Frame { prefix: self.prefix(), request_id: Some(request_id), branding: &self.config.pages.branding }
     }
 
     /// Whether a cookie of this name is ours, and so no one else's business.
@@ -111,7 +111,8 @@ impl Gateway {
     /// The slot of a request that shares its connection with others: a trusted proxy names its client, or it is a stream of
     /// HTTP/2. The proxies' own requests need none.
     pub(super) fn slot(&self, request: &RequestInfo, version: Version) -> Result<Option<Arc<Slot>>, Fault> {
-        let client = request.limited_address.filter(|_| request.origin.trusted || version == Version::HTTP_2);
+        let client =
+            request.client.limited_address.filter(|_| request.client.origin.trusted || version == Version::HTTP_2);
         let (Some(most), Some(client)) = (self.clients.in_flight.most(version), client) else { return Ok(None) };
         let slot = self.clients.in_flight.take(client, most).ok_or(ClientFault::TooManyAtOnce);
         if slot.is_err() {
@@ -141,7 +142,7 @@ impl Gateway {
 
     /// The answer to a fault.
     pub(super) fn fault(&self, request: &RequestInfo, fault: &Fault) -> Answer {
-        self.fault_shown(fault, &FaultView::of(request, self.prefix(), &self.config.branding))
+        self.fault_shown(fault, &FaultView::of(request, self.prefix(), &self.config.pages.branding))
     }
 
     pub(super) fn fault_shown(&self, fault: &Fault, view: &FaultView<'_>) -> Answer {

@@ -11,7 +11,7 @@ use super::pages;
 use super::server::Server;
 use crate::config::parse::{self, ValueError};
 use crate::config::reader::Reader;
-use crate::gateway::{Config, NeighbourConfig, PublicConfig};
+use crate::gateway::{AppConfig, ClientLimits, Config, NeighbourConfig, PagesConfig, PublicConfig};
 use crate::listener::Address;
 use crate::proxy::forwarded::Trust;
 use crate::secret::Secret;
@@ -51,13 +51,10 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
         // A proxy that only forwards TCP passes on its clients' headers.
         trust: Trust::new(&site.public_url, trusted.networks).with_unix(trusted.unix && !server.proxy_protocol),
         trusted_headers: trusted_headers?,
-        preflight_pass,
-        app_tokens,
+        app: AppConfig { preflight_pass, tokens: app_tokens },
         read_only: public_read_only,
-        sign_ins_per_address,
-        branding: branding.into(),
-        sign_out_to,
-        requests_per_address: server.limits.connections_per_address,
+        limits: ClientLimits { sign_ins: sign_ins_per_address, requests: server.limits.connections_per_address },
+        pages: PagesConfig { branding: branding.into(), sign_out_to },
     };
     let neighbour = NeighbourConfig {
         read_only: neighbour_read_only,

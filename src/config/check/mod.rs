@@ -169,7 +169,7 @@ pub(super) fn config(reader: &mut Reader, sources: &Sources) -> Option<Config> {
 }
 
 fn app_tokens(reader: &mut Reader, gateway: Option<&crate::gateway::Config>, store: Option<&crate::store::Config>) {
-    let app_tokens = gateway.is_some_and(|gateway| gateway.public.app_tokens);
+    let app_tokens = gateway.is_some_and(|gateway| gateway.public.app.tokens);
     if app_tokens && matches!(store, Some(crate::store::Config::Cookie)) {
         let why = "sessions live in cookies, so there are no personal access tokens";
         reader.warn("app.tokens", why, "set store.kind to \"embedded\" or \"valkey\", or remove app.tokens");

@@ -61,7 +61,7 @@ async fn page(
         quota: Some(pages::Quota { left: quota.remaining, of: quota.limit, resets_at: now.plus(quota.resets_in) }),
         neighbour: listener.map(|listener| (listener, neighbour.secret.is_some())),
         service: gateway.callers.has_service(),
-        tokens: keeps_records.then_some(TokensView { rows: &rows, app: gateway.config.app_tokens }),
+        tokens: keeps_records.then_some(TokensView { rows: &rows, app: gateway.config.app.tokens }),
         new_token: new_token.and_then(|token| {
             let record = tokens.iter().find(|record| record.id == token.id())?;
             Some(NewToken { name: &record.name, token: token.secret() })

@@ -121,7 +121,7 @@ fn bad_state(gateway: &Gateway, request: &RequestInfo) -> Answer {
 
 /// A callback's fault, with where a new sign-in leads to.
 fn shown(gateway: &Gateway, request: &RequestInfo, fault: &Fault, place: Option<ReturnTo>) -> Answer {
-    let branding = &gateway.config.branding;
+    let branding = &gateway.config.pages.branding;
     gateway.fault_shown(fault, &FaultView::of_callback(request, gateway.prefix(), branding, place))
 }
 

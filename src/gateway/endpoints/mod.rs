@@ -59,9 +59,9 @@ pub(super) async fn answer(
             let keys = gateway.upstreams.app.identity().public_keys();
             keys.map(|keys| response::public_keys(&keys).into()).ok_or_else(|| ClientFault::NotFound.into())
         }
-        AuthPath::Stylesheet => Ok(response::stylesheet(&gateway.config.branding).into()),
+        AuthPath::Stylesheet => Ok(response::stylesheet(&gateway.config.pages.branding).into()),
         AuthPath::Logo => {
-            let logo = gateway.config.branding.logo.as_ref();
+            let logo = gateway.config.pages.branding.logo.as_ref();
             logo.map(|logo| response::logo(logo).into()).ok_or(ClientFault::NotFound.into())
         }
     };

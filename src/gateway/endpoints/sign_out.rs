@@ -73,7 +73,7 @@ fn return_to(gateway: &Gateway, request: &RequestInfo, form: &[u8]) -> Option<St
     let query = without_marker(request.query()).as_bytes();
     let text = field(form, "return_to").or_else(|| field(query, "return_to"))?;
     let here = ReturnTo::parse(gateway.sign_in.public_url.relative(&text), gateway.prefix());
-    here.map(|place| place.as_str().to_owned()).or_else(|| gateway.config.sign_out_to.resolve(&text))
+    here.map(|place| place.as_str().to_owned()).or_else(|| gateway.config.pages.sign_out_to.resolve(&text))
 }
 
 /// Without a session, where a sign-out leads.

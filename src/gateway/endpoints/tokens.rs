@@ -120,7 +120,7 @@ async fn create(
     new: NewToken,
 ) -> Result<(StoredSession, PersonalToken, TokenRecord), Fault> {
     let (sessions, session) = (&gateway.sessions, &stored.session);
-    if new.scope.has_app() && !gateway.config.app_tokens {
+    if new.scope.has_app() && !gateway.config.app.tokens {
         return Err(ClientFault::BadRequest("`scope` can only be `api`: this site’s `app.tokens` is off.").into());
     }
     if !sessions.store.keeps_records() {

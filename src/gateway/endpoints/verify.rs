@@ -48,7 +48,7 @@ impl Asked {
         let mut request = request.clone();
         let appended = gateway.router.verified(&request.uri, endpoint).map(str::as_bytes);
         let field = |name: HeaderName| only(headers, &name).map_err(|_| ClientFault::AmbiguousPath);
-        let claimed = field(FORWARDED_URI)?.filter(|_| request.origin.trusted).map(HeaderValue::as_bytes);
+        let claimed = field(FORWARDED_URI)?.filter(|_| request.client.origin.trusted).map(HeaderValue::as_bytes);
         let Some(target) = appended.or(claimed) else {
             return Ok(Self { request, certain: false, for_client: false });
         };
@@ -91,7 +91,8 @@ pub(super) async fn answer(
     let asked = Asked::read(gateway, request, headers, endpoint)?;
     let Some(route) = asked.route(gateway)? else { return Ok(handed_over()) };
     let Asked { request, certain, for_client } = asked;
-    let preflight = certain && gateway.config.preflight_pass && is_preflight(&request.method, request.path(), headers);
+    let preflight =
+        certain && gateway.config.app.preflight_pass && is_preflight(&request.method, request.path(), headers);
     let mut facts = request.facts(Door::Public, Target::App(route), preflight);
     facts.writes |= headers.contains_key(UPGRADE);
     let open = gateway.sessions.decide(facts, Credential::Nothing) == Decision::AllowAnonymous;

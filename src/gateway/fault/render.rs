@@ -31,7 +31,7 @@ impl<'a> FaultView<'a> {
             prefix,
             branding,
             repeatable: request.method == Method::GET,
-            return_to: match &request.framed_by {
+            return_to: match &request.fetch.framed_by {
                 Some(around) => ReturnTo::parse(around, prefix),
                 None => request.return_to(prefix),
             },
@@ -40,7 +40,7 @@ impl<'a> FaultView<'a> {
 
     /// It is shown inside another page of this site, so its links open in the top window.
     fn is_framed(&self) -> bool {
-        self.request.framed_by.is_some()
+        self.request.fetch.framed_by.is_some()
     }
 
     /// Its query has a code, which leaves the address bar (RFC 9700 section 4.2.4) and goes into no referrer.
@@ -100,8 +100,8 @@ fn challenge(fault: &Fault) -> HeaderValue {
 }
 
 fn log(row: &FaultRow, id: &RequestId) {
-    let (fault, side, seen) = (row.name, row.side.as_str(), row.seen.as_deref());
-    match row.level {
+    let (fault, side, seen) = (row.name, row.side.as_str(), row.log.seen.as_deref());
+    match row.log.level {
         tracing::Level::ERROR => tracing::error!(request_id = %id, fault, side, seen, "fault"),
         tracing::Level::WARN => tracing::warn!(request_id = %id, fault, side, seen, "fault"),
         tracing::Level::INFO => tracing::info!(request_id = %id, fault, side, seen, "fault"),
@@ -130,12 +130,12 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         Links::SignInAgain => vec![sign_in("Sign in again", false), start],
     };
     let retry_after = row.retry_after.filter(|_| view.repeatable).and_then(|seconds| u32::try_from(seconds).ok());
-    let (cause, remedy) = (view.fill(&row.text.cause), view.fill(&row.text.remedy));
+    let (cause, remedy) = (view.fill(&row.words.page.cause), view.fill(&row.words.page.remedy));
     let page = pages::problem(&ProblemView {
         frame: Frame { prefix: view.prefix, request_id: Some(&id), branding: view.branding },
         framed: view.is_framed(),
         status: row.status.as_u16(),
-        title: row.text.title,
+        title: row.words.page.title,
         cause: &cause,
         remedy: &remedy,
         actions: &actions,
@@ -167,13 +167,13 @@ struct Problem<'a> {
 }
 
 fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
-    let detail = row.detail.clone().unwrap_or_else(|| {
-        let remedy = row.text.remedy.replace('\n', " ");
-        format!("{} {remedy}", row.text.cause).into()
+    let detail = row.words.detail.clone().unwrap_or_else(|| {
+        let remedy = row.words.page.remedy.replace('\n', " ");
+        format!("{} {remedy}", row.words.page.cause).into()
     });
     let problem = Problem {
         kind: format!("urn:upwarden:{}", row.name),
-        title: row.text.title,
+        title: row.words.page.title,
         status: row.status.as_u16(),
         detail: view.fill(&detail),
         request_id: view.request.id.to_string(),

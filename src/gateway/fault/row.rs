@@ -13,20 +13,30 @@ pub(in crate::gateway) struct FaultRow {
     pub(in crate::gateway) status: StatusCode,
     /// The last part of `urn:upwarden:…`, and the name in the log.
     pub(in crate::gateway) name: &'static str,
-    pub(in crate::gateway) text: Text,
-    /// The `detail` of the problem document, where the page's words would be of no use to a program.
-    pub(in crate::gateway) detail: Option<Cow<'static, str>>,
-    pub(in crate::gateway) level: tracing::Level,
+    pub(in crate::gateway) words: Words,
+    pub(in crate::gateway) log: LogEntry,
     pub(in crate::gateway) retry_after: Option<u64>,
-    /// What was seen, for the log only.
-    pub(in crate::gateway) seen: Option<String>,
     pub(in crate::gateway) links: Links,
 }
 
-/// The ways on that a fault's page offers.
+#[derive(Debug)]
+pub(in crate::gateway) struct Words {
+    pub(in crate::gateway) page: Text,
+    /// The `detail` of the problem document, where the page's words would not help a program.
+    pub(in crate::gateway) detail: Option<Cow<'static, str>>,
+}
+
+#[derive(Debug)]
+pub(in crate::gateway) struct LogEntry {
+    pub(in crate::gateway) level: tracing::Level,
+    /// What the client does not see: an error's text, or what to configure.
+    pub(in crate::gateway) seen: Option<String>,
+}
+
+/// The links and buttons of a fault's page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum Links {
-    /// None: the page reloads by itself.
+    /// None: the page reloads.
     Reload,
     Home,
     /// What was asked for, by a click on our own page.
@@ -44,18 +54,16 @@ impl FaultRow {
             side: Side::Client,
             status,
             name,
-            text,
-            detail: None,
-            level: tracing::Level::DEBUG,
+            words: Words { page: text, detail: None },
+            log: LogEntry { level: tracing::Level::DEBUG, seen: None },
             retry_after: None,
-            seen: None,
             links: Links::Home,
         }
     }
 
     /// The words for programs, in place of the page's.
     pub(super) fn detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { detail: Some(detail.into()), ..self }
+        Self { words: Words { detail: Some(detail.into()), ..self.words }, ..self }
     }
 
     pub(super) fn retry(self, seconds: u64) -> Self {
@@ -63,7 +71,7 @@ impl FaultRow {
     }
 
     pub(super) fn seen(self, seen: &str) -> Self {
-        Self { seen: Some(seen.to_owned()), ..self }
+        Self { log: LogEntry { seen: Some(seen.to_owned()), ..self.log }, ..self }
     }
 
     pub(super) fn links(self, links: Links) -> Self {
@@ -72,11 +80,11 @@ impl FaultRow {
 
     /// The client did nothing wrong, so the site's administrator should see it.
     pub(super) fn notable(self) -> Self {
-        Self { level: tracing::Level::INFO, ..self }
+        Self { log: LogEntry { level: tracing::Level::INFO, ..self.log }, ..self }
     }
 
     pub(super) fn by(self, side: Side, level: tracing::Level) -> Self {
-        Self { side, level, ..self }
+        Self { side, log: LogEntry { level, ..self.log }, ..self }
     }
 }
 

@@ -172,7 +172,7 @@ fn every_text_says_what_happened_and_what_to_do() {
     let loops = [Loop::CookieLost, Loop::PlainHttp, large, Loop::Clock(600), host, Loop::KeyChanged];
     for fault in all().into_iter().chain(loops.map(|cause| ClientFault::Looped(cause).into())) {
         let row = fault.row();
-        let (title, cause, remedy) = (row.text.title, &row.text.cause, &row.text.remedy);
+        let (title, cause, remedy) = (row.words.page.title, &row.words.page.cause, &row.words.page.remedy);
         assert!(!title.is_empty() && !title.ends_with('.') && title.len() < 50, "{title}");
         assert!(row.name == "bad-request" || cause.ends_with('.'), "{cause}");
         assert!(!cause.is_empty() && !remedy.is_empty() && remedy.lines().all(|line| line.ends_with('.')), "{remedy}");
@@ -184,8 +184,8 @@ fn every_text_says_what_happened_and_what_to_do() {
 fn no_detail_for_programs_speaks_of_a_page() {
     for fault in all() {
         let row = fault.row();
-        let own = format!("{} {}", row.text.cause, row.text.remedy);
-        let detail = row.detail.as_deref().unwrap_or(&own).to_lowercase();
+        let own = format!("{} {}", row.words.page.cause, row.words.page.remedy);
+        let detail = row.words.detail.as_deref().unwrap_or(&own).to_lowercase();
         for word in ["button", "this tab", "this page", "start page", "from here", "press", "your browser"] {
             assert!(!detail.contains(word), "{}: {word}: {detail}", row.name);
         }

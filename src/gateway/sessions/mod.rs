@@ -217,7 +217,7 @@ impl Sessions {
             Ok(_) => Vec::new(),
             Err(fault) => {
                 let row = fault.row();
-                tracing::error!(fault = row.name, seen = row.seen, "the session could not be saved");
+                tracing::error!(fault = row.name, seen = row.log.seen, "the session could not be saved");
                 Vec::new()
             }
         }

@@ -81,7 +81,7 @@ impl LoopCounter {
     }
 
     pub(in crate::gateway) fn client(&self, request: &RequestInfo, headers: &Fields) -> ClientKey {
-        ClientKey(self.hasher.hash_one((request.origin.client, headers.get(USER_AGENT))))
+        ClientKey(self.hasher.hash_one((request.client.origin.client, headers.get(USER_AGENT))))
     }
 
     pub(super) fn tries(&self, cookies: &RequestCookies, now: Timestamp) -> Option<Tries> {

@@ -73,7 +73,7 @@ impl SignIn {
             cookies: LoginCookies::new(name, secure, ring),
             loops: LoopCounter::new(name, secure),
             callbacks: CallbackDedup::new(),
-            limit: SignInLimit::new(config.sign_ins_per_address),
+            limit: SignInLimit::new(config.limits.sign_ins),
             public_url: PublicUrl::new(&config.url),
             sessions,
         })
@@ -143,7 +143,9 @@ impl SignIn {
     /// A navigation on another host than `public_url`'s, or by http where that is https, is sent there before any cookie is
     /// set; a second one in a row on another host gets a page that names `trusted_proxies` (docs/reference.md "Host names").
     fn to_public_url(&self, request: &RequestInfo) -> Result<Option<Answer>, Fault> {
-        let Some(asked) = request.origin.host.as_ref().and_then(|host| host.to_str().ok()) else { return Ok(None) };
+        let Some(asked) = request.client.origin.host.as_ref().and_then(|host| host.to_str().ok()) else {
+            return Ok(None);
+        };
         let ours = self.public_url.has_host(asked);
         if ours && !self.came_by_http(request) {
             return Ok(None);
@@ -163,12 +165,12 @@ impl SignIn {
 
     /// Whether a trusted proxy says that the browser came by http, where our cookies are for https.
     pub(super) fn came_by_http(&self, request: &RequestInfo) -> bool {
-        self.public_url.is_https() && !request.origin.https && request.origin.trusted
+        self.public_url.is_https() && !request.client.origin.https && request.client.origin.trusted
     }
 
     /// The browser came by a host name or a scheme for which our cookies are not.
     fn wrong_place(&self, request: &RequestInfo) -> Option<Loop> {
-        let origin = &request.origin;
+        let origin = &request.client.origin;
         if let Some(host) = origin.host.as_ref().and_then(|host| host.to_str().ok())
             && !self.public_url.has_host(host)
         {
@@ -219,7 +221,7 @@ impl SignIn {
     /// Counts a step of a sign-in against its address, whatever it brings.
     pub(super) fn admit(&self, step: Step, request: &RequestInfo) -> Result<(), Fault> {
         let allow = |client| self.limit.allow(step, client, self.context().now());
-        if request.limited_address.is_none_or(allow) { Ok(()) } else { Err(ClientFault::TooManySignIns.into()) }
+        if request.client.limited_address.is_none_or(allow) { Ok(()) } else { Err(ClientFault::TooManySignIns.into()) }
     }
 
     /// The session of a callback whose state was checked: redeems, asks who it is, checks the access rules, stores. In a task
@@ -232,7 +234,7 @@ impl SignIn {
         brought: CallbackResult,
     ) -> Result<Completed, Fault> {
         let (this, cookies, id) = (self.clone(), request.cookies.clone(), request.id.clone());
-        let address = request.limited_address;
+        let address = request.client.limited_address;
         let work = async move {
             let redeemed = this.redeem(brought, address).await;
             let session = redeemed.inspect_err(|Failure { fault, .. }| {

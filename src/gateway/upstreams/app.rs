@@ -112,14 +112,14 @@ impl AppUpstream {
     fn app_request(&self, request: &RequestInfo, message: Message, told: Told<'_>) -> AppRequest {
         let settings = &self.settings;
         // The claims of others are dropped.
-        let claims = request.origin.trusted.then(|| Claims::read(&message.headers));
+        let claims = request.client.origin.trusted.then(|| Claims::read(&message.headers));
         let via = settings.via.field(&message.headers, message.version);
         let drops_authorization = settings.config.drop_authorization || is_our_token(&message.headers);
         let mut headers = AppHeaders::from_client(message.headers, &request.cookies);
         if drops_authorization {
             headers.drop_authorization();
         }
-        describe_origin(&request.origin, claims.as_ref(), &message.peer, |fields| {
+        describe_origin(&request.client.origin, claims.as_ref(), &message.peer, |fields| {
             fields.write_to(&mut headers, &settings.trusted_headers);
         });
         settings.identity.strip(&mut headers);
@@ -148,7 +148,7 @@ impl AppUpstream {
             target: request.uri.path_and_query().cloned(),
             headers,
             trailers,
-            bound: (!request.origin.trusted).then(|| message.peer.bound.clone()),
+            bound: (!request.client.origin.trusted).then(|| message.peer.bound.clone()),
             exchange: message.exchange,
             upgrades,
         }

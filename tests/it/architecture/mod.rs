@@ -5,6 +5,7 @@
 
 mod circles;
 mod source;
+mod structs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,6 +15,10 @@ use self::source::{Source, files, read, sources};
 
 /// Lines a file may have, with its tests.
 const MAX_LINES: usize = 400;
+/// Fields that a struct of the gateway may have.
+const MAX_FIELDS: usize = 7;
+/// Structs whose fields are a wire format: the claims of a JWT.
+const WIRE_FORMATS: [(&str, &str); 1] = [("src/gateway/upstreams/assertion.rs", "Claims")];
 
 /// Which module may not use which, beyond the layers; `*` is every other module.
 const APART: [(&str, &[&str]); 4] = [
@@ -132,7 +137,23 @@ fn no_file_is_too_long() {
     assert!(long.is_empty(), "over {MAX_LINES} lines:\n{}", long.join("\n"));
 }
 
-/// Clippy counts the lines and arguments of a function; this is that it does.
+#[test]
+fn no_struct_of_the_gateway_has_too_many_fields() {
+    let mut large = Vec::new();
+    let mut count = 0;
+    for file in files(Path::new("src/gateway")) {
+        for (name, fields) in structs::fields(&read(&file)) {
+            count += 1;
+            if fields > MAX_FIELDS && !WIRE_FORMATS.contains(&(file.as_str(), name.as_str())) {
+                large.push(format!("{file}: {name} has {fields} fields"));
+            }
+        }
+    }
+    assert!(count > 50, "the structs are found: {count}");
+    assert!(large.is_empty(), "over {MAX_FIELDS} fields:\n{}", large.join("\n"));
+}
+
+/// Clippy counts the lines and arguments of a function; this checks that it does.
 #[test]
 fn clippy_limits_the_lines_and_arguments_of_a_function() {
     let (clippy, cargo) = (read("clippy.toml"), read("Cargo.toml"));
