@@ -36,7 +36,7 @@ const MAX_NAME: usize = 120;
 pub struct Upwork {
     config: Config,
     http: OnceLock<reqwest::Client>,
-    runtime: Handle,
+    control: Handle,
     clock: SharedClock,
     /// Upwork counts these calls like those of the API.
     pacer: Arc<Pacer>,
@@ -80,11 +80,16 @@ struct Post {
 impl Upwork {
     /// Makes no request, and no HTTP client before the first one.
     pub fn new(config: Config, clock: SharedClock, control: Handle, pacer: Arc<Pacer>) -> Arc<Self> {
-        Arc::new(Self { config, http: OnceLock::new(), runtime: control, clock, pacer })
+        Arc::new(Self { config, http: OnceLock::new(), control, clock, pacer })
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Where requests run.
+    pub(crate) fn control(&self) -> &Handle {
+        &self.control
     }
 
     /// Our own client, with its secret as [`Upwork::secret`] has it.
@@ -137,23 +142,17 @@ impl Upwork {
         }
     }
 
-    /// Asks whom a token acts for, names included. One refused field fails a whole query, so the first asks for the minimum,
-    /// and the second, for names, may fail (docs/upwork.md "Who am I").
+    /// Asks whom a token acts for, names included. One refused field fails a whole query, so where the key's scopes do not
+    /// allow the names, a second query asks for the minimum (docs/upwork.md "Who am I").
     pub(crate) async fn user_info(
         self: &Arc<Self>,
         token: &AccessToken,
         caller: CallerId,
     ) -> Result<UserInfo, UserInfoError> {
-        let UserInfo { mut user, mut organization } = self.identity(token, caller.clone()).await?;
-        if let Ok(names) = self.query(token, "query { user { id name } organization { id name } }", caller).await {
-            let name =
-                |path: &str| names.pointer(path).and_then(Value::as_str).map(printable).filter(|name| !name.is_empty());
-            user.name = name("/user/name");
-            if let Some(organization) = &mut organization {
-                organization.name = name("/organization/name");
-            }
+        match self.ask(token, "query { user { id nid name } organization { id name } }", caller.clone()).await {
+            Err(UserInfoError::NoUser(_)) => self.identity(token, caller).await,
+            asked => asked,
         }
-        Ok(UserInfo { user, organization })
     }
 
     /// Asks whom a token acts for, without names.
@@ -162,13 +161,24 @@ impl Upwork {
         token: &AccessToken,
         caller: CallerId,
     ) -> Result<UserInfo, UserInfoError> {
-        let data = self.query(token, "query { user { id nid rid } organization { id } }", caller).await?;
-        let text = |path: &str| data.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        self.ask(token, "query { user { id nid } organization { id } }", caller).await
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        token: &AccessToken,
+        query: &str,
+        caller: CallerId,
+    ) -> Result<UserInfo, UserInfoError> {
+        let data = self.query(token, query, caller).await?;
+        let text = |path: &str| data.pointer(path).and_then(Value::as_str);
+        let name = |path: &str| text(path).map(printable).filter(|name| !name.is_empty());
         let id = text("/user/id").filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| UserInfoError::NoUser("user.id is missing".to_owned()))?;
-        let nid = text("/user/nid").unwrap_or_else(|| id.clone());
-        let organization = text("/organization/id").map(|id| Organization { id, name: None });
-        Ok(UserInfo { user: User { id, nid, name: None }, organization })
+        let id = id.ok_or_else(|| UserInfoError::NoUser("user.id is missing".to_owned()))?.to_owned();
+        let nid = text("/user/nid").unwrap_or(&id).to_owned();
+        let organization =
+            text("/organization/id").map(|id| Organization { id: id.to_owned(), name: name("/organization/name") });
+        Ok(UserInfo { user: User { id, nid, name: name("/user/name") }, organization })
     }
 
     async fn query(
@@ -213,7 +223,7 @@ impl Upwork {
     /// Sends in a task of its own, which completes even if its caller goes away, when it may go under Upwork's limits.
     async fn send(self: &Arc<Self>, post: Post, caller: CallerId) -> Result<Response, Unavailable> {
         let this = self.clone();
-        let task = self.runtime.spawn(trace::carry(async move {
+        let task = self.control.spawn(trace::carry(async move {
             let permit = this.pacer.acquire(caller).await.map_err(Unavailable::rate_limited)?;
             let http = this.http().map_err(Unavailable::no_response)?;
             let mut request = http.post(post.url).header(CONTENT_TYPE, post.content_type).body(post.body);

@@ -2,7 +2,8 @@
 //! token endpoint.
 //!
 //! A sign-in is redeemed once: an authorization server may take a second attempt for theft, and revoke the tokens of the
-//! first (RFC 6749 section 4.1.2). So the work goes on in a task of its own when its client leaves, everyone who asks
+//! first (RFC 6749 section 4.1.2). So the work runs on the control runtime, where it goes on when its client leaves or its
+//! worker ends, everyone who asks
 //! meanwhile gets the same outcome, and who comes later learns that the code was used, without a question to Upwork. Only
 //! where Upwork gave no answer, or was busy, may the same sign-in be tried again: a few times, with growing pauses.
 
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::HeaderValue;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
@@ -80,11 +82,14 @@ enum Redemption {
 
 /// The callbacks that are being answered, and those that were answered lately. Clones are the same.
 #[derive(Clone, Debug)]
-pub(super) struct CallbackDedup(Arc<Mutex<Known>>);
+pub(super) struct CallbackDedup {
+    known: Arc<Mutex<Known>>,
+    control: Handle,
+}
 
 impl CallbackDedup {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Recent::new(MAX_SIGN_INS))))
+    pub(super) fn new(control: Handle) -> Self {
+        Self { known: Arc::new(Mutex::new(Recent::new(MAX_SIGN_INS))), control }
     }
 
     /// The outcome of a sign-in: by `work`, unless another callback started it already.
@@ -105,7 +110,7 @@ impl CallbackDedup {
         W: Future<Output = Outcome> + Send + 'static,
     {
         let (id, over_at) = (login.id(), login.is_over_at(now));
-        let mut known = lock(&self.0);
+        let mut known = lock(&self.known);
         let number = match known.get(id, now) {
             None => 1,
             Some(Redemption::Over) => return None,
@@ -120,7 +125,7 @@ impl CallbackDedup {
         let pause = PAUSE * 2_u32.pow(number - 1);
         let failed = Redemption::Attempt { number, outcome: outcome.clone(), until: Some(now.plus(pause)) };
         let mut entry = Entry { dedup: self.clone(), id: id.to_owned(), began: now, over_at, next: Redemption::Over };
-        tokio::spawn(trace::carry(async move {
+        self.control.spawn(trace::carry(async move {
             let outcome = work.await;
             if number <= MAX_RETRIES && matches!(outcome, Err(Failure { retry: true, .. })) {
                 entry.next = failed;
@@ -144,6 +149,6 @@ struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let next = std::mem::replace(&mut self.next, Redemption::Over);
-        lock(&self.dedup.0).insert(std::mem::take(&mut self.id), next, self.began, self.over_at);
+        lock(&self.dedup.known).insert(std::mem::take(&mut self.id), next, self.began, self.over_at);
     }
 }

@@ -69,13 +69,13 @@ impl SignIn {
     ) -> Arc<Self> {
         let (name, secure) = (&session.cookie, session.secure);
         Arc::new(Self {
-            upwork,
             cookies: LoginCookies::new(name, secure, ring),
             loops: LoopCounter::new(name, secure),
-            callbacks: CallbackDedup::new(),
+            callbacks: CallbackDedup::new(upwork.control().clone()),
             limit: SignInLimit::new(config.limits.sign_ins),
             public_url: PublicUrl::new(&config.url),
             sessions,
+            upwork,
         })
     }
 
@@ -243,7 +243,8 @@ impl SignIn {
             })?;
             this.store(session, &cookies, client, id).await.map_err(Failure::last)
         };
-        self.callbacks.once(login, self.context().now(), work).await
+        // Boxed once, rather than copied from one wrapper of the task into the next.
+        self.callbacks.once(login, self.context().now(), Box::pin(work)).await
     }
 
     async fn redeem(&self, brought: CallbackResult, address: Option<IpAddr>) -> Result<Session, Failure> {

@@ -332,6 +332,11 @@ impl World {
         self.upwork.sandbox.faults(wanted).unwrap();
     }
 
+    /// Takes scopes away from the key: the fields, as `User.name`, that it may not ask for.
+    pub(crate) fn missing_scopes(&self, fields: &[&str]) {
+        self.upwork.sandbox.missing_scopes(fields.iter().map(|field| (*field).to_owned()).collect());
+    }
+
     /// Turns the clock.
     pub(crate) fn turn(&self, by: Duration) {
         self.clock.advance(by);

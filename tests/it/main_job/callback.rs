@@ -301,3 +301,20 @@ async fn return_addresses_never_leave_our_origin() {
         assert_eq!(answer.location(), expected, "{asked}");
     }
 }
+
+#[tokio::test]
+async fn a_key_without_the_scope_for_names_signs_its_users_in_without_them() {
+    let world = World::new().start();
+    world.missing_scopes(&["User.name"]);
+    let browser = world.sign_in(FREELANCER).await;
+    assert_eq!(browser.navigate("/").await.status, 200);
+    let seen = world.app.last();
+    for (name, value) in [
+        ("x-upwork-user", "foofreelancer"),
+        ("x-upwork-user-name", ""),
+        ("x-upwork-organization-id", "1181921839933591553"),
+    ] {
+        assert_eq!(seen.header(name), value, "{name}");
+    }
+    assert_eq!(world.counters().api["/graphql"], 2, "the second query asks without names");
+}
