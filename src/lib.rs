@@ -10,34 +10,34 @@
 //!  8  gateway   admin   sandbox   sample_app
 //!  7  broker                                 the API, called with a token its caller never sees
 //!  6  oauth                                  sign-in, callback, token endpoint, refresh
-//!  5  pacing                                 Upwork's rate limits, under which every call to it waits its turn
+//!  5  pacing                                 Upwork's rate limits, which every call to it waits for
 //!  4  store     policy
 //!  3  session   proxy     pages     listener
 //!  2  router    seal      http1
 //!  1  secret    clock     cookies   body      tls       telemetry  framing   descriptors
-//!  0  recent    fields                       bounded memories, how a mutex is locked, a request's header fields
+//!  0  recent    fields                       bounded maps, locking a mutex, a request's header fields
 //! ```
 //!
 //! # The life of a request
 //! ```text
-//! socket → listener (strict framing, limits) → gateway: router → facts → caller → policy::decide → one deed
-//!    deed = the app (proxy) | the API (broker → proxy → Upwork) | a sign-in (oauth) | an endpoint | a fault
+//! socket → listener (strict framing, limits) → gateway: router → facts → caller → policy::decide → one action
+//!    action = the app (proxy) | the API (broker → proxy → Upwork) | a sign-in (oauth) | an endpoint | a fault
 //! ```
-//! The listener lets through only messages that have one reading. The router says whose path it is, on the same bytes
-//! that are forwarded. The gateway finds out who calls, asks the policy, does what it decided, and is the only module that
-//! writes `Set-Cookie`. `docs/design.md` has the walk function by function.
+//! The listener lets through only messages that have one reading. The router decides to whom a path belongs, on the
+//! same bytes that are forwarded. The gateway finds out who calls, asks the policy, carries out its decision, and is
+//! the only module that writes `Set-Cookie`. `docs/design.md` lists the functions in order.
 //!
 //! # Embedding
 //! [`server::run`] takes bound listeners, a clock and a shutdown future, so that upwarden also runs inside another program;
 //! `examples/embed.rs` does so.
 //!
 //! # Glossary
-//! - **Door**: one listening address and what may be asked there (public, neighbour, admin).
-//! - **Session**: who signed in and with which tokens; sealed in a cookie, or kept in a store under the cookie's key.
+//! - **Door**: one listening address and the requests it serves (public, neighbour, admin).
+//! - **Session**: who signed in and with which tokens; sealed in a cookie or kept in a store under the cookie's key.
 //! - **Grant**: what Upwork issued (access and refresh token) for a person or for the service identity.
-//! - **Ticket**: a short-lived value with which the app calls the API at the neighbour door as its user.
-//! - **Personal access token**: a value with which its owner's scripts call the API at the public door.
-//! - **Fault**: anything we answer ourselves instead of what was asked for, with the side that caused it.
+//! - **Ticket**: a short-lived value that lets the app call the API as its user, at the neighbour door.
+//! - **Personal access token**: a value that lets its owner's scripts call the API at the public door.
+//! - **Fault**: an answer that upwarden gives instead of what was requested, with the side that caused it.
 
 mod admin;
 mod body;

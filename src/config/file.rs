@@ -17,7 +17,7 @@ pub(super) const WHOLE: &str = "(the whole file)";
 
 pub(super) type Entries = BTreeMap<String, Entry>;
 
-/// Reads the file; whatever is unreadable or unknown is added to `problems`.
+/// Reads the file; anything unreadable or unknown is added to `problems`.
 pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Entries {
     match std::fs::read(path) {
         Ok(bytes) => parse(path, &bytes, problems),
@@ -90,7 +90,7 @@ impl TableReader<'_> {
                     }
                 }
                 Some(below) if plain && schema::is_table(&key) => self.table(&key, below),
-                // Written for the top level, after the header of a table.
+                // Meant for the top level, but written after the header of a table.
                 _ if plain && !name.is_empty() && !table.is_dotted() && is_top_level(last) => {
                     self.problems.push(Problem::misplaced(&key, last, name, source));
                 }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_under_a_table_by_mistake_is_told_where_it_belongs() {
+    fn a_key_under_the_wrong_table_is_reported_with_its_place() {
         for (text, key, part) in [
             ("[upwork]\nclient_id = 'x'\npublic_url = 'y'\n", "upwork.public_url", "`public_url`"),
             ("[upwork]\nclient_id = 'x'\napp.url = 'y'\n", "upwork.app", "`app`"),
@@ -203,7 +203,7 @@ mod tests {
             let (_, problems) = parsed(text);
             assert_eq!((problems.len(), problems[0].key.as_str()), (1, key), "{problems:?}");
             let table = key.rsplit_once('.').unwrap().0;
-            assert!(problems[0].why.contains(&format!("stands under [{table}]")), "{problems:?}");
+            assert!(problems[0].why.contains(&format!("is now part of [{table}]")), "{problems:?}");
             assert!(problems[0].remedy.contains(part) && problems[0].remedy.contains("above the first [table]"));
         }
         // Not after a header.

@@ -15,7 +15,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let config = check::config(&mut reader, sources);
     let mut problems = reader.problems;
     if problems.iter().any(|problem| problem.key == file::WHOLE) {
-        // What is missing may be in the file that could not be read.
+        // A missing key may be in the file that could not be read.
         problems.retain(|problem| !matches!(problem.source, Source::Missing { .. } | Source::Default));
     }
     config.filter(|_| problems.is_empty()).ok_or_else(|| Problems::never_empty(problems))

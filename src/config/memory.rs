@@ -1,19 +1,19 @@
-//! How much memory the process may use: the limit of its cgroup, where there is one.
+//! How much memory the process may use: the limit of its cgroup, if there is one.
 
 use std::path::Path;
 
 /// Where Linux mounts the groups.
 const ROOT: &str = "/sys/fs/cgroup";
-/// What cgroup v1 says for "no limit" is this or more.
+/// cgroup v1 writes this or more for "no limit".
 const NO_LIMIT: u64 = 1 << 60;
 
-/// Bytes; `None` without a limit, and where there are no cgroups.
+/// In bytes; `None` without a limit or without cgroups.
 pub(super) fn limit() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     least(Path::new(ROOT), &own)
 }
 
-/// The least limit of the groups that `own` names and of those above them: `memory.max` of cgroup v2 (`0::/path`), or
+/// The lowest limit of the groups that `own` names and of those above them: `memory.max` of cgroup v2 (`0::/path`), or
 /// `memory.limit_in_bytes` of v1 (`7:memory:/path`).
 fn least(root: &Path, own: &str) -> Option<u64> {
     let groups = own.lines().filter_map(|line| {
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_limit_of_the_groups_above_counts() {
+    fn the_lowest_limit_of_the_groups_above_counts() {
         let root = tempfile::tempdir().unwrap();
         let put = |path: &str, text: &str| {
             let path = root.path().join(path);

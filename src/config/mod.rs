@@ -1,8 +1,8 @@
 //! Configuration: the file, the environment and `--set`, merged and checked as a whole.
 //!
-//! [`load`] turns [`Sources`] into a [`Config`], which has each module's own part, or into [`Problems`], all of them. It opens no
-//! socket and writes nothing; it reads the configuration file, and the files of secrets, certificates and keys that it names.
-//! A secret's value is in no problem, no log and no `Debug` output.
+//! [`load`] turns [`Sources`] into a [`Config`], which has each module's own part, or into all of its [`Problems`]. It
+//! opens no socket and writes nothing. It reads the configuration file, and the files of secrets, certificates and keys
+//! that it names. No problem, log line or `Debug` output contains the value of a secret.
 
 mod check;
 mod file;

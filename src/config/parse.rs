@@ -1,4 +1,5 @@
-//! Parsers for durations, sizes, addresses and URLs: a text becomes a value, or an error with what to write instead.
+//! Parsers for durations, sizes, addresses and URLs. Each turns a text into a value, or into an error that says what to
+//! write instead.
 //!
 //! An error never repeats the text, which may be secret; the reader adds it if it may be shown.
 

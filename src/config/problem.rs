@@ -1,13 +1,13 @@
-//! What is wrong with a configuration: every problem with its key, source, cause and remedy, for a person to read.
+//! Problems of a configuration, each with its key, source, cause and remedy, for people to read.
 //!
-//! The value of a secret is never part of a problem.
+//! A problem never contains the value of a secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::schema;
 
-/// Where a value comes from, or was searched.
+/// Where a value comes from, or was looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The configuration file.
@@ -117,7 +117,7 @@ impl Problem {
 
     /// A key of the top level that follows the header of a table, which TOML reads as a key of that table.
     pub(super) fn misplaced(key: &str, last: &str, table: &str, source: Source) -> Self {
-        let why = format!("this key now stands under [{table}], because it follows that header");
+        let why = format!("this key is now part of [{table}], because it follows that header");
         Self::new(key, source, why, format!("move `{last}` above the first [table]"))
     }
 
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_of_a_missing_key_is_where_it_was_searched() {
+    fn the_source_of_a_missing_key_is_where_it_was_looked_for() {
         let source = Source::Missing { file: Some("x.toml".into()), key: "app.url".to_owned() };
         assert_eq!(source.to_string(), "not set; looked in x.toml, UPWARDEN_APP__URL, --set app.url");
     }

@@ -1,6 +1,6 @@
 //! The configuration as written: the file, the environment and `--set`, merged key by key; a later layer wins.
 //!
-//! Unknown keys become problems here. It parses no value and reads no environment of its own.
+//! Unknown keys become problems here. It parses no values and does not read the environment itself.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,7 +11,7 @@ use super::schema;
 use super::sources::Sources;
 use super::value::{Entry, Value};
 
-/// Of each key that is set: equal for equal values, and no value can be read from it.
+/// A fingerprint of each key that is set: equal for equal values, and not reversible.
 pub(super) type Fingerprints = BTreeMap<String, u64>;
 
 pub(super) struct RawConfig {

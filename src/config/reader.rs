@@ -1,7 +1,8 @@
 //! Reads the keys of a [`RawConfig`] one by one and collects what is wrong with them.
 //!
-//! Each method returns the value, or `None` if the key is not set or is wrong; the caller goes on to the next key, so that
-//! every problem is reported at once. Only the files of secrets and CAs are read. A problem never contains a secret.
+//! Each method returns the value, or `None` if the key is not set or is wrong; the caller continues with the next key,
+//! so that every problem is reported at once. Only the files of secrets and CAs are read. A problem never contains a
+//! secret.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -20,17 +21,17 @@ use crate::secret::Secret;
 pub(super) struct Reader {
     raw: RawConfig,
     pub(super) problems: Vec<Problem>,
-    /// What is valid, and hardly meant.
+    /// Values that are valid but probably not intended.
     pub(super) warnings: Vec<Problem>,
     /// The files of secrets that were read, each with its key.
     pub(super) secret_files: Vec<(String, PathBuf)>,
-    /// What the files contained, of secrets and of CAs.
+    /// Fingerprints of the secret and CA files.
     contents: Fingerprints,
     pub(super) files: Vec<PathBuf>,
 }
 
 impl Reader {
-    /// `problems` are those of the layers themselves.
+    /// `problems`: those found while reading the layers.
     pub(super) fn new(raw: RawConfig, problems: Vec<Problem>) -> Self {
         Self {
             raw,
@@ -56,7 +57,7 @@ impl Reader {
         self.problems.push(problem);
     }
 
-    /// Adds a warning: the value is valid, and hardly meant. `upwarden check --strict` refuses it.
+    /// Adds a warning: the value is valid but probably not intended. `upwarden check --strict` refuses it.
     pub(super) fn warn(&mut self, key: &str, why: impl Into<String>, remedy: impl Into<String>) {
         let warning = Problem::new(key, self.source(key), why, remedy);
         self.warnings.push(warning);
@@ -71,7 +72,7 @@ impl Reader {
         }
     }
 
-    /// A fingerprint of each key that a layer sets, and of the file that it names, to see later which have changed.
+    /// A fingerprint of each key that a layer sets, and of the file that it names, to find later which have changed.
     pub(super) fn fingerprints(&self) -> Fingerprints {
         let mut fingerprints = self.raw.fingerprints();
         for (key, content) in &self.contents {
@@ -222,8 +223,8 @@ impl Reader {
         entries
     }
 
-    /// Which of two keys with the same meaning counts: the one in the later layer. `None` if neither is set, or if both are
-    /// set in one layer, which is a problem.
+    /// Which of two keys with the same meaning applies: the one in the later layer. `None` if neither is set, or if
+    /// both are set in one layer, which is a problem.
     pub(super) fn pick<'k>(&mut self, value: &'k str, file: &'k str) -> Option<&'k str> {
         let layer = |key| self.raw.find(key).map_or(0, |entry| entry.source.layer());
         match layer(value).cmp(&layer(file)) {
@@ -244,7 +245,7 @@ impl Reader {
         let file = format!("{key}_file");
         if self.pick(key, &file)? == key {
             self.text(key)?;
-            // Blanks at its ends are part of a secret.
+            // Leading and trailing blanks are part of a secret.
             return self.value(key)?.as_text().map(Secret::new);
         }
         let path = self.path(&file)?;

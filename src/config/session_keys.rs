@@ -54,13 +54,13 @@ pub enum KeyError {
 }
 
 impl SessionKeys {
-    /// The key ring as the configuration and the files define it now.
+    /// Reads the key ring from the configuration and the files as they are now.
     pub(crate) fn read(&self) -> Result<Keyring, KeyError> {
         let texts = match self {
             Self::Inline(texts) => texts.iter().map(base64url).collect(),
             Self::Files(paths) => paths.iter().map(|path| lines(path)).collect::<Result<Vec<_>, _>>()?.concat(),
         };
-        // A repeated key would make a rotation look done when it is not.
+        // A repeated key would make a rotation look complete when it is not.
         for (second, key) in texts.iter().enumerate() {
             let earlier = texts.iter().take(second).position(|other| other.matches(key.expose().as_bytes()));
             if let Some(first) = earlier {
@@ -81,7 +81,7 @@ impl SessionKeys {
     }
 }
 
-/// In the one form that keys are compared in: 44 characters of base64 with its padding become 43 of base64url.
+/// Converts a key to the form in which keys are compared: 44 characters of padded base64 become 43 of base64url.
 fn base64url(text: &Secret) -> Secret {
     match text.expose().strip_suffix('=') {
         Some(unpadded) if unpadded.len() == 43 => {

@@ -28,7 +28,8 @@ impl Value {
 
     /// A list of texts: an array, or a single text with JSON (`["a","b"]`) or commas (`a,b`).
     pub(super) fn to_list(&self) -> Result<Vec<String>, ValueError> {
-        let error = || ValueError::new("is not a list of texts", "write [\"a\", \"b\"]; in the environment also a,b");
+        let error =
+            || ValueError::new("is not a list of texts", "write [\"a\", \"b\"], or in the environment also a,b");
         match self {
             Self::List(items) => items.iter().map(|item| item.as_text().map(str::to_owned).ok_or_else(error)).collect(),
             Self::Text(text) if text.trim_start().starts_with('[') => match Self::from_json(text)? {

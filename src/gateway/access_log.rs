@@ -1,5 +1,5 @@
-//! The access log line and the count of one request: when its answer has ended, or when its client went away before there was
-//! one. It decides nothing, and reports nothing of a request that could not be read.
+//! Writes the access log line of a request and counts it, when its answer has ended or its client went away. Decides
+//! nothing. Of a request that could not be read, it reports only the refusal.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct AccessLog<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
     kind: RouteKind,
-    /// Of a refused message only the refusal is known.
+    /// Only the refusal is known of a refused message.
     refused: bool,
     started: Instant,
 }
@@ -40,9 +40,9 @@ pub(super) struct Received {
 /// How the request was answered.
 #[derive(Debug, Default)]
 pub(super) struct End {
-    /// Whose session it was.
+    /// The session's user.
     pub(super) user: Option<String>,
-    /// The name of the fault that stood in for an answer.
+    /// The name of the fault that was the answer.
     pub(super) fault: Option<&'static str>,
     /// The rule that the message broke.
     pub(super) refused: Option<Rejection>,
@@ -63,7 +63,7 @@ impl<'a> AccessLog<'a> {
         Self { metrics, peer, request, received, answered: false }
     }
 
-    /// The head of the answer is there.
+    /// Call when the answer's head is ready.
     pub(super) fn answered(mut self) -> Received {
         self.answered = true;
         self.received
@@ -75,7 +75,7 @@ impl Drop for AccessLog<'_> {
         if self.answered {
             return;
         }
-        // What a drain cuts off is not the client's doing.
+        // A drain cut this off, not the client.
         let fault = (!self.peer.drain.is_cancelled()).then_some("client-gone");
         let end = End { fault, ..End::default() };
         let took = self.received.started.elapsed();
@@ -90,7 +90,7 @@ impl Drop for AccessLog<'_> {
     }
 }
 
-/// The line, but for how it ended.
+/// The line, without how the request ended.
 fn line<'a>(peer: &'a Peer, request: &'a RequestInfo, received: Received, end: &'a End) -> AccessLine<'a> {
     let known = (!received.refused).then_some(request);
     AccessLine {
@@ -128,7 +128,7 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    /// The response, whose end writes the line; at once if all of it is there.
+    /// Returns the response, whose end writes the line: at once if the body is empty or complete.
     pub(super) fn with(self, response: Response<Body>) -> Response<Body> {
         let (status, head) = (response.status().as_u16(), self.received.started.elapsed());
         self.metrics.request(self.received.kind, status, head);
@@ -189,7 +189,7 @@ impl http_body::Body for LoggedBody {
             line.bytes += data.map_or(0, Bytes::len) as u64;
             if ends {
                 line.ended = true;
-                // Before the client has the last byte, so that who has it finds the line.
+                // Before the client gets the last byte, so that the line exists once the client has the answer.
                 self.line = None;
             }
         }

@@ -1,4 +1,4 @@
-//! Limits by client address: the sign-ins it begins, and the requests it has in flight. Both memories are bounded.
+//! Limits for each client address: sign-ins begun, and requests in flight. The memory for both is bounded.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,22 +12,22 @@ use crate::clock::Timestamp;
 use crate::listener::network;
 use crate::recent::{Recent, lock};
 
-/// Addresses whose sign-ins are counted, for each step. Beyond that, the one that was seen longest ago is forgotten.
+/// Addresses whose sign-ins are counted, for each step. Beyond that, the least recently seen is forgotten.
 const MAX_ADDRESSES: usize = 20_000;
-/// A burst that was used up is whole again after this.
+/// A burst that was used up is available again after this.
 const REFILL: Duration = Duration::from_secs(60);
 
-/// The requests that a sign-in consists of.
+/// The requests of a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Step {
     Begin,
     Callback,
 }
 
-/// One part in this many of a burst is what a code that Upwork does not know costs.
+/// A code that Upwork does not know costs the burst divided by this.
 const CHARGE: f64 = 4.0;
 
-/// Lets each address make a burst of sign-ins, refilled over a minute: a token bucket for each step.
+/// Allows each address a burst of sign-ins, refilled over a minute: a token bucket for each step.
 #[derive(Debug)]
 pub(super) struct SignInLimit {
     burst: f64,
@@ -37,7 +37,7 @@ pub(super) struct SignInLimit {
 #[derive(Debug)]
 struct Buckets {
     filling: BucketMap,
-    /// Those that were refused. A flood of addresses does not push them out, unless each uses up its own burst.
+    /// Addresses that were refused. A flood of other addresses evicts them only if each uses up its own burst.
     full: BucketMap,
 }
 
@@ -52,7 +52,7 @@ impl Buckets {
 
 type BucketMap = Recent<(Step, IpAddr), Bucket, Timestamp>;
 
-/// How full it is, and when it was.
+/// How full it was, and when.
 type Bucket = (f64, Timestamp);
 
 impl SignInLimit {
@@ -71,7 +71,7 @@ impl SignInLimit {
         allowed
     }
 
-    /// What `address` made use of was forged.
+    /// `address` sent a forged code.
     pub(super) fn charge(&self, step: Step, address: IpAddr, now: Timestamp) {
         let key = (step, network(address));
         let mut buckets = lock(&self.buckets);
@@ -87,7 +87,8 @@ impl SignInLimit {
     }
 }
 
-/// Requests in flight of each client whose requests share a connection: streams of HTTP/2, and what trusted proxies forward.
+/// Requests in flight of each client whose requests share a connection: HTTP/2 streams, and requests that trusted
+/// proxies forward.
 #[derive(Debug)]
 pub(super) struct InFlightLimit {
     most: Option<usize>,
@@ -95,7 +96,7 @@ pub(super) struct InFlightLimit {
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// The slot of one request, until its answer was sent and its upgraded connection has ended.
+/// The slot of one request, held until its answer is sent and its upgraded connection has ended.
 #[derive(Debug)]
 pub(super) struct Slot {
     limit: Arc<InFlightLimit>,
@@ -103,7 +104,7 @@ pub(super) struct Slot {
 }
 
 impl InFlightLimit {
-    /// `most`: what is configured, if anything is; `share`: what one client's streams leave to others.
+    /// `most`: the configured limit, if any; `share`: the limit for one client's streams, so that others get some.
     pub(super) fn new(most: Option<usize>, share: usize) -> Arc<Self> {
         let most_streams = most.map_or(share, |most| most.min(share));
         Arc::new(Self { most, most_streams, counts: Mutex::default() })
@@ -114,7 +115,7 @@ impl InFlightLimit {
         if version == Version::HTTP_2 { Some(self.most_streams) } else { self.most }
     }
 
-    /// A slot for one more of `client`'s requests; none where it has as many as it may.
+    /// A slot for one more request of `client`; `None` if it is at its limit.
     pub(super) fn take(self: &Arc<Self>, client: IpAddr, most: usize) -> Option<Arc<Slot>> {
         let client = network(client);
         let mut counts = lock(&self.counts);
@@ -128,7 +129,7 @@ impl InFlightLimit {
 }
 
 impl Slot {
-    /// A body that holds the slot.
+    /// Makes the body hold the slot.
     pub(super) fn hold(self: Arc<Self>, body: Body) -> Body {
         body.holding(self)
     }

@@ -1,4 +1,4 @@
-//! What a deed gives back: a response, what it does to cookies, and what the access log says of it.
+//! The result of an action: a response, its effect on cookies, and what the access log says of it.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::session::Session;
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) response: Response<Body>,
-    /// What becomes of the session's cookie.
+    /// The effect on the session's cookie.
     pub(super) change: SessionChange,
     /// `Set-Cookie` values of the sign-in's own cookies.
     pub(super) cookies: Vec<HeaderValue>,
-    /// Whose session it was.
+    /// The session's user.
     pub(super) user: Option<String>,
-    /// The name of the fault that stood in for an answer.
+    /// The name of the fault that was the answer.
     pub(super) fault: Option<&'static str>,
     /// The rule that the message broke.
     pub(super) refused: Option<Rejection>,

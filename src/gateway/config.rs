@@ -16,7 +16,7 @@ pub(crate) struct Config {
     pub(crate) neighbour: NeighbourConfig,
     /// Requests to the app carry a ticket.
     pub(crate) tickets: bool,
-    /// Headers about the user, besides ours.
+    /// Additional headers about the user.
     pub(crate) app_headers: Vec<AddedHeader>,
     /// The audience of the assertions that the app gets; `None` where it gets none.
     pub(crate) assertion: Option<String>,
@@ -27,9 +27,9 @@ pub(crate) struct Config {
 pub(crate) struct PublicConfig {
     /// `https://tools.example.com`: scheme, host and, where it is not the scheme's own, port; no path, no final slash.
     pub(crate) url: String,
-    /// Whose `X-Forwarded-*` and `Forwarded` are believed.
+    /// The proxies whose `X-Forwarded-*` and `Forwarded` are trusted.
     pub(crate) trust: Trust,
-    /// More headers of that family that go on to the app from a trusted proxy.
+    /// More headers of that family that a trusted proxy may send to the app.
     pub(crate) trusted_headers: Vec<HeaderName>,
     pub(crate) app: AppConfig,
     /// GraphQL queries and REST by GET only.
@@ -68,9 +68,9 @@ pub(crate) struct PagesConfig {
 pub(crate) struct NeighbourConfig {
     /// GraphQL queries and REST by GET only.
     pub(crate) read_only: bool,
-    /// Host names it answers to, in lower case, without a port; any port will do.
+    /// Host names it answers to, in lower case and without a port; any port matches.
     pub(crate) hosts: Vec<String>,
-    /// Shown by callers of a listener beyond loopback.
+    /// The secret that callers send, required if it listens beyond loopback.
     pub(crate) secret: Option<LiveSecret>,
     /// Where it listens, for the account page; `None` where it is off.
     pub(crate) address: Option<String>,

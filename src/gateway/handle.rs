@@ -1,4 +1,4 @@
-//! The walk of a request: facts → caller → `policy::decide` → one deed.
+//! The path of a request: facts → caller → `policy::decide` → one action.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,13 +30,13 @@ use crate::session::Session;
 use crate::store::StoredSession;
 use crate::telemetry::{Door, RouteKind, Side};
 
-/// Whom a request to the app is made for.
+/// The user that a request to the app is made for.
 struct Visitor<'a, W> {
     session: &'a Session,
     ticket: Option<HeaderValue>,
-    /// The answer is the user's own: the path is not public.
+    /// The path is not public, so the answer is for this user only.
     private: bool,
-    /// What ends what is open of the session.
+    /// Cancels what the session has open.
     watch: W,
 }
 
@@ -75,7 +75,7 @@ impl Gateway {
     async fn public(&self, request: &RequestInfo, message: Message, route: Route) -> Result<Answer, Fault> {
         match route {
             Route::App => self.app(request, message).await,
-            // The rarer ways are boxed, so that not every request's future needs room for them.
+            // The less common paths are boxed, so that they do not enlarge every request's future.
             Route::Auth(endpoint) => Box::pin(endpoints::answer(self, request, message, endpoint)).await,
             Route::Api | Route::Graphql => Box::pin(self.api(request, message, route)).await,
             Route::Unknown => Err(ClientFault::NotFound.into()),
@@ -83,7 +83,7 @@ impl Gateway {
         }
     }
 
-    /// The app, as the session's user, or as no one where it is public.
+    /// A request to the app: as the session's user, or anonymous where the path is public.
     async fn app(&self, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
         let route = self.upstreams.routes.find(request.method.as_str(), request.path());
         let route = route.ok_or(ClientFault::AmbiguousPath)?;
@@ -99,7 +99,7 @@ impl Gateway {
         let anonymous = || self.sessions.decide(facts, Credential::Nothing);
         let stored = match self.sessions.open(&request.cookies).await {
             Ok(stored) => stored,
-            // What is public needs no store: the app gets no identity.
+            // A public path needs no store, because the app gets no identity.
             Err(_) if anonymous() == Decision::AllowAnonymous => None,
             Err(error) => return Err(error.into()),
         };
@@ -125,7 +125,8 @@ impl Gateway {
         }
     }
 
-    /// The app, as the owner of a personal access token. It gets no ticket, with which it could do more than the token.
+    /// A request to the app by a personal access token. The app gets no ticket, which would allow more than the token
+    /// does.
     async fn app_by_token(
         &self,
         request: &RequestInfo,
@@ -154,7 +155,8 @@ impl Gateway {
         Ok(self.send(request, message, facts.target, Some(visitor)).await)
     }
 
-    /// On to the app. It needs no fresh token, so a session is refreshed first only if its token expired long ago.
+    /// Forwards to the app. The app does not need a fresh token, so we refresh first only if the token expired long
+    /// ago.
     async fn forward(
         &self,
         request: &RequestInfo,
@@ -191,9 +193,9 @@ impl Gateway {
         self.send(request, message, facts.target, visitor).await.change(change)
     }
 
-    /// Sends on a request that is let in. What goes either way is cut when the visitor's session ends.
+    /// Forwards an admitted request. Both directions are cut when the visitor's session ends.
     ///
-    /// What an `async fn` is called with stays in its future, so the request is made ready before there is one.
+    /// The arguments of an `async fn` stay in its future, so the request is prepared before the future is made.
     fn send<W: Fn() -> Arc<CancellationToken>>(
         &self,
         request: &RequestInfo,
@@ -228,7 +230,7 @@ impl Gateway {
         })
     }
 
-    /// The API at the public listener: by a personal access token where one is shown, else by the cookie.
+    /// An API call at the public listener: by a personal access token if there is one, otherwise by the cookie.
     async fn api(&self, request: &RequestInfo, message: Message, route: Route) -> Result<Answer, Fault> {
         let caller = match self.callers.by_token(&message.headers).await? {
             Some(caller) => caller,
@@ -242,7 +244,7 @@ impl Gateway {
         self.call(request, message, route, caller).await
     }
 
-    /// The neighbour listener: the API for local programs, by a ticket or as the service identity. It sets no cookie.
+    /// An API call at the neighbour listener: by a ticket, or as the service identity. It sets no cookie.
     async fn neighbour(&self, request: &RequestInfo, message: Message, route: Route) -> Result<Answer, Fault> {
         admit_neighbour(&self.callers.neighbour, &message.headers)?;
         match route {
@@ -255,7 +257,7 @@ impl Gateway {
         }
     }
 
-    /// On to the API, with a token its caller never sees.
+    /// Calls the API, with a token that the caller never sees.
     async fn call(
         &self,
         request: &RequestInfo,
@@ -336,13 +338,14 @@ impl Gateway {
         answer.unwrap_or_else(|fault| self.fault(request, &fault))
     }
 
-    /// What a call does to the session's cookie: nothing where no cookie came with it. `before`: what the recheck did.
+    /// The effect of a call on the session's cookie: none if the request had no cookie. `before`: the effect of the
+    /// recheck.
     fn change_of(&self, caller: &Caller, update: Option<TokenUpdate>, before: SessionChange) -> SessionChange {
         match (caller, update) {
             (Caller::Session(_), None) => before,
             (Caller::Session(_), Some(TokenUpdate::Renewed(stored))) => SessionChange::Renew(stored),
             (Caller::Session(_), Some(TokenUpdate::Revoked(stored))) => SessionChange::End(stored),
-            // A ticket that holds a token without its refresh token says nothing of its session.
+            // A ticket with an access token but no refresh token says nothing about its session.
             (Caller::Ticket(_), Some(TokenUpdate::Revoked(stored))) if stored.session.tokens.refresh.is_some() => {
                 self.sessions.end_by_upwork(&stored.session);
                 SessionChange::Keep
@@ -353,11 +356,12 @@ impl Gateway {
         }
     }
 
-    /// On `public_url`'s host, the marker of the redirect that led there has done its work.
+    /// On the host of `public_url`, removes the marker of the redirect that led there.
     pub(super) fn without_marker(&self, request: &RequestInfo, headers: &Fields) -> Option<Answer> {
         let target = request.uri.path_and_query()?.as_str();
         let clean = without_marker(target);
-        // A second redirect in a row says that the proxy is wrong about the scheme; without the marker they would go on.
+        // Two redirects in a row show that the proxy is wrong about the scheme. Without the marker they would never
+        // stop.
         let goes_on = self.sign_in.came_by_http(request);
         if clean == target || !request.fetch.navigation || !request.safe() || goes_on {
             return None;
@@ -372,7 +376,7 @@ impl Gateway {
 mod tests {
     use super::*;
 
-    /// It is made and copied into its box once a request, so its bytes are a cost of every request.
+    /// The future is made and copied into its box for each request, so every byte of it costs.
     #[test]
     fn the_future_of_a_request_is_small() {
         fn bytes<'a, F>(_: impl Fn(&'a Gateway, IncomingRequest, Arc<Peer>) -> F) -> usize {

@@ -1,9 +1,9 @@
-//! The gate: facts → caller → decision → deed, for every request of the public and the neighbour listener.
+//! The gateway: facts → caller → decision → action, for every request of the public and the neighbour listener.
 //!
-//! It takes requests that have one reading, and answers with what the app or Upwork said, or with an answer of its own.
-//! Four owners share the work: [`Sessions`], [`SignIn`], [`Callers`] and [`Upstreams`]; [`Gateway`] walks a request
-//! through them (`handle`). It is the only module that writes `Set-Cookie`, and the only one that knows both a session and
-//! a request.
+//! It takes requests that have one reading, and returns the answer of the app or of Upwork, or one of its own. Four
+//! owners share the work: [`Sessions`], [`SignIn`], [`Callers`] and [`Upstreams`]; [`Gateway`] walks a request through
+//! them (`handle`). It is the only module that writes `Set-Cookie`, and the only one that knows both a session and a
+//! request.
 
 mod access_log;
 mod address_limits;

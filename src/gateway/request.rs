@@ -1,6 +1,6 @@
-//! What a request says about itself: [`RequestInfo`], which faults, logs and pages borrow, and the [`Message`] that is
-//! moved once to whatever answers it. Facts are read from Fetch Metadata (W3C), or from `Accept` where that is missing.
-//! Nothing here decides.
+//! Reads a request into [`RequestInfo`], which faults, logs and pages borrow, and the [`Message`], which is moved once
+//! to the code that answers it. Facts come from Fetch Metadata (W3C), or from `Accept` if that is missing. Decides
+//! nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ const PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
 const FRAMES: [&str; 5] = ["iframe", "frame", "embed", "object", "fencedframe"];
 const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
-/// A request, apart from what goes on with it.
+/// What is known of a request, apart from its message.
 #[derive(Clone, Debug)]
 pub(super) struct RequestInfo {
     pub(super) id: RequestId,
@@ -41,7 +41,7 @@ pub(super) struct RequestInfo {
     pub(super) uri: Uri,
     pub(super) client: ClientInfo,
     pub(super) fetch: FetchMetadata,
-    /// Where requests are traced.
+    /// `None` if requests are not traced.
     pub(super) trace: Option<Arc<Trace>>,
     /// Its `Cookie` fields, parsed once.
     pub(super) cookies: RequestCookies,
@@ -51,13 +51,13 @@ pub(super) struct RequestInfo {
 #[derive(Clone, Debug)]
 pub(super) struct ClientInfo {
     pub(super) origin: Origin,
-    /// The address that limits count: none where it may stand for everyone behind a proxy.
+    /// The address that limits count; `None` if it may stand for everyone behind a proxy.
     pub(super) limited_address: Option<IpAddr>,
-    /// It was forwarded by an address that is not trusted.
+    /// An address that is not trusted forwarded it.
     pub(super) by_unknown_proxy: bool,
 }
 
-/// What goes on with a request: moved once, to whatever answers it.
+/// The part of a request that is moved once, to the code that answers it.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) version: Version,
@@ -67,23 +67,23 @@ pub(super) struct Message {
     pub(super) exchange: Option<Exchange>,
     /// The connection it came on.
     pub(super) peer: Arc<Peer>,
-    /// Its place among its client's requests in flight, where those count.
+    /// Its place among its client's requests in flight, if they are limited.
     pub(super) slot: Option<Arc<Slot>>,
 }
 
 /// Who looks at the answer, and where the request was made.
 #[derive(Clone, Debug)]
 pub(super) struct FetchMetadata {
-    /// An address bar follows the answer.
+    /// The answer appears in the address bar.
     pub(super) navigation: bool,
     /// A person will see the answer as a page.
     pub(super) person: bool,
     pub(super) site: Site,
-    /// For what loads into a frame: the target of the page around it, as far as it is known to be ours.
+    /// For a request that loads a frame: the target of the surrounding page, if it is known to be ours.
     pub(super) framed_by: Option<String>,
 }
 
-/// Takes a request apart, and says why the listener refused it where it did.
+/// Splits a request, and returns why the listener refused it, if it did.
 pub(super) fn read(
     incoming: IncomingRequest,
     peer: &Arc<Peer>,
@@ -107,11 +107,11 @@ pub(super) fn read(
         address => Origin::find(address, peer.tls, &headers, &config.trust),
     };
     let by_unknown_proxy = peer.door == Door::Public && !origin.trusted && is_forwarded(&headers);
-    // No one said which addresses are proxies, and this one may be.
+    // No proxies are configured, and this address may be one.
     let may_be_shared = by_unknown_proxy && config.trust.proxies.is_empty();
     let given = || only(&headers, &REQUEST_ID).ok().flatten().and_then(RequestId::given);
     let id = if origin.trusted { given() } else { None }.unwrap_or_else(RequestId::next);
-    // A neighbour's trace goes on, too: it is the app itself, or beside it.
+    // A neighbour's trace continues, too: it is the app itself, or runs beside it.
     let in_trace = || origin.trusted || peer.door == Door::Neighbour;
     let parent = || (only(&headers, &TRACEPARENT).ok().flatten(), joined(&headers, &TRACESTATE));
     let trace = trace::begin(|| in_trace().then(parent));
@@ -132,8 +132,8 @@ pub(super) fn read(
     (info, message, refused)
 }
 
-/// Whether the one expectation is the only one there is (RFC 9110 section 10.1.1). Upstreams read other forms of it
-/// differently, and one that does not wait for the body takes it for a request.
+/// Whether the request has the one defined expectation and no other (RFC 9110 section 10.1.1). Upstreams read other
+/// forms differently, and one that does not wait for the body would take it for a request.
 fn expects_continue(headers: &Fields) -> bool {
     only(headers, &EXPECT).ok().flatten().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
@@ -152,24 +152,24 @@ impl RequestInfo {
         matches!(self.method, Method::GET | Method::HEAD)
     }
 
-    /// Whether it may change something, which is lost when it is refused.
+    /// Whether it may change something, so that a refusal loses it.
     pub(super) fn sends(&self) -> bool {
         !self.safe() && self.method != Method::OPTIONS
     }
 
-    /// Where a sign-in should lead back to: this very address, for a request that can be repeated.
+    /// Where a sign-in should lead back to: this address, if the request can be repeated.
     pub(super) fn return_to(&self, prefix: &str) -> Option<ReturnTo> {
         let target = self.uri.path_and_query().filter(|_| self.safe())?;
         ReturnTo::parse(without_marker(target.as_str()), prefix)
     }
 
-    /// Whether a sign-in could not lead back to this very address.
+    /// Whether this address is too long for a sign-in to lead back to it.
     pub(super) fn is_too_long_to_return_to(&self, prefix: &str) -> bool {
         let length = self.uri.path_and_query().map_or(0, |target| target.as_str().len());
         self.safe() && (length > MAX_LENGTH || self.return_to(prefix).is_some_and(|place| place.is_cut()))
     }
 
-    /// For the policy. `preflight`: preflights pass, and this is one.
+    /// `preflight`: this is a preflight, and preflights pass.
     pub(super) fn facts<'a>(&self, door: Door, target: Target<'a>, preflight: bool) -> Facts<'a> {
         Facts {
             door,
@@ -184,7 +184,8 @@ impl RequestInfo {
     }
 }
 
-/// The lines of a list as one; `None` if there is none, or too much to pass on (W3C Trace Context section 3.3.1.5).
+/// Joins the lines of a list; `None` if there are none, or if they are too long to pass on (W3C Trace Context section
+/// 3.3.1.5).
 fn joined(headers: &Fields, name: &HeaderName) -> Option<HeaderValue> {
     let lines: Vec<_> = headers.get_all(name).map(HeaderValue::as_bytes).collect();
     let whole = lines.join(&b","[..]);
@@ -205,16 +206,16 @@ fn is(headers: &Fields, name: &HeaderName, value: &str) -> bool {
     headers.get(name).is_some_and(|found| found.as_bytes().eq_ignore_ascii_case(value.as_bytes()))
 }
 
-/// By Fetch Metadata, else by `Accept` (docs/design.md "Navigations"). No script can make a request of mode `navigate`; a
-/// service worker passes one on with the destination `empty`. What loads into a frame has no address bar.
+/// By Fetch Metadata, otherwise by `Accept` (docs/design.md "Navigations"). Scripts cannot make requests of mode
+/// `navigate`; a service worker passes one on with the destination `empty`. A frame has no address bar.
 fn fetch_metadata(headers: &Fields, public_url: &str, door: Door) -> FetchMetadata {
     let (site, framed_by) = (site(headers, public_url), framed_by(headers, public_url));
     let program = FetchMetadata { navigation: false, person: false, site, framed_by };
     if door == Door::Neighbour {
-        // A caller there is a program, whatever it accepts.
+        // Callers there are programs, whatever they accept.
         return program;
     }
-    // A page fetched ahead, a socket or a script's request has no address bar.
+    // A socket or a script's request has no address bar.
     let silent = || headers.contains_key(UPGRADE) || is(headers, &REQUESTED_WITH, "XMLHttpRequest");
     let html = prefers_html(headers) && !silent();
     let Some(mode) = headers.get(MODE) else {
@@ -225,7 +226,7 @@ fn fetch_metadata(headers: &Fields, public_url: &str, door: Door) -> FetchMetada
     FetchMetadata { navigation, person: navigate || html, ..program }
 }
 
-/// Whether a page is fetched before anyone asks for it.
+/// Whether the browser prefetches a page.
 fn is_ahead(headers: &Fields) -> bool {
     headers.get(PURPOSE).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"))
 }
@@ -235,14 +236,14 @@ fn is_framed(headers: &Fields) -> bool {
     dest.is_some_and(|dest| FRAMES.iter().any(|frame| dest.eq_ignore_ascii_case(frame.as_bytes())))
 }
 
-/// The target of the page that holds the frame for which this is loaded; empty where it is not known, or not ours.
+/// For a request that loads a frame: the target of the surrounding page; empty if it is unknown or not ours.
 fn framed_by(headers: &Fields, public_url: &str) -> Option<String> {
     let around = || headers.get(REFERER)?.to_str().ok()?.strip_prefix(public_url);
     (is(headers, &MODE, "navigate") && is_framed(headers)).then(|| around().unwrap_or_default().to_owned())
 }
 
-/// Whether a request is plainly none for the address bar. A service worker may pass a navigation on with the mode
-/// `same-origin` and the destination `empty`, which a script's own request can have too.
+/// Whether a request is clearly not a navigation. A service worker may pass a navigation on with the mode `same-origin`
+/// and the destination `empty`, which a script's own request can have too.
 pub(super) fn is_subresource(headers: &Fields) -> bool {
     let mode = ["cors", "no-cors", "websocket"].iter().any(|mode| is(headers, &MODE, mode));
     let page = |dest: &&str| is(headers, &DEST, dest);
@@ -268,7 +269,8 @@ fn prefers_html(headers: &Fields) -> bool {
     html > 0.0 && html >= other
 }
 
-/// Where the request was made (docs/design.md "Other sites"): `Sec-Fetch-Site`, else `Origin` against our own.
+/// The site that made the request (docs/design.md "Other sites"): by `Sec-Fetch-Site`, otherwise by comparing `Origin`
+/// with our own.
 fn site(headers: &Fields, public_url: &str) -> Site {
     match (headers.get(SITE).map(HeaderValue::as_bytes), headers.get(ORIGIN).map(HeaderValue::as_bytes)) {
         (Some(b"same-origin"), _) => Site::Ours,
@@ -279,8 +281,8 @@ fn site(headers: &Fields, public_url: &str) -> Site {
     }
 }
 
-/// A CORS preflight (Fetch standard, "CORS-preflight request") for a path with one reading: browsers send no other, and
-/// no other goes anywhere without a session.
+/// Whether this is a CORS preflight (Fetch standard, "CORS-preflight request") for a path with one reading. Browsers
+/// send no other, and only this one passes without a session.
 pub(super) fn is_preflight(method: &Method, path: &str, headers: &Fields) -> bool {
     *method == Method::OPTIONS
         && !is_ambiguous(path)
@@ -288,7 +290,7 @@ pub(super) fn is_preflight(method: &Method, path: &str, headers: &Fields) -> boo
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Anything that only a browser sends along.
+/// Whether the request has fields that only a browser sends.
 pub(super) fn from_browser(headers: &Fields) -> bool {
     headers.contains_key(ORIGIN) || headers.get(SITE).is_some_and(|site| site != "none")
 }
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_site_is_said_by_fetch_metadata_else_by_origin() {
+    fn the_site_comes_from_fetch_metadata_or_else_from_origin() {
         let ours = "https://tools.example.com";
         let table: &[(&[(&'static str, &'static str)], Site)] = &[
             (&[("sec-fetch-site", "same-origin")], Site::Ours),

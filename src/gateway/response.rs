@@ -9,11 +9,11 @@ use http::{Response, StatusCode};
 use crate::body::{Body, WithField};
 use crate::pages::{Branding, Logo, Page};
 
-/// `WWW-Authenticate` of a 401 that no token was shown for (RFC 6750 section 3).
+/// `WWW-Authenticate` of a 401 to a request without a token (RFC 6750 section 3).
 pub(super) const CHALLENGE: &str = "Bearer realm=\"upwarden\"";
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
-/// What has its version in its address.
+/// For resources with their version in the URL.
 const A_DAY: HeaderValue = HeaderValue::from_static("public, max-age=86400");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
@@ -28,7 +28,7 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// 303 (RFC 9700 section 4.12): the method becomes GET, and a code leaves the address bar.
+/// 303 (RFC 9700 section 4.12): the method becomes GET, and a code disappears from the address bar.
 pub(super) fn see_other(location: &str) -> Response<Body> {
     let fields = [
         (LOCATION, text(location)),
@@ -43,12 +43,12 @@ pub(super) fn empty(status: StatusCode) -> Response<Body> {
     response(status, Body::empty(), [(CACHE_CONTROL, NO_STORE)])
 }
 
-/// A page that no other page can hold in a frame.
+/// A page that no other page can show in a frame.
 pub(super) fn page(status: StatusCode, page: Page) -> Response<Body> {
     whole_page(status, page, HeaderValue::from_static("DENY"))
 }
 
-/// A page that pages of this site can hold in a frame.
+/// A page that pages of this site can show in a frame.
 pub(super) fn framed_page(status: StatusCode, page: Page) -> Response<Body> {
     whole_page(status, page, HeaderValue::from_static("SAMEORIGIN"))
 }
@@ -95,7 +95,7 @@ pub(super) fn logo(logo: &Logo) -> Response<Body> {
     response(StatusCode::OK, Body::full(logo.content.clone()), fields)
 }
 
-/// A JWK set. It is kept for as long as a key has to be listed before it signs (docs/sessions.md "Keys").
+/// A JWK set. It may be cached for as long as a key is listed before it signs (docs/sessions.md "Keys").
 pub(super) fn public_keys(keys: &impl serde::Serialize) -> Response<Body> {
     json(StatusCode::OK, keys).with(CACHE_CONTROL, "public, max-age=300")
 }

@@ -1,4 +1,4 @@
-//! The gateway of one worker: its owners, and what more than one deed needs of them together.
+//! The gateway of one worker: its owners, and what several actions need of them together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use crate::session::Session;
 use crate::telemetry::metrics::Refusal;
 use crate::telemetry::{Door, Side};
 
-/// Cheap to clone for another worker: what is shared is behind an `Arc`.
+/// Cheap to clone for another worker: shared state is behind an `Arc`.
 #[derive(Clone, Debug)]
 pub(crate) struct Gateway {
     pub(super) config: Arc<PublicConfig>,
@@ -35,11 +35,11 @@ pub(crate) struct Gateway {
     clients: Clients,
 }
 
-/// What is remembered of the clients of the public door.
+/// What is remembered about the clients of the public door.
 #[derive(Clone, Debug)]
 struct Clients {
     in_flight: Arc<InFlightLimit>,
-    /// Whether the log has named a proxy that is not trusted.
+    /// Whether an untrusted proxy has been logged.
     warned: Arc<AtomicBool>,
 }
 
@@ -57,15 +57,15 @@ impl Gateway {
         Self { config, router, sessions, sign_in, callers, upstreams, clients }
     }
 
-    /// The same, where one client's HTTP/2 streams may make this many requests at once.
+    /// Allows the HTTP/2 streams of one client at most this many requests at once.
     #[must_use]
     pub(crate) fn limit_streams(self, most: usize) -> Self {
         let in_flight = InFlightLimit::new(self.config.limits.requests, most);
         Self { clients: Clients { in_flight, ..self.clients }, ..self }
     }
 
-    /// Names the first address that forwards requests and is not trusted: a proxy that the configuration forgot, or someone
-    /// who poses as one.
+    /// Logs the first address that forwards requests and is not trusted: a proxy missing from the configuration, or a
+    /// client that imitates one.
     pub(super) fn warn_of_unknown_proxy(&self, request: &RequestInfo) {
         if !request.client.by_unknown_proxy || self.clients.warned.swap(true, Ordering::Relaxed) {
             return;
@@ -79,7 +79,7 @@ impl Gateway {
         );
     }
 
-    /// The same gateway with upstream connections of its own.
+    /// The same gateway with its own upstream connections.
     #[must_use]
     pub(crate) fn for_worker(&self) -> Self {
         Self { upstreams: self.upstreams.sibling(), ..self.clone() }
@@ -103,13 +103,13 @@ impl Gateway {
         Frame { prefix: self.prefix(), request_id: Some(request_id), branding: &self.config.pages.branding }
     }
 
-    /// Whether a cookie of this name is ours, and so no one else's business.
+    /// Whether a cookie of this name is ours and must not reach the app.
     pub(super) fn owns_cookie(&self, name: &str) -> bool {
         self.sessions.cookie.owns(name) || self.sign_in.owns(name) || self.callers.new_token.owns(name)
     }
 
-    /// The slot of a request that shares its connection with others: a trusted proxy names its client, or it is a stream of
-    /// HTTP/2. The proxies' own requests need none.
+    /// The slot of a request that shares its connection with others: a trusted proxy names its client, or it is an
+    /// HTTP/2 stream. The proxies' own requests need none.
     pub(super) fn slot(&self, request: &RequestInfo, version: Version) -> Result<Option<Arc<Slot>>, Fault> {
         let client =
             request.client.limited_address.filter(|_| request.client.origin.trusted || version == Version::HTTP_2);
@@ -121,7 +121,7 @@ impl Gateway {
         Ok(Some(slot?))
     }
 
-    /// The answer where the policy did not allow the request.
+    /// The answer to a request that the policy did not allow.
     pub(super) fn refuse(
         &self,
         request: &RequestInfo,
@@ -155,14 +155,15 @@ impl Gateway {
         Answer { fault: Some(row.name), user, refused, ..render(fault, &row, view).into() }
     }
 
-    /// Before the request goes on: whether it shows that the last sign-in held. See [`LoopCounter::navigation`].
+    /// Whether the request, before it is forwarded, shows that the last sign-in lasted. See
+    /// [`LoopCounter::navigation`].
     pub(super) fn shows_sign_in(&self, request: &RequestInfo, headers: &Fields, session: Option<&Session>) -> Held {
         let session = session.filter(|_| request.fetch.navigation);
         let navigation = |session| self.sign_in.loops.navigation(request, headers, session, self.context().now());
         session.map(navigation).unwrap_or_default()
     }
 
-    /// The sign-in held, unless Upwork ended the session just now: nothing before it counts any more.
+    /// Resets the count of sign-ins, unless Upwork has just ended the session.
     pub(super) fn confirm(&self, held: Held, answer: Answer) -> Answer {
         if matches!(answer.change, SessionChange::End(_)) {
             return answer;
@@ -171,10 +172,10 @@ impl Gateway {
     }
 }
 
-/// The fault where the policy did not allow a request, and no sign-in begins.
+/// The fault of a request that the policy did not allow, if no sign-in begins.
 pub(super) fn refusal(request: &RequestInfo, decision: Decision, session: Option<&Session>) -> Fault {
     match (decision, session) {
-        // A page of ours asks for a click, which makes the next request same-origin.
+        // Our page asks for a click, which makes the next request same-origin.
         (Decision::CrossSite, _)
             if request.fetch.navigation && request.safe() && !overrides_method(request.uri.query()) =>
         {

@@ -1,8 +1,8 @@
 //! The account page at `{prefix}/auth/`: who is signed in and until when, the calls left today, and how to call the API.
 //!
 //! Its forms post to `{prefix}/auth/logout` (`everywhere=1`) and `{prefix}/auth/tokens` (`action=create` with `name`,
-//! `expires_in` in seconds and `read_only=1` if ticked, and `scope`; `action=revoke` with `id`). The only secret it ever shows is a
-//! personal access token that was just created.
+//! `expires_in` in seconds and `scope`, and `read_only=1` if ticked; `action=revoke` with `id`). The only secret it
+//! shows is a personal access token that was just created.
 
 use minijinja::{Value, context};
 
@@ -37,7 +37,7 @@ pub struct AccountView<'a> {
     pub quota: Option<Quota>,
     /// The neighbour door if it is on, and whether it asks for its secret.
     pub neighbour: Option<(Neighbour<'a>, bool)>,
-    /// A service identity is configured, as which programs at the neighbour door call without a user.
+    /// A service identity is configured: programs at the neighbour door may call without a user.
     pub service: bool,
     /// Personal access tokens; `None` with the cookie store, which cannot keep them.
     pub tokens: Option<TokensView<'a>>,
@@ -69,7 +69,7 @@ pub struct LastRefresh {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefreshOutcome {
     Renewed,
-    /// Upwork gave no answer, or one without a token; it is retried.
+    /// Upwork did not answer, or answered without a token. It is retried.
     Unavailable,
     /// Upwork refused our key, not the user's token.
     Misconfigured,
@@ -85,7 +85,7 @@ impl RefreshOutcome {
     }
 }
 
-/// The day's calls to Upwork, of everyone behind this address together.
+/// Today's calls to Upwork by everyone behind this address.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
     pub left: u64,
@@ -99,12 +99,12 @@ pub struct TokensView<'a> {
     pub app: bool,
 }
 
-/// One personal access token, never its text.
+/// A personal access token, without its text.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRow<'a> {
     pub id: &'a str,
     pub name: &'a str,
-    /// Its first characters, by which its owner recognizes it; empty where they were not kept.
+    /// Its first characters, by which its owner recognizes it; empty for tokens stored without them.
     pub starts_with: &'a str,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
@@ -120,7 +120,7 @@ pub struct NewToken<'a> {
     pub token: &'a Secret,
 }
 
-/// With a [`NewToken`] the page holds a secret: it must not be cached.
+/// With a [`NewToken`] the page holds a secret and must not be cached.
 pub fn account(view: &AccountView<'_>) -> Page {
     let prefix = view.frame.prefix;
     let time = |at| time(at, view.now);

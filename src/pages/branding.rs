@@ -1,5 +1,5 @@
-//! What an operator changes about the pages: the name, the logo, a way to get help and the accent colour. All of it has
-//! been checked; none of it can make a page that cannot be read, or one that loads something from elsewhere.
+//! What an operator can change about the pages: the name, the logo, the support link and the accent colour. All values
+//! have been checked: none makes a page unreadable or loads anything from elsewhere.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use super::stylesheet::{self, STYLESHEET};
 
 #[derive(Clone, Debug)]
 pub struct Branding {
-    /// The app's name, in place of ours.
+    /// The app's name, shown instead of ours.
     pub(super) name: Option<String>,
     pub(crate) logo: Option<Logo>,
     pub(super) logo_version: Option<String>,

@@ -35,7 +35,7 @@ impl Colour {
         (one.max(other) + 0.05) / (one.min(other) + 0.05)
     }
 
-    /// With this percentage of `other`.
+    /// Mixed with this percentage of `other`.
     pub(super) fn mixed(self, other: Self, percent: u16) -> Self {
         let channel = |at: usize| {
             let [one, other] = [self, other].map(|colour| colour.0.get(at).copied().map_or(0, u16::from));

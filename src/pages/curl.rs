@@ -1,10 +1,10 @@
-//! curl lines to paste into a POSIX shell, for the account page and for what `upwarden demo` prints.
+//! curl commands to paste into a POSIX shell, for the account page and the output of `upwarden demo`.
 //!
-//! Every value is quoted. Only [`with_token`] writes a token into a line, for the one page that shows it once.
+//! Every value is quoted. Only [`with_token`] puts a token into a command, for the one page that shows it once.
 
 use crate::secret::Secret;
 
-/// Who am I, without the fields that need a scope.
+/// Asks who the caller is, without the fields that need a scope.
 const QUERY: &str = r#"{"query":"{ user { id nid } organization { id } }"}"#;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Times and numbers as a person reads them. It never asks a clock.
+//! Formats times and numbers for people. Never reads a clock.
 
 use std::time::Duration;
 

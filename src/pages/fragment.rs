@@ -1,8 +1,8 @@
-//! The page at the callback of the implicit grant, whose answer stands after the `#`, where only a script can read it.
+//! The callback page of the implicit grant, whose response comes after the `#`, where only a script can read it.
 //!
-//! Its script takes the fragment out of the address bar and of the tab's history, then posts the parameters that the
-//! callback knows, as often as each came. The token is in no address that the script makes, and is gone from the document
-//! once it is sent. The page is the same for everyone and holds nothing of the user's. Send it with
+//! Its script removes the fragment from the address bar and the tab's history, then posts the parameters that the
+//! callback knows, repeated ones included. The script never puts the token into an address, and removes it from the
+//! document once it is sent. The page is the same for everyone and contains no user data. Send it with
 //! `Referrer-Policy: same-origin`.
 
 use minijinja::context;
@@ -18,7 +18,7 @@ pub struct FragmentView<'a> {
     pub callback_path: &'a str,
 }
 
-/// Without a fragment the script posts an empty form, which the callback answers as a state that is not ours.
+/// Without a fragment the script posts an empty form, and the callback answers that the state is unknown.
 pub fn fragment(view: &FragmentView<'_>) -> Page {
     let layout =
         Layout { script: Some(SCRIPT), posts_elsewhere: true, ..Layout::new("Signing you in", "fragment.html") };

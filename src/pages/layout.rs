@@ -14,8 +14,8 @@ use super::branding::Branding;
 pub const CSP: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
                        frame-ancestors 'none'; base-uri 'none'";
 
-/// Chromium applies it to every redirect that follows a post, too (CSP 3, 6.4.2). A page whose post may be answered with
-/// a redirect to another origin goes without it.
+/// Chromium also applies it to every redirect that follows a post (CSP 3, 6.4.2), so a page whose post may redirect to
+/// another origin omits it.
 const FORM_ACTION: &str = " form-action 'self';";
 
 pub(super) const REMOVE_QUERY: &str = include_str!("remove_query.js");
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Page {
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     pub prefix: &'a str,
-    /// Ties the page to the log.
+    /// Links the page to the log.
     pub request_id: Option<&'a str>,
     pub branding: &'a Branding,
 }
@@ -53,7 +53,7 @@ fn style_source(stylesheet: &str) -> String {
     format!("style-src 'sha256-{}'", STANDARD.encode(digest(&SHA256, stylesheet.as_bytes())))
 }
 
-/// How one page differs from another outside its own template.
+/// What differs between pages outside their own templates.
 pub(super) struct Layout<'a> {
     pub(super) title: &'a str,
     pub(super) template: &'static str,
@@ -62,11 +62,11 @@ pub(super) struct Layout<'a> {
     pub(super) script: Option<&'static str>,
     /// Its form is answered with a redirect to another origin.
     pub(super) posts_elsewhere: bool,
-    /// Pages of this site may hold it in a frame, where it is short and its links open in the top window.
+    /// Pages of this site may show it in a frame, where it is short and its links open in the top window.
     pub(super) framed: bool,
-    /// Its script asks this site.
+    /// Its script sends requests to this site.
     pub(super) connects: bool,
-    /// No server is left that could be asked for the stylesheet.
+    /// The server stops after this page, so it cannot serve the stylesheet separately.
     pub(super) inline_style: bool,
 }
 
@@ -134,10 +134,11 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
         environment.set_syntax(syntax);
     }
-    // A misspelt name is an error that the tests see, not an empty place on a page.
+    // A misspelt name is an error that tests catch, not a gap on a page.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     for (name, text) in TEMPLATES {
-        // A template that does not parse is missing then, and its page is the fallback; `every_template_parses` sees it.
+        // A template that does not parse is left out, and its page is the fallback. `every_template_parses` catches
+        // this.
         let _ = environment.add_template(name, text);
     }
     environment

@@ -1,5 +1,5 @@
-//! The operator's logo: a PNG or SVG image, told apart by its content. Browsers run no script of an image, and the policy
-//! to send with it forbids scripts where someone opens it as a document.
+//! The operator's logo: a PNG or SVG image, distinguished by its content. Browsers do not run an image's scripts, and
+//! the policy sent with it forbids them when it is opened as a document.
 
 use bytes::Bytes;
 

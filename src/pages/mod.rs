@@ -1,6 +1,6 @@
 //! Every HTML page that upwarden itself shows.
 //!
-//! Takes typed views, whose texts strangers may have chosen, and returns a [`Page`]: the HTML and the
+//! Takes typed views, whose texts may come from strangers, and returns a [`Page`]: the HTML and the
 //! `Content-Security-Policy` to send with it. It never reads a request, decides nothing, and writes no text into a page
 //! unescaped: the template engine escapes everything but our own scripts.
 //!

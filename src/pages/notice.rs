@@ -1,5 +1,5 @@
-//! A short message with nothing to click, at an address whose query held a code. It needs nothing but itself: the server that
-//! shows it may end with it.
+//! A short message without links, at an address whose query contained a code. It loads nothing else, because the server
+//! that shows it may stop right after.
 
 use minijinja::context;
 

@@ -12,7 +12,7 @@ const RETRY: &str = include_str!("retry.js");
 #[derive(Clone, Debug)]
 pub struct ProblemView<'a> {
     pub frame: Frame<'a>,
-    /// It is shown inside another page of this site.
+    /// Shown inside another page of this site.
     pub framed: bool,
     pub status: u16,
     /// One short line, no full stop.
@@ -25,7 +25,7 @@ pub struct ProblemView<'a> {
     pub actions: &'a [Action<'a>],
     /// Seconds after which the browser asks again: only for requests that were a GET themselves.
     pub retry_after: Option<u32>,
-    /// Removes the query from the address bar and the tab's history: that of a callback holds a code.
+    /// Removes the query from the address bar and the tab's history: a callback's query contains a code.
     pub wipe_query: bool,
     /// Names and values for support. Never a secret.
     pub details: &'a [(&'a str, &'a str)],

@@ -1,16 +1,16 @@
-//! The pages before and after signing out. The question before is a form to post: no session ends by being looked at.
+//! The pages before and after signing out. The first asks with a form, because a GET must not end a session.
 
 use minijinja::context;
 
 use super::layout::{Frame, Layout, Page};
 
-/// What became of the tokens at Upwork. Those that live on expire by themselves, the access token within 24 hours.
+/// What happened to the tokens at Upwork. Those that were not revoked expire, the access token within 24 hours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 pub enum Revocation {
     Revoked,
-    /// They live on, because a personal access token uses the same grant.
+    /// Not revoked, because a personal access token uses the same grant.
     KeptForTokens,
-    /// They live on, because another browser of the same person uses the same grant.
+    /// Not revoked, because another browser of the same user uses the same grant.
     KeptForSessions,
     Failed,
     Refused,

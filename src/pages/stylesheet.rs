@@ -1,17 +1,17 @@
-//! The one stylesheet, and the shades of an operator's accent that can be read on its grounds.
+//! The stylesheet, and the shades of an operator's accent that are readable on its backgrounds.
 
 use super::colour::Colour;
 
 pub(super) const STYLESHEET: &str = include_str!("style.css");
 
-/// What text needs against its ground (WCAG 2.2, 1.4.3).
+/// The contrast that text needs with its background (WCAG 2.2, 1.4.3).
 const READABLE: f64 = 4.5;
-/// Percent of the accent in the ground of a card that stands out.
+/// Percentage of the accent in the background of a highlighted card.
 const TINT: u16 = 6;
-/// Begins the stylesheet's part for people who prefer dark pages.
+/// Starts the dark-mode part of the stylesheet.
 const DARK: &str = "@media (prefers-color-scheme: dark)";
 
-/// The rules that replace the stylesheet's accent by the nearest shades of this one that can be read.
+/// The rules that replace the stylesheet's accent with the nearest readable shades of this one.
 pub(super) fn rules(accent: Colour) -> String {
     let (light, dark) = STYLESHEET.split_once(DARK).unwrap_or((STYLESHEET, ""));
     let rule = |scheme, toward| {
@@ -21,7 +21,7 @@ pub(super) fn rules(accent: Colour) -> String {
     format!("\n{}\n{DARK} {{ {} }}\n", rule(light, Colour::BLACK), rule(dark, Colour::WHITE))
 }
 
-/// The accent on the grounds of a scheme, and the ground of a card that stands out.
+/// The accent for a colour scheme, and the background of a highlighted card.
 fn shades(accent: Colour, scheme: &str, toward: Colour) -> (Colour, Colour) {
     let [ground, card, well] = ["ground", "card", "well"].map(|name| declared(scheme, name).unwrap_or(toward));
     let shade = |percent| {

@@ -57,7 +57,7 @@ pub(crate) const DECLINED: Text = text(
     "If you declined by mistake, sign in again and allow access.",
 );
 
-/// `login_required` and its like (`OpenID` Connect Core, section 3.1.2.6).
+/// `login_required` and similar errors (`OpenID` Connect Core, section 3.1.2.6).
 pub(crate) const UPWORK_NOT_ASKED: Text = text(
     "Upwork needs to ask you first",
     "Upwork did not complete this sign-in, because you first have to sign in at Upwork or give your consent there.",
@@ -87,7 +87,7 @@ pub(crate) const UPWORK_UNREACHABLE: Text = text(
      If this keeps happening, contact the site’s administrator: `upwarden doctor` shows where the connection fails.",
 );
 
-/// The token endpoint or who-am-I answered with something that is no answer: HTML, garbage, a cut.
+/// The token endpoint or who-am-I answered with HTML, garbage or an incomplete body.
 pub(crate) const UPWORK_NONSENSE: Text = text(
     "Upwork’s answer could not be read",
     "The problem is not on your side. Instead of completing your sign-in, Upwork sent something else, most likely an \
@@ -104,7 +104,7 @@ pub(crate) const UPWORK_ERROR: Text = text(
      If this keeps happening, contact the site’s administrator: the log has the status, under the request id.",
 );
 
-/// `temporarily_unavailable`, `server_error` and their like.
+/// `temporarily_unavailable`, `server_error` and similar errors.
 pub(crate) const UPWORK_BUSY: Text = text(
     "Upwork cannot sign you in right now",
     "The problem is not on your side. Upwork says that it cannot complete your sign-in at the moment.",
@@ -243,7 +243,7 @@ pub(crate) fn too_large(bytes: usize) -> Text {
     }
 }
 
-/// Why three sign-ins in a row did not last, as measured.
+/// The measured cause of three sign-ins in a row that did not last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Loop {
     /// The cookie that was set did not come back.
@@ -258,7 +258,7 @@ pub(crate) enum Loop {
     WrongHost(String),
     /// The keys that seal cookies changed in between, or differ between replicas.
     KeyChanged,
-    /// None of these was seen.
+    /// None of these was found.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! Who may sign in, the session keys, and the session.
+//! The keys of `access` and `session`: who may sign in, the session keys, and how long sessions live.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,10 +41,10 @@ pub(super) fn access(reader: &mut Reader) -> Option<Access> {
     })
 }
 
-/// Upwork's ids are numbers (docs/upwork.md); a name or nid in their place would admit no one.
+/// Upwork's ids are numbers (docs/upwork.md); a name or nid instead would admit no one.
 pub(super) fn id(text: &str) -> Result<String, ValueError> {
-    let remedy = "write the number that /upwork/auth/ shows, and the page for users who are not admitted, such as \
-                  1181921839933591552";
+    let remedy = "write the number, such as 1181921839933591552; /upwork/auth/ and the page for users who are not \
+                  admitted show it";
     parse::only(text, |byte| byte.is_ascii_digit(), "is not an id; ids are numbers", remedy)
 }
 

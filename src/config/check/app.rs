@@ -1,4 +1,4 @@
-//! `public_url`, `prefix`, and the app behind us.
+//! `public_url`, `prefix`, and the keys of `app`.
 
 use url::{Host, Url};
 

@@ -1,4 +1,4 @@
-//! `app.headers`: headers about the user that the app gets besides ours.
+//! `app.headers`: additional headers about the user for the app.
 
 use http::HeaderName;
 use strum::IntoEnumIterator;
@@ -36,10 +36,10 @@ fn name(text: &str) -> Result<HeaderName, ValueError> {
     match owner(name.as_str()) {
         None => Ok(name),
         Some(Owner::Upwarden) => {
-            let remedy = "choose another name; docs/reference.md lists the headers that the app gets in any case";
-            Err(ValueError::new("is a header of upwarden's own", remedy))
+            let remedy = "choose another name; docs/reference.md lists the headers that the app always gets";
+            Err(ValueError::new("is one of upwarden's own headers", remedy))
         }
-        Some(Owner::Http) => Err(ValueError::new("has a meaning of its own in HTTP", "choose another name")),
+        Some(Owner::Http) => Err(ValueError::new("has its own meaning in HTTP", "choose another name")),
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_placeholder_has_a_suggestion() {
+    fn an_unknown_placeholder_gets_a_suggestion() {
         for (bad, meant) in
             [("{nidd}", "did you mean {nid}?"), ("{organisation_id}", "did you mean {organization_id}?")]
         {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_belongs_to_no_one_else() {
+    fn names_of_upwarden_and_of_http_are_refused() {
         for good in ["X-WEBAUTH-USER", "Remote-User", "x_team"] {
             assert!(name(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! What the gateway needs to know of its two doors.
+//! The gateway's configuration: its two doors.
 
 use std::net::Ipv6Addr;
 
@@ -33,7 +33,7 @@ pub(super) fn gateway(reader: &mut Reader, site: Option<&Site>, server: Option<&
     }
     for name in trusted_headers.iter().flatten() {
         if app_headers.iter().flatten().any(|added| added.is_read_from(name)) {
-            let why = format!("{name} is in public.trusted_headers too, where it would be the proxy's");
+            let why = format!("{name} is in public.trusted_headers too, so a proxy may set it");
             reader.problem("app.headers", why, "keep it in one of the two");
         }
     }
@@ -98,7 +98,7 @@ fn trusted_proxies(reader: &mut Reader, server: Option<&Server>) -> Option<Trust
             };
             reader.problem("public.proxy_protocol", why, remedy);
         } else if at_socket && !unix {
-            let why = "a Unix socket's peer has no address, and what the proxy says in X-Forwarded-* is dropped, so the client's \
+            let why = "a Unix socket's peer has no address, and X-Forwarded-* from the proxy are dropped, so the client's \
                        address is unknown and limits by address do not apply";
             reader.warn(
                 "public.listen",
@@ -110,11 +110,10 @@ fn trusted_proxies(reader: &mut Reader, server: Option<&Server>) -> Option<Trust
     Some(TrustedProxies { networks, unix })
 }
 
-/// The name by which the app knows that an assertion is for it.
+/// The name that tells the app that an assertion is meant for it.
 fn audience(text: &str) -> Result<String, ValueError> {
     if parse::switch(text).is_ok() {
-        let why =
-            "is not an audience: the app compares it, so that it takes no assertion that was made for another app";
+        let why = "is not an audience, which the app compares so that it rejects assertions for other apps";
         return Err(ValueError::new(why, "write a name for the app, such as \"my-app\", or remove the key"));
     }
     parse::field_value(text)
@@ -131,7 +130,7 @@ fn secret(reader: &mut Reader) -> Option<Secret> {
     Some(secret)
 }
 
-/// A header that proxies set about a client, and that upwarden does not set itself.
+/// A header with which proxies describe a client, and which upwarden does not set itself.
 fn forwarded_header(text: &str) -> Result<HeaderName, ValueError> {
     let name = text.to_ascii_lowercase();
     let own = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-user"];
@@ -140,7 +139,10 @@ fn forwarded_header(text: &str) -> Result<HeaderName, ValueError> {
     }
     let header = HeaderName::try_from(&name).ok().filter(|_| name.starts_with("x-forwarded-"));
     header.ok_or_else(|| {
-        ValueError::new("is not an X-Forwarded-* header", "name only headers of that family; others pass in any case")
+        ValueError::new(
+            "is not an X-Forwarded-* header",
+            "list only headers of that family; others are always passed on",
+        )
     })
 }
 
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_claims_that_we_do_not_make_can_be_let_through() {
+    fn only_headers_that_we_do_not_set_can_be_trusted() {
         assert_eq!(forwarded_header("X-Forwarded-Prefix").unwrap(), "x-forwarded-prefix");
         for bad in ["X-Forwarded-For", "x-forwarded-user", "X-Real-IP", "Forwarded", "X-Custom", "x-forwarded- a", ""] {
             assert!(forwarded_header(bad).is_err(), "{bad}");

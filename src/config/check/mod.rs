@@ -1,6 +1,6 @@
-//! From the configuration as written to the one in force: each module's own part, with all rules checked.
+//! Turns the configuration as written into the checked one: each module's own part, with all rules applied.
 //!
-//! Each part first reads all of its keys and only then gives up, so that no problem hides another.
+//! Each part reads all of its keys before it gives up, so that no problem hides another.
 
 mod access;
 mod app;
@@ -45,20 +45,21 @@ pub struct Config {
     pub(crate) broker: broker::Config,
     pub(crate) app: proxy::AppConfig,
     pub(crate) routes: policy::Routes,
-    /// What they have in place of `app`, counted from 1.
+    /// The upstreams of routes that have their own, counted from 1.
     pub(crate) upstreams: Vec<proxy::AppConfig>,
     pub(crate) gateway: crate::gateway::Config,
     pub(crate) telemetry: telemetry::Config,
     pub(crate) otlp_url: Option<Url>,
-    /// What is valid, and hardly meant.
+    /// Values that are valid but probably not intended.
     pub(crate) warnings: Vec<Problem>,
-    /// The files that were read of secrets, keys, certificates and CAs: a change of one is a change of the configuration.
+    /// The files of secrets, keys, certificates and CAs that were read. A change of one is a change of the
+    /// configuration.
     pub(crate) files: Vec<PathBuf>,
     fingerprints: Fingerprints,
 }
 
 impl Config {
-    /// The session keys, for this deployment.
+    /// Reads the session keys, for this deployment.
     pub(crate) fn keyring(&self) -> Result<Keyring, KeyError> {
         Ok(self.keys.read()?.named(&self.gateway.public.url))
     }
@@ -68,15 +69,15 @@ impl Config {
         own.unwrap_or(&self.app)
     }
 
-    /// The keys whose value is another than in `running`, of those that a reload does not replace.
+    /// The keys whose value differs from `running` and that a reload does not replace.
     pub(crate) fn needs_restart<'a>(&'a self, running: &'a Self) -> Vec<&'a str> {
         let (now, then) = (&self.fingerprints, &running.fingerprints);
         let changed = now.keys().chain(then.keys().filter(|key| !now.contains_key(*key)));
         changed.filter(|key| now.get(*key) != then.get(*key)).filter(|key| !is_live(key)).map(String::as_str).collect()
     }
 
-    /// Takes over the secrets of `fresh`, for all that have them from here. The secret of another client than the one in
-    /// force, or of a door that has none, needs a restart like the rest of it.
+    /// Replaces the live secrets with those of `fresh`. The secret of a different client, or of a door that has none
+    /// yet, needs a restart.
     pub(crate) fn take_secrets(&self, fresh: &Self) {
         if self.oauth.client_id == fresh.oauth.client_id {
             self.oauth.client_secret.replace(&fresh.oauth.client_secret);
@@ -92,7 +93,7 @@ impl Config {
     }
 }
 
-/// What a reload replaces (`server::reload`). The refresh token's file is read by the service identity itself.
+/// Whether a reload replaces this key (`server::reload`). The service identity itself reads the refresh token's file.
 fn is_live(key: &str) -> bool {
     const KEYS: [&str; 7] = [
         "session.keys",
@@ -197,7 +198,7 @@ fn secret_files(
         .collect()
 }
 
-/// Files with a secret that every user of this machine can read.
+/// Warns of files with a secret that every user of this machine can read.
 fn exposed(reader: &mut Reader, files: Vec<(String, PathBuf)>) {
     for (key, path) in files {
         let mode = std::fs::metadata(&path).map_or(0, |found| found.permissions().mode());
@@ -209,7 +210,7 @@ fn exposed(reader: &mut Reader, files: Vec<(String, PathBuf)>) {
     }
 }
 
-/// Doors and credentials that are of no use to each other.
+/// Warns of doors and credentials that have no use without each other.
 fn idle(reader: &mut Reader, server: &Server, service: bool, tickets: bool) {
     let open = "set neighbour.listen = \"127.0.0.1:4181\"";
     if server.neighbour.is_some() && !service && !tickets {
@@ -251,8 +252,8 @@ fn access_share(text: &str) -> Result<AccessShare, parse::ValueError> {
         "false" => Ok(AccessShare::NONE),
         _ => text.parse().ok().and_then(AccessShare::of).ok_or_else(|| {
             parse::ValueError::new(
-                "is neither true nor false nor a part of 1",
-                "write true, false, or a number such as 0.01 for each hundredth request and all that fail",
+                "is neither true, nor false, nor a fraction of 1",
+                "write true, false, or a number such as 0.01, which logs 1 % of requests and all that fail",
             )
         }),
     }

@@ -1,4 +1,4 @@
-//! How our pages look, and where a sign-out may lead.
+//! The keys of `pages`: how they look, and where a sign-out may lead.
 
 use url::Url;
 
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn help_is_at_an_address_or_by_mail() {
+    fn support_is_an_address_or_a_mailbox() {
         let read = |text| support(text).map(|support| (support.href, support.text)).ok();
         let pair = |href: &str, text: &str| Some((href.to_owned(), text.to_owned()));
         assert_eq!(read("https://help.example.com/"), pair("https://help.example.com/", "help.example.com"));

@@ -1,4 +1,4 @@
-//! `[[routes]]`: parts of the app with an upstream or rules of their own.
+//! `[[routes]]`: parts of the app with their own upstream or rules.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const KEY: &str = "routes";
 const KEYS: &str =
     "a route has path, methods, url, tls_name, http2, public, users, organizations, read_only and timeouts";
 
-/// The routes, and the upstreams that they have besides the app's own, which they count from 1.
+/// The routes, and their own upstreams, which they number from 1.
 pub(super) fn routes(
     reader: &mut Reader,
     site: Option<&Site>,
@@ -49,7 +49,7 @@ pub(super) fn routes(
     let routes = Routes::new(routes);
     for hidden in routes.unreachable() {
         let why =
-            format!("no request reaches the route of {}: another of the same path takes its methods", hidden.path);
+            format!("no request reaches the route of {}: another route for this path has its methods", hidden.path);
         reader.problem(KEY, why, "remove one of the two, or give the first `methods`");
     }
     upstreams.remove(0);
@@ -91,7 +91,7 @@ fn route(
     if admits.as_ref().is_some_and(|access| access.users.is_empty() && access.organizations.is_empty()) {
         return Err(ValueError::new("it admits no one: its lists are empty", "list who may open it"));
     }
-    // The name of the app's own certificate, and its protocol, are no other upstream's.
+    // Another upstream inherits neither the app's certificate name nor its protocol.
     let inherited = app.tls_name.clone().filter(|_| url.is_none());
     let http2 = http2.unwrap_or(app.http2 && url.is_none());
     let upstream = AppConfig {
@@ -117,11 +117,11 @@ fn route(
 fn contradictions(route: &AppRoute, upstream: &AppConfig) -> Result<(), ValueError> {
     if route.public && route.restricts() {
         let remedy = "remove `public`, or the lists and `read_only`; `methods` limits what is public";
-        return Err(ValueError::new("it is public, and it restricts its users", remedy));
+        return Err(ValueError::new("it is public, but restricts its users", remedy));
     }
     let reads = |method: &String| ["GET", "OPTIONS"].contains(&method.as_str());
     if route.read_only && !route.methods.is_empty() && !route.methods.iter().any(reads) {
-        let why = "it refuses every request: it is read-only, and none of its methods reads";
+        let why = "it refuses every request: it is read-only, but none of its methods reads";
         return Err(ValueError::new(why, "remove `read_only`, or add \"GET\" to its methods"));
     }
     if upstream.host == HostPolicy::App && matches!(upstream.upstream, Upstream::Unix(_)) {

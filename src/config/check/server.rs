@@ -14,9 +14,9 @@ use crate::tls::{self, CertificateFiles};
 
 const MAX_CONNECTIONS: u64 = 10_000_000;
 const USUAL_CONNECTIONS: u64 = 10_000;
-/// However little memory there is.
+/// The minimum, however little memory there is.
 const LEAST_CONNECTIONS: u64 = 64;
-/// What an answer that its client does not read holds at most; a test measures it.
+/// The most memory that an answer holds if its client does not read it; a test measures it.
 const UNREAD_ANSWER: u64 = 64 << 10;
 
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Bytes that answers may hold, if every connection has one that its client does not read.
+    /// The bytes that answers hold if every connection has one that its client does not read.
     pub(crate) fn unread_answers(&self) -> u64 {
         (self.limits.connections as u64).saturating_mul(UNREAD_ANSWER)
     }
@@ -53,8 +53,7 @@ pub(super) fn server(reader: &mut Reader, site: Option<&Site>, memory: Option<u6
     let public = door(reader, "public.listen", "public.mode", "public.owner");
     let certificates = certificates(reader, site);
     if matches!(public, Some(Address::Unix { .. })) && certificates.as_ref().is_some_and(|pairs| !pairs.is_empty()) {
-        let why =
-            "public.listen is a Unix socket, which the kernel keeps private; the proxy in front has the certificates";
+        let why = "public.listen is a Unix socket, which is private; the proxy in front has the certificates";
         reader.problem("public.tls.certificates", why, "remove it, or let public.listen be an address");
     }
     let h2c = reader.switch("public.h2c");
@@ -190,7 +189,7 @@ fn certificates(reader: &mut Reader, site: Option<&Site>) -> Option<Vec<Certific
     Some(pairs)
 }
 
-/// One for each 128 KiB, so that answers that no client reads take half of the memory at most.
+/// One for each 128 KiB, so that unread answers take at most half of the memory.
 fn usual_connections(memory: Option<u64>) -> u64 {
     let fits = memory.map_or(USUAL_CONNECTIONS, |bytes| bytes / 2 / UNREAD_ANSWER);
     fits.clamp(LEAST_CONNECTIONS, USUAL_CONNECTIONS)
@@ -235,12 +234,12 @@ fn limits(reader: &mut Reader, memory: Option<u64>) -> Limits {
 }
 
 fn workers(reader: &mut Reader) -> usize {
-    // What the cgroup's quota and the CPU mask leave us.
+    // What the cgroup's quota and the CPU mask allow.
     let cpus = || std::thread::available_parallelism().map_or(1, NonZero::get).min(4);
     reader.parsed("workers", |text| parse::count(text, 1, 256)).unwrap_or_else(cpus)
 }
 
-/// `upwarden drain` waits for the end of the delay, at most an hour.
+/// At most an hour, because `upwarden drain` waits for the end of the delay.
 fn drain_delay(text: &str) -> Result<Duration, ValueError> {
     let delay = parse::duration(text)?;
     if delay > Duration::from_hours(1) {

@@ -16,7 +16,7 @@ pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
     let kinds = [("cookie", Kind::Cookie), ("embedded", Kind::Embedded), ("valkey", Kind::Valkey)];
     let kind = reader.parsed("store.kind", |text| match text {
         "redis" => Err(ValueError::new(
-            "is not one of the choices; Redis is spoken by \"valkey\"",
+            "is not one of the choices; \"valkey\" also speaks to Redis",
             "write \"valkey\"; store.url may begin with redis://",
         )),
         _ => parse::choice(text, &kinds),
@@ -60,7 +60,7 @@ pub(super) fn store(reader: &mut Reader) -> Option<store::Config> {
     }
 }
 
-/// What is shown to the server, for mutual TLS.
+/// The client certificate for mutual TLS.
 fn certificate(reader: &mut Reader) -> Option<CertificateFiles> {
     const KEYS: [&str; 2] = ["store.cert_file", "store.key_file"];
     let [cert_file, key_file] = KEYS.map(|key| reader.path(key));

@@ -1,4 +1,4 @@
-//! What each value of a key comes to.
+//! What each value of a key leads to.
 
 use super::*;
 use crate::config::tests::with_memory;
@@ -8,7 +8,7 @@ fn with(sets: &[&str]) -> Config {
 }
 
 #[test]
-fn what_is_hardly_meant_is_a_warning() {
+fn what_is_probably_not_intended_is_a_warning() {
     const DOOR: &str = "neighbour.listen=127.0.0.1:4181";
     const GRANT: &str = "service.grant=client_credentials";
     const TICKETS: &str = "app.tickets=true";
@@ -59,7 +59,7 @@ fn what_is_hardly_meant_is_a_warning() {
 }
 
 #[test]
-fn an_added_header_is_not_the_proxys_too() {
+fn an_added_header_cannot_be_a_trusted_header_too() {
     let proxy = ["public.trusted_proxies=10.0.0.1", "public.trusted_headers=X-Forwarded-Groups"];
     let attempt =
         |name: &str| with_memory(None, &[&proxy[..], &[&format!("app.headers={{\"{name}\":\"{{nid}}\"}}")]].concat());

@@ -1,4 +1,4 @@
-//! Upwork: our client there, the service identity, the API and its pace.
+//! The keys of `upwork`, `service` and `pace`: our client at Upwork, the service identity, the API and its rate limits.
 
 use url::Url;
 
@@ -72,7 +72,7 @@ fn implicit_identity(reader: &mut Reader, grant: Option<Grant>, access: Option<&
     }
     for key in ["app.headers", "app.assertion"] {
         if grant == Some(Grant::Implicit) && !accepted && reader.given(key) {
-            let why = "it says who the user is, which the implicit grant does not prove, so the app never gets it";
+            let why = "the implicit grant does not prove who the user is, so the app never gets it";
             reader.warn(key, why, "remove it, or accept the risk with upwork.implicit_identity = \"accepted\"");
         }
     }

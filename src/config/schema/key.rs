@@ -18,7 +18,7 @@ impl Kind {
     }
 }
 
-/// What holds if a key is not set.
+/// What applies if a key is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum Unset {
     /// This default, as a user would write it.

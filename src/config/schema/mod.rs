@@ -43,7 +43,7 @@ pub(super) fn nearest_table(name: &str) -> Option<&'static str> {
     most_similar(name, tables, |_| 0.0)
 }
 
-/// `least` is the similarity that a candidate has whatever its spelling.
+/// `least`: the similarity that a candidate has whatever its spelling.
 pub(super) fn most_similar(
     name: &str,
     candidates: impl Iterator<Item = &'static str>,

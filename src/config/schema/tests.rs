@@ -83,7 +83,7 @@ fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Holds a file against its generated content, or writes it.
+/// Compares a file with its generated content, or writes it.
 fn is_generated(name: &str, content: &str) {
     #[expect(clippy::disallowed_methods, reason = "a switch of this test, not of the product")]
     let update = std::env::var("UPWARDEN_UPDATE").is_ok();

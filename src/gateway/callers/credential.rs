@@ -1,7 +1,7 @@
-//! Which credential of ours a request to the API carries: a ticket, a personal access token, or none.
+//! Finds which of our credentials a request to the API carries: a ticket, a personal access token, or none.
 //!
-//! Ours are recognized by their prefix, in any spelling. One that cannot be read is bad, never treated as absent
-//! (docs/design.md "Credentials"). Nothing is decrypted or compared here.
+//! They are recognized by their prefix, in any spelling. One that cannot be read is bad, never treated as absent
+//! (docs/design.md "Credentials"). Decrypts and compares nothing.
 
 use http::header::AUTHORIZATION;
 use zeroize::Zeroizing;
@@ -14,7 +14,7 @@ pub(super) const TOKEN_PREFIX: &str = "upwd_";
 
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum OwnCredential {
-    /// None of ours: any other `Authorization` is ignored and not forwarded.
+    /// Any other `Authorization` is ignored and not forwarded.
     Nothing,
     Ticket(Zeroizing<String>),
     Token(Zeroizing<String>),
@@ -62,18 +62,18 @@ fn both(one: OwnCredential, other: OwnCredential) -> OwnCredential {
     }
 }
 
-/// The first word of an `Authorization` line that is a ticket or a token of ours, in whatever way it is written.
+/// The first word of an `Authorization` line that is one of our tickets or tokens, however it is written.
 fn our_token(line: &[u8]) -> Option<&[u8]> {
     let mut words = line.split(|byte| !(byte.is_ascii_alphanumeric() || b"_-.+/~".contains(byte)));
     words.find(|word| word.starts_with(TICKET_PREFIX.as_bytes()) || word.starts_with(TOKEN_PREFIX.as_bytes()))
 }
 
-/// Whether `Authorization` has a ticket or a token of ours, which is not the app's business.
+/// Whether `Authorization` has one of our tickets or tokens, which the app must not get.
 pub(in crate::gateway) fn is_our_token(headers: &Fields) -> bool {
     headers.get_all(AUTHORIZATION).any(|line| our_token(line.as_bytes()).is_some())
 }
 
-/// RFC 6750 section 2.1: `Bearer`, one blank or more, the token, and nothing else.
+/// RFC 6750 section 2.1: `Bearer`, one or more blanks, the token, and nothing else.
 fn authorization(line: &[u8]) -> OwnCredential {
     let Some(first) = our_token(line) else { return OwnCredential::Nothing };
     let ticket = first.starts_with(TICKET_PREFIX.as_bytes());
@@ -95,7 +95,7 @@ fn bearer(text: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && token.bytes().all(|byte| byte.is_ascii_graphic())).then_some(token)
 }
 
-/// Whatever stands in our own field claims to be a ticket.
+/// Any value of our own field claims to be a ticket.
 fn ticket_field(line: &[u8]) -> OwnCredential {
     match std::str::from_utf8(line) {
         Ok(text) if text.starts_with(TICKET_PREFIX) => OwnCredential::Ticket(Zeroizing::new(text.to_owned())),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_is_known_and_what_is_not_is_nothing() {
+    fn our_credentials_are_recognized_and_others_are_ignored() {
         let token = OwnCredential::Token(Zeroizing::new("upwd_a".to_owned()));
         let table: &[(&[(&str, &str)], OwnCredential)] = &[
             (&[], OwnCredential::Nothing),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_and_cannot_be_read_is_bad() {
+    fn one_of_our_credentials_that_cannot_be_read_is_bad() {
         let table: &[(&[(&str, &str)], OwnCredential)] = &[
             (&[("authorization", "upwd_a")], OwnCredential::BadToken),
             (&[("authorization", "Basic upwd_a")], OwnCredential::BadToken),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn our_tokens_are_known_in_whatever_way_they_are_written() {
+    fn our_tokens_are_recognized_however_they_are_written() {
         for text in [
             "Bearer upwd_abc",
             "bearer  upwt_abc",

@@ -1,7 +1,7 @@
-//! Who calls: a session by its cookie, a ticket, a personal access token, or the service identity.
+//! Finds out who calls: a session by its cookie, a ticket, a personal access token, or the service identity.
 //!
-//! Turns `Authorization` and `X-Upwork-Ticket` into a [`Caller`], whose [`Credential`] the policy judges. A credential of
-//! ours that is not valid is a fault, never a reason to look for another one.
+//! Turns `Authorization` and `X-Upwork-Ticket` into a [`Caller`], whose [`Credential`] the policy judges. An invalid
+//! credential of ours is a fault: no other credential is tried instead.
 
 mod credential;
 mod neighbour;
@@ -38,7 +38,7 @@ const USE_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Callers {
     sessions: Arc<Sessions>,
-    /// Where requests to the app carry a ticket: those made lately.
+    /// Recently made tickets, if requests to the app carry one.
     tickets: Option<TicketCache>,
     service: Option<Arc<ServiceIdentity>>,
     pub(super) neighbour: NeighbourConfig,
@@ -47,7 +47,7 @@ pub(crate) struct Callers {
 
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
-    /// Shows nothing that opens, at this listener.
+    /// Shows no valid credential, at this listener.
     Anonymous(Door),
     Session(StoredSession),
     Ticket(StoredSession),
@@ -60,7 +60,8 @@ pub(super) struct TokenCaller {
     pub(super) stored: StoredSession,
     pub(super) record: TokenRecord,
     token: PersonalToken,
-    /// For the policy: `access.not_before` ends the tokens that were made before it, whenever their owner signed in again.
+    /// For the policy: `access.not_before` ends the tokens created before it, even if their owner signed in again
+    /// later.
     dated: Session,
 }
 
@@ -83,7 +84,7 @@ impl Caller {
         }
     }
 
-    /// Where callers of this kind come in.
+    /// The door that callers of this kind use.
     pub(super) fn door(&self) -> Door {
         match self {
             Self::Anonymous(door) => *door,
@@ -92,7 +93,7 @@ impl Caller {
         }
     }
 
-    /// The fault of a caller that the policy refuses; `None` for a cookie or nothing, which may sign in.
+    /// The fault of a caller that the policy refuses; `None` for a cookie or no credential, which may sign in.
     pub(super) fn refusal(&self, decision: Decision) -> Option<Fault> {
         let fault = match (self, decision) {
             (Self::Ticket(_) | Self::Token(_), Decision::NotAdmitted) => {
@@ -133,7 +134,7 @@ impl Callers {
         self.service.is_some()
     }
 
-    /// At the public listener: the owner of a token where one is shown; `None` for the cookie to decide.
+    /// At the public listener: the token's owner, if there is a token; `None` leaves it to the cookie.
     pub(super) async fn by_token(&self, headers: &Fields) -> Result<Option<Caller>, Fault> {
         match own_credential(headers) {
             OwnCredential::Nothing => Ok(None),
@@ -144,7 +145,7 @@ impl Callers {
         }
     }
 
-    /// The fault of a request without a session that shows a credential of ours where none is accepted.
+    /// The fault of a request without a session that has one of our credentials where none is accepted.
     pub(super) fn not_accepted(headers: &Fields) -> Option<Fault> {
         let fault = match own_credential(headers) {
             OwnCredential::Nothing => return None,
@@ -154,7 +155,7 @@ impl Callers {
         Some(fault.into())
     }
 
-    /// At the neighbour listener: the user whose ticket is shown, else the service identity.
+    /// At the neighbour listener: the ticket's user, or without a ticket the service identity.
     pub(super) async fn by_ticket(&self, headers: &Fields) -> Result<Caller, Fault> {
         match own_credential(headers) {
             OwnCredential::Nothing => {
@@ -166,11 +167,11 @@ impl Callers {
         }
     }
 
-    /// The caller as Upwork knows it now, where it is time to ask; what that does to its cookie. `Err`: Upwork has ended the
-    /// grant behind it.
+    /// The caller, rechecked with Upwork if that is due, and the effect on its cookie. `Err`: Upwork has ended its
+    /// grant.
     pub(super) async fn recheck(&self, caller: Caller) -> (Result<Caller, Caller>, SessionChange) {
         let stored = match &caller {
-            // A ticket that holds a token without its refresh token was made by a request that was checked.
+            // A ticket with an access token but no refresh token comes from a request that was checked.
             Caller::Ticket(stored) if stored.session.tokens.refresh.is_none() => {
                 return (Ok(caller), SessionChange::Keep);
             }
@@ -208,8 +209,8 @@ impl Callers {
         Ok(Box::new(TokenCaller { stored, record, token, dated }))
     }
 
-    /// What ends an upgraded connection or a long answer with the token it was asked for with: soon after the token is revoked,
-    /// has expired, or is no longer admitted.
+    /// Ends an upgraded connection or a long answer soon after the token that opened it is revoked, expires or is not
+    /// admitted any more.
     pub(super) fn watch(self: &Arc<Self>, token: &TokenCaller) -> Arc<CancellationToken> {
         let end = Arc::new(CancellationToken::new());
         let (callers, held, token) = (self.clone(), Arc::downgrade(&end), token.clone());
@@ -229,17 +230,17 @@ impl Callers {
 
     async fn still_opens(&self, token: &TokenCaller) -> bool {
         let in_time = self.sessions.context.now() < token.record.expires_at;
-        // A store that is down has not said that the token is revoked.
+        // An outage of the store does not mean that the token is revoked.
         in_time
             && self.sessions.is_admitted(&token.dated)
             && self.sessions.store.find_token(&token.token).await.map_or(true, |record| record.is_some())
     }
 
-    /// Notes that an admitted token was used.
+    /// Records the use of an admitted token.
     pub(super) async fn note_use(&self, record: &TokenRecord) {
         let now = self.sessions.context.now();
         if record.last_used_at.is_none_or(|last| now.since(last) >= USE_INTERVAL) {
-            // A use that could not be recorded is no reason to refuse a call.
+            // A call must not fail because its use could not be recorded.
             let _ = self.sessions.store.token_used(record, now).await;
         }
     }
@@ -255,7 +256,7 @@ impl Callers {
         Err(ClientFault::Ticket(fault).into())
     }
 
-    /// Whether the app's ticket holds the access token itself, as with the cookie store.
+    /// Whether the app's ticket contains the access token itself, as with the cookie store.
     pub(super) fn tickets_hold_tokens(&self) -> bool {
         self.tickets.is_some() && !self.sessions.store.keeps_records()
     }

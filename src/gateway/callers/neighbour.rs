@@ -1,5 +1,5 @@
-//! Who may call at the neighbour listener: local programs, without a browser. What a browser sends is refused, and so is a
-//! host name that is not the listener's own (DNS rebinding, docs/design.md "Other sites").
+//! Who may call at the neighbour listener: local programs. Requests from browsers are refused, and so are host names
+//! other than the listener's own (DNS rebinding, docs/design.md "Other sites").
 
 use http::header::{HOST, HeaderValue};
 

@@ -1,5 +1,5 @@
-//! Carries a new personal access token over the redirect after its form, in a sealed cookie of a minute that the next page
-//! takes away. A token's text is never stored.
+//! Carries a new personal access token across the redirect after its form, in a sealed cookie that lives one minute and
+//! that the next page removes. A token's text is never stored.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(in crate::gateway) struct NewTokenCookie {
 }
 
 impl NewTokenCookie {
-    /// Beside the session cookie of this name.
+    /// `session_cookie`: the name that the cookie's own name extends.
     pub(super) fn new(session_cookie: &str, secure: bool, ring: SharedKeyring) -> Self {
         Self { jar: Jar::new(format!("{session_cookie}-token"), secure), ring }
     }
@@ -37,7 +37,7 @@ impl NewTokenCookie {
         self.jar.set(&sealed, LIFETIME, seen).map_err(|error| OurFault::Internal(error.to_string()).into())
     }
 
-    /// The token that the request brings, and the `Set-Cookie` values that take it away.
+    /// The token in the request's cookie, and the `Set-Cookie` values that remove it.
     pub(in crate::gateway) fn take(&self, cookies: &RequestCookies) -> (Option<PersonalToken>, Vec<HeaderValue>) {
         let ring = self.ring.load();
         let token = self.jar.candidates(cookies).into_iter().find_map(|value| {

@@ -1,4 +1,4 @@
-//! The tickets made lately: one a minute for each session.
+//! Recently made tickets: one per minute for each session.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) struct TicketCache(Mutex<Recent<String, Ticket, Timestamp>>);
 struct Ticket {
     value: HeaderValue,
     made_at: Timestamp,
-    /// Of the tokens it was made with.
+    /// When the tokens it was made with were issued.
     issued_at: Timestamp,
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use crate::session::tests::session;
 
     #[test]
-    fn the_same_ticket_is_handed_out_for_a_minute() {
+    fn a_ticket_is_reused_for_a_minute() {
         let (tickets, held) = (TicketCache::new(), session(true));
         let start = Timestamp::from_seconds(1000);
         assert!(tickets.get(&held, start).is_none());

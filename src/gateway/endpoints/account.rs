@@ -1,4 +1,4 @@
-//! `auth/`: the page about the session and its personal access tokens.
+//! `auth/`: the account page, with the session and its personal access tokens.
 
 use http::{Method, StatusCode};
 
@@ -18,7 +18,7 @@ use crate::store::{StoredSession, TokenRecord};
 pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Message) -> Result<Answer, Fault> {
     match own_session::open(gateway, request).await? {
         (Decision::Allow, Some(stored)) => {
-            // A HEAD shows nothing, so the token waits for the GET.
+            // A HEAD shows no page, so the token waits for the GET.
             let shown = request.method == Method::GET;
             let (token, cookies) =
                 if shown { gateway.callers.new_token.take(&request.cookies) } else { (None, Vec::new()) };
@@ -29,7 +29,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     }
 }
 
-/// The page, with a token that this user made a moment ago where there is one.
+/// The page, with the token that this user has just created, if any.
 async fn page(
     gateway: &Gateway,
     request: &RequestInfo,
@@ -70,7 +70,7 @@ async fn page(
     Ok(response::page(StatusCode::OK, pages::account(&view)).into())
 }
 
-/// The last refresh that failed since one worked, else the last that worked.
+/// The last failed refresh if none succeeded after it, otherwise the last successful one.
 fn last_refresh(gateway: &Gateway, session: &Session) -> Option<LastRefresh> {
     let failed = gateway.sessions.refresh_failure(session).map(|failed| LastRefresh {
         at: failed.at,

@@ -21,7 +21,7 @@ use crate::policy::Site;
 use crate::router::ReturnTo;
 use crate::telemetry::metrics::SignInOutcome;
 
-/// Bytes of the fragment page's form that are read: more than a token and a state can have.
+/// Limit for the fragment page's form, in bytes: more than a token and a state can have.
 const MAX_FORM: usize = 128 << 10;
 const TOO_LONG: &str = "What came back from Upwork was cut off, or is longer than any token.";
 
@@ -52,13 +52,13 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     match callback.verify(state.as_ref(), &browser, issuer, now) {
         Ok(verified) => {
             let PendingLogin { slot, login } = verified.login;
-            // Before the code is redeemed: the sign-in and its cookie stay, so that the same address works once the store
-            // is back.
+            // Checked before the code is redeemed: the sign-in and its cookie stay, so the same address works once the
+            // store is back.
             if let Err(error) = gateway.sessions.store.ready().await {
                 return Ok(shown(gateway, request, &error.into(), Some(login.return_to(gateway.prefix()))));
             }
             let answer = complete(gateway, request, &message.headers, login, verified.outcome).await;
-            // This sign-in is over, whichever way it went; the others under way stay.
+            // This sign-in is over, whatever its outcome. Other pending sign-ins stay.
             Ok(answer.cookies(cookies.clear(*slot)))
         }
         Err(CallbackError::BadState(fault)) => stale(gateway, request, state, fault).await,
@@ -66,7 +66,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     }
 }
 
-/// State checked: the session, and the way to where the browser wanted to go.
+/// The state was checked: makes the session and leads the browser to where it wanted to go.
 async fn complete(
     gateway: &Gateway,
     request: &RequestInfo,
@@ -85,7 +85,8 @@ async fn complete(
     }
 }
 
-/// A callback without a sign-in of this browser: a live session is left as it is; else one fresh sign-in, counted.
+/// A callback that matches no sign-in of this browser: a live session is left as it is; otherwise a new sign-in begins,
+/// and is counted.
 async fn stale(
     gateway: &Gateway,
     request: &RequestInfo,
@@ -105,7 +106,7 @@ async fn stale(
     }
 }
 
-/// An error that came back without any state: no sign-in of the browser is over by it.
+/// An error that came back without a state, which ends none of the browser's sign-ins.
 async fn stateless(gateway: &Gateway, request: &RequestInfo, fault: Fault) -> Result<Answer, Fault> {
     if gateway.sessions.open(&request.cookies).await?.is_some() {
         return Ok(response::see_other("/").into());
@@ -119,7 +120,7 @@ fn bad_state(gateway: &Gateway, request: &RequestInfo) -> Answer {
     shown(gateway, request, &ClientFault::BadState.into(), None)
 }
 
-/// A callback's fault, with where a new sign-in leads to.
+/// A callback's fault, with the place that a new sign-in leads to.
 fn shown(gateway: &Gateway, request: &RequestInfo, fault: &Fault, place: Option<ReturnTo>) -> Answer {
     let branding = &gateway.config.pages.branding;
     gateway.fault_shown(fault, &FaultView::of_callback(request, gateway.prefix(), branding, place))

@@ -1,5 +1,5 @@
-//! `auth/login`: begins a sign-in for any GET that is not plainly a subresource, because the remedy must work where a
-//! navigation was not recognized as one. The answer to a script's request says to open it in the address bar.
+//! `auth/login`: begins a sign-in for any GET that is not clearly a subresource, because the link must also work for
+//! navigations that were not recognized. A script is told to open the address in the address bar.
 
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault};

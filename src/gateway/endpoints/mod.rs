@@ -1,5 +1,5 @@
-//! Our own endpoints under `{prefix}/auth/`, one file each: a request and its message become an answer or a fault. What
-//! changes something is a POST or DELETE that no other site's page can make.
+//! Our own endpoints under `{prefix}/auth/`, one file each. Each turns a request and its message into an answer or a
+//! fault. Changes are made only by a POST or DELETE, which no page of another site can send.
 
 mod account;
 mod callback;
@@ -38,7 +38,7 @@ pub(super) async fn answer(
         AuthPath::Callback => Some("GET"),
         AuthPath::Logout | AuthPath::Tokens => Some("GET, HEAD, POST"),
         AuthPath::Token => Some("DELETE"),
-        // A front asks with the method of the request that it holds back.
+        // A front asks with the method of the request that is waiting.
         AuthPath::Verify | AuthPath::VerifyTarget => None,
     };
     if let Some(methods) = methods.filter(|methods| methods.split(", ").all(|method| method != request.method)) {

@@ -1,4 +1,4 @@
-//! The session that asks about itself.
+//! The session of a request to our own endpoints.
 
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::Fault;
@@ -9,7 +9,7 @@ use crate::policy::{Credential, Decision, Target};
 use crate::store::StoredSession;
 use crate::telemetry::Door;
 
-/// The request's session, and what the policy says of it.
+/// The request's session, and the policy's decision on it.
 pub(super) async fn open(gateway: &Gateway, request: &RequestInfo) -> Result<(Decision, Option<StoredSession>), Fault> {
     let stored = gateway.sessions.open(&request.cookies).await?;
     let credential = stored.as_ref().map_or(Credential::Nothing, |stored| Credential::Cookie(&stored.session));
@@ -17,7 +17,7 @@ pub(super) async fn open(gateway: &Gateway, request: &RequestInfo) -> Result<(De
     Ok((decision, stored))
 }
 
-/// The same where a sign-in would be of no use: an admitted session, or the fault.
+/// An admitted session, or the fault: for endpoints that begin no sign-in.
 pub(super) async fn require(gateway: &Gateway, request: &RequestInfo) -> Result<StoredSession, Fault> {
     match open(gateway, request).await? {
         (Decision::Allow, Some(stored)) => Ok(stored),
@@ -25,7 +25,7 @@ pub(super) async fn require(gateway: &Gateway, request: &RequestInfo) -> Result<
     }
 }
 
-/// An answer about the session, which shows that the last sign-in held.
+/// An answer about the session, which shows that the last sign-in lasted.
 pub(super) fn finish(
     gateway: &Gateway,
     request: &RequestInfo,

@@ -1,4 +1,4 @@
-//! `auth/session`: the session as JSON (docs/reference.md "Session as JSON"). It never has a token in it.
+//! `auth/session`: the session as JSON (docs/reference.md "Session as JSON"). It never contains a token.
 
 use http::StatusCode;
 use serde_json::json;

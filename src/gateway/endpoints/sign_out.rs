@@ -1,5 +1,6 @@
-//! `auth/logout`: GET asks first, POST ends the session here, at Upwork, and in its upgraded connections. Either may say in
-//! `return_to` where the browser goes then: a path on this host, or an address that `pages.sign_out_to` covers.
+//! `auth/logout`: GET asks for confirmation, POST ends the session here, at Upwork, and in its upgraded connections. In
+//! both, `return_to` says where the browser goes next: a path on this host, or an address that `pages.sign_out_to`
+//! covers.
 
 use std::borrow::Cow;
 
@@ -18,11 +19,11 @@ use crate::router::public_url::without_marker;
 use crate::store::StoredSession;
 use crate::telemetry::trace;
 
-/// Bytes of the form that are read: the longest `return_to`, each byte as an escape.
+/// Limit for the form, in bytes: the longest `return_to` with every byte escaped.
 const MAX_FORM: usize = 16 << 10;
-/// Ends the query of the page that follows a sign-out of all browsers.
+/// Appended to the query of the page that follows a sign-out of all browsers.
 const EVERYWHERE: &str = "&everywhere=1";
-/// What became of the grant, as the query of the page that follows says it.
+/// What happened to the grant, as the query of the following page says it.
 const OUTCOMES: [(&str, Revocation); 5] = [
     ("done=revoked", Revocation::Revoked),
     ("done=failed", Revocation::Failed),
@@ -45,7 +46,7 @@ pub(super) async fn answer(gateway: &Gateway, request: &RequestInfo, message: Me
     let stored = gateway.sessions.open(&request.cookies).await?;
     let mut location = format!("{}/auth/logout", gateway.prefix());
     if let Some(stored) = &stored {
-        // In a task of its own, which goes on when its client hangs up.
+        // In its own task, which continues if the client disconnects.
         let (gateway, stored) = (gateway.clone(), stored.clone());
         let work = tokio::spawn(trace::carry(async move { end(&gateway, &stored, everywhere).await }));
         let dropped = |_| Err(OurFault::Internal("the sign-out's task was dropped".to_owned()).into());
@@ -68,7 +69,7 @@ fn field<'a>(form: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
     url::form_urlencoded::parse(form).find(|(known, _)| known == name).map(|(_, value)| value)
 }
 
-/// What the form or else the query says, if it may be led to.
+/// `return_to` of the form, otherwise of the query, if it is allowed.
 fn return_to(gateway: &Gateway, request: &RequestInfo, form: &[u8]) -> Option<String> {
     let query = without_marker(request.query()).as_bytes();
     let text = field(form, "return_to").or_else(|| field(query, "return_to"))?;
@@ -76,7 +77,7 @@ fn return_to(gateway: &Gateway, request: &RequestInfo, form: &[u8]) -> Option<St
     here.map(|place| place.as_str().to_owned()).or_else(|| gateway.config.pages.sign_out_to.resolve(&text))
 }
 
-/// Without a session, where a sign-out leads.
+/// The page that asks for confirmation, or without a session the page that a sign-out leads to.
 async fn page(gateway: &Gateway, request: &RequestInfo) -> Result<Answer, Fault> {
     let id = request.id.to_string();
     let (frame, return_to) = (gateway.frame(&id), return_to(gateway, request, &[]));
@@ -97,8 +98,8 @@ async fn page(gateway: &Gateway, request: &RequestInfo) -> Result<Answer, Fault>
     Ok(response::page(StatusCode::OK, page).into())
 }
 
-/// Ends the session, or all of its user's, in the store and at Upwork. Where the store fails on the way, the session that
-/// asks is ended last, so that asking again does the rest; the grant is revoked in any case.
+/// Ends the session, or all sessions of its user, in the store and at Upwork. The requesting session ends last, so that
+/// a retry can finish the job if the store fails on the way; the grant is revoked in any case.
 async fn end(gateway: &Gateway, stored: &StoredSession, everywhere: bool) -> Result<Revocation, Fault> {
     let (sessions, session) = (&gateway.sessions, &stored.session);
     if everywhere && !sessions.store.keeps_records() {
@@ -115,7 +116,7 @@ async fn end(gateway: &Gateway, stored: &StoredSession, everywhere: bool) -> Res
     if ended.is_ok() {
         sessions.close(session);
     }
-    // Where it is not known whether others use the grant, it is not revoked.
+    // If it is unknown whether others use the grant, it is not revoked.
     let kept = sessions.release_grant(stored).await;
     let outcome = match kept {
         Ok(GrantUse::None) => gateway.sign_in.revoke(&session.tokens).await,

@@ -1,4 +1,4 @@
-//! `auth/tokens`: personal access tokens, made, listed and revoked by their owner's browser. A token's text is shown once.
+//! `auth/tokens`: a browser creates, lists and revokes its user's personal access tokens. A token's text is shown once.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::session::personal::PersonalToken;
 use crate::store::{NewTokenRecord, StoreError, StoredSession, TokenRecord, TokenScope};
 
 const MAX_BODY: usize = 16 << 10;
-/// Seconds that a token is valid where nothing is said.
+/// Default validity of a token, in seconds.
 const DEFAULT_LIFETIME: u64 = 30 * 86_400;
 const MAX_LIFETIME: u64 = 365 * 86_400;
 const MAX_NAME: usize = 64;
@@ -87,7 +87,7 @@ async fn post(
     };
     let (stored, token, record) = create(gateway, request, stored, new).await?;
     let answer = if form {
-        // Shown by the page that the browser opens next, so that a reload makes no other token.
+        // The page that the browser opens next shows it, so a reload does not create another token.
         let cookies = gateway.callers.new_token.set(&token, &request.cookies)?;
         Answer::from(response::see_other(&format!("{}/auth/", gateway.prefix()))).cookies(cookies)
     } else {
@@ -112,7 +112,7 @@ async fn revoke_token(gateway: &Gateway, stored: &StoredSession, id: &str) -> Re
     }
 }
 
-/// Makes a token. From then on the session's grant is one record, which both refer to.
+/// Creates a token. From then on the session and the token share one record of the grant.
 async fn create(
     gateway: &Gateway,
     request: &RequestInfo,
@@ -126,7 +126,7 @@ async fn create(
     if !sessions.store.keeps_records() {
         return Err(ClientFault::NoTokens(NoTokens::Store).into());
     }
-    // Counted and added under a lock, so that no two requests make the last one.
+    // Counted and added under a lock, so that two requests cannot both create the last one.
     let counting = sessions.store.lock_tokens(&session.user.id).await?;
     let existing = sessions.tokens_of(&session.user.id).await?;
     if session.tokens.refresh.is_none() {
@@ -147,7 +147,7 @@ async fn create(
     Ok((stored, token, record))
 }
 
-/// A token as the list shows it: never its text.
+/// A token as listed, without its text.
 fn shown(record: &TokenRecord) -> Value {
     json!({
         "id": record.id,
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_read_from_json_and_from_the_form() {
+    fn a_new_token_is_read_from_json_and_from_the_form() {
         let json = |text: &str| from_json(&json_headers(), text.as_bytes());
         assert_eq!(json(r#"{"name":" report "}"#), Ok(made("report", DEFAULT_LIFETIME, false)));
         assert_eq!(json(r#"{"name":"a","expires_in":31536000,"read_only":true}"#), Ok(made("a", MAX_LIFETIME, true)));

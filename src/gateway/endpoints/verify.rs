@@ -1,9 +1,9 @@
 //! `auth/verify`, for fronts that ask before they forward (docs/operations.md "Fronts that ask first").
 //!
-//! Some fronts hand a refused request over to upwarden: they get 204 or 401, and nothing else. Others give their client
-//! the answer: they get 200, or what the client would get from upwarden itself. Both get the identity of whom they let in.
-//! Neither kind passes a cookie on with an answer of the app's. So a request whose session is due for a recheck is handed
-//! over, or a page view is answered by a redirect to itself that carries the renewed cookie.
+//! Some fronts hand a refused request over to upwarden: they get only 204 or 401. Others pass our answer to their
+//! client: they get 200, or what the client would get from upwarden directly. Both get the identity of the admitted
+//! user. Neither kind can add a cookie to an answer of the app. So a request whose session is due for a recheck is
+//! handed over, or, if it is a page view, redirected to itself with the renewed cookie.
 
 use std::sync::Arc;
 
@@ -24,21 +24,22 @@ use crate::router::{self, AuthPath, Route};
 use crate::store::StoredSession;
 use crate::telemetry::Door;
 
-/// What Traefik and Caddy say of the request that they hold back.
+/// The target of the waiting request, as Traefik and Caddy send it.
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 
 struct Asked {
     request: RequestInfo,
-    /// No client of the front can have made up its target: that is in the address that the front asked at, or in headers that
+    /// No client of the front can have forged the target: it is in the URL that the front requested, or in headers that
     /// `public.trusted_headers` lists.
     certain: bool,
-    /// The client gets our answer, unless it lets the request in.
+    /// The client gets our answer, unless the request is admitted.
     for_client: bool,
 }
 
 impl Asked {
-    /// A front that sets no `X-Forwarded-Uri` may pass on its client's: that one shapes a refusal, and never opens anything.
+    /// A front that does not set `X-Forwarded-Uri` may pass on its client's, so that value only shapes a refusal and
+    /// never grants access.
     fn read(
         gateway: &Gateway,
         request: &RequestInfo,
@@ -63,8 +64,8 @@ impl Asked {
         Ok(Self { request, certain, for_client: true })
     }
 
-    /// Its route: the last where it is not certain, and none where another may restrict it. The front has to pass our own paths
-    /// to us, unasked.
+    /// Its route. If the target is not certain, it is the last route, or `None` if another route may be stricter. The
+    /// front has to pass our own paths to us without asking.
     fn route<'a>(&self, gateway: &'a Gateway) -> Result<Option<&'a AppRoute>, ClientFault> {
         let (routes, path) = (&gateway.upstreams.routes, self.request.path());
         let last = || (!routes.restrict()).then(|| routes.last());
@@ -130,7 +131,7 @@ pub(super) async fn answer(
     }
 }
 
-/// 401, without a word for the client: the front hands its request over.
+/// 401 without a body: the front hands the client's request over to us.
 fn handed_over() -> Answer {
     response::empty(StatusCode::UNAUTHORIZED).with(WWW_AUTHENTICATE, response::CHALLENGE).into()
 }
@@ -142,18 +143,18 @@ fn let_in(
     stored: Option<&StoredSession>,
     for_client: bool,
 ) -> Answer {
-    // Envoy's `ext_authz` takes no other status for a yes.
+    // Envoy's `ext_authz` accepts no other status.
     let mut response = response::empty(if for_client { StatusCode::OK } else { StatusCode::NO_CONTENT });
     let Some(session) = stored.map(|stored| &stored.session) else { return response.into() };
-    // The front answers in our place, and passes no cookie on.
+    // The front answers the client and passes no cookie on.
     drop(gateway.sign_in.loops.confirm(gateway.shows_sign_in(request, headers, Some(session))));
     response.headers_mut().extend(gateway.upstreams.app.identity().of(session));
     Answer::from(response).user(session)
 }
 
-/// A page view is redirected to itself, with the renewed cookie. While Upwork cannot be asked, the session stands. Another
-/// request is let in if a store has the renewed session. Without a store it waits for the next page view: a front may not pass
-/// on the renewed cookie with an answer of the app's, and the refresh token in the old one is spent.
+/// Redirects a page view to itself with the renewed cookie. While Upwork cannot be reached, the session stays valid.
+/// Any other request is admitted if a store has the renewed session. Without a store it waits for the next page view: a
+/// front may not add the renewed cookie to an answer of the app, and the refresh token in the old one is used up.
 async fn renew(
     gateway: &Gateway,
     request: &RequestInfo,
@@ -172,7 +173,7 @@ async fn renew(
         debug_assert!(matches!(change, SessionChange::Renew(_)), "{change:?}");
         return Ok(Answer::from(response::see_other(&gateway.sign_in.public_url.at(target.as_str()))).change(change));
     }
-    // Its organization may be another by now.
+    // Its organization may have changed.
     let session = now.as_ref().map(|now| &*now.session);
     let decision = gateway.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie));
     let answer = if decision == Decision::Allow {
@@ -180,6 +181,6 @@ async fn renew(
     } else {
         gateway.refuse(request, decision, session).unwrap_or_else(|fault| gateway.fault(request, &fault))
     };
-    // An unchanged session gets no cookie: the front answers in our place.
+    // An unchanged session gets no cookie, because the front answers the client.
     Ok(if renewed || now.is_none() { answer.change(change) } else { answer })
 }

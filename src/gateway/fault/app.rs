@@ -1,18 +1,18 @@
-//! What the app behind the gate did, or did not do.
+//! Faults of the app behind upwarden.
 
 use http::StatusCode;
 
 use super::row::{FaultRow, Links, words};
 use crate::pages::texts;
 
-/// The app's side. Texts say what was seen, for the log.
+/// The texts say what was seen, for the log.
 #[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum AppFault {
     Down(String),
     Untrusted(String),
     /// It did not begin to answer in time.
     Slow,
-    /// It broke off, or answered something that is not HTTP.
+    /// It closed the connection, or its answer was not HTTP.
     Broken(String),
 }
 

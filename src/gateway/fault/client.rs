@@ -1,4 +1,4 @@
-//! What the client did, or has to do: requests that cannot be served as they are.
+//! Faults of the client: requests that cannot be served as they are.
 
 use http::StatusCode;
 
@@ -10,13 +10,13 @@ use crate::pages::texts::{self, Loop};
 
 #[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum ClientFault {
-    /// No one is signed in. `sent` where the request changed something, which is lost to the app.
+    /// No one is signed in. `sent`: the request would have changed something, and did not reach the app.
     SignInRequired {
         sent: bool,
     },
     /// No one is signed in, and the address is too long to be carried through a sign-in.
     AddressTooLong,
-    /// Signed in at Upwork, and not admitted by the access rules.
+    /// Signed in at Upwork, but not admitted by the access rules.
     NotAdmitted {
         /// Name or nid.
         shown: String,
@@ -29,33 +29,33 @@ pub(in crate::gateway) enum ClientFault {
         id: String,
     },
     CrossSite,
-    /// Another site's link leads to the API, at this target of ours.
+    /// A link of another site leads to the API, at this target.
     CrossSiteLink {
         target: String,
     },
-    /// A path under the prefix with two readings.
+    /// A path under the prefix that can be read in two ways.
     AmbiguousPath,
     NotFound,
     /// The methods that the endpoint has, as `Allow` lists them.
     MethodNotAllowed(&'static str),
-    /// Fields or a body that the endpoint cannot read.
+    /// Header fields or a body that the endpoint cannot read.
     BadRequest(&'static str),
     Refused(Rejection),
     RequestCut,
     /// Too many requests of one address in flight.
     TooManyAtOnce,
-    /// The user declined at Upwork, in its words.
+    /// The user declined at Upwork; with Upwork's message.
     Declined(String),
     /// Upwork would have had to ask the user first.
     LoginRequired(String),
-    /// A state that is not ours.
+    /// An unknown state.
     BadState,
-    /// A code that was used before, or has expired, in Upwork's words.
+    /// A code that was used before or has expired; with Upwork's message.
     CodeUsed(String),
-    /// Three sign-ins in a row that did not hold.
+    /// Three sign-ins in a row that did not last.
     Looped(Loop),
     TooManySignIns,
-    /// The call's turn under Upwork's limits would come too late.
+    /// Under Upwork's limits, the call would have to wait too long.
     Paced(RateLimited),
     /// Upwork's OAuth endpoints are not brokered.
     ForbiddenTarget,
@@ -161,7 +161,7 @@ fn not_admitted_here(id: &str) -> FaultRow {
         .seen(&format!("to admit this user, add \"{id}\" to `users` of the route"))
 }
 
-/// A sign-in that did not end in a session, by no fault of the site's.
+/// A sign-in that failed through no fault of the site.
 fn sign_in(status: StatusCode, name: &'static str, text: texts::Text) -> FaultRow {
     FaultRow::new(status, name, text).notable().links(Links::SignInAgain)
 }

@@ -1,4 +1,4 @@
-//! How the errors of other modules become faults: each kind in one place.
+//! Converts the errors of other modules into faults, each kind in one place.
 
 use super::{AppFault, ClientFault, Fault, OurFault, UpworkFault};
 use crate::body::CollectError;
@@ -20,7 +20,7 @@ use crate::telemetry::causes;
 use crate::tls;
 
 impl Fault {
-    /// Of a user whom the access rules do not admit.
+    /// The fault of a user whom the access rules do not admit.
     pub(in crate::gateway) fn not_admitted(user: &User) -> Self {
         let shown = user.name.clone().unwrap_or_else(|| user.nid.clone());
         ClientFault::NotAdmitted { shown, id: user.id.clone() }.into()
@@ -54,7 +54,7 @@ impl From<OurFault> for Fault {
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
-            // The session ended while this request was on its way, so whatever it was to change was not changed.
+            // The session ended during this request, so the request changed nothing.
             StoreError::Ended => ClientFault::SignInRequired { sent: true }.into(),
             StoreError::Down(_) | StoreError::Setup(_) | StoreError::NoRecords | StoreError::Sealing(_) => {
                 OurFault::StoreDown(error.to_string()).into()
@@ -141,7 +141,7 @@ impl From<ReadOnlyRefusal> for Fault {
     }
 }
 
-/// Why the body of a call that may only read could not be looked through.
+/// Why the body of a read-only call could not be checked.
 impl From<CollectError> for Fault {
     fn from(error: CollectError) -> Self {
         match error {
@@ -172,7 +172,7 @@ impl Fault {
         }
     }
 
-    /// Why a call of the API has no answer of Upwork's. `service`: it was made as the service identity.
+    /// Why an API call got no answer from Upwork. `service`: it was made as the service identity.
     pub(in crate::gateway) fn of_call(error: CallError, service: bool) -> Self {
         match error {
             CallError::Upstream(error) => Self::of_api(&error),

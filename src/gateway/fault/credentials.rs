@@ -1,4 +1,4 @@
-//! What is wrong with the credential of a program: at the neighbour door, or with a ticket or a personal access token.
+//! Faults in the credentials of programs: at the neighbour door, in a ticket, or in a personal access token.
 
 use http::StatusCode;
 
@@ -7,18 +7,18 @@ use super::row::{FaultRow, words};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum NeighbourFault {
     Browser,
-    /// `Host` names something else.
+    /// `Host` is not one of the door's names.
     Host,
     Secret,
     /// Not a path of the API.
     Path,
-    /// There is no service identity, and the request shows no ticket.
+    /// There is no service identity, and the request has no ticket.
     NoServiceIdentity,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum TicketFault {
-    /// It does not open, or there are several.
+    /// It cannot be opened, or there is more than one.
     Bad,
     Expired,
     /// The session is over, or the access token in it.
@@ -32,7 +32,7 @@ pub(in crate::gateway) enum TokenFault {
     Bad,
     /// Upwork ended the grant behind it.
     GrantOver,
-    /// It was shown to the app, which no token opens here, or to one of our own endpoints.
+    /// It was sent to the app, which tokens do not open here, or to one of our own endpoints.
     OnlyApi,
     /// Its owner chose that it opens something else.
     Scope,
@@ -41,11 +41,11 @@ pub(in crate::gateway) enum TokenFault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::gateway) enum NoTokens {
-    /// The cookie store keeps nothing here.
+    /// The cookie store cannot keep tokens.
     Store,
     /// The session cannot be renewed, so neither could a token.
     Refresh,
-    /// The user has as many as one user may have.
+    /// The user has the maximum number of tokens.
     Limit,
 }
 
@@ -109,7 +109,7 @@ impl TicketFault {
             ),
             Self::SessionOver => (
                 "ticket-over",
-                "The session behind this ticket is over",
+                "The session behind this ticket has ended",
                 "The user has signed out, or the sign-in has ended.",
                 "Wait for the user’s next request, which brings a new ticket.",
             ),
@@ -131,7 +131,7 @@ impl TokenFault {
                 "bad-token",
                 "Invalid personal access token",
                 "The token is mistyped, revoked, expired or unknown.",
-                "Make a new one on the account page, `{prefix}/auth/`.",
+                "Create a new one on the account page, `{prefix}/auth/`.",
             ),
             Self::OnlyApi => (
                 "bad-token",
@@ -142,13 +142,13 @@ impl TokenFault {
             ),
             Self::Scope => (
                 "token-scope",
-                "This token does not open this",
-                "A personal access token opens the API, the app, or both, as its owner chose when making it.",
-                "Make one that opens this on the account page, `{prefix}/auth/`.",
+                "This token has no access here",
+                "A personal access token opens the API, the app, or both, as its owner chose when creating it.",
+                "Create one with access to this on the account page, `{prefix}/auth/`.",
             ),
             Self::GrantOver => (
                 "token-over",
-                "The sign-in behind this token is over",
+                "The sign-in behind this token has ended",
                 "Upwork has ended the grant that this personal access token uses.",
                 "Its owner signs in again in a browser. The same token then works again.",
             ),
@@ -159,7 +159,7 @@ impl TokenFault {
                 "Call the public door with it, or leave out `Authorization`.",
             ),
         };
-        // RFC 6750 section 3.1: a token that is valid, and not for this.
+        // RFC 6750 section 3.1: the token is valid, but not for this.
         let status = if self == Self::Scope { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
         FaultRow::new(status, name, words(title, cause, remedy))
     }
@@ -172,13 +172,13 @@ impl NoTokens {
                 "tokens-need-store",
                 "This site cannot store tokens",
                 "Its sessions live in cookies only, so it has nowhere to keep personal access tokens.",
-                "The operator of this site can set `store.kind` to \"embedded\" or \"valkey\".",
+                "The site’s administrator can set `store.kind` to \"embedded\" or \"valkey\".",
             ),
             Self::Refresh => (
                 "tokens-need-refresh",
                 "This sign-in cannot be renewed",
                 "Upwork gave this session no refresh token, so a personal access token would stop working within a day.",
-                "Sign in again. With `upwork.grant = \"implicit\"` there are no personal access tokens.",
+                "Sign in again. With `upwork.grant = \"implicit\"`, personal access tokens are not available.",
             ),
             Self::Limit => (
                 "too-many-tokens",

@@ -1,8 +1,8 @@
-//! The one table of everything upwarden answers itself instead of what was asked for.
+//! The table of all faults: the answers that upwarden gives instead of what was requested.
 //!
 //! Each side that can be at fault has an enum, and each variant has one [`FaultRow`]: status, name, texts, log level,
-//! `Retry-After`, and the ways on that its page offers. There is no wildcard arm, so a new variant does not compile before
-//! its row is written. Names are stable; `docs/faults.md` lists them, and a test holds it against this table. Texts name no
+//! `Retry-After`, and the links of its page. There is no wildcard arm, so a new variant does not compile until it has a
+//! row. Names are stable; `docs/faults.md` lists them, and a test checks it against this table. Texts contain no
 //! secret.
 
 mod app;
@@ -44,7 +44,7 @@ impl Fault {
         }
     }
 
-    /// The id of the user it is about, for the access log: who asks to be let in is found there.
+    /// The id of the user it is about. The access log shows it, so that an operator can admit the user.
     pub(super) fn user(&self) -> Option<&str> {
         match self {
             Self::Client(ClientFault::NotAdmitted { id, .. } | ClientFault::NotAdmittedHere { id }) => Some(id),

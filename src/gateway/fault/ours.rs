@@ -1,25 +1,25 @@
-//! What is wrong with upwarden itself, its configuration or its store.
+//! Faults of upwarden itself, its configuration or its store.
 
 use http::StatusCode;
 
 use super::row::{FaultRow, Links, words};
 use crate::pages::texts;
 
-/// Our side. Texts say what was seen, for the log.
+/// The texts say what was seen, for the log.
 #[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum OurFault {
     StoreDown(String),
     /// No file descriptor is left for a connection to an upstream.
     Overloaded,
-    /// A request on its way to the app came back: `app.url` leads to us.
+    /// A request to the app came back: `app.url` leads to us.
     RequestLoop,
     KeyRefused(String),
-    /// Requested on another host, again after a redirect.
+    /// Requested under another host name, even after a redirect.
     WrongHost {
         asked: String,
         public_url: String,
     },
-    /// The tokens, of so many bytes once sealed, do not fit the cookies.
+    /// The tokens, with this size in bytes once sealed, do not fit into cookies.
     SessionTooLarge(usize),
     Internal(String),
 }

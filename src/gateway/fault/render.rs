@@ -1,4 +1,4 @@
-//! A fault as its client sees it: a page for a person, a problem document (RFC 9457) for a program; and its log line.
+//! Renders a fault: a page for a person, a problem document (RFC 9457) for a program, and a log line.
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
@@ -13,13 +13,13 @@ use crate::router::ReturnTo;
 use crate::telemetry::RequestId;
 use crate::telemetry::trace::TraceId;
 
-/// Whom a fault is shown to, besides what it is.
+/// The request that a fault answers.
 #[derive(Debug)]
 pub(in crate::gateway) struct FaultView<'a> {
     request: &'a RequestInfo,
     prefix: &'a str,
     branding: &'a Branding,
-    /// It was requested by GET, so repeating the request does no harm.
+    /// The request was a GET, so it can be repeated safely.
     repeatable: bool,
     return_to: Option<ReturnTo>,
 }
@@ -43,12 +43,13 @@ impl<'a> FaultView<'a> {
         self.request.fetch.framed_by.is_some()
     }
 
-    /// Its query has a code, which leaves the address bar (RFC 9700 section 4.2.4) and goes into no referrer.
+    /// Its query has a code, which must be removed from the address bar (RFC 9700 section 4.2.4) and not sent as a
+    /// referrer.
     fn is_callback(&self) -> bool {
         self.request.path().strip_prefix(self.prefix) == Some("/auth/callback")
     }
 
-    /// For a callback: no link leads back to it, and a sign-in goes where the one before was to go.
+    /// For a callback: no link leads back to it, and a new sign-in leads to where the first was meant to.
     pub(in crate::gateway) fn of_callback(
         request: &'a RequestInfo,
         prefix: &'a str,
@@ -58,7 +59,7 @@ impl<'a> FaultView<'a> {
         Self { repeatable: false, return_to: place, ..Self::of(request, prefix, branding) }
     }
 
-    /// The texts of the table name this site's own paths.
+    /// Inserts this site's prefix into a text of the table.
     fn fill(&self, text: &str) -> String {
         text.replace("{prefix}", self.prefix)
     }
@@ -92,7 +93,7 @@ pub(in crate::gateway) fn render(fault: &Fault, row: &FaultRow, view: &FaultView
     response
 }
 
-/// RFC 6750 section 3.1: a token that was shown and is not valid is named so.
+/// RFC 6750 section 3.1: names an invalid token as such.
 fn challenge(fault: &Fault) -> HeaderValue {
     let shown = matches!(fault, Fault::Client(ClientFault::Ticket(_) | ClientFault::Token(_)));
     let text = if shown { "Bearer realm=\"upwarden\", error=\"invalid_token\"" } else { response::CHALLENGE };

@@ -39,10 +39,10 @@ pub(in crate::gateway) enum Links {
     /// None: the page reloads.
     Reload,
     Home,
-    /// What was asked for, by a click on our own page.
+    /// The requested address, opened by a click on our own page.
     Open,
     SignIn,
-    /// The same in a new tab: what is on this page is not lost.
+    /// Sign-in in a new tab, so that the content of this page is not lost.
     SignInElsewhere,
     /// Another sign-in, or the start page.
     SignInAgain,
@@ -61,7 +61,7 @@ impl FaultRow {
         }
     }
 
-    /// The words for programs, in place of the page's.
+    /// The text for programs, instead of the page's.
     pub(super) fn detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { words: Words { detail: Some(detail.into()), ..self.words }, ..self }
     }

@@ -1,4 +1,4 @@
-//! Holds `docs/faults.md` against the table, field by field.
+//! Checks `docs/faults.md` against the table, field by field.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -119,7 +119,7 @@ fn every_variant_has_an_example() {
     check(&all());
 }
 
-/// What the document says of a name: its statuses, side, whether `Retry-After` comes with it, what its page offers.
+/// What the document says about a fault: statuses, side, whether it has `Retry-After`, and the links of its page.
 type Documented = (BTreeSet<u16>, String, String, String);
 
 fn documented() -> BTreeMap<String, Documented> {

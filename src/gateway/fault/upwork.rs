@@ -1,4 +1,4 @@
-//! What Upwork did, or did not do: its authorization, its token endpoint, its API.
+//! Faults of Upwork: its authorization endpoint, its token endpoint, its API.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use super::row::{FaultRow, Links, words};
 use crate::oauth::{Unavailable, UnavailableKind};
 use crate::pages::texts;
 
-/// `Retry-After` for a busy Upwork that names no time itself.
+/// `Retry-After` if Upwork is busy and names no time itself.
 const BUSY_RETRY: Duration = Duration::from_secs(60);
-/// `Retry-After` where a token may be there in a moment.
+/// `Retry-After` if a token may be available in a moment.
 const TOKEN_RETRY: Duration = Duration::from_secs(5);
 
-/// Upwork's side. Texts say what was seen, for the log.
+/// The texts say what was seen, for the log.
 #[derive(Clone, Debug, strum::EnumCount)]
 pub(in crate::gateway) enum UpworkFault {
-    /// It answered the authorization request with an error that is about our client.
+    /// It answered the authorization request with an error about our client.
     AuthorizationRefused(String),
     /// The authorization response names another issuer (RFC 9207).
     WrongIssuer(String),
@@ -25,13 +25,13 @@ pub(in crate::gateway) enum UpworkFault {
     ApiDown(String),
     /// The API did not begin to answer in time.
     ApiSlow,
-    /// The access token has expired, and no new one can be had just now.
+    /// The access token has expired, and a new one is not available right now.
     RefreshUnavailable {
         why: String,
-        /// What it asked us to wait.
+        /// The wait that Upwork asked for.
         retry_after: Option<Duration>,
     },
-    /// The API refused the token. It is fresh now, but the body of the call is gone.
+    /// The API refused the token. The token has been refreshed, but the call's body was not kept.
     SendAgain,
     ServiceUnavailable(String),
 }
@@ -80,7 +80,7 @@ fn unavailable(kind: UnavailableKind, retry_after: Option<Duration>) -> FaultRow
 fn api_down() -> FaultRow {
     let text = words(
         "Upwork’s API cannot be reached",
-        "The connection to Upwork failed, or broke off before an answer came.",
+        "The connection to Upwork failed, or closed before an answer came.",
         "Try again in a moment. If this call changes something, check first whether it was done.",
     );
     FaultRow::new(StatusCode::BAD_GATEWAY, "api-down", text)
@@ -89,7 +89,7 @@ fn api_down() -> FaultRow {
 fn api_slow() -> FaultRow {
     let text = words(
         "Upwork’s API took too long",
-        "Upwork accepted the call and did not answer in time.",
+        "Upwork accepted the call but did not answer in time.",
         "If this call changes something, check first whether it was done. Then try again.",
     );
     FaultRow::new(StatusCode::GATEWAY_TIMEOUT, "api-slow", text)
@@ -117,7 +117,7 @@ fn service_unavailable() -> FaultRow {
     let text = words(
         "The service identity has no token",
         "Upwork did not issue a token for the service identity.",
-        "The operator of this site finds the reason in the log and in the body of /readyz.",
+        "The site’s administrator finds the reason in the log and in the body of /readyz.",
     );
     FaultRow::new(StatusCode::SERVICE_UNAVAILABLE, "service-unavailable", text)
 }

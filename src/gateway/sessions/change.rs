@@ -1,4 +1,4 @@
-//! What an answer does to the session's cookie.
+//! The effect of an answer on the session's cookie.
 
 use http::HeaderValue;
 
@@ -8,9 +8,9 @@ use crate::store::StoredSession;
 #[derive(Clone, Debug)]
 pub(in crate::gateway) enum SessionChange {
     Keep,
-    /// The cookie has to carry this session from now on.
+    /// The cookie carries this session from now on.
     Renew(StoredSession),
-    /// A sign-in made a session: the `Set-Cookie` values from [`super::Sessions::begin`].
+    /// A sign-in created a session: the `Set-Cookie` values from [`super::Sessions::begin`].
     Begin(Vec<HeaderValue>),
     End(StoredSession),
     SignOut,

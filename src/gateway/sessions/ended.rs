@@ -1,4 +1,4 @@
-//! Which sessions ended here, so that no late answer revives one. With the cookie store nothing else knows it.
+//! Remembers which sessions ended here, so that no late answer revives one. With the cookie store, nothing else knows.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use crate::clock::Timestamp;
 use crate::recent::{Recent, lock};
 use crate::session::Session;
 
-/// Sessions remembered. Beyond that, the one that ended longest ago is forgotten.
+/// Sessions remembered. Beyond that, the oldest end is forgotten.
 const MAX_SESSIONS: usize = 20_000;
-/// An answer that was asked for before its session ended comes no later than this after it.
+/// An answer to a request from before the session's end arrives at most this long after it.
 const LATEST_ANSWER: Duration = Duration::from_hours(1);
 
-/// Which of a session's tokens are over. An old copy of a cookie, whose refresh token Upwork gave up long ago, says nothing
-/// of what its session has become since.
+/// Which of a session's tokens have ended. An old copy of a cookie, whose refresh token Upwork ended long ago, says
+/// nothing about the session's newer tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
-    /// All it has or will get: the user signed out, or another session took its place.
+    /// All, including future ones: the user signed out, or another session replaced this one.
     All,
-    /// Those issued until then: Upwork ended them.
+    /// Those issued until this time: Upwork ended them.
     IssuedUntil(Timestamp),
 }
 
@@ -39,7 +39,7 @@ impl EndedSessions {
         Self(Mutex::new(Recent::new(MAX_SESSIONS)))
     }
 
-    /// Remembers an end for as long as a cookie of the session could be shown. False where it was known.
+    /// Remembers an end for as long as a cookie of the session could come back. False if it was known already.
     pub(super) fn insert(&self, id: &str, extent: Extent, now: Timestamp, expires_at: Timestamp) -> bool {
         let mut ended = lock(&self.0);
         let news = match (ended.get(id, now), extent) {
@@ -53,7 +53,7 @@ impl EndedSessions {
         news
     }
 
-    /// Whether this session ended here, with the tokens it has.
+    /// Whether this session, with its current tokens, ended here.
     pub(super) fn has_ended(&self, session: &Session, now: Timestamp) -> bool {
         lock(&self.0).get(&session.id, now).is_some_and(|extent| extent.covers(session.tokens.issued_at))
     }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_upwork_ended_is_over_and_what_it_became_since_is_not() {
+    fn tokens_that_upwork_ended_are_over_and_newer_ones_are_not() {
         let (ended, old) = (EndedSessions::new(), named("a"));
         let mut new = old.clone();
         new.tokens.issued_at = old.tokens.issued_at.plus(Duration::from_secs(86_400));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_that_is_oldest_makes_room() {
+    fn the_oldest_end_is_evicted() {
         let ended = EndedSessions::new();
         let start = Timestamp::from_seconds(1000);
         let over = |number: usize, now| ended.has_ended(&named(&number.to_string()), now);

@@ -13,13 +13,13 @@ pub(in crate::gateway) enum GrantUse {
 }
 
 impl Sessions {
-    /// A user's personal access tokens; none where the store keeps no records.
+    /// A user's personal access tokens; empty if the store keeps no records.
     pub(in crate::gateway) async fn tokens_of(&self, user: &str) -> Result<Vec<TokenRecord>, StoreError> {
         if self.store.keeps_records() { self.store.tokens_of(user).await } else { Ok(Vec::new()) }
     }
 
-    /// Stores a new session's record before its grant is shared, where the user has tokens, which then use the new grant.
-    /// True where they do.
+    /// If the user has tokens, stores a new session's record and lets the tokens use the new grant. True if the user
+    /// has any.
     pub(in crate::gateway) async fn store_for_tokens(
         &self,
         stored: StoredSession,
@@ -32,8 +32,8 @@ impl Sessions {
         Ok((self.store.save_record(&stored, self.expires_at(&stored.session)).await?, true))
     }
 
-    /// Who still uses the grant of a session that has ended, which then outlives a sign-out. Where no one does, the grant's
-    /// record is deleted.
+    /// Who still uses the grant of a session that has ended. Such a grant outlives the sign-out; otherwise its record
+    /// is deleted.
     pub(in crate::gateway) async fn release_grant(&self, ended: &StoredSession) -> Result<GrantUse, StoreError> {
         if ended.is_shared() && !self.tokens_of(&ended.session.user.id).await?.is_empty() {
             return Ok(GrantUse::Tokens);

@@ -1,4 +1,4 @@
-//! A body that is cut when its session ends, so that no event stream, download or upload outlives a sign-out.
+//! A body that stops when its session ends, so that no event stream, download or upload outlives a sign-out.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::body::{self, Body};
 
-/// Bytes of a body that is on its way as a whole, and is not watched.
+/// Bodies of up to this many bytes are sent at once and not watched.
 const SHORT: u64 = 64 << 10;
 
-/// Whether a body may go on for long: one of unknown length, or a large one.
+/// Whether a body may take long: its length is unknown or large.
 pub(super) fn is_long(body: &Body) -> bool {
     !body.is_end_stream() && body.size_hint().exact().is_none_or(|bytes| bytes > SHORT)
 }
@@ -26,7 +26,7 @@ pub(super) fn until(session_end: Arc<CancellationToken>, body: Body) -> Body {
 struct HeldBody {
     body: Body,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Tells that the session has something open.
+    /// Its existence shows that the session has something open.
     _session_end: Arc<CancellationToken>,
 }
 

@@ -1,8 +1,8 @@
-//! Sessions: opened from a request's cookies, checked again before the app is reached, written back, and ended with
-//! everything that hangs on them.
+//! Opens sessions from a request's cookies, rechecks them before the app is reached, writes them back, and ends them
+//! with everything that depends on them.
 //!
-//! [`Sessions::commit`] is the only code that writes `Set-Cookie`. Every fault of a cookie is the same "no session"; a
-//! store that is down is reported as such, never taken for "no session".
+//! [`Sessions::commit`] is the only code that writes `Set-Cookie`. Any fault in a cookie means "no session"; an outage
+//! of the store is reported as such, never as "no session".
 
 mod change;
 mod ended;
@@ -33,7 +33,7 @@ pub(super) use grants::GrantUse;
 use recheck::Recheck;
 use watch::Watches;
 
-/// What every part of the gateway needs: the time, and where to count.
+/// What every part of the gateway needs: the clock and the metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) clock: SharedClock,
@@ -51,7 +51,7 @@ pub(crate) struct Sessions {
     pub(super) store: Store,
     pub(super) cookie: Jar,
     bounds: Bounds,
-    /// Access rules, as a reload replaces them.
+    /// Access rules, which a reload replaces.
     pub(super) rules: Arc<ArcSwap<Access>>,
     ends: Ends,
     recheck: Recheck,
@@ -65,19 +65,19 @@ struct Bounds {
     per_user: usize,
 }
 
-/// A long answer, which is cut when `end` comes.
+/// Cuts a long answer off when `end` is cancelled.
 pub(super) fn hold_until(body: Body, end: impl FnOnce() -> Arc<CancellationToken>) -> Body {
     if held_body::is_long(&body) { held_body::until(end(), body) } else { body }
 }
 
-/// Sessions that ended here, and those of which something is open.
+/// Sessions that ended here, and sessions with something open.
 #[derive(Debug)]
 struct Ends {
     ended: EndedSessions,
     watches: Watches,
 }
 
-/// How often a session with something open is looked at.
+/// How often a session with something open is checked.
 pub(super) const WATCH_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Sessions {
@@ -99,8 +99,8 @@ impl Sessions {
         })
     }
 
-    /// The newest live session that the request's cookies open. None where they are of two users: a sibling domain
-    /// may have planted one, and nothing tells which.
+    /// The newest live session that the request's cookies open. `None` if they belong to two users: a sibling domain
+    /// may have planted one, and it is impossible to tell which.
     pub(super) async fn open(&self, cookies: &RequestCookies) -> Result<Option<StoredSession>, StoreError> {
         let candidates = self.cookie.candidates(cookies);
         let none_shown = candidates.is_empty();
@@ -130,7 +130,7 @@ impl Sessions {
         Ok(found)
     }
 
-    /// Whether it has not expired, and did not end here.
+    /// Whether it has neither expired nor ended here.
     pub(super) fn is_live(&self, session: &Session) -> bool {
         let now = self.context.now();
         now < self.expires_at(session) && !self.ends.ended.has_ended(session, now)
@@ -144,7 +144,7 @@ impl Sessions {
         policy::decide(facts, credential, &self.rules.load())
     }
 
-    /// Whether the access rules, which may have changed, still let this session in.
+    /// Whether the access rules, which may have changed, still admit this session.
     pub(super) fn is_admitted(&self, session: &Session) -> bool {
         let rules = self.rules.load();
         let organization = session.organization.as_ref().map(|organization| organization.id.as_str());
@@ -156,10 +156,10 @@ impl Sessions {
         self.recheck.refresher.failure(&session.id).filter(|failed| Some(failed.at) >= session.refreshed)
     }
 
-    /// Stores a new session; the `Set-Cookie` values that give it to the browser.
+    /// Stores a new session, and returns the `Set-Cookie` values that give it to the browser.
     pub(super) async fn begin(&self, stored: &StoredSession, seen: &RequestCookies) -> Result<Vec<HeaderValue>, Fault> {
         let value = self.save(stored).await?;
-        // A store that fails now leaves one session too many, which is no reason to refuse this one.
+        // If the store fails now, there is one session too many, but this one is good.
         let _ = self.store.end_surplus(&stored.session.user.id, self.bounds.per_user).await;
         Ok(self.set_cookie(stored, &value, seen)?)
     }
@@ -181,8 +181,8 @@ impl Sessions {
         self.cookie.set(value, age, seen)
     }
 
-    /// Writes our cookies into an answer: the session's by `change`, and `others`, those of a sign-in. An answer that comes
-    /// late, when its session is over, writes none of the session's: the browser may have another session by now.
+    /// Writes our cookies into an answer: the session's by `change`, and a sign-in's as `others`. If the session has
+    /// ended meanwhile, its cookie is not written, because the browser may have a new session.
     pub(super) async fn commit(
         &self,
         change: SessionChange,
@@ -208,7 +208,7 @@ impl Sessions {
     async fn renewed(&self, stored: &StoredSession, seen: &RequestCookies) -> Vec<HeaderValue> {
         let lines = match self.save(stored).await {
             Ok(value) => self.set_cookie(stored, &value, seen).map_err(Fault::from),
-            // Signed out meanwhile, here or on another replica. A cookie that is left opens nothing.
+            // Signed out meanwhile, here or on another replica. The remaining cookie opens nothing.
             Err(StoreError::Ended) => return Vec::new(),
             Err(error) => Err(error.into()),
         };
@@ -223,17 +223,17 @@ impl Sessions {
         }
     }
 
-    /// Ends what is open of the session; the session itself may still be ended in the store.
+    /// Ends what the session has open. The session itself may still have to be ended in the store.
     pub(super) fn disconnect(&self, session: &Session) {
         self.ends.watches.end(&session.id, Extent::All);
     }
 
-    /// The session is over, whatever tokens it has or gets: what is open of it ends, and no late answer revives it.
+    /// Ends the session with all its tokens, present and future: what it has open ends, and no late answer revives it.
     pub(super) fn close(&self, session: &Session) {
         self.end(session, Extent::All);
     }
 
-    /// Upwork has ended the session's tokens, and so the session. False where it was over already.
+    /// Upwork has ended the session's tokens, and so the session. False if it had ended already.
     pub(super) fn end_by_upwork(&self, session: &Session) -> bool {
         self.end(session, Extent::IssuedUntil(session.tokens.issued_at))
     }
@@ -248,7 +248,7 @@ impl Sessions {
         self.recheck.is_due(session, self.context.now())
     }
 
-    /// The session whose user the app sees, refreshed where it is due: see [`Recheck::run`].
+    /// The session whose user the app sees, refreshed if that is due: see [`Recheck::run`].
     pub(super) async fn recheck(
         &self,
         stored: StoredSession,
@@ -258,8 +258,8 @@ impl Sessions {
         self.recheck.run(stored, needs_token, self.context.now(), open).await
     }
 
-    /// What ends an upgraded connection or a long answer with its session: at once for a sign-out here, at the next look for
-    /// one on another replica and for changed access rules, and when the session expires.
+    /// Ends an upgraded connection or a long answer with its session: at once after a sign-out here, at the next check
+    /// after a sign-out on another replica or a change of access rules, and when the session expires.
     pub(super) fn watch(self: &Arc<Self>, stored: &StoredSession) -> Arc<CancellationToken> {
         let (token, new) = self.ends.watches.token(&stored.session, self.expires_at(&stored.session));
         if new {
@@ -268,7 +268,7 @@ impl Sessions {
         token
     }
 
-    /// Looks at a session for as long as something of it is open. It keeps the token, so that the many short streams of one
+    /// Checks a session for as long as it has something open. It keeps the token, so that the many short streams of one
     /// session share one task.
     async fn look_after(self: Arc<Self>, mut stored: StoredSession, token: Arc<CancellationToken>) {
         let id = stored.session.id.clone();
@@ -286,7 +286,7 @@ impl Sessions {
             match self.store.reload(&stored).await {
                 Ok(Some(fresh)) => stored = fresh,
                 Ok(None) => return watches.end(&id, Extent::All),
-                // A store that is down has not said that the session is over.
+                // An outage of the store does not mean that the session is over.
                 Err(_) => {}
             }
             watches.extend(&stored.session, self.expires_at(&stored.session));

@@ -1,5 +1,5 @@
-//! A session that Upwork was not asked about for `session.recheck` is refreshed before the app or the API is reached. Only
-//! Upwork's own word ends it; an outage does not (docs/sessions.md "Lifetime").
+//! Refreshes a session that was not checked with Upwork for `session.recheck`, before the app or the API is reached.
+//! Only Upwork's answer ends a session; an outage does not (docs/sessions.md "Lifetime").
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::store::StoredSession;
 
 /// How long a request waits for a fresh token, which the app needs only for its ticket.
 const WAIT: Duration = Duration::from_secs(2);
-/// A session that waited without success does not wait again before this.
+/// A session that waited without success does not wait again for this long.
 const BACKOFF: Duration = Duration::from_secs(30);
 /// Sessions remembered that waited without success.
 const MAX_SESSIONS: usize = 20_000;
@@ -22,7 +22,7 @@ const MAX_SESSIONS: usize = 20_000;
 pub(super) struct Recheck {
     pub(super) refresher: Arc<Refresher>,
     after: Duration,
-    /// Who waited without success: an outage of Upwork must not slow down every request.
+    /// Sessions that waited without success: an outage of Upwork must not slow down every request.
     waited: Mutex<Recent<String, (), Timestamp>>,
 }
 
@@ -31,14 +31,14 @@ impl Recheck {
         Self { refresher, after, waited: Mutex::new(Recent::new(MAX_SESSIONS)) }
     }
 
-    /// Whether a request goes on only after a refresh.
+    /// Whether a request has to wait for a refresh.
     pub(super) fn is_due(&self, session: &Session, now: Timestamp) -> bool {
         session.needs_recheck(now, self.after)
     }
 
-    /// The session whose user the app sees. `needs_token`: its ticket holds the access token itself, so one that expires
-    /// soon would be of no use. A request waits for Upwork only a moment, not where the path is public (`open`), and not
-    /// just after this session waited without success: the refresh goes on, and a later request finds its outcome.
+    /// The session whose user the app sees. `needs_token`: its ticket contains the access token itself, which must not
+    /// expire soon. A request waits for Upwork only briefly, and not at all if the path is public (`open`) or this
+    /// session has just waited without success. The refresh continues, and a later request finds its outcome.
     pub(super) async fn run(
         &self,
         stored: StoredSession,
@@ -56,14 +56,14 @@ impl Recheck {
         let open = open();
         let waits = !open && lock(&self.waited).get(&session.id, now).is_none();
         let patience = if waits { WAIT } else { Duration::ZERO };
-        // Boxed, as the rarer ways are: not every request's future needs room for it.
+        // Boxed like the other less common paths, so that it does not enlarge every request's future.
         let fresh = Box::pin(self.refresher.fresh(stored.clone(), None));
         match tokio::time::timeout(patience, fresh).await.ok() {
             Some(Ok(fresh)) if !Arc::ptr_eq(&fresh.session, session) => {
                 return (Some(fresh.clone()), SessionChange::Renew(fresh));
             }
             Some(Err(RefreshError::Revoked)) => return (None, SessionChange::End(stored)),
-            // Whether the session still is valid is not known yet, and a public path needs none.
+            // It is not known yet whether the session is still valid, and a public path needs none.
             None if open && due => return (None, SessionChange::Keep),
             None
             | Some(

@@ -1,4 +1,4 @@
-//! What is open of sessions, and ends with them: upgraded connections, event streams and other long answers.
+//! What sessions have open and what ends with them: upgraded connections, event streams and other long answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -10,16 +10,16 @@ use crate::clock::Timestamp;
 use crate::recent::lock;
 use crate::session::Session;
 
-/// The sessions of which something is open, or was a moment ago: no more than there are connections in that time.
+/// The sessions that have something open, or had a moment ago: at most one for each connection in that time.
 #[derive(Debug, Default)]
 pub(super) struct Watches(Mutex<HashMap<String, Watch>>);
 
 #[derive(Debug)]
 struct Watch {
-    /// Lives as long as something is open, and the task that looks after it.
+    /// Lives as long as something is open, or the task that checks it runs.
     token: Weak<CancellationToken>,
     ends_at: Timestamp,
-    /// Of its newest tokens.
+    /// When its newest tokens were issued.
     issued_at: Timestamp,
 }
 
@@ -30,7 +30,7 @@ impl Watch {
 }
 
 impl Watches {
-    /// The token of what is open of a session. True where it is new, so that no task looks after it yet.
+    /// The cancellation token for what a session has open. True if it is new and no task checks it yet.
     pub(super) fn token(&self, session: &Session, ends_at: Timestamp) -> (Arc<CancellationToken>, bool) {
         let mut watches = lock(&self.0);
         if let Some(token) = watches.get(&session.id).and_then(|watch| watch.token.upgrade()) {
@@ -43,7 +43,7 @@ impl Watches {
         (token, true)
     }
 
-    /// The session was refreshed, and lives longer.
+    /// Call when the session was refreshed and lives longer.
     pub(super) fn extend(&self, session: &Session, ends_at: Timestamp) {
         if let Some(watch) = lock(&self.0).get_mut(&session.id) {
             watch.ends_at = watch.ends_at.max(ends_at);
@@ -51,12 +51,12 @@ impl Watches {
         }
     }
 
-    /// When the session ends, as long as this is its token: after an end, the next one has another, and another task.
+    /// When the session ends, if this is still its token: after an end, the session gets a new token and a new task.
     pub(super) fn ends_at(&self, session: &str, token: &Arc<CancellationToken>) -> Option<Timestamp> {
         lock(&self.0).get(session).filter(|watch| watch.has(token)).map(|watch| watch.ends_at)
     }
 
-    /// Forgets a session of which nothing is open: only the caller has its token. False where something is.
+    /// Forgets a session that has nothing open, because only the caller has its token. False if something is open.
     pub(super) fn forget_unused(&self, session: &str, token: &Arc<CancellationToken>) -> bool {
         let mut watches = lock(&self.0);
         if Arc::strong_count(token) > 1 {
@@ -68,7 +68,7 @@ impl Watches {
         true
     }
 
-    /// Ends what is open of the session, unless its newest tokens are not covered.
+    /// Ends what the session has open, if `extent` covers its newest tokens.
     pub(super) fn end(&self, session: &str, extent: Extent) {
         let mut watches = lock(&self.0);
         if watches.get(session).is_some_and(|watch| extent.covers(watch.issued_at))

@@ -1,11 +1,11 @@
-//! Callbacks that come more than once: a double click, a browser's retry, a reload while Upwork is slow, or an attack on the
-//! token endpoint.
+//! Handles callbacks that arrive more than once: a double click, a browser's retry, a reload while Upwork is slow, or
+//! an attack on the token endpoint.
 //!
-//! A sign-in is redeemed once: an authorization server may take a second attempt for theft, and revoke the tokens of the
-//! first (RFC 6749 section 4.1.2). So the work runs on the control runtime, where it goes on when its client leaves or its
-//! worker ends, everyone who asks
-//! meanwhile gets the same outcome, and who comes later learns that the code was used, without a question to Upwork. Only
-//! where Upwork gave no answer, or was busy, may the same sign-in be tried again: a few times, with growing pauses.
+//! A sign-in is redeemed once: an authorization server may take a second attempt for theft and revoke the tokens of the
+//! first (RFC 6749 section 4.1.2). So the work runs on the control runtime, where it continues if its client leaves or its
+//! worker ends. Simultaneous callbacks share its outcome, and later ones get an error that the code was used, without a
+//! request to Upwork. Only if Upwork did not answer or was busy may the same sign-in be tried again: a few times, with
+//! growing pauses.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,15 +22,15 @@ use crate::recent::{Recent, lock};
 use crate::store::StoredSession;
 use crate::telemetry::trace;
 
-/// For the log, in place of Upwork's words.
+/// For the log, instead of Upwork's message.
 const REPEATED: &str = "its callback came before";
-/// Sign-ins remembered. Each takes a state that we sealed.
+/// Sign-ins remembered. Each needs a state that we sealed.
 const MAX_SIGN_INS: usize = 20_000;
 const MAX_RETRIES: u32 = 3;
-/// From the first attempt to the second; it doubles. Meanwhile the outcome stands.
+/// The pause between the first and the second attempt, which then doubles. Until it ends, the outcome stands.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A session that a sign-in made.
+/// A session created by a sign-in.
 #[derive(Clone, Debug)]
 pub(in crate::gateway) struct Completed {
     pub(in crate::gateway) stored: StoredSession,
@@ -41,17 +41,17 @@ pub(in crate::gateway) struct Completed {
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) fault: Fault,
-    /// Nothing was redeemed, as far as is known, and another attempt may help.
+    /// As far as known nothing was redeemed, so another attempt may help.
     retry: bool,
 }
 
 impl Failure {
-    /// After which the sign-in is over.
+    /// A failure that ends the sign-in.
     pub(super) fn last(fault: Fault) -> Self {
         Self { fault, retry: false }
     }
 
-    /// Of a question to Upwork, which may be asked again where it gave no answer or was busy.
+    /// The failure of a request to Upwork, which may be repeated if Upwork did not answer or was busy.
     pub(super) fn of(fault: Fault) -> Self {
         let retry = match &fault {
             Fault::Upwork(UpworkFault::SignInUnavailable(Unavailable { kind, .. })) => match kind {
@@ -71,7 +71,7 @@ type Known = Recent<String, Redemption, Timestamp>;
 /// What is known of a sign-in's redemption.
 #[derive(Clone, Debug)]
 enum Redemption {
-    /// The attempt of this number runs, or failed and its outcome stands until then.
+    /// The attempt with this number is running, or failed, and its outcome stands until this time.
     Attempt {
         number: u32,
         outcome: Pending,
@@ -80,7 +80,7 @@ enum Redemption {
     Over,
 }
 
-/// The callbacks that are being answered, and those that were answered lately. Clones are the same.
+/// Callbacks in progress, and recent ones. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct CallbackDedup {
     known: Arc<Mutex<Known>>,
@@ -92,7 +92,7 @@ impl CallbackDedup {
         Self { known: Arc::new(Mutex::new(Recent::new(MAX_SIGN_INS))), control }
     }
 
-    /// The outcome of a sign-in: by `work`, unless another callback started it already.
+    /// The outcome of a sign-in: runs `work`, unless another callback has started it.
     pub(super) async fn once<W>(&self, login: &Login, now: Timestamp, work: W) -> Result<Completed, Fault>
     where
         W: Future<Output = Outcome> + Send + 'static,
@@ -137,7 +137,7 @@ impl CallbackDedup {
     }
 }
 
-/// Notes when dropped how the attempt ended: for good, also where the work was dropped or panicked.
+/// Records on drop how the attempt ended. If the work was dropped or panicked, the sign-in is over.
 struct Entry {
     dedup: CallbackDedup,
     id: String,

@@ -1,4 +1,4 @@
-//! Measures why sign-ins do not hold (docs/sessions.md "Sign-in loops").
+//! Measures why sign-ins do not last (docs/sessions.md "Sign-in loops").
 
 use crate::clock::Timestamp;
 use crate::cookies::RequestCookies;
@@ -10,20 +10,20 @@ use crate::pages::texts::Loop;
 use crate::seal::{Keyring, Purpose};
 use crate::session::Session;
 
-/// Bytes of cookies that some browser or proxy does not accept.
+/// Some browsers or proxies do not accept cookies of this many bytes.
 const LARGE: usize = 4096;
-/// Bytes of `Cookie` that some proxy does not accept.
+/// Some proxies do not accept a `Cookie` field of this many bytes.
 const LARGE_FIELD: usize = 16 << 10;
-/// Clocks that differ by fewer seconds end no session as it begins.
+/// A smaller difference between clocks, in seconds, ends no session at its beginning.
 const CLOSE: u64 = 60;
 
-/// The session is there, and access rules say that it is over.
+/// The session exists, but the access rules say that it is over.
 pub(super) fn refused(sessions: &Sessions, session: &Session, now: Timestamp) -> Loop {
     let rules = sessions.rules.load();
     clock(rules.not_before.get(&session.user.id).map_or(0, |moment| moment.since(now).as_secs()))
 }
 
-/// What became of the session of the last sign-in, whose cookies had `bytes`.
+/// What happened to the session of the last sign-in, whose cookies had `bytes`.
 pub(super) fn lost(
     sessions: &Sessions,
     ring: &Keyring,
@@ -33,7 +33,7 @@ pub(super) fn lost(
 ) -> Loop {
     let values = sessions.cookie.candidates(cookies);
     if values.is_empty() {
-        // Pieces without the others were dropped on the way.
+        // Some pieces are missing, so they were dropped on the way.
         let pieces = sessions.cookie.is_shown(cookies);
         return if pieces || bytes > LARGE { Loop::CookieTooBig(bytes) } else { Loop::CookieLost };
     }
@@ -62,7 +62,7 @@ pub(super) fn of_state(
             Loop::CookieTooBig(cookies.field_length())
         }
         Some(StateError::OtherCookie) if logins.has_unknown_key(cookies) => Loop::KeyChanged,
-        // No one is that slow three times.
+        // A user is not that slow three times.
         Some(StateError::Expired) => clock(now.since(state.began_at).as_secs()),
         Some(StateError::OtherCookie) | None => Loop::Unknown,
     }

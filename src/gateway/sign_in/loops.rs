@@ -1,10 +1,10 @@
 //! Counts sign-ins in a row that left no session behind (a cookie too large, a key that only one replica has), so that the
 //! third stops at a page instead of looping.
 //!
-//! The count is a cookie of its own, `NAME-tries`, which lives a minute and is no secret: changing it stops no one else's
-//! sign-in. It is set from the second sign-in on, as far as this process remembers the first: that saves a first sign-in
-//! one cookie, and the page after it the clearing of that cookie. A navigation that shows its session and is let in ends
-//! the row: that sign-in held, however soon its session ends afterwards. (Callbacks that fail are counted inside the sealed
+//! The count is in its own cookie, `NAME-tries`, which lives one minute and is no secret: changing it affects no other
+//! user's sign-in. It is set from the second sign-in on, if this process remembers the first. That saves a first
+//! sign-in one cookie, and the next page the clearing of it. An admitted navigation with a session resets the count:
+//! that sign-in lasted, however soon its session ends afterwards. (Failed callbacks are counted inside the sealed
 //! state, which comes back even when cookies do not.)
 
 use std::hash::{BuildHasher, RandomState};
@@ -20,7 +20,7 @@ use crate::gateway::request::RequestInfo;
 use crate::recent::{Recent, lock};
 use crate::session::Session;
 
-/// Sign-ins further apart are not in a row.
+/// Sign-ins further apart do not count as a row.
 const IN_A_ROW: Duration = Duration::from_secs(60);
 const MAX_SIGN_INS: usize = 10_000;
 
@@ -28,16 +28,16 @@ const MAX_SIGN_INS: usize = 10_000;
 pub(in crate::gateway) struct LoopCounter {
     cookie: Jar,
     hasher: RandomState,
-    /// The session of each client's last sign-in, by hashes, until it is shown.
+    /// The session of each client's last sign-in, by hashes, until a request shows it.
     pending: Mutex<Recent<u64, u64, Timestamp>>,
 }
 
-/// A client as far as it can be told without a cookie: by address and `User-Agent`. A neighbour with the same browser is
-/// taken for the same client, which does no more than give it the counting cookie.
+/// A client as far as it is known without a cookie: by address and `User-Agent`. Another user with the same address and
+/// browser counts as the same client, and at worst gets the counting cookie.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::gateway) struct ClientKey(u64);
 
-/// What ends with a sign-in that held.
+/// What a lasting sign-in ends.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct Held {
     pending: Option<(ClientKey, u64)>,
@@ -48,7 +48,7 @@ pub(in crate::gateway) struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tries {
     pub(super) count: u8,
-    /// Bytes of the session's `Set-Cookie` lines at the last.
+    /// Size of the session's `Set-Cookie` lines at the last sign-in, in bytes.
     pub(super) bytes: usize,
     at: Timestamp,
 }
@@ -67,7 +67,7 @@ impl Tries {
 }
 
 impl LoopCounter {
-    /// `session_cookie`: the name that the counting cookie's is made from.
+    /// `session_cookie`: the name that the counting cookie's name extends.
     pub(super) fn new(session_cookie: &str, secure: bool) -> Self {
         Self {
             cookie: Jar::new(format!("{session_cookie}-tries"), secure),
@@ -89,8 +89,8 @@ impl LoopCounter {
         tries.filter(|tries| now.since(tries.at).max(tries.at.since(now)) <= IN_A_ROW)
     }
 
-    /// Notes a sign-in that went well, of a browser that showed no session and `tries`: its number in the row, where there
-    /// was one before.
+    /// Records a successful sign-in of a browser that had no session, and `tries` before it. Returns its count if it is
+    /// not the first in the row.
     pub(super) fn completed(
         &self,
         client: ClientKey,
@@ -104,13 +104,12 @@ impl LoopCounter {
     }
 
     pub(super) fn set(&self, count: u8, bytes: usize, seen: &RequestCookies, now: Timestamp) -> Vec<HeaderValue> {
-        // So short a value always fits.
+        // A value this short always fits.
         self.cookie.set(&Tries { count, bytes, at: now }.text(), IN_A_ROW, seen).unwrap_or_default()
     }
 
-    /// Called before the request goes on, for a navigation that is let in. Only a navigation shows that a sign-in held, as
-    /// the one that a sign-in leads to: what another tab fetches may reach a replica that has the key, while navigations do
-    /// not.
+    /// Call before an admitted navigation is forwarded. Only a navigation shows that a sign-in lasted: requests of
+    /// another tab may reach a replica that has the key while navigations do not.
     pub(in crate::gateway) fn navigation(
         &self,
         request: &RequestInfo,
@@ -118,7 +117,7 @@ impl LoopCounter {
         session: &Session,
         now: Timestamp,
     ) -> Held {
-        // An older sign-in is not remembered as one in a row: no lock for it.
+        // An older sign-in does not count as part of a row, so it needs no lock.
         let young = now.since(session.began_at) <= IN_A_ROW;
         Held {
             pending: young.then(|| (self.client(request, headers), self.hasher.hash_one(&session.id))),
@@ -126,8 +125,8 @@ impl LoopCounter {
         }
     }
 
-    /// Called once the session was not ended by the same request: the cookies that end the row. A pending sign-in is
-    /// ended only by its own session: a neighbour's that holds says nothing of one that does not.
+    /// Call once it is clear that the request did not end the session. Returns the cookies that reset the count. Only
+    /// its own session completes a pending sign-in: another client's says nothing about it.
     pub(in crate::gateway) fn confirm(&self, held: Held) -> Vec<HeaderValue> {
         if let Some((client, session)) = held.pending {
             lock(&self.pending).remove_if(&client.0, |pending| *pending == session);

@@ -1,8 +1,8 @@
 //! Sign-in: to Upwork and back.
 //!
-//! A browser without a session gets a 303 to Upwork and the sign-in's cookie; a callback becomes a session. A code is never
-//! redeemed before its state was checked, and no failure begins an endless loop: failures in a row are counted inside the
-//! sealed state, and sign-ins that do not hold by the [`LoopCounter`].
+//! A browser without a session gets a 303 to Upwork and the sign-in's cookie; a callback becomes a session. A code is
+//! never redeemed before its state is checked, and no failure starts an endless loop: the sealed state counts failures
+//! in a row, and the [`LoopCounter`] counts sign-ins that do not last.
 
 mod callback_dedup;
 mod cause;
@@ -42,10 +42,10 @@ use callback_dedup::{CallbackDedup, Failure};
 use http::HeaderValue;
 pub(super) use loops::{ClientKey, Held, LoopCounter};
 
-/// A sign-out waits this long for Upwork's answer; the revocation itself goes on.
+/// A sign-out waits this long for Upwork's answer; the revocation itself continues.
 const REVOCATION_WAIT: Duration = Duration::from_secs(5);
 
-/// What a checked callback brought, good or bad.
+/// The result of a checked callback.
 pub(super) type CallbackResult = Result<Authorization, CallbackError>;
 
 #[derive(Debug)]
@@ -97,8 +97,8 @@ impl SignIn {
         [self.cookies.clear_shown(seen), self.loops.cookie().clear_shown(seen)].concat()
     }
 
-    /// Sends a navigation without a session to Upwork, unless the last three sign-ins did not hold. `refused`: its session,
-    /// where it has one that is over.
+    /// Sends a navigation without a session to Upwork, unless the last three sign-ins did not last. `refused`: its
+    /// session, if that has ended.
     pub(super) fn require(
         &self,
         request: &RequestInfo,
@@ -130,7 +130,7 @@ impl SignIn {
         if let Some(answer) = self.to_public_url(request)? {
             return Ok(answer);
         }
-        // No one is sent to Upwork for a session that could not be stored.
+        // Do not send a user to Upwork for a session that could not be stored.
         self.sessions.store.may_sign_in()?;
         self.admit(Step::Begin, request)?;
         let (ring, now) = (self.cookies.ring(), self.context().now());
@@ -140,8 +140,8 @@ impl SignIn {
         Ok(Answer::from(response::see_other(&begun.url)).cookies(cookies))
     }
 
-    /// A navigation on another host than `public_url`'s, or by http where that is https, is sent there before any cookie is
-    /// set; a second one in a row on another host gets a page that names `trusted_proxies` (docs/reference.md "Host names").
+    /// Redirects a navigation on another host than `public_url`'s, or by http instead of https, before a cookie is set.
+    /// On a second wrong host in a row, shows a page that names `trusted_proxies` (docs/reference.md "Host names").
     fn to_public_url(&self, request: &RequestInfo) -> Result<Option<Answer>, Fault> {
         let Some(asked) = request.client.origin.host.as_ref().and_then(|host| host.to_str().ok()) else {
             return Ok(None);
@@ -168,7 +168,7 @@ impl SignIn {
         self.public_url.is_https() && !request.client.origin.https && request.client.origin.trusted
     }
 
-    /// The browser came by a host name or a scheme for which our cookies are not.
+    /// The browser used a host name or a scheme that our cookies are not for.
     fn wrong_place(&self, request: &RequestInfo) -> Option<Loop> {
         let origin = &request.client.origin;
         if let Some(host) = origin.host.as_ref().and_then(|host| host.to_str().ok())
@@ -179,7 +179,7 @@ impl SignIn {
         self.came_by_http(request).then_some(Loop::PlainHttp)
     }
 
-    /// After a callback that fits no sign-in of this browser: a fresh sign-in, or the third time a page with the cause.
+    /// After a callback that matches no sign-in of this browser: a new sign-in, or the third time a page.
     pub(super) fn restart(
         &self,
         request: &RequestInfo,
@@ -196,9 +196,9 @@ impl SignIn {
         Err(ClientFault::Looped(self.wrong_place(request).unwrap_or_else(measure)).into())
     }
 
-    /// After a callback whose state does not open here, of a browser with a sign-in under way that does not open either: the
-    /// key was changed meanwhile, or replicas have different ones. It begins again (docs/design.md "Keys"), counted by the
-    /// cookies that are given back. `None`: no one of us sealed the state, and nothing begins.
+    /// After a callback whose state and pending sign-in cannot be opened: the key has changed, or replicas have
+    /// different keys. The sign-in begins again (docs/design.md "Keys"), counted by the returned cookies. `None`: no
+    /// replica sealed the state, and no sign-in begins.
     pub(super) fn restart_under_new_key(
         &self,
         request: &RequestInfo,
@@ -218,14 +218,13 @@ impl SignIn {
         Some((answer, cookies))
     }
 
-    /// Counts a step of a sign-in against its address, whatever it brings.
+    /// Counts a step of a sign-in against its address, whatever its outcome.
     pub(super) fn admit(&self, step: Step, request: &RequestInfo) -> Result<(), Fault> {
         let allow = |client| self.limit.allow(step, client, self.context().now());
         if request.client.limited_address.is_none_or(allow) { Ok(()) } else { Err(ClientFault::TooManySignIns.into()) }
     }
 
-    /// The session of a callback whose state was checked: redeems, asks who it is, checks the access rules, stores. In a task
-    /// of its own, once for each sign-in.
+    /// Turns a checked callback into a session, once for each sign-in: redeems, identifies, checks access, stores.
     pub(super) async fn complete(
         self: &Arc<Self>,
         request: &RequestInfo,
@@ -250,7 +249,7 @@ impl SignIn {
     async fn redeem(&self, brought: CallbackResult, address: Option<IpAddr>) -> Result<Session, Failure> {
         let caller = CallerId::SignIn(address.map(network));
         let (tokens, grant) = self.tokens(brought, caller.clone()).await.map_err(Failure::of)?;
-        // A token that came of a code is no stranger's invention.
+        // A token that came from a code cannot be forged by a stranger.
         let caller = if grant == Grant::Code { CallerId::Refresh } else { caller };
         match (self.identify(&tokens, caller).await, grant) {
             (Ok((user, organization)), _) => {
@@ -271,7 +270,7 @@ impl SignIn {
             // The token was not issued by this callback, so nothing is lost.
             (Err(fault), Grant::Implicit) => Err(Failure::of(fault)),
             (Err(fault), Grant::Code) => {
-                // No one will use this grant. That it could not be revoked is no reason to tell the user anything else.
+                // Nothing will use this grant. The user gets the same answer if it cannot be revoked.
                 self.revoke(&tokens).await;
                 Err(Failure::last(fault))
             }
@@ -290,7 +289,7 @@ impl SignIn {
             }
             (Authorization::Code(_) | Authorization::Token(_), _) => return Err(ClientFault::BadState.into()),
         };
-        // Such a session would be over as it begins, and the next request would begin a sign-in.
+        // Such a session would end immediately, and the next request would begin a sign-in.
         if tokens.refresh.is_none() && tokens.expires_at <= now {
             let why = "a token that had expired when it came, and none to refresh it with".to_owned();
             return Err(Unavailable::invalid(why).into());
@@ -308,7 +307,7 @@ impl SignIn {
         Ok((user, organization))
     }
 
-    /// A good state always makes a new session; the one before is forgotten.
+    /// A valid state always creates a new session, which replaces the previous one.
     async fn store(
         &self,
         session: Session,
@@ -320,16 +319,16 @@ impl SignIn {
         let counts = !matches!(&before, Ok(Some(before)) if self.sessions.is_admitted(&before.session));
         if let Ok(Some(before)) = before {
             self.sessions.close(&before.session);
-            // A store that is down now shows itself at the next line that needs it.
+            // If the store is down, the next call to it reports that.
             let _ = self.sessions.store.end(&before).await;
         }
         let tokens = session.tokens.clone();
         let stored = self.share_grant(StoredSession::new(session)).await?;
-        // Reported now rather than lost later: a session that fits no cookie would loop for ever.
+        // Reported now, because a session that does not fit into cookies would cause an endless loop.
         let session_cookies = match self.sessions.begin(&stored, seen).await {
             Ok(lines) => lines,
             Err(fault) => {
-                // A grant that personal access tokens use is theirs; any other would be no one's.
+                // A grant that personal access tokens use stays; any other would be unused.
                 if !stored.is_shared() {
                     self.revoke(&tokens).await;
                 }
@@ -350,11 +349,11 @@ impl SignIn {
         Ok(Completed { stored, session_cookies, loop_cookies })
     }
 
-    /// A user who has personal access tokens signed in: they use the new grant from now on.
+    /// The user's personal access tokens, if any, use the new grant from now on.
     async fn share_grant(&self, stored: StoredSession) -> Result<StoredSession, Fault> {
         let tokens = stored.session.tokens.clone();
         match self.sessions.store_for_tokens(stored).await {
-            // From here on the grant may be the tokens', and nothing that fails takes it from them.
+            // From here on the tokens may use the grant, so no failure may revoke it.
             Ok((stored, true)) => {
                 let ends_at = self.sessions.expires_at(&stored.session);
                 Ok(self.sessions.store.share(&stored, ends_at).await?)
@@ -367,7 +366,7 @@ impl SignIn {
         }
     }
 
-    /// A code that Upwork does not know costs its address dear: honest browsers bring none.
+    /// Charges an address for a code that Upwork does not know: honest browsers never send one.
     fn charge_forged(&self, fault: &Fault, address: Option<IpAddr>) {
         if let (Fault::Client(ClientFault::CodeUsed(_)), Some(address)) = (fault, address) {
             self.limit.charge(Step::Callback, address, self.context().now());
@@ -383,7 +382,7 @@ impl SignIn {
         });
     }
 
-    /// Revokes a grant at Upwork, and waits for its answer for a while.
+    /// Revokes a grant at Upwork, and waits briefly for its answer.
     pub(super) async fn revoke(&self, tokens: &Tokens) -> Revocation {
         let Ok(outcome) = tokio::time::timeout(REVOCATION_WAIT, self.upwork.revoke(tokens)).await else {
             return Revocation::Failed;

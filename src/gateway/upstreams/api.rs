@@ -1,4 +1,4 @@
-//! On to Upwork's API, as whoever calls.
+//! Calls Upwork's API on behalf of the caller.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(in crate::gateway) struct ApiUpstream {
     collected: Collected,
 }
 
-/// A call: where, with whose token, and whether it may only read.
+/// A call: its target, its token, and whether it may only read.
 #[derive(Debug)]
 pub(in crate::gateway) struct ApiCall {
     pub(in crate::gateway) route: Route,
@@ -29,7 +29,7 @@ pub(in crate::gateway) struct ApiCall {
     pub(in crate::gateway) read_only: bool,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Debug)]
 pub(in crate::gateway) struct CallOutcome {
     pub(in crate::gateway) result: Result<Response<Body>, CallFailure>,
@@ -58,12 +58,12 @@ impl ApiUpstream {
         self.broker.sweep();
     }
 
-    /// What is left of the day's calls.
+    /// The calls left today.
     pub(in crate::gateway) fn quota(&self) -> Quota {
         self.broker.quota()
     }
 
-    /// `path` is what follows our prefix.
+    /// `path`: the part after our prefix.
     pub(in crate::gateway) async fn call(
         &self,
         request: &RequestInfo,
@@ -98,7 +98,7 @@ impl ApiUpstream {
     }
 }
 
-/// HTML where the API speaks JSON: the bot wall of Upwork's CDN. It passes as it came, and says nothing about the session.
+/// HTML instead of JSON: the bot check of Upwork's CDN. It is passed on unchanged, and says nothing about the session.
 pub(in crate::gateway) fn is_cdn_wall(response: &Response<Body>) -> bool {
     let html = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     html && !response.status().is_success() && !response.status().is_redirection()

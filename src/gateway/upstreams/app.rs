@@ -1,4 +1,5 @@
-//! On to the app. Fields that no client can set carry the identity; the app never sees a token of Upwork's.
+//! Forwards requests to the app. Header fields that no client can set carry the identity; the app never sees an Upwork
+//! token.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -26,17 +27,17 @@ use crate::session::Session;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace;
 
-/// How one upstream of the app is spoken to, for all workers.
+/// How all workers talk to one upstream of the app.
 #[derive(Clone, Debug)]
 pub(crate) struct AppSettings {
     pub(crate) config: AppConfig,
-    /// What is rewritten in its redirects, under `app.host = "app"`.
+    /// The address that is rewritten in its redirects, with `app.host = "app"`.
     pub(crate) own_address: Option<OwnAddress>,
     pub(crate) identity: Arc<IdentityHeaders>,
-    /// Until an upgraded connection on which nothing moves is closed.
+    /// How long an upgraded connection may be idle.
     pub(crate) upgrade_idle: Duration,
     pub(crate) via: Via,
-    /// Headers about the client, besides ours, that a trusted proxy may set.
+    /// Additional headers about the client that a trusted proxy may set.
     pub(crate) trusted_headers: Vec<HeaderName>,
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -69,10 +70,10 @@ impl AppUpstream {
         self.client.sweep();
     }
 
-    /// Sends a request on. `owns` tells our cookies from the app's.
+    /// Forwards a request.
     ///
-    /// One that went to the app from here before is refused: `app.url` leads back to us. (The app may well call the API with
-    /// the fields it was sent, so only requests to the app are checked.)
+    /// A request that we already forwarded to the app is refused: `app.url` leads back to us. (The app may call the API
+    /// with the fields it received, so only requests to the app are checked.)
     pub(in crate::gateway) fn forward(
         &self,
         request: &RequestInfo,
@@ -111,7 +112,7 @@ impl AppUpstream {
 
     fn app_request(&self, request: &RequestInfo, message: Message, told: Told<'_>) -> AppRequest {
         let settings = &self.settings;
-        // The claims of others are dropped.
+        // Claims of untrusted peers are dropped.
         let claims = request.client.origin.trusted.then(|| Claims::read(&message.headers));
         let via = settings.via.field(&message.headers, message.version);
         let drops_authorization = settings.config.drop_authorization || is_our_token(&message.headers);
@@ -132,7 +133,8 @@ impl AppUpstream {
         if let Some(ticket) = told.ticket {
             headers.set(TICKET, ticket);
         }
-        // HTTP/1 sends no trailers to a client that does not ask for them (RFC 9110 section 6.5.1); then none are announced.
+        // HTTP/1 sends no trailers to a client that does not ask for them (RFC 9110 section 6.5.1), so none are
+        // announced.
         let trailers = message.version > Version::HTTP_11 || headers.ours(&TE).is_some();
         let upgrades = || Upgrades {
             tracker: message.peer.tracker.clone(),
@@ -157,20 +159,20 @@ impl AppUpstream {
     fn set_host(&self, headers: &mut AppHeaders) {
         let config = &self.settings.config;
         match &config.host {
-            // HTTP/1.0 has no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
+            // HTTP/1.0 has no Host, but we forward HTTP/1.1, which needs one (RFC 9112 section 3.2).
             HostPolicy::Keep => headers.set_where_missing(HOST, || ascii_value(&config.upstream.authority())),
             HostPolicy::App => headers.set(HOST, ascii_value(&config.upstream.authority())),
             HostPolicy::Fixed(host) => headers.set(HOST, ascii_value(host)),
         }
     }
 
-    /// What the app learns of users.
+    /// What the app learns about users.
     pub(in crate::gateway) fn identity(&self) -> &IdentityHeaders {
         &self.settings.identity
     }
 }
 
-/// Describes the client to the app: for a peer that is not a proxy in the same words all through its connection.
+/// Describes the client to the app. For a peer that is not a proxy, the fields are the same throughout its connection.
 fn describe_origin(origin: &Origin, claims: Option<&Claims>, peer: &Peer, mut write: impl FnMut(&ForwardedFields)) {
     let known = peer.memory.get().and_then(|known| known.downcast_ref::<ForwardedFields>());
     if let Some(fields) = known.filter(|fields| fields.describe(origin)) {
@@ -179,22 +181,22 @@ fn describe_origin(origin: &Origin, claims: Option<&Claims>, peer: &Peer, mut wr
     let fields = origin.fields(claims.unwrap_or(&Claims::default()));
     write(&fields);
     if !origin.trusted {
-        // Another request may have been first; then its fields stay.
+        // If another request was first, its fields stay.
         let _ = peer.memory.set(Box::new(fields));
     }
 }
 
-/// Whether the request asks for a protocol that could be switched to.
+/// Whether the request asks to switch to a protocol that we forward.
 pub(in crate::gateway) fn asks_upgrade(headers: &Fields) -> bool {
     requested_upgrade(headers).is_some()
 }
 
-/// A body that the listener refused in the middle is what went wrong, whatever the upstream made of its end.
+/// The fault of a body that the listener refused midway, whatever the upstream answered.
 pub(super) fn body_fault(exchange: Option<&Exchange>) -> Option<Fault> {
     exchange.and_then(Exchange::refused).map(|refused| ClientFault::Refused(refused).into())
 }
 
-/// An OPTIONS that may go no further (RFC 9110 section 7.6.2); one that may has a step less from here on.
+/// Whether an OPTIONS ends here (RFC 9110 section 7.6.2). If not, `Max-Forwards` is decremented.
 fn ends_here(method: &Method, headers: &mut Fields) -> bool {
     let steps = headers.get(MAX_FORWARDS).filter(|_| method == Method::OPTIONS);
     let Some(steps) = steps.and_then(|steps| steps.to_str().ok()?.parse::<u64>().ok()) else { return false };

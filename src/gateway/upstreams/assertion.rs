@@ -1,7 +1,8 @@
-//! `X-Upwork-Assertion`: who the user is, signed, for an app that others than upwarden can reach (`app.assertion`).
+//! `X-Upwork-Assertion`: a signed statement of who the user is, for an app that is reachable without upwarden
+//! (`app.assertion`).
 //!
-//! A JWT (RFC 7519) of one minute for the configured audience. Each session's is signed once and handed out for half a
-//! minute, so that most requests cost a look-up. It proves who the user is, and carries no token of Upwork's.
+//! A JWT (RFC 7519) for the configured audience that is valid for one minute. It is signed once for each session and
+//! reused for half a minute, so that most requests only cost a look-up. It contains no Upwork token.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,9 +16,9 @@ use crate::seal::{Keyring, SharedKeyring, SigningKeys};
 use crate::session::{Organization, Session, User};
 
 const LIFETIME: Duration = Duration::from_secs(60);
-/// How long one is handed out: the app has the other half to verify it.
+/// How long an assertion is reused. The app has the rest of its lifetime to verify it.
 const REUSED: Duration = Duration::from_secs(30);
-/// Sessions whose assertion is remembered, each with about a KiB.
+/// Sessions whose assertion is remembered, about 1 KiB each.
 const MAX_REMEMBERED: usize = 4096;
 
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct Assertions {
     signed: Mutex<Signed>,
 }
 
-/// What one ring has signed. A reload replaces the ring, and no assertion outlives its key.
+/// The assertions signed with one ring. A reload replaces the ring, and no assertion outlives its key.
 #[derive(Debug)]
 struct Signed {
     ring: Arc<Keyring>,
@@ -71,7 +72,7 @@ impl Assertions {
         Self { issuer, audience, ring, clock, signed }
     }
 
-    /// Calls `with` with the state of the ring as it is now.
+    /// Calls `with` with the state for the current ring.
     fn signed<T>(&self, with: impl FnOnce(&mut Signed) -> T) -> T {
         let ring = self.ring.load();
         let mut signed = lock(&self.signed);
@@ -81,7 +82,8 @@ impl Assertions {
         with(&mut signed)
     }
 
-    /// The session's assertion, with at least half of its life ahead; `None` without random bytes to sign with.
+    /// The session's assertion, valid for at least another half minute; `None` if there are no random bytes to sign
+    /// with.
     pub(super) fn of(&self, session: &Session) -> Option<HeaderValue> {
         let now = self.clock.now();
         self.signed(|signed| {

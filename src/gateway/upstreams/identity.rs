@@ -1,8 +1,8 @@
-//! What the app learns of the user, in fields that no client can set: the identity headers, those of `app.headers`, and the
-//! assertion.
+//! What the app learns about the user, in header fields that no client can set: the identity headers, those of
+//! `app.headers`, and the assertion.
 //!
-//! A client's own fields of these names are stripped, look-alikes too. The names that are always ours are stripped in
-//! `proxy::headers`; here are those that the configuration adds.
+//! A client's own fields of these names are stripped, and so are look-alikes. `proxy::headers` strips the fixed names;
+//! this module strips those that the configuration adds.
 
 use std::sync::Arc;
 
@@ -25,15 +25,15 @@ static OURS: [(HeaderName, UserField); 5] = [
     (ORGANIZATION_ID, UserField::OrganizationId),
 ];
 
-/// What is known of a user, and its placeholder in `app.headers`.
+/// A fact about a user, and its placeholder in `app.headers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumIter, strum::EnumString, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum UserField {
     Id,
     Nid,
-    /// Where the key's scopes allow it.
+    /// Known if the key's scopes allow it.
     Name,
-    /// If there is one.
+    /// Known if the user has one.
     OrganizationId,
 }
 
@@ -53,7 +53,7 @@ impl UserField {
 #[derive(Clone, Debug)]
 pub(crate) struct AddedHeader {
     name: HeaderName,
-    /// The name with a hyphen for each byte that some server could take for one.
+    /// The name with a hyphen in place of each byte that some server treats like one.
     spelling: String,
     value: Vec<Part>,
 }
@@ -71,12 +71,12 @@ impl AddedHeader {
         Self { name, spelling, value }
     }
 
-    /// Whether some server takes the field `name` for this one.
+    /// Whether some server would treat the field `name` as this one.
     pub(crate) fn is_read_from(&self, name: &HeaderName) -> bool {
         reads_as(name, &self.spelling)
     }
 
-    /// `None` where the session lacks one of its fields.
+    /// `None` if the session lacks a fact that it uses.
     fn value(&self, session: &Session) -> Option<HeaderValue> {
         let mut bytes = Vec::new();
         for part in &self.value {
@@ -91,7 +91,7 @@ impl AddedHeader {
 
 #[derive(Debug)]
 pub(crate) struct IdentityHeaders {
-    /// Identity may rest on a token of the implicit grant, which may have been issued to another application (token
+    /// Identity may come from a token of the implicit grant, which may have been issued to another application (token
     /// substitution): `upwork.implicit_identity`.
     implicit: bool,
     added: Vec<AddedHeader>,
@@ -110,7 +110,8 @@ impl IdentityHeaders {
         }
     }
 
-    /// The same for trailers, which some servers merge into the head. Those that are always ours the listener refuses.
+    /// The same for trailers, which some servers merge into the head. The listener refuses trailers with our fixed
+    /// names.
     pub(super) fn strip_trailers(self: &Arc<Self>, body: Body) -> Body {
         if self.added.is_empty() || !body.is_streamed() {
             return body;
@@ -123,7 +124,7 @@ impl IdentityHeaders {
         self.added.iter().any(|added| added.is_read_from(name))
     }
 
-    /// The fields of a session (docs/reference.md "Headers to the app"): none where its identity is not proved.
+    /// The fields of a session (docs/reference.md "Headers to the app"): none if its identity is not proved.
     pub(in crate::gateway) fn of<'a>(
         &self,
         session: &'a Session,
@@ -140,7 +141,7 @@ impl IdentityHeaders {
         ours.chain(added).collect()
     }
 
-    /// What assertions are verified with, where the app gets any.
+    /// The keys that verify assertions, if the app gets any.
     pub(in crate::gateway) fn public_keys(&self) -> Option<impl serde::Serialize + use<>> {
         self.assertions.as_ref().map(Assertions::public_keys)
     }
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_whose_field_the_session_lacks_is_left_out() {
+    fn a_header_is_left_out_if_the_session_lacks_its_fact() {
         let text = |text: &str| Part::Text(text.to_owned());
         let headers = vec![
             added("x-team", vec![text("tools")]),
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_an_added_name_is_its_own() {
+    fn every_spelling_of_an_added_name_is_recognized() {
         let header = added("x_team-a", vec![Part::Text("x".to_owned())]);
         for name in ["x-team-a", "x_team_a", "x.team~a", "x_team-a"] {
             assert!(header.is_read_from(&HeaderName::from_static(name)), "{name}");

@@ -1,4 +1,4 @@
-//! The worker's upstreams: the app behind the gate, and Upwork's API.
+//! The worker's upstreams: the app, and Upwork's API.
 
 mod api;
 mod app;
@@ -19,26 +19,26 @@ pub(crate) use identity::{AddedHeader, IdentityHeaders, Part, UserField};
 #[derive(Clone, Debug)]
 pub(crate) struct Upstreams {
     pub(super) routes: Arc<Routes>,
-    /// That of `app.url`.
+    /// The upstream of `app.url`.
     pub(super) app: AppUpstream,
-    /// Those that routes have for themselves.
+    /// The upstreams of routes that have their own.
     others: Vec<AppUpstream>,
     pub(super) api: ApiUpstream,
 }
 
 impl Upstreams {
-    /// `others` in the order in which the routes count them, from 1.
+    /// `others`: in the order of the routes' numbers, from 1.
     pub(crate) fn new(routes: Arc<Routes>, app: AppUpstream, others: Vec<AppUpstream>, broker: Broker) -> Self {
         Self { routes, app, others, api: ApiUpstream::new(broker) }
     }
 
-    /// Where requests for this part of the app go.
+    /// The upstream for this part of the app.
     pub(super) fn of(&self, target: Target<'_>) -> &AppUpstream {
         let place = if let Target::App(route) = target { route.upstream } else { 0 };
         place.checked_sub(1).and_then(|place| self.others.get(place)).unwrap_or(&self.app)
     }
 
-    /// The same upstreams, with connections of their own for another worker.
+    /// The same upstreams with their own connections, for another worker.
     pub(super) fn sibling(&self) -> Self {
         let others = self.others.iter().map(AppUpstream::sibling).collect();
         Self { routes: self.routes.clone(), app: self.app.sibling(), others, api: self.api.sibling() }

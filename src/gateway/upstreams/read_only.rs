@@ -1,4 +1,4 @@
-//! Calls that may only read are looked through before they go on. What is looked at is what is sent, byte for byte.
+//! Checks read-only calls before they are sent. What is checked is what is sent, byte for byte.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::gateway::fault::{ClientFault, Fault};
 use crate::gateway::request::RequestInfo;
 use crate::listener::Rejection;
 
-/// Bodies that are collected or wait for their turn at once, for all workers: each has up to a megabyte.
+/// Bodies that are collected or waiting at once, across all workers, each up to 1 MiB.
 const MAX_COLLECTED: usize = 64;
-/// Until all of a body is there. Documents are short.
+/// Time limit for receiving a whole body. Documents are short.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The room that collected bodies take.
+/// Limits the memory for collected bodies.
 #[derive(Clone, Debug)]
 pub(super) struct Collected(Arc<Semaphore>);
 
@@ -42,8 +42,8 @@ impl Collected {
     }
 }
 
-/// The body to send on, where the call only reads, and documents that are to be parsed before it is sent. `names_graphql`:
-/// it may carry one.
+/// If the call only reads: the body to send, and documents to parse before it is sent. `names_graphql`: it may contain
+/// a document.
 pub(super) async fn check(
     request: &RequestInfo,
     headers: &mut Fields,
@@ -64,7 +64,7 @@ pub(super) async fn check(
     }
     let (bytes, place) = collected.collect(body).await?;
     let documents = check_graphql(&request.method, headers, query, &bytes)?;
-    // All of it is here, so the client need not be asked to go on.
+    // The body is complete, so the client need not be asked to continue.
     headers.strip(&EXPECT);
     Ok((Body::full(bytes).holding(place), documents))
 }
