@@ -1,7 +1,8 @@
-//! The admin door: liveness, readiness and metrics, and a drain that only loopback can request; and the health check of load
-//! balancers at the public door.
+//! The admin door: liveness, readiness, metrics, and a drain that only loopback can request. Also the health check for
+//! load balancers at the public door.
 //!
-//! Its texts are short and contain nothing secret. It never calls the app or Upwork: the app's start may depend on ours.
+//! Its texts are short and contain nothing secret. It never calls the app or Upwork, because the app's start may depend
+//! on ours.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -51,7 +52,7 @@ impl Readiness {
 
     /// Waits for `phase`.
     pub(crate) async fn reached(&self, phase: Phase) {
-        // The sender lives as long as this does, so there is no error.
+        // The sender lives as long as `self`, so there is no error.
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
@@ -64,7 +65,7 @@ impl Readiness {
         lock(&self.store_error).is_none()
     }
 
-    /// A line that is worth knowing but does not affect readiness.
+    /// Sets a line that is worth knowing but does not affect readiness.
     pub(crate) fn set_note(&self, note: Option<String>) {
         *lock(&self.note) = note;
     }
@@ -155,8 +156,8 @@ impl HealthCheck {
     }
 }
 
-/// A browser sends the origin of a POST (Fetch standard), and no page of ours posts here: it would be a foreign page, open on
-/// the same machine. `upwarden drain` and curl send neither field.
+/// Whether a web page sent the request: browsers send the origin of a POST (Fetch standard), and none of our pages
+/// posts here, so it would be a foreign page. `upwarden drain` and curl send neither field.
 fn is_from_a_page(headers: &HeaderMap) -> bool {
     headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site")
 }

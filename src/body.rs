@@ -1,6 +1,6 @@
 //! The body type that modules pass to each other.
 //!
-//! A stream of frames from a socket or from memory, unbuffered. Collecting it always takes a limit.
+//! An unbuffered stream of frames from a socket or from memory. Collecting it always requires a limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 
-/// What can end a body early. Its text contains no secret.
+/// An error that ends a body early. Its text contains no secret.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's or a response's body.
@@ -50,12 +50,12 @@ impl Body {
         Self::wrap(Holding { body: self, _held: held })
     }
 
-    /// The same body, without the trailers for which `strip` says so.
+    /// The same body, without the trailers that `strip` selects.
     pub(crate) fn strip_trailers(self, strip: impl Fn(&HeaderName) -> bool + Send + Unpin + 'static) -> Self {
         Self::wrap(Stripped { body: self, strip })
     }
 
-    /// Whether it comes from elsewhere piece by piece.
+    /// Whether it arrives piece by piece from elsewhere.
     pub(crate) fn is_streamed(&self) -> bool {
         match self.0 {
             Kind::Full(_) => false,
@@ -109,7 +109,7 @@ impl<F: Fn(&HeaderName) -> bool + Unpin> http_body::Body for Stripped<F> {
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
             let kept = std::mem::take(trailers).into_iter();
             let mut stripped = false;
-            // Only a field's first line has its name.
+            // Only the first line of a field has its name.
             let kept = kept.filter(|(name, _)| {
                 stripped = name.as_ref().map_or(stripped, &self.strip);
                 !stripped
@@ -135,7 +135,7 @@ pub(crate) fn response(status: StatusCode, content_type: &'static str, body: imp
     response.with(CONTENT_TYPE, content_type)
 }
 
-/// A response with one field more.
+/// Adds a field to a response.
 pub(crate) trait WithField {
     fn with(self, name: HeaderName, value: &'static str) -> Self;
 }

@@ -1,7 +1,7 @@
 //! Time as a dependency, so that tests can set it.
 //!
-//! Tokens, sessions, expiry and pacing use the [`Clock`]. Socket time-outs are tokio's, since a clock that jumps would fire
-//! them all at once.
+//! Tokens, sessions, expiry and pacing use the [`Clock`]. Socket timeouts use tokio's time, since a clock that jumps
+//! would fire them all at once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -49,7 +49,7 @@ impl Timestamp {
         Self(self.0.saturating_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// The time since `earlier`; zero where `earlier` is later.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -69,7 +69,7 @@ impl Timestamp {
     }
 }
 
-/// Ends at the moment that [`Clock::sleep_until`] was given.
+/// Ends at the moment passed to [`Clock::sleep_until`].
 pub(crate) type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A source of time.
@@ -100,7 +100,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is set; for tests and demonstrations.
+/// A clock that only moves when it is set; for tests and demonstrations.
 #[derive(Debug)]
 pub struct ManualClock {
     now: watch::Sender<Timestamp>,
@@ -131,7 +131,7 @@ impl Clock for ManualClock {
     fn sleep_until(&self, moment: Timestamp) -> Sleep {
         let mut seen = self.now.subscribe();
         Box::pin(async move {
-            // On an error the clock is gone, and nothing can advance it any more.
+            // On an error the clock is gone, and nothing can advance it.
             let _ = seen.wait_for(|now| *now >= moment).await;
         })
     }

@@ -1,7 +1,7 @@
-//! A bounded memory of recent things: each entry expires, and when the map is full the oldest entry makes room.
+//! A bounded map of recent entries: each entry expires, and when the map is full the oldest is evicted.
 //!
-//! Every memory that a client can fill is one of these, so no flood of addresses, sessions or sign-ins can grow the
-//! process, and none can clear what others need faster than one entry at a time.
+//! Every map that a client can fill is one of these, so that a flood of addresses, sessions or sign-ins cannot grow the
+//! process, and can evict the entries of others only one at a time.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
@@ -38,7 +38,7 @@ impl<K: Clone + Eq + Hash, V, T: Copy + Ord> Recent<K, V, T> {
         self.entries.get(key).filter(|entry| now < entry.expires).map(|entry| &entry.value)
     }
 
-    /// Inserts as the newest entry, and gives back the value before it, unless that had expired.
+    /// Inserts as the newest entry, and returns the previous value unless it had expired.
     pub(crate) fn insert(&mut self, key: K, value: V, now: T, expires: T) -> Option<V> {
         let before = self.remove_entry(&key).filter(|entry| now < entry.expires).map(|entry| entry.value);
         if self.entries.len() >= self.capacity {
@@ -58,7 +58,7 @@ impl<K: Clone + Eq + Hash, V, T: Copy + Ord> Recent<K, V, T> {
         self.remove_entry(key).map(|entry| entry.value)
     }
 
-    /// Removes the entry where `matches` says so.
+    /// Removes the entry if `matches` returns true.
     pub(crate) fn remove_if<Q: Eq + Hash + ?Sized>(&mut self, key: &Q, matches: impl FnOnce(&V) -> bool)
     where
         K: Borrow<Q>,
@@ -77,7 +77,7 @@ impl<K: Clone + Eq + Hash, V, T: Copy + Ord> Recent<K, V, T> {
         Some(entry)
     }
 
-    /// Drops the expired entries at the old end, and at least the oldest.
+    /// Drops expired entries from the oldest on, and at least the oldest.
     fn make_room(&mut self, now: T) {
         while let Some((_, key)) = self.order.pop_first() {
             self.entries.remove(&key);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_entry_makes_room() {
+    fn the_oldest_entry_is_evicted() {
         let mut recent = Recent::new(3);
         for key in ["a", "b", "c", "a", "d"] {
             recent.insert(key, (), 0, 5);

@@ -1,7 +1,7 @@
-//! Secret strings, and how to keep secrets out of text that we quote.
+//! Secret strings, and redaction of secrets from quoted text.
 //!
-//! A [`Secret`] gives its text only to [`Secret::expose`]. It does not print, serialize or compare itself, and its memory is
-//! wiped when it is dropped.
+//! A [`Secret`] gives its text only to [`Secret::expose`]. It cannot be printed, serialized or compared with `==`, and
+//! its memory is wiped on drop.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Secret {
         Self(Arc::new(Zeroizing::new(text.into())))
     }
 
-    /// The text. Reviewers look at every call.
+    /// The text. Review every call.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -41,17 +41,17 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A secret that a reload can replace. Clones are the same secret.
+/// A secret that a reload can replace. Clones share it.
 #[derive(Clone, Debug)]
 pub struct LiveSecret(Arc<ArcSwap<Secret>>);
 
 impl LiveSecret {
-    /// The secret as it is now.
+    /// The current secret.
     pub(crate) fn load(&self) -> Secret {
         Secret::clone(&self.0.load())
     }
 
-    /// Takes over the value of another.
+    /// Replaces the value with that of another.
     pub(crate) fn replace(&self, fresh: &Self) {
         self.0.store(fresh.0.load_full());
     }
@@ -63,7 +63,7 @@ impl From<Secret> for LiveSecret {
     }
 }
 
-/// `text` without these secrets, as they are or as a form encodes them: for words of others that may repeat what we sent.
+/// `text` without these secrets, plain or form-encoded: for messages of others that may repeat what we sent.
 pub(crate) fn redact(text: &str, secrets: &[&str]) -> String {
     let mut forms: Vec<Zeroizing<String>> = Vec::new();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_that_is_replaced_is_replaced_for_all_who_have_it() {
+    fn a_replaced_secret_is_replaced_in_every_clone() {
         let live = LiveSecret::from(Secret::new("one"));
         let (held, before) = (live.clone(), live.load());
         live.replace(&Secret::new("other").into());

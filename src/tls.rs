@@ -1,6 +1,6 @@
-//! All uses of rustls: the crypto provider, certificates by SNI, what a client trusts.
+//! All uses of rustls: the crypto provider, certificates by SNI, and what clients trust.
 //!
-//! From PEM files come server and client configurations. It never logs a key, and installs no process-wide default.
+//! Turns PEM files into server and client configurations. Never logs a key, and installs no process-wide default.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -151,7 +151,8 @@ pub(crate) fn server(certificates: Arc<dyn ResolvesServerCert>) -> Result<Server
     Ok(config)
 }
 
-/// Where Linux distributions keep all trusted roots in one file. The folder beside it has them again, each in a file.
+/// Where Linux distributions keep all trusted roots in one file. The folder beside it has the same roots in single
+/// files.
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
@@ -171,8 +172,8 @@ static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
     roots
 });
 
-/// A client's configuration: it trusts `ca_file` and the system's roots, and shows `own` to a server that asks. It offers no
-/// ALPN.
+/// A client's configuration: it trusts `ca_file` and the system's roots, and presents `own` to a server that asks for a
+/// certificate. It offers no ALPN.
 pub(crate) fn client(ca_file: Option<&Path>, own: Option<&CertificateFiles>) -> Result<ClientConfig, Error> {
     let mut roots = ROOTS.clone();
     let mut named = Vec::new();
@@ -191,8 +192,8 @@ pub(crate) fn client(ca_file: Option<&Path>, own: Option<&CertificateFiles>) -> 
     })
 }
 
-/// Trusts what webpki trusts, and a server whose certificate is itself in `ca_file`: `openssl req -x509` makes one that is
-/// its own CA, which webpki does not accept as a server's (RFC 5280 section 4.2.1.9).
+/// Trusts what webpki trusts, and a server whose own certificate is in `ca_file`: `openssl req -x509` makes a
+/// certificate that is its own CA, which webpki does not accept from a server (RFC 5280 section 4.2.1.9).
 #[derive(Debug)]
 struct Trust {
     webpki: Arc<WebPkiServerVerifier>,
@@ -274,7 +275,7 @@ pub(crate) fn server_name(host: &str) -> Option<ServerName<'static>> {
     }
 }
 
-/// Whether SNI can carry it, which has no final dot (RFC 6066 section 3).
+/// Whether SNI can carry it: SNI names have no final dot (RFC 6066 section 3).
 pub(crate) fn is_dns_name(text: &str) -> bool {
     !text.ends_with('.') && matches!(server_name(text), Some(ServerName::DnsName(_)))
 }

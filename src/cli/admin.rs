@@ -1,4 +1,4 @@
-//! `upwarden health` and `upwarden drain`: one request to the admin door of a running upwarden.
+//! `upwarden health` and `upwarden drain`: send one request to the admin door of a running upwarden.
 //!
 //! It follows no redirect, sends nothing secret, and reads at most 64 KiB.
 
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of a server that reads the request, sends these bytes and closes; and the request.
+    /// What the client reads from a server that sends these bytes and closes; and the request that the server got.
     async fn answered(bytes: &[u8]) -> (Result<(u16, String), String>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_does_not_wait_for_ever() {
+    async fn an_unanswered_request_times_out() {
         // The connection is accepted by the system and never answered.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,6 +1,7 @@
 //! The commands, their arguments and the help texts.
 //!
-//! What may contain a secret (`--set`, `--client`) is not parsed by clap, which repeats in its errors what it cannot read.
+//! Arguments that may contain a secret (`--set`, `--client`) are not parsed by clap, whose errors repeat what it cannot
+//! parse.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,7 @@ SIGTERM or Ctrl-C starts a graceful shutdown: readiness drops, and requests in f
         after_help = "It needs no keys and no configuration, and stores nothing. It prints the address to open in a
 browser, and two curl commands to paste. If a port is taken, it uses the next free one.
 
-In a container, --public 0.0.0.0:4180 lets the host's browser in: publish 4180 and 4183, and open http://localhost:4180/.
+In a container, use --public 0.0.0.0:4180, publish the ports 4180 and 4183, and open http://localhost:4180/ on the host.
 In a GitHub Codespace it prints the forwarded address.
 
 Examples:
@@ -166,7 +167,7 @@ pub(super) struct ConfigArguments {
     /// The configuration file [default: upwarden.toml if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set a key, over the file and the environment; can be repeated
+    /// Set a key, overriding the file and the environment; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
@@ -221,7 +222,7 @@ impl AdminArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct DemoArguments {
-    /// Your own app, in place of the sample app
+    /// Your own app, instead of the sample app
     #[arg(long, value_name = "URL")]
     pub(super) app: Option<String>,
     /// The public door, for browsers
@@ -243,7 +244,7 @@ pub(super) struct SandboxArguments {
     /// Where Upwork's paths are served
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4183")]
     pub(super) listen: SocketAddr,
-    /// Where faults are ordered and counters read
+    /// Where faults are requested and counters read
     #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:4184")]
     pub(super) control: SocketAddr,
     /// Lifetime of an access token, in seconds
@@ -252,13 +253,13 @@ pub(super) struct SandboxArguments {
     /// Length of an access token, in characters after its prefix
     #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u32).range(16..=65_536))]
     pub(super) token_chars: u32,
-    /// Revoke the whole family of a refresh token that is used twice
+    /// Revoke all tokens descended from a refresh token that is used twice
     #[arg(long)]
     pub(super) strict: bool,
     /// Enforce Upwork's rate limits: 10 calls a second, 300 a minute, 40000 a day
     #[arg(long)]
     pub(super) limits: bool,
-    /// A known client, which excludes all others; can be repeated
+    /// A known client; all others are then refused; can be repeated
     #[arg(long = "client", value_name = "ID:SECRET:REDIRECT")]
     pub(super) clients: Vec<String>,
     /// A folder of canned answers: by operation name for GraphQL, by path for REST

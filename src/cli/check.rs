@@ -1,4 +1,5 @@
-//! The summary that `upwarden check` prints of a valid configuration: names, addresses, counts and warnings, never a secret.
+//! The summary of a valid configuration that `upwarden check` prints: names, addresses, counts and warnings, never a
+//! secret.
 
 use std::fmt::Write;
 
@@ -40,7 +41,7 @@ pub(super) fn summary(config: &Config) -> String {
     text
 }
 
-/// In the order in which they are tried; empty where there is only the last.
+/// The routes in the order in which they are tried; empty if there is only the app's own.
 fn routes(config: &Config) -> String {
     let line = |route: &AppRoute| {
         let upstream = config.upstream(route);
@@ -78,7 +79,7 @@ fn public(config: &Config) -> String {
     format!("{} ({how})", address(&config.server.public))
 }
 
-/// How many there may be, and what they could cost.
+/// The limit of connections, and the memory that they could take.
 fn connections(config: &Config) -> String {
     let server = &config.server;
     let allowed = server
@@ -91,7 +92,7 @@ fn connections(config: &Config) -> String {
     )
 }
 
-/// What is believed of where requests come from.
+/// What is trusted about the origin of requests.
 pub(super) fn clients(config: &Config) -> String {
     let public = &config.gateway.public;
     let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
@@ -107,7 +108,7 @@ pub(super) fn clients(config: &Config) -> String {
     let tls = !config.server.certificates.is_empty();
     let scheme = match (tls, config.session.secure) {
         (false, true) => {
-            format!("; unless a proxy says otherwise, a request for the host of {} came by https", public.url)
+            format!("; unless a proxy says otherwise, requests for the host of {} count as https", public.url)
         }
         (true, _) | (false, false) => String::new(),
     };
@@ -140,7 +141,7 @@ fn grant(config: &Config) -> &'static str {
     }
 }
 
-/// What an app that verifies them has to know; empty where it gets none.
+/// What an app needs to verify assertions; empty if it gets none.
 fn assertions(config: &Config) -> String {
     let url = &config.gateway.public.url;
     let said = |audience: &String| format!("iss {url}, aud {audience}; the public keys are at {url}{JWKS}");

@@ -1,7 +1,7 @@
-//! `upwarden demo`: the sandbox, a sample app or one of the user's, and the sidecar in one process, without keys or
+//! `upwarden demo`: the sandbox, a sample app or the user's own, and the sidecar in one process, without keys or
 //! configuration.
 //!
-//! It prints what was started, what to open and what to paste, and stores nothing.
+//! Prints what was started, what to open and what to paste. Stores nothing.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::server::Doors;
 use crate::telemetry;
 
 const SANDBOX_PORT: u16 = 4183;
-/// How many ports are tried after a taken one.
+/// How many ports to try after one that is taken.
 const TRIES: u16 = 100;
 
 struct Sockets {
@@ -52,8 +52,8 @@ pub(super) fn demo(wanted: &DemoArguments) -> Result<(), Failure> {
     }))
 }
 
-/// The demo speaks plain http and admits anyone, so it is for this machine alone. `everywhere`: the door may also listen on
-/// every interface, as in a container.
+/// The demo speaks plain http and admits anyone, so only this machine may reach it. `everywhere`: the door may also
+/// listen on every interface, as in a container.
 fn stays_here(flag: &str, wanted: SocketAddr, everywhere: bool) -> Result<(), Failure> {
     let ip = wanted.ip();
     if ip.is_loopback() || (everywhere && ip.is_unspecified()) {
@@ -62,7 +62,7 @@ fn stays_here(flag: &str, wanted: SocketAddr, everywhere: bool) -> Result<(), Fa
     let port = wanted.port();
     let also = if everywhere { format!(", or 0.0.0.0:{port} to listen on every interface") } else { String::new() };
     Err(Failure::Usage(format!(
-        "{flag} {wanted}: the demo speaks plain http and admits anyone, so it is for this machine alone. Write \
+        "{flag} {wanted}: the demo speaks plain http and admits anyone, so it only listens on this machine. Write \
          127.0.0.1:{port}{also}."
     )))
 }
@@ -74,11 +74,11 @@ async fn run(config: Config, sockets: Sockets, sample: bool, shutdown: Cancellat
         secret: config.oauth.client_secret.load(),
         redirect_uri: config.oauth.redirect_uri.clone(),
     };
-    // Beyond loopback it has to know the redirect URI; on loopback, other apps may use it as well.
+    // Beyond loopback the sandbox has to know the redirect URI; on loopback, other apps may use it as well.
     let clients = if config.session.secure { vec![client] } else { Vec::new() };
     let sandbox = Sandbox::new(sandbox::Config { clients, ..sandbox::Config::default() }, Arc::new(SystemClock));
     let app = SampleApp::new(sample_app::Config { prefix: "/upwork".to_owned(), neighbour: Some(neighbour) });
-    // The sandbox and the app outlive the sidecar's drain.
+    // The sandbox and the app must outlive the sidecar's drain.
     let ended = CancellationToken::new();
     let _ended = ended.clone().drop_guard();
     let (sandbox_door, control_door) = (listener(sockets.sandbox)?, listener(sockets.control)?);
@@ -99,7 +99,7 @@ async fn run(config: Config, sockets: Sockets, sample: bool, shutdown: Cancellat
 struct Places {
     public: String,
     sandbox: String,
-    /// A proxy in front has another address, and says so in `X-Forwarded-*`.
+    /// A proxy in front has a different address, and sends it in `X-Forwarded-*`.
     forwarded: bool,
 }
 
@@ -108,8 +108,8 @@ impl Places {
         Ok(Self::at(address(&sockets.public)?, address(&sockets.sandbox)?, env))
     }
 
-    /// On every interface: at localhost, which a container's ports are published to, or in a GitHub Codespace at the
-    /// forwarded addresses.
+    /// For a door on every interface: localhost, where a container's ports are published, or the forwarded addresses of
+    /// a GitHub Codespace.
     fn at(public: SocketAddr, sandbox: SocketAddr, env: &[(String, String)]) -> Self {
         let variable = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let codespace = variable("CODESPACE_NAME").zip(variable("GITHUB_CODESPACES_PORT_FORWARDING_DOMAIN"));
@@ -146,7 +146,7 @@ fn configuration(sockets: &Sockets, places: &Places, app: Option<&str>) -> Resul
         ("access.anyone", "true".to_owned()),
         ("log.level", "warn".to_owned()),
         ("drain.delay", "0s".to_owned()),
-        // What the smallest usual limit of open files allows; with more, the demo would begin with a warning.
+        // What the smallest usual limit on open files allows. With more, the demo would start with a warning.
         ("public.limits.connections", "90".to_owned()),
     ];
     let settings = settings.into_iter().chain(urls(&places.sandbox, &sandbox));
@@ -207,7 +207,7 @@ impl Sockets {
         let near = if everywhere { SocketAddr::new(wanted.public.ip(), SANDBOX_PORT) } else { loopback };
         let wanted_sandbox = wanted.sandbox.unwrap_or(near);
         let sandbox = one("sandbox", wanted_sandbox)?;
-        // Whoever reaches it makes the sandbox fail.
+        // Any program that reaches it can make the sandbox fail.
         let port = if wanted_sandbox.port() == 0 { 0 } else { address(&sandbox)?.port().saturating_add(1) };
         let control = self::loopback(SocketAddr::new(wanted_sandbox.ip(), port));
         Ok(Self {

@@ -1,7 +1,7 @@
 //! The command line: arguments in, results on stdout, errors on stderr, and an exit code.
 //!
-//! It decides nothing that a module below could decide, and never prints the value of a secret, not even of one that was
-//! given with `--set` by mistake.
+//! It makes no decision that a lower module could make, and never prints a secret, not even one that was passed to
+//! `--set` by mistake.
 
 mod admin;
 mod args;

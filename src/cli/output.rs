@@ -20,7 +20,7 @@ Write upwarden.toml (README, \"Set it up\"), or run `upwarden demo`, which needs
 pub(super) enum Failure {
     Usage(String),
     Config(Problems),
-    /// The same, where nothing at all is configured.
+    /// Problems of a configuration in which nothing is set.
     NotConfigured(Problems),
     Other(String),
     /// The output already says why.

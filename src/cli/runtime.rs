@@ -16,7 +16,7 @@ pub(super) fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Res
         .build()
         .map_err(|error| Failure::Other(format!("the runtime cannot be started: {error}")))?;
     let outcome = runtime.block_on(future);
-    // Nothing waits for the tasks that are left.
+    // Do not wait for the remaining tasks.
     runtime.shutdown_background();
     outcome
 }

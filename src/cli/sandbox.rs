@@ -41,7 +41,7 @@ pub(super) fn sandbox(arguments: &SandboxArguments) -> Result<(), Failure> {
     })
 }
 
-/// A configuration that points at the sandbox, complete but for the app's address.
+/// A configuration that points at the sandbox, complete except for the app's address.
 fn settings(upwork: SocketAddr, client: Option<&Client>) -> Result<String, Failure> {
     let base = format!("http://{}", reached(upwork));
     let public_url = client.and_then(|client| client.redirect_uri.strip_suffix("/upwork/auth/callback"));
@@ -76,7 +76,7 @@ pub(super) fn urls(browser: &str, program: &str) -> [(&'static str, String); 5] 
     ]
 }
 
-/// Where a listener on every interface is reached on this machine.
+/// The address at which a listener on every interface is reached on this machine.
 pub(super) fn reached(address: SocketAddr) -> String {
     if address.ip().is_unspecified() { format!("localhost:{}", address.port()) } else { address.to_string() }
 }

@@ -18,7 +18,7 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
-    /// A socket that a supervisor passed is at no door's address.
+    /// The address of a socket from a supervisor belongs to no door.
     #[error(
         "the socket {0} was passed by the supervisor, but no door listens there; write the same address in the socket unit's \
          ListenStream and in the door's `listen`"
@@ -30,7 +30,7 @@ pub enum Error {
     /// The certificates, or the TLS configuration.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] tls::Error),
-    /// The client of the API.
+    /// The API client.
     #[error("the API client cannot be set up: {0}")]
     Broker(#[from] broker::SetupError),
     /// The session store.

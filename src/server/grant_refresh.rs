@@ -20,7 +20,7 @@ const IDLE: Duration = Duration::from_secs(5 * 86_400);
 pub(super) async fn watch(store: Store, refresher: Arc<Refresher>, clock: SharedClock, ended: CancellationToken) {
     let refreshing = async {
         loop {
-            // Taken first, so that a clock that leaps during the check does not delay the next one.
+            // Read first, so that a clock change during the check does not delay the next one.
             let next = clock.now().plus(CHECK_INTERVAL);
             if let Err(error) = refresh_idle(&store, &refresher, &clock).await {
                 tracing::debug!(%error, "the grants of personal access tokens could not be checked");

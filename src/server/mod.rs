@@ -1,7 +1,7 @@
 //! The composition root: builds every module, serves at the doors, drains.
 //!
-//! [`run`] takes a checked configuration, bound listeners, a clock and a shutdown future, and returns when everything in
-//! flight is done. No other module knows how they are put together, and nothing here decides about a request.
+//! [`run`] takes a checked configuration, bound listeners, a clock and a shutdown future, and returns when everything
+//! in flight is done. Only this module knows how the others are put together, and it makes no decision about a request.
 
 mod error;
 mod grant_refresh;
@@ -49,7 +49,7 @@ const LAST_SPANS: Duration = Duration::from_secs(3);
 /// The admin door's clients are few, and send their requests at once.
 const ADMIN: plain::ConnectionLimit = plain::ConnectionLimit { connections: 32, head_timeout: Duration::from_secs(10) };
 
-/// The sockets of the doors, bound.
+/// The bound sockets of the doors.
 #[derive(Debug)]
 pub struct Doors {
     /// The public door.
@@ -60,8 +60,7 @@ pub struct Doors {
     pub admin: Bound,
 }
 
-/// Binds every door of a configuration. A socket that was `passed` by a supervisor and listens at a door's address is that
-/// door's.
+/// Binds every door of a configuration. A socket that a supervisor `passed` is used for the door with its address.
 pub fn bind(config: &Config, mut passed: Vec<Bound>) -> Result<Doors, Error> {
     let server = &config.server;
     let mut one = |door: &'static str, address: &Address| {
@@ -70,7 +69,7 @@ pub fn bind(config: &Config, mut passed: Vec<Bound>) -> Result<Doors, Error> {
         }
         listener::bind(address).map_err(|source| {
             let remedy = if source.kind() == io::ErrorKind::AddrInUse {
-                "; another process uses it: stop that process, or choose another address"
+                "; another process uses it: stop that process, or choose a different address"
             } else if source.kind() == io::ErrorKind::PermissionDenied && source.get_ref().is_none() {
                 match address {
                     Address::Tcp(_) => "; ports below 1024 need a privilege: choose a higher one",
@@ -153,7 +152,7 @@ pub async fn run(
     // `upwarden drain` still waits for the admin door's answer.
     let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
     if let Some(exporting) = exporting {
-        // The last spans; without them it ends all the same.
+        // Wait briefly for the last spans.
         let _ = tokio::time::timeout(LAST_SPANS, exporting).await;
     }
     tracing::info!("ended");
@@ -209,7 +208,7 @@ fn spawn_admin(bound: Bound, admin: Admin, ended: CancellationToken) -> Result<J
     Ok(tokio::spawn(plain::serve_limited(ADMIN, listener, handler, ended)))
 }
 
-/// The handler of one worker, with upstream connections of its own.
+/// The handler of one worker, with its own upstream connections.
 fn worker(
     gateway: &Gateway,
     health: Option<HealthCheck>,
@@ -232,7 +231,7 @@ fn worker(
             return Box::pin(std::future::ready(answer)) as HandlerFuture;
         }
         let gateway = gateway.clone();
-        // Made in its place: `Box::pin` would copy all of it there.
+        // Constructed in place: `Box::pin` would copy the whole future.
         match &tracer {
             None => {
                 let handling = Box::write(Box::new_uninit(), async move { gateway.handle(incoming, peer).await });
@@ -246,7 +245,7 @@ fn worker(
 /// The file descriptors that the system grants this process.
 fn descriptors(configured: usize) -> Arc<Descriptors> {
     let soft = rlimit::Resource::NOFILE.get().ok().map(|(soft, _)| soft);
-    // Each request has an answer of its own, and HTTP/2 has many on a connection: memory bounds both.
+    // Each request has its own answer, and HTTP/2 has many on one connection: memory bounds both.
     let descriptors =
         Descriptors::with_answers(soft.filter(|soft| *soft != rlimit::INFINITY), configured.max(LEAST_ANSWERS));
     let most = descriptors.connections();

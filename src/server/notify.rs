@@ -1,7 +1,7 @@
 //! Tells a supervisor that upwarden is ready and when it drains: `sd_notify(3)`, for systemd's `Type=notify`.
 //!
-//! Takes the name of the supervisor's socket from the environment. It is ready once the store answers, since the doors are
-//! bound before. It never waits for the supervisor.
+//! Takes the name of the supervisor's socket from the environment. Reports readiness once the store answers; the doors
+//! are bound by then. Never waits for the supervisor.
 
 use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};

@@ -1,7 +1,7 @@
 //! Reloads session keys, secrets, access rules, certificates and the store's address without a restart: when a file changes,
 //! and on SIGHUP.
 //!
-//! Everything is read and checked first and then replaced as a whole; a wrong configuration changes nothing and is logged.
+//! Everything is read and checked before anything is replaced; a wrong configuration changes nothing and is logged.
 //! Listening addresses and other URLs do not change while the server runs.
 
 use std::os::unix::fs::MetadataExt;
@@ -121,11 +121,11 @@ fn apply(sources: &Sources, watched: &Watched) -> Result<Config, String> {
     Ok(config)
 }
 
-/// What identifies a file's content without reading it: a file that is replaced by one with the same length and
-/// modification time has another inode, and one that is overwritten has another time of change.
+/// Identifies a file's content without reading it: a replaced file with the same length and modification time has a
+/// different inode, and an overwritten one has a different change time.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
-/// The stamp of each file, or of the target of a symbolic link, as Kubernetes swaps one.
+/// The stamp of each file, or of the target of a symbolic link, which Kubernetes replaces.
 fn fingerprint(sources: &Sources, config: &Config) -> Vec<Option<Stamp>> {
     sources.file.iter().chain(&config.files).map(|path| stamp(path)).collect()
 }

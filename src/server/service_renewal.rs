@@ -1,6 +1,6 @@
-//! Keeps the service identity alive while no one calls, and shows its problem in the body of `/readyz`.
+//! Keeps the service identity alive while there are no calls, and shows its problem in the body of `/readyz`.
 //!
-//! The status of `/readyz` does not depend on it: the app can be reached without a service identity.
+//! The status of `/readyz` does not depend on it, because the app works without a service identity.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Puts the parts of one process together.
+//! Builds the parts of one process.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::telemetry::metrics::{Metrics, Scope};
 
 /// What the workers and the background tasks use.
 pub(super) struct Services {
-    /// Each worker makes a copy, with connections of its own.
+    /// Each worker makes a copy with its own connections.
     pub(super) gateway: Gateway,
     pub(super) ring: SharedKeyring,
     pub(super) access: Arc<ArcSwap<Access>>,

@@ -1,7 +1,7 @@
 //! Sends spans to a collector, by OTLP over HTTP.
 //!
-//! Takes what the tracer's queue has, in batches. A collector that is away is tried again for a while; then the batch is dropped
-//! and counted. No request waits for it.
+//! Takes spans from the tracer's queue in batches. A batch is retried for a while if the collector is unreachable, then
+//! dropped and counted. No request waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ struct Exporter {
     http: reqwest::Client,
     url: Url,
     counters: SpanCounters,
-    /// The log has said that the collector is away.
+    /// The log has said that the collector is unreachable.
     warned: bool,
 }
 
@@ -59,7 +59,7 @@ impl Exporter {
         Ok(Self { http, url, counters, warned: false })
     }
 
-    /// Runs until the tracer is gone, or `ended`; then what is left is tried once.
+    /// Runs until the tracer is gone or `ended`, then tries once to send the remaining spans.
     async fn run(mut self, mut spans: mpsc::Receiver<Span>, ended: CancellationToken) {
         let mut batch = Vec::new();
         while !ended.is_cancelled() {

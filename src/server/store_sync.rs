@@ -1,7 +1,7 @@
-//! Keeps what depends on the store in step with it: readiness, and the count of calls to Upwork.
+//! Keeps readiness and the count of calls to Upwork in sync with the store.
 //!
-//! Takes the store's health and the pacer's calls. With an embedded file the day's count outlives a restart; with a server
-//! all replicas share Upwork's limits. A store that is down loses no call of the count: it is reported later.
+//! With an embedded file, the day's count survives a restart; with a server, all replicas share Upwork's limits. During
+//! an outage of the store no call is lost from the count: it is reported later.
 
 use std::sync::Arc;
 use std::time::Duration;

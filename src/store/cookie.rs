@@ -1,7 +1,7 @@
-//! The cookie store: the browser holds the sealed session, and nothing is kept here.
+//! The cookie store: the browser has the sealed session, and the server keeps nothing.
 //!
-//! It cannot delete a session. One ends early when the browser deletes its cookie, when Upwork refuses the next refresh, or
-//! by `access.not_before`.
+//! It cannot delete a session. A session ends early when the browser deletes its cookie, when Upwork refuses the next
+//! refresh, or by `access.not_before`.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::seal::{Keyring, NoRandomness, Purpose, SharedKeyring, unique_part};
 use crate::session::Session;
 
 const MAX_OPENED: usize = 1024;
-/// The requests of one page come in a burst, and their cookie is opened once.
+/// The requests of one page come in a burst, so their cookie is opened only once.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// Sealed sessions in the browser.
@@ -24,7 +24,7 @@ pub struct CookieStore {
     cache: Arc<Mutex<Cache>>,
 }
 
-/// Recently opened sessions, by the unique part of their sealed value, each with all of it.
+/// Recently opened sessions, by the unique part of their sealed value. Each has the whole value, too.
 #[derive(Debug)]
 struct Cache {
     /// The ring that opened them.
@@ -48,7 +48,7 @@ impl CookieStore {
         &self.ring
     }
 
-    /// What this ring opened; another ring's sessions are forgotten.
+    /// The sessions that this ring opened; those of another ring are dropped.
     fn cache(&self, ring: &Arc<Keyring>) -> MutexGuard<'_, Cache> {
         let mut cache = lock(&self.cache);
         if !Arc::ptr_eq(&cache.ring, ring) {

@@ -3,10 +3,10 @@ use crate::seal::NoRandomness;
 /// Why a session or record could not be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The store cannot be reached; it may come back by itself.
+    /// The store cannot be reached. It may recover without intervention.
     #[error("the session store cannot be reached: {0}")]
     Down(String),
-    /// The session was ended in the meantime (signed out, perhaps everywhere). It is not written again.
+    /// The session was ended in the meantime, for example by a sign-out. It is not written again.
     #[error("the session was ended in the meantime")]
     Ended,
     /// The configuration of the store does not work.
@@ -19,7 +19,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A task of ours was cancelled.
+    /// For a task that was cancelled.
     pub(super) fn stopping() -> Self {
         Self::Down("upwarden is stopping".to_owned())
     }

@@ -1,7 +1,8 @@
-//! Shared grants: one record, to which a user's sessions and personal access tokens refer, so that one rotation serves all.
+//! Shared grants: one record that a user's sessions and personal access tokens refer to, so that one rotation serves
+//! all.
 //!
-//! A session that refers to a grant keeps no token of its own. If the grant is gone, so is the session. A refresh takes the
-//! lock that [`StoredSession::lock_name`] names, and writes with the version it read.
+//! A session that refers to a grant has no tokens of its own. If the grant is gone, so is the session. A refresh takes
+//! the lock that [`StoredSession::lock_name`] names, and writes with the version it read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,21 +14,21 @@ use super::{StoreError, StoredSession};
 use crate::session::tokens::AccessToken;
 use crate::session::{Session, Tokens};
 
-/// A grant's record is useless after that: Upwork's refresh tokens live two weeks from their last use.
+/// A grant's record is useless after this: Upwork's refresh tokens live two weeks from their last use.
 const LIFETIME: Duration = Duration::from_secs(15 * 86_400);
 
-/// The namespace that lists the sessions that refer to a grant. A listing without its session does no harm.
+/// The namespace that lists the sessions that refer to a grant. A listing without its session is harmless.
 pub(super) fn sharers_of(grant: &str) -> String {
     format!("shared-{grant}")
 }
 
-/// The name of a user's grant, which is stored as it is.
+/// The name of a user's grant, which is stored in plain text.
 pub(super) fn grant_of(user_id: &str) -> String {
     format!("user-{}", owner(user_id))
 }
 
 impl SealedStore {
-    /// The grant alone, as no one's session.
+    /// The grant alone, without a session.
     pub(super) async fn open_grant(&self, name: &str) -> Result<Option<StoredSession>, StoreError> {
         let Some((session, version)) = self.read_grant(name).await? else { return Ok(None) };
         let grant = Some(GrantHandle::new(name, version));
@@ -49,7 +50,7 @@ impl SealedStore {
         let newer = found.tokens.issued_at != session.tokens.issued_at || found.checked != session.checked;
         let grant = Some(GrantHandle::new(name, version));
         let record = RecordHandle { saved: !newer, grant, ..record };
-        // User and organization are those that Upwork named last.
+        // User and organization are the ones that Upwork named last.
         let session = Session { id: session.id, began_at: session.began_at, ..found };
         Ok(Some(StoredSession { reseal: newer, ..StoredSession::with_record(session, record) }))
     }
@@ -101,7 +102,7 @@ impl SealedStore {
     }
 }
 
-/// What a session's record has instead of tokens: only their dates.
+/// The dates that a session's record has instead of tokens.
 pub(super) fn without_tokens(session: &Session) -> Option<Session> {
     let access = AccessToken::parse("shared".to_owned()).ok()?;
     let tokens = Tokens { access, refresh: None, ..session.tokens };

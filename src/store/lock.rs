@@ -1,8 +1,8 @@
-//! The right to refresh a session or grant, which one replica has at a time.
+//! A lock on a session or grant, so that one replica at a time refreshes it.
 //!
-//! A [`Lock`] has an owner and a lease. It is renewed until it is released or dropped, and never frees another owner's lock.
-//! If a lease ran out because its process stood still for seconds, another replica takes the lock. Then two may refresh,
-//! which Upwork's 24 hours of grace for a replaced refresh token allow.
+//! A [`Lock`] has an owner and a lease. It is renewed until it is released or dropped, and never frees another owner's
+//! lock. If a lease runs out because its process was suspended for seconds, another replica takes the lock. Then both
+//! may refresh, which Upwork's grace period of 24 hours for a replaced refresh token allows.
 
 use std::time::Duration;
 
@@ -23,13 +23,13 @@ use crate::seal::random;
 pub const LEASE: Duration = Duration::from_secs(5);
 /// A third of the lease: two renewals may fail.
 pub const RENEWAL: Duration = Duration::from_millis(1600);
-/// Longer than the lease of an owner that died, and longer than a refresh with its calls to Upwork (30 s): a slow
-/// refresh is waited for and not repeated.
+/// Longer than the lease of an owner that died, and longer than a refresh with its calls to Upwork (30 s), so that a
+/// slow refresh is not repeated.
 pub const LOCK_WAIT: Duration = Duration::from_secs(35);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-/// Dropping it frees it too, a little later. The cookie store shares nothing, and its locks are empty.
+/// Dropping it also frees the lock, a little later. The cookie store shares nothing, so its locks are empty.
 #[derive(Debug, Default)]
 pub struct Lock {
     /// Dropped or sent, it ends the task.
@@ -38,11 +38,11 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Returns once it is free.
+    /// Returns once the lock is free.
     pub async fn release(self) {
         drop(self.release);
         if let Some(task) = self.task {
-            // It can only have been cancelled with its runtime; then the lease runs out.
+            // It fails only if its runtime was shut down; then the lease runs out.
             let _ = task.await;
         }
     }
@@ -72,7 +72,7 @@ async fn hold(backend: Measured, name: String, owner: String, mut released: ones
         tokio::select! {
             _ = &mut released => break,
             () = tokio::time::sleep(RENEWAL) => match backend.try_lock(&name, &owner, LEASE).await {
-                // A store that is down for a moment may be back for the next renewal.
+                // After a short outage, the store may be back for the next renewal.
                 Ok(true) | Err(_) => {}
                 Ok(false) => return,
             },

@@ -1,4 +1,4 @@
-//! The backend of a store, whichever it is. Its operations are timed and counted.
+//! The backend of a store, with its operations timed and counted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub(super) struct Measured {
     metrics: Option<Arc<Metrics>>,
 }
 
-/// Calls the backend that there is.
+/// Calls the method on whichever backend is configured.
 macro_rules! call {
     ($self:ident.$method:ident($($argument:expr),*) as $operation:ident) => {
         $self.time(StoreOperation::$operation, async {

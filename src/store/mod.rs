@@ -1,13 +1,13 @@
-//! Where sessions live: sealed in the browser's cookie, or in a record that only the cookie's value can open.
+//! Stores sessions: sealed in the browser's cookie, or in a record that only the cookie's value can open.
 //!
-//! Turns sessions into cookie values and back. A cookie value that does not open is always the same "no session". A store
-//! that is down is an error, and never mistaken for "no session" (docs/design.md "Classifying answers").
+//! Turns sessions into cookie values and back. A cookie value that does not open always means "no session". An outage
+//! of the store is an error, never "no session" (docs/design.md "Classifying answers").
 //!
 //! - `cookie`: the browser holds the sealed session.
 //! - `sealed_store`: sealed records over a `backend`, which is `embedded` or `valkey`. `sessions`, `grants`, `ticket`,
-//!   `personal` and `lock` are what it stores; `records` is for everything else.
+//!   `personal` and `lock` are what it stores; `records` has everything else.
 //!
-//! Files and connections are used on the control runtime; workers only wait for it.
+//! The control runtime uses the files and connections; workers only wait for it.
 
 mod backend;
 pub(crate) mod cookie;
@@ -62,16 +62,17 @@ pub enum Config {
     Valkey(ServerConfig),
 }
 
-/// A store of any kind. Clones are the same store.
+/// A store of any kind. Clones share it.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// The browser holds the sealed session.
+    /// The browser has the sealed session.
     Cookie(cookie::CookieStore),
     /// Sealed records, in a file of this process or in Valkey or Redis.
     Records(SealedStore),
 }
 
-/// Opens the store. A file is opened and repaired here. A server may be down: [`Store::healthy`] says when it answers.
+/// Opens the store. Opens and repairs a file. A server need not be reachable yet: [`Store::healthy`] tells when it
+/// answers.
 pub fn open_store(
     config: &Config,
     ring: SharedKeyring,
@@ -87,7 +88,7 @@ pub fn open_store(
 }
 
 impl Store {
-    /// The same store; what it does is counted.
+    /// Makes the store count its operations.
     #[must_use]
     pub(crate) fn measured(self, metrics: &Arc<Metrics>) -> Self {
         match self {
@@ -96,7 +97,7 @@ impl Store {
         }
     }
 
-    /// The records, for what only they can do.
+    /// The records, for operations that the cookie store does not have.
     fn records(&self) -> Result<&SealedStore, StoreError> {
         match self {
             Self::Cookie(_) => Err(StoreError::NoRecords),
@@ -112,7 +113,8 @@ impl Store {
         }
     }
 
-    /// Opens a cookie's value. The cookie store opens it whatever its age; the others until the `ends_at` it was saved with.
+    /// Opens a cookie's value. The cookie store opens a value of any age; the others until the `ends_at` it was saved
+    /// with.
     pub async fn open(&self, value: &str) -> Result<Option<StoredSession>, StoreError> {
         match self {
             Self::Cookie(store) => Ok(store.open(value)),
@@ -121,8 +123,8 @@ impl Store {
         }
     }
 
-    /// Saves a session until `ends_at` and returns its cookie's value. A session whose record holds it already (it was
-    /// opened, or refreshed by `oauth`) is not written again; only its cookie is sealed anew.
+    /// Saves a session until `ends_at` and returns its cookie's value. A session that its record already has (it was
+    /// opened, or refreshed by `oauth`) is not written again; only its cookie is sealed again.
     ///
     /// # Errors
     /// [`StoreError::Ended`] where the session's record is gone: the browser has no session then.
@@ -142,7 +144,7 @@ impl Store {
         }
     }
 
-    /// The session as the store has it now, which may be newer; none where it was ended.
+    /// The session as the store has it now, which may be newer; `None` if it was ended.
     pub async fn reload(&self, stored: &StoredSession) -> Result<Option<StoredSession>, StoreError> {
         match self {
             Self::Cookie(_) => Ok(Some(stored.clone())),
@@ -150,7 +152,7 @@ impl Store {
         }
     }
 
-    /// Ends a session. With the cookie store only the browser can: its cookie is deleted.
+    /// Ends a session. With the cookie store, only deleting the browser's cookie does that.
     pub async fn end(&self, stored: &StoredSession) -> Result<(), StoreError> {
         match self {
             Self::Cookie(_) => Ok(()),
@@ -158,13 +160,13 @@ impl Store {
         }
     }
 
-    /// Ends every session of a user (`user.id`) on all replicas at once; returns how many there were. `own`, the session
-    /// that asks, goes last: if the store fails on the way, it is there to ask again.
+    /// Ends every session of a user (`user.id`) on all replicas at once; returns how many there were. `own`, the
+    /// requesting session, ends last: if the store fails midway, it can retry.
     pub async fn end_user(&self, user_id: &str, own: Option<&str>) -> Result<u64, StoreError> {
         self.records()?.end_user(user_id, own).await
     }
 
-    /// Ends a user's sessions beyond `most`, first those that were not used for longest. The cookie store has none to end.
+    /// Ends a user's sessions beyond `most`, the least recently used first. The cookie store has none to end.
     pub async fn end_surplus(&self, user_id: &str, most: usize) -> Result<(), StoreError> {
         match self {
             Self::Cookie(_) => Ok(()),
@@ -178,7 +180,7 @@ impl Store {
             return Ok(stored.clone());
         }
         let store = self.records()?;
-        // Always in this order: the session, then the grant. A refresh takes only one of them.
+        // Always lock in this order: the session, then the grant. A refresh locks only one of them.
         let session = store.lock(&stored.session.id).await?.ok_or_else(refreshing)?;
         let name = grant_of(&stored.session.user.id);
         let grant = store.lock(&lock_of(&name)).await?.ok_or_else(refreshing)?;
@@ -188,7 +190,7 @@ impl Store {
         shared
     }
 
-    /// A user's shared grant, for callers with one of their personal access tokens; none where it is gone.
+    /// A user's shared grant, for callers with a personal access token; `None` if it is gone.
     pub async fn open_shared(&self, user_id: &str) -> Result<Option<StoredSession>, StoreError> {
         self.records()?.open_grant(&grant_of(user_id)).await
     }
@@ -201,10 +203,10 @@ impl Store {
         }
     }
 
-    /// Ends the shared grant of a session that has ended, unless another session refers to it. True where one does.
+    /// Ends the shared grant of a session that has ended, unless another session refers to it. True if one does.
     pub async fn release_shared(&self, ended: &StoredSession) -> Result<bool, StoreError> {
         let Some(grant) = ended.grant() else { return Ok(false) };
-        // No session comes to refer to it in between.
+        // The lock keeps new sessions from referring to it in between.
         let lock = self.lock(&lock_of(&grant.name)).await?.ok_or_else(refreshing)?;
         let shared = match self.records()?.is_shared_by_others(&grant.name, &ended.session.id).await {
             Ok(false) => self.delete_grant(&grant.name).await.map(|_| false),
@@ -214,9 +216,9 @@ impl Store {
         shared
     }
 
-    /// The right to refresh a session or grant, which one replica has at a time; none where another kept it for
-    /// [`LOCK_WAIT`]. It is renewed until released, and expires 5 s after its owner died. The cookie store has nothing to
-    /// share and grants it at once.
+    /// Locks a session or grant for a refresh; `None` if another replica kept the lock for [`LOCK_WAIT`]. The lock is
+    /// renewed until released, and expires 5 s after its owner dies. The cookie store shares nothing and grants it at
+    /// once.
     pub async fn lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
         match self {
             Self::Cookie(_) => Ok(Some(Lock::default())),
@@ -224,7 +226,7 @@ impl Store {
         }
     }
 
-    /// Goes over to a store's changed address and certificates. Another kind of store needs a restart.
+    /// Switches to a store's changed address and certificates. A different kind of store needs a restart.
     pub(crate) fn reconfigure(&self, config: &Config) -> Result<(), StoreError> {
         match (self.server(), config) {
             (Some(server), Config::Valkey(config)) => server.reconfigure(config),
@@ -232,7 +234,7 @@ impl Store {
         }
     }
 
-    /// The keys that seal what browsers and the app hold.
+    /// The keys that seal the values that browsers and the app have.
     pub(crate) fn ring(&self) -> &SharedKeyring {
         match self {
             Self::Cookie(store) => store.ring(),
@@ -250,18 +252,19 @@ impl Store {
         self.server().is_some()
     }
 
-    /// Reserves a call under the limits that all replicas share, at the server.
+    /// Reserves a call, at the server, under the limits that all replicas share.
     pub async fn limit_rate(&self, request: &RateRequest) -> Result<RateReply, StoreError> {
         self.server().ok_or(StoreError::NoRecords)?.limit_rate(request).await
     }
 
-    /// Whether a new session could be saved: an error where the store is down, and not just for moments. It asks no one.
+    /// Whether a new session could be saved: an error during an outage of the store that is more than momentary. Sends
+    /// no request.
     pub fn may_sign_in(&self) -> Result<(), StoreError> {
         let outage = self.records().ok().and_then(|store| store.backend.outage());
         outage.map_or(Ok(()), |why| Err(StoreError::Down(why)))
     }
 
-    /// Waits a moment until the store can be written, before something is done that cannot be undone.
+    /// Waits briefly until the store can be written, before an action that cannot be undone.
     pub async fn ready(&self) -> Result<(), StoreError> {
         match self {
             Self::Cookie(_) => Ok(()),
@@ -269,13 +272,13 @@ impl Store {
         }
     }
 
-    /// What the servers of a store are, once they can be written; none for the other stores.
+    /// Describes the servers of a store, once they can be written; `None` for the other stores.
     pub(crate) async fn survey(&self) -> Result<Option<Survey>, StoreError> {
         let Some(server) = self.server() else { return Ok(None) };
         server.survey().await.map(Some)
     }
 
-    /// Whether the store answered when it was last asked, and could be written; for `/readyz`. It asks no one.
+    /// Whether the store answered the last request and could be written; for `/readyz`. Sends no request.
     pub fn healthy(&self) -> bool {
         self.records().map_or(true, |store| store.backend.healthy())
     }

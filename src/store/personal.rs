@@ -1,7 +1,8 @@
-//! Personal access tokens as records: their hash, owner, name, permissions and expiry.
+//! Records of personal access tokens: hash, owner, name, permissions and expiry.
 //!
-//! A token's text is never stored. A record is found by the first bits of its token's hash and compared with all of it. An
-//! empty record in a namespace of its owner lists it, so that a user's tokens are found without reading everyone's.
+//! A token's text is never stored. A record is found by the first bits of its token's hash, and then the whole hash is
+//! compared. An empty record in a namespace of the owner lists it, so that a user's tokens are found without reading
+//! everyone's.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +56,7 @@ pub struct TokenRecord {
     pub user: String,
     #[serde(rename = "n")]
     pub name: String,
-    /// The token's first characters, by which its owner recognizes it: 24 of its 190 random bits.
+    /// The token's first characters, so that its owner recognizes it: 24 of its 190 random bits.
     #[serde(rename = "s", default, skip_serializing_if = "String::is_empty")]
     pub starts_with: String,
     #[serde(rename = "c")]
@@ -86,7 +87,7 @@ pub struct NewTokenRecord {
 }
 
 impl Store {
-    /// The right to count a user's personal access tokens and add one, which one request has at a time.
+    /// Locks a user's personal access tokens, so that one request at a time counts them and adds one.
     pub async fn lock_tokens(&self, user_id: &str) -> Result<Lock, StoreError> {
         let busy = || StoreError::Down("another request is making a token".to_owned());
         self.lock(&tokens_of(user_id)).await?.ok_or_else(busy)
@@ -112,17 +113,17 @@ impl Store {
             hash: token.hash().expose().to_owned(),
             version: None,
         };
-        // Listed first: a listing without its token does no harm, and expires when the token would.
+        // Listed first: a listing without its token is harmless, and expires when the token would.
         let listing = NewRecord { bytes: &[], expires_at: Some(expires_at) };
         self.put(&tokens_of(&record.user), &record.id, listing, &Expect::Anything).await?;
         if self.put_token(&record, &Expect::Absent).await? {
             return Ok(record);
         }
-        // Two tokens whose hashes begin alike: once in 2^64.
+        // Two tokens whose hashes share their first bits: a chance of 1 in 2^64.
         Err(StoreError::Down("the token exists already".to_owned()))
     }
 
-    /// None for a token that was never issued, was revoked, or has expired.
+    /// `None` for a token that was never issued, was revoked, or has expired.
     pub async fn find_token(&self, token: &PersonalToken) -> Result<Option<TokenRecord>, StoreError> {
         let found = self.get(TOKENS, &token.id()).await?.and_then(read);
         Ok(found.filter(|record| token.hash().matches(record.hash.as_bytes())))
@@ -147,13 +148,13 @@ impl Store {
         Ok(owners)
     }
 
-    /// Revokes a token; false where this user has no such token.
+    /// Revokes a token; false if this user has no such token.
     pub async fn remove_token(&self, user: &str, id: &str) -> Result<bool, StoreError> {
         let theirs = self.get(TOKENS, id).await?.and_then(read).is_some_and(|record| record.user == user);
         if theirs {
-            // Whether it was still there means nothing: a delete is sent again if its answer was lost.
+            // Ignore whether it was still there: a delete is repeated if its answer was lost.
             self.delete(TOKENS, id).await?;
-            // The token is revoked. A listing that remains does no harm and is no reason to report a failure.
+            // The token is revoked. A remaining listing is harmless and no reason to report a failure.
             let _ = self.delete(&tokens_of(user), id).await;
         }
         Ok(theirs)

@@ -1,8 +1,8 @@
 //! Records sealed under the key ring, over a backend.
 //!
-//! Takes and returns bytes under a namespace and a name, with a version to compare and set by. Namespace, name and expiry are
-//! sealed in with a record, so one cannot be passed off as another. Namespaces and names are stored as they are: a user's id
-//! in one of them must be a digest.
+//! Takes and returns bytes under a namespace and a name, with a version for compare-and-set. Namespace, name and expiry
+//! are sealed with a record, so that one record cannot be passed off as another. Namespaces and names are stored in
+//! plain text, so a user's id in one of them must be a digest.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -16,7 +16,7 @@ use super::measured::Measured;
 use crate::clock::{SharedClock, Timestamp};
 use crate::seal::{Purpose, SharedKeyring};
 
-/// Sealed sessions and records over a backend. Clones are the same store.
+/// Sealed sessions and records over a backend. Clones share it.
 #[derive(Clone, Debug)]
 pub struct SealedStore {
     pub(super) backend: Measured,
@@ -48,7 +48,7 @@ pub struct NewRecord<'a> {
 }
 
 impl SealedStore {
-    /// Writes a record if it is as expected; returns its new version, or none where it is not.
+    /// Writes a record if it is as expected; returns its new version, or `None` if it is not.
     pub(super) async fn put(
         &self,
         namespace: &str,
@@ -63,12 +63,12 @@ impl SealedStore {
         Ok(self.backend.put(namespace, name, new).await?.then_some(version))
     }
 
-    /// A record that has not expired; none also where it does not open. One that an older key sealed is sealed anew.
+    /// A record that has not expired and can be opened. One that an older key sealed is sealed again.
     pub(super) async fn get(&self, namespace: &str, name: &str) -> Result<Option<Record>, StoreError> {
         let Some(sealed) = self.backend.get(namespace, name).await? else { return Ok(None) };
         let Some(opened) = self.ring.load().open(Purpose::Grant, &sealed.text) else { return Ok(None) };
         let Some((expires_at, bytes)) = read(namespace, name, &opened.bytes) else { return Ok(None) };
-        // The store deletes it. Deleting it here could delete what was written in its place in the meantime.
+        // The store deletes it. Deleting it here could delete a record that has replaced it in the meantime.
         if expires_at.is_some_and(|end| end <= self.clock.now()) {
             return Ok(None);
         }
@@ -76,7 +76,7 @@ impl SealedStore {
         if opened.reseal {
             let again = NewRecord { bytes: &record.bytes, expires_at };
             let expect = Expect::Version(record.version.clone());
-            // If another replica was faster, or the store is gone by now, what was read is still good.
+            // If another replica was faster or the store has failed by now, the record that was read is still valid.
             if let Ok(Some(version)) = self.put(namespace, name, again, &expect).await {
                 record.version = version;
             }
@@ -85,14 +85,14 @@ impl SealedStore {
     }
 }
 
-/// The name under which a user's sessions, grant and tokens are stored. It has no key, since it must outlive every key. User
-/// ids are public, so this hides them from a glance, not from a guess.
+/// The name under which a user's sessions, grant and tokens are stored. It is not keyed, since it must outlive every
+/// key. User ids are public, so this hides them from casual view, not from guessing.
 pub(super) fn owner(user_id: &str) -> String {
     let text = format!("upwarden owner {user_id}");
     URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
 }
 
-/// `expiry(8, milliseconds, big-endian; the greatest for none) ‖ length(8) ‖ place ‖ bytes`.
+/// `expiry(8, milliseconds, big-endian; the maximum for none) ‖ length(8) ‖ place ‖ bytes`.
 fn write(namespace: &str, name: &str, record: NewRecord<'_>) -> Zeroizing<Vec<u8>> {
     let place = place(namespace, name);
     let end = record.expires_at.map_or(i64::MAX, Timestamp::millis);
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_can_only_be_read_at_its_own_place() {
+    fn a_record_can_only_be_read_under_its_own_name() {
         let end = Some(Timestamp::from_seconds(7));
         let plain = write("grant", "service", NewRecord { bytes: b"x", expires_at: end });
         assert_eq!(read("grant", "service", &plain).unwrap(), (end, Zeroizing::new(b"x".to_vec())));

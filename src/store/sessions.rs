@@ -1,8 +1,9 @@
-//! Sessions as records, each sealed with a key that only its cookie holds: someone who can read the store learns nothing.
+//! Sessions as records, each sealed with a key that only its cookie has, so that reading the store reveals nothing.
 //!
-//! Turns sessions into cookie values and back. A cookie's value is `{id, key}` sealed under the ring, so the ring's keys can
-//! be rotated without signing anyone out. The record is `ends_at ‖ session` sealed under the cookie's key with a fresh salt
-//! each time, so no nonce repeats. It never gives a record's key to the backend, and never writes an ended session again.
+//! Turns sessions into cookie values and back. A cookie's value is `{id, key}` sealed under the ring, so the ring's
+//! keys can be rotated without signing anyone out. The record is `ends_at ‖ session` sealed under the cookie's key with
+//! a fresh salt each time, so no nonce repeats. Never gives a record's key to the backend, and never writes an ended
+//! session again.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::seal::{Key, Keyring, NoRandomness, Purpose, to_json, unique_part};
 use crate::secret::Secret;
 use crate::session::Session;
 
-/// What a cookie holds. Neither text has anything to escape, so reading it copies nothing.
+/// The content of a cookie. Neither text needs escaping, so reading it copies nothing.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reference<'a> {
@@ -45,7 +46,7 @@ impl SealedStore {
         }
     }
 
-    /// The session of this id, if this key opens its record and it has not ended.
+    /// The session with this id, if this key opens its record and it has not ended.
     pub(super) async fn find(&self, id: &str, key: Secret) -> Result<Option<StoredSession>, StoreError> {
         let Some(text) = self.backend.load(id).await? else { return Ok(None) };
         let found = keyring(&key)
@@ -83,20 +84,20 @@ impl SealedStore {
         let bytes = write(&session, grant.as_ref().map(|grant| grant.name.as_str()), ends_at).ok_or(NoRandomness)?;
         let text = keyring(&key).ok_or(NoRandomness)?.seal(Purpose::Session, &bytes)?;
         if let Some(grant) = &grant {
-            // Listed first, so that no sign-out elsewhere takes the grant from it.
+            // Listed first, so that a sign-out elsewhere does not end the grant.
             let listing = NewRecord { bytes: &[], expires_at: Some(ends_at) };
             self.put(&sharers_of(&grant.name), &session.id, listing, &Expect::Anything).await?;
         }
         let version = Some(version_of(&text));
         let record = SessionRecord { id: session.id.clone(), owner: owner(&session.user.id), text, ends_at, replaces };
         if !self.backend.save(record).await? {
-            // It has ended, or another replica wrote it in the meantime. A late write must not bring old tokens back.
+            // It has ended, or another replica wrote it in the meantime. A late write must not restore old tokens.
             return self.find(&session.id, key).await?.ok_or(StoreError::Ended);
         }
         Ok(StoredSession::with_record(session, RecordHandle { key: Some(key), version, saved: true, grant }))
     }
 
-    /// Moves the session's tokens into a grant, or takes over the newer ones that are there.
+    /// Moves the session's tokens into a grant, or adopts newer ones that are there.
     pub(super) async fn share(
         &self,
         stored: &StoredSession,
@@ -107,7 +108,7 @@ impl SealedStore {
         let (Some(record @ RecordHandle { key: Some(_), grant: None, .. }), session) =
             (&current.record, &current.session)
         else {
-            // Another request shared it in the meantime; or it was never stored, and then nothing could refer to a grant.
+            // Another request shared it in the meantime, or it was never stored and so cannot refer to a grant.
             return if current.is_shared() { Ok(current) } else { Err(StoreError::Ended) };
         };
         let (tokens, version) = match self.read_grant(grant).await? {
@@ -140,7 +141,7 @@ impl SealedStore {
     }
 }
 
-/// What tells one write of a session's record from another.
+/// Distinguishes one write of a session's record from another.
 fn version_of(text: &str) -> String {
     unique_part(text).to_owned()
 }
@@ -192,7 +193,7 @@ mod tests {
     use crate::session::tests::session;
 
     #[test]
-    fn a_record_holds_its_own_end() {
+    fn a_record_contains_its_own_end() {
         let bytes = write(&session(true), None, Timestamp::from_seconds(10)).unwrap();
         assert!(read(&bytes, Timestamp::from_seconds(9)).is_some());
         assert!(read(&bytes, Timestamp::from_seconds(10)).is_none());
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_refers_to_a_grant_keeps_no_token_of_its_own() {
+    fn a_session_that_refers_to_a_grant_has_no_tokens_of_its_own() {
         let bytes = write(&session(true), Some("user-1"), Timestamp::from_seconds(10)).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("oauth2v2_"));
         let (found, grant) = read(&bytes, Timestamp::from_seconds(9)).unwrap();

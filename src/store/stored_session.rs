@@ -1,4 +1,4 @@
-//! A session and where its record is.
+//! A session and the location of its record.
 
 use std::sync::Arc;
 
@@ -11,23 +11,23 @@ pub struct StoredSession {
     pub session: Arc<Session>,
     /// The response should set its cookie again: an older key sealed it, or its grant was renewed since.
     pub reseal: bool,
-    /// None for a session that no store has seen yet, and in the cookie store.
+    /// `None` for a session that was not stored yet, and with the cookie store.
     pub(super) record: Option<RecordHandle>,
 }
 
 /// How a session's record is found and opened.
 #[derive(Clone, Debug)]
 pub(super) struct RecordHandle {
-    /// The record is sealed with it, and only the cookie holds it. None where a grant is used without a session.
+    /// The key that seals the record, which only the cookie has. `None` if a grant is used without a session.
     pub(super) key: Option<Secret>,
-    /// The beginning of the record's text as it was last read or written, which differs for each write.
+    /// The beginning of the record's text as last read or written, which differs for each write.
     pub(super) version: Option<String>,
-    /// The record holds this very session.
+    /// The record contains exactly this session.
     pub(super) saved: bool,
     pub(super) grant: Option<GrantHandle>,
 }
 
-/// The shared grant of a session, as it was last read or written.
+/// The shared grant of a session, as last read or written.
 #[derive(Clone, Debug)]
 pub(super) struct GrantHandle {
     pub(super) name: String,
@@ -36,7 +36,7 @@ pub(super) struct GrantHandle {
     pub(super) changed: bool,
 }
 
-/// What is locked to change a grant.
+/// The name of the lock for changing a grant.
 pub(super) fn lock_of(grant: &str) -> String {
     format!("grant-{grant}")
 }
@@ -48,7 +48,7 @@ impl GrantHandle {
 }
 
 impl StoredSession {
-    /// A session that no store has seen yet.
+    /// A session that was not stored yet.
     pub fn new(session: Session) -> Self {
         Self { session: Arc::new(session), reseal: false, record: None }
     }
@@ -69,12 +69,12 @@ impl StoredSession {
         Self { session: Arc::new(session), reseal: false, record }
     }
 
-    /// Whether its tokens are in a grant that others use too.
+    /// Whether its tokens are in a shared grant.
     pub fn is_shared(&self) -> bool {
         self.grant().is_some()
     }
 
-    /// What is locked to refresh it: the session, or the grant it refers to.
+    /// The name of the lock for refreshing it: the session's, or that of the grant it refers to.
     pub fn lock_name(&self) -> String {
         self.grant().map_or_else(|| self.session.id.clone(), |grant| lock_of(&grant.name))
     }

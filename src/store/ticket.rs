@@ -1,7 +1,7 @@
-//! Tickets: sealed text that refers to a session's record or, with the cookie store, holds the access token itself.
+//! Tickets: sealed text that refers to a session's record or, with the cookie store, contains the access token itself.
 //!
-//! A ticket never holds a refresh token. With the cookie store it ends with its access token; with the others it leads to the
-//! session, which is refreshed where it is.
+//! A ticket never contains a refresh token. With the cookie store it ends with its access token; with the others it
+//! refers to the session, which is refreshed in the store.
 
 use std::borrow::Cow;
 
@@ -41,7 +41,7 @@ enum Subject<'a> {
 }
 
 impl Store {
-    /// A ticket for this session until `ends_at`; none for a session that its store has not seen yet.
+    /// A ticket for this session until `ends_at`; `None` for a session that was not stored yet.
     pub fn ticket(&self, stored: &StoredSession, ends_at: Timestamp) -> Result<Option<String>, StoreError> {
         let subject = match (self, &stored.record) {
             (Self::Cookie(_), _) => {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ticket_holds_no_refresh_token_and_opens_until_its_end() {
+    async fn a_ticket_contains_no_refresh_token_and_opens_until_its_end() {
         let (ring, store) = cookie_store();
         let now = Timestamp::from_seconds(1_000_000);
         let ticket =

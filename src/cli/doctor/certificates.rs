@@ -1,5 +1,5 @@
-//! The public door's certificates: whether they load, cover the host of `public_url`, and are valid. Who issued them is for
-//! browsers to check.
+//! The public door's certificates: whether they load, cover the host of `public_url`, and are valid. Browsers check who
+//! issued them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::telemetry::causes;
 use crate::tls::{self, CertificateFiles};
 
-/// A certificate that expires sooner is worth a warning.
+/// A certificate that expires sooner gets a warning.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 pub(super) fn all(config: &Config, clock: &SharedClock) -> Vec<Finding> {
@@ -54,7 +54,7 @@ fn covers(pair: &CertificateFiles, host: &str) -> bool {
 
 fn lifetime(pair: &CertificateFiles, now: Timestamp) -> Finding {
     const WHAT: &str = "TLS";
-    const RENEW: &str = "renew it; a running upwarden loads the new file by itself";
+    const RENEW: &str = "renew it; a running upwarden loads the new file automatically";
     let file = pair.cert_file.display();
     if let Err(error) = tls::Certificates::load(std::slice::from_ref(pair)) {
         return Finding::fail(WHAT, causes(&error), "name a PEM file with the chain, leaf first, and one with its key");

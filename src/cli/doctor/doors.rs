@@ -55,7 +55,8 @@ fn public(config: &Config) -> Finding {
 fn neighbour(door: &Address, config: &Config) -> Finding {
     const WHAT: &str = "neighbour door";
     if config.service.is_none() && !config.gateway.tickets {
-        let text = format!("{}; every call gets 401: there is neither a service identity nor a ticket", address(door));
+        let text =
+            format!("{}; every call gets 401, because there is neither a service identity nor tickets", address(door));
         return Finding::fail(WHAT, text, "set service.grant or app.tickets = true, or remove neighbour.listen");
     }
     if is_loopback(door) {

@@ -1,4 +1,4 @@
-//! What a check found, and the report of all findings.
+//! The result of a check, and the report of all results.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -1,7 +1,7 @@
 //! `upwarden doctor`: checks that everything the configuration refers to exists and answers as it should.
 //!
-//! It signs no one in, changes nothing, and prints no secret. It calls the app once and Upwork a few times, among others the
-//! token endpoint: with a refresh token that cannot exist, and as the service identity.
+//! It signs no one in, changes nothing, and prints no secret. It calls the app once and Upwork a few times. Among these
+//! are calls to the token endpoint: with a refresh token that cannot exist, and as the service identity.
 
 mod certificates;
 mod doors;
@@ -30,7 +30,7 @@ pub(super) async fn doctor(config: &Config) -> Result<(), Failure> {
     findings.extend(session::all(config, &clock, &Handle::current()).await);
     findings.extend(certificates::all(config, &clock));
     findings.extend(doors::all(config));
-    // What a door can only refuse has failed already.
+    // A door that can only refuse calls has failed a check already.
     let warnings = config.warnings.iter().filter(|warning| warning.key != "neighbour.listen");
     findings.extend(warnings.map(|warning| Finding::warn(warning.key.clone(), &*warning.why, &*warning.remedy)));
     print(&report(&findings))?;

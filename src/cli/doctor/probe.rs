@@ -1,5 +1,4 @@
-//! Sends a single request to the app or to Upwork, and returns the response or the chain of causes why there is none. It
-//! follows no redirect.
+//! Sends one request to the app or to Upwork, and returns the response or the chain of causes. Follows no redirects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +35,7 @@ async fn send(client: Client, request: Request<Body>) -> Probe {
     Ok(Response::from_parts(head, body))
 }
 
-/// Calls one of Upwork's URLs in the same way as the broker.
+/// Calls one of Upwork's URLs the same way as the broker.
 pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json: &str) -> Probe {
     let upstream = Upstream::of(url).ok_or("the URL has no host or port")?;
     let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone());
@@ -55,7 +54,7 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
     send(client, request).await
 }
 
-/// Whether the app, or this part of it, answers, also under the host name that it will see.
+/// Whether the app, or this part of it, answers, including under the host name that it will see.
 pub(super) async fn app(config: &Config, app: &AppConfig) -> Finding {
     const WHAT: &str = "app";
     let own = |route: &&AppRoute| config.upstream(route) == app;

@@ -16,7 +16,7 @@ use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Grant, IdentityFields, Organization, Session, Tokens, User};
 use crate::store;
 
-/// Bytes of `Cookie` that web servers commonly accept in total, other cookies included.
+/// The total size of `Cookie`, including other cookies, that most web servers accept.
 const COMFORTABLE: usize = 4096;
 
 pub(super) async fn all(config: &Config, clock: &SharedClock, control: &Handle) -> Vec<Finding> {
@@ -112,7 +112,7 @@ pub(super) async fn refresh_token(config: &Config, file: Option<&Path>, clock: &
         (Ok(true), _) => return Finding::ok(WHAT, format!("the store has a refresh token; {not_tried}")),
         (_, Some(Ok(()))) => return Finding::ok(WHAT, format!("its file has a refresh token; {not_tried}")),
         (Err(error), _) => {
-            let text = format!("whether the store has its refresh token is not known: {error}");
+            let text = format!("it is unknown whether the store has its refresh token: {error}");
             return Finding::warn(WHAT, text, "expected while upwarden is running with the embedded store");
         }
         (Ok(false), None) => "the store has none, and service.refresh_token_file is not set".to_owned(),
@@ -151,8 +151,8 @@ async fn store(config: &Config, ring: SharedKeyring, clock: &SharedClock, contro
         Ok(None) => Finding::ok(WHAT, "embedded: the file opens"),
         Ok(Some(survey)) if survey.alone.is_empty() => Finding::ok(WHAT, format!("valkey: {}", survey.text)),
         Ok(Some(survey)) => {
-            let text = format!("valkey: {}; none could take the place of {}", survey.text, survey.alone.join(", "));
-            Finding::warn(WHAT, text, "add a replica, or expect that a lost server takes its sessions with it")
+            let text = format!("valkey: {}; no server could replace {}", survey.text, survey.alone.join(", "));
+            Finding::warn(WHAT, text, "add a replica, or a lost server's sessions are lost with it")
         }
         Err(error) if embedded => Finding::warn(
             WHAT,

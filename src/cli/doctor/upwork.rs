@@ -1,6 +1,7 @@
-//! Upwork as it is reached from here: token endpoint, authorization page, APIs, clock, and the service identity's token.
+//! Checks Upwork as seen from this machine: token endpoint, authorization page, APIs, clock, and the service identity's
+//! token.
 //!
-//! It redeems nothing: the refresh token that it sends is made up.
+//! It uses no real token: the refresh token that it sends is made up.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ use crate::seal::Keyring;
 use crate::session::tokens::RefreshToken;
 use crate::telemetry::metrics::Metrics;
 
-/// A difference of clocks that is worth a warning, and one that breaks sign-ins.
+/// A clock difference that gets a warning, and one that breaks sign-ins.
 const WARN_SECONDS: u64 = 30;
 const FAIL_SECONDS: u64 = 300;
 
@@ -95,7 +96,7 @@ async fn token(upwork: &Arc<Upwork>) -> Finding {
     }
 }
 
-/// The address that a sign-in would open. Nothing is signed in by it.
+/// The address that a sign-in would open. Requesting it signs no one in.
 fn authorization_request(config: &Config, now: Timestamp) -> Url {
     let request = Keyring::generate().and_then(|ring| Login::begin(&config.oauth, &ring, &ReturnTo::home(), 0, now));
     let url = request.ok().and_then(|request| Url::parse(&request.url).ok());
@@ -120,7 +121,7 @@ fn authorize(page: Probe, redirect_uri: &str) -> Finding {
         );
         return Finding::fail(WHAT, format!("{text}: it refuses this client id or redirect URI"), remedy);
     }
-    // A bot wall that stops this program need not stop people's browsers.
+    // A bot check that stops this program may let browsers through.
     Finding::ok(WHAT, text)
 }
 
@@ -140,7 +141,7 @@ fn api(what: &'static str, key: &str, response: Probe) -> Finding {
     }
 }
 
-/// A page instead of JSON usually comes from the bot wall of the CDN in front of Upwork.
+/// A page instead of JSON usually comes from the bot check of the CDN in front of Upwork.
 fn is_html(response: &Response<Vec<u8>>) -> bool {
     response.body().trim_ascii_start().starts_with(b"<")
 }

@@ -26,7 +26,7 @@ fn parent(out: &Path) -> &Path {
     out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes a draft beside it first, so that a reader finds the whole token or nothing.
+/// Writes a draft beside it first, so that readers find the whole token or nothing.
 pub(in crate::cli) fn write(out: &Path, token: &str, force: bool) -> Result<(), String> {
     let name = random().map(u128::from_ne_bytes).map_err(|error| error.to_string())?;
     let draft = parent(out).join(format!(".upwarden-login-{name:032x}"));

@@ -1,8 +1,8 @@
 //! `upwarden login`: connects the service identity from a terminal, and writes a file with a refresh token, which a running
 //! `serve` imports.
 //!
-//! The browser returns to `service.redirect_uri` on this machine; if it cannot, the user pastes its final address. A code is
-//! redeemed only for the state that was made here (RFC 8252 section 7.3).
+//! The browser returns to `service.redirect_uri` on this machine; if it cannot, the user pastes its final address. A
+//! code is redeemed only with the state that was generated here (RFC 8252 section 7.3).
 
 mod file;
 mod redirect;
@@ -117,8 +117,7 @@ impl Attempt {
             let redirect = redirect.unwrap_or(Err("the browser did not return within ten minutes; run it again"));
             let redirect = redirect.map_err(failure)?;
             let Some(code) = self.verify(redirect.query()) else {
-                let text =
-                    "This address does not belong to the sign-in that upwarden waits for, or a part of it is missing.";
+                let text = "This address does not belong to the sign-in that upwarden is waiting for, or a part of it is missing.";
                 redirect.respond(StatusCode::BAD_REQUEST, "Not this sign-in", text);
                 print_error("that address does not belong to this sign-in, or is incomplete; paste all of it");
                 continue;
@@ -136,8 +135,8 @@ impl Attempt {
         }
     }
 
-    /// The code of this sign-in, or why there is none; `None` if the redirect belongs to another sign-in or was cut, so that
-    /// the right one may still come.
+    /// The code of this sign-in, or why there is none; `None` if the redirect belongs to another sign-in or is
+    /// incomplete, so that the right one may still arrive.
     fn verify(&self, query: &str) -> Option<Result<VerifiedCode, String>> {
         let now = self.clock.now();
         let login = Login::open(&self.ring, &self.request.cookie, now).map(|login| PendingLogin { slot: 0, login });
@@ -173,7 +172,7 @@ impl Attempt {
         Ok(format!(
             "\nConnected{user}.\nThe refresh token is in {path}; only its owner can read it.\n\nNext: set \
              service.refresh_token_file = \"{path}\". A running `upwarden serve` imports it within a minute, unless it\nhas a \
-             working token. From then on the store has the current token, and the file is no longer needed."
+             working token. After that the store has the current token, and the file is not needed any more."
         ))
     }
 }
@@ -181,16 +180,15 @@ impl Attempt {
 fn invitation(url: &str, redirect_uri: &str, listens: bool) -> String {
     let next = if listens {
         format!(
-            "Waiting for the browser at {redirect_uri}.\nIf the browser is on another machine, it ends at a page that cannot \
-             be reached: paste the address of that page here."
+            "Waiting for the browser at {redirect_uri}.\nIf the browser is on another machine, it ends on a page that cannot be loaded: paste the address of that page here."
         )
     } else {
-        format!("The browser then ends at {redirect_uri}?…: paste that whole address here.")
+        format!("The browser then ends on {redirect_uri}?…: paste that whole address here.")
     };
     format!("Open this address in a browser, and sign in as the user that the service will act as:\n\n{url}\n\n{next}")
 }
 
-/// If no browser opens, the user has the printed address.
+/// If no browser opens, the user can use the printed address.
 fn open_browser(url: &str) {
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let _ = Command::new(opener).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();

@@ -1,4 +1,4 @@
-//! Receives the redirect with the code: from the browser, at a socket on loopback, or as an address that the user pastes.
+//! Receives the redirect with the code: from the browser, on a loopback socket, or as an address that the user pastes.
 //!
 //! If the redirect URI is on another machine, or its port is taken, the address has to be pasted.
 
@@ -19,7 +19,7 @@ use crate::cli::output::print_error;
 use crate::listener::plain;
 use crate::pages::{self, Branding, Frame, NoticeView, Page};
 
-/// How long the last response may take to leave.
+/// How long sending the last response may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Redirect {
@@ -58,7 +58,7 @@ impl Redirects {
             Some(address) => match TcpListener::bind(address).await {
                 Ok(listener) => Some(serve(listener, url.path().to_owned(), sender)),
                 Err(error) => {
-                    print_error(&format!("cannot listen on {address} ({error}), so the address has to be pasted"));
+                    print_error(&format!("cannot listen on {address} ({error}), so you have to paste the address"));
                     None
                 }
             },
@@ -74,11 +74,11 @@ impl Redirects {
         self.received.recv().await.ok_or("stdin is closed, and nothing listens at service.redirect_uri")
     }
 
-    /// Lets the last response leave.
+    /// Waits until the last response is sent.
     pub(super) async fn close(&mut self) {
         if let Some((task, shutdown)) = self.server.take() {
             shutdown.cancel();
-            // Not held up by a browser that keeps its connection open.
+            // Do not wait longer for a browser that keeps its connection open.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, task).await;
         }
     }
@@ -107,7 +107,7 @@ fn serve(listener: TcpListener, path: String, sender: mpsc::Sender<Redirect>) ->
                 return page(
                     StatusCode::NOT_FOUND,
                     "There is nothing here",
-                    "upwarden login waits at another address.",
+                    "upwarden login is waiting at a different address.",
                 );
             }
             let (page_sender, answer) = oneshot::channel();
@@ -120,7 +120,7 @@ fn serve(listener: TcpListener, path: String, sender: mpsc::Sender<Redirect>) ->
     (tokio::spawn(plain::serve(listener, handler, shutdown.clone())), shutdown)
 }
 
-/// A page whose script takes the code out of the address bar.
+/// A page whose script removes the code from the address bar.
 fn page(status: StatusCode, title: &str, text: &str) -> Response<Body> {
     let frame = Frame { prefix: "", request_id: None, branding: &Branding::default() };
     let Page { html, csp } = pages::notice(&NoticeView { frame, title, text });

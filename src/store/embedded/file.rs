@@ -1,4 +1,4 @@
-//! The database file: opened, read, and opened again after the disk failed. Errors name the file and the remedy.
+//! Opens the database file, reads it, and opens it again after a disk failure. Errors name the file and the remedy.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -16,14 +16,14 @@ use crate::clock::Timestamp;
 use crate::recent::lock;
 
 pub(super) const TABLE: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("upwarden");
-/// Bytes of the file to keep in memory.
+/// How many bytes of the file to keep in memory.
 const CACHE: usize = 16 << 20;
 
-/// The open file. After the disk failed it is read only, or closed, until it can be written again.
+/// The open file. After a disk failure it is read-only or closed until it can be written again.
 pub(super) struct DatabaseFile {
     path: PathBuf,
     state: Mutex<State>,
-    /// Beside the mutex, which may be locked for a while when the file is opened.
+    /// Outside the mutex, which may be locked for a while when the file is opened.
     writable: AtomicBool,
 }
 
@@ -32,7 +32,7 @@ enum State {
         database: Arc<Database>,
         inode: Option<u64>,
     },
-    /// The file as it was last written, and why it is not written now.
+    /// The file as last written, and why it cannot be written now.
     ReadOnly(Arc<Database>, String),
     Closed(String),
 }
@@ -72,12 +72,12 @@ impl DatabaseFile {
         }
     }
 
-    /// The disk failed: the file is only read from now on, if that works.
+    /// After a disk failure: the file is only read from now on, if that works.
     pub(super) fn fail(&self, error: &redb::Error) -> StoreError {
         let why = format!("{} cannot be used: {error}", self.path.display());
         tracing::error!(%why, "the session store failed");
         let mut state = self.state();
-        // Closed before its file is opened again.
+        // Close it before opening the file again.
         *state = State::Closed(why.clone());
         *state = self.read_only(why.clone());
         drop(state);
@@ -85,7 +85,7 @@ impl DatabaseFile {
         StoreError::Down(why)
     }
 
-    /// Opens the file again after a failure. Closes one that is no longer at its path.
+    /// Opens the file again after a failure. Closes a file that was removed from its path.
     pub(super) fn retry(&self) {
         let mut state = self.state();
         if let State::Writable { inode: Some(known), .. } = &*state
@@ -101,7 +101,7 @@ impl DatabaseFile {
             State::ReadOnly(database, _) if Arc::strong_count(database) > 1 => return,
             State::ReadOnly(_, why) | State::Closed(why) => why.clone(),
         };
-        // Closed before the file is written. The mutex is locked, so no reader begins in the meantime.
+        // Close it before writing the file. The mutex is locked, so no reader can start in the meantime.
         *state = State::Closed(why);
         let opened = open(&self.path).and_then(|database| check_writable(&database).map(|()| database));
         match opened {
@@ -114,7 +114,7 @@ impl DatabaseFile {
         }
     }
 
-    /// Reads from a snapshot. If that fails, reads once more from the file as it is on the disk, without writing it.
+    /// Reads from a snapshot. If that fails, reads once more from the file on disk, without writing to it.
     pub(super) fn read<T>(&self, read: impl Fn(&Snapshot) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let mut failure = None;
         for _ in 0..2 {
@@ -129,7 +129,7 @@ impl DatabaseFile {
             match result {
                 Ok(result) => return Ok(result),
                 Err(error) => {
-                    // If another thread noticed first, another database is open by now.
+                    // If another thread noticed first, a different database is open by now.
                     let ours = match &*self.state() {
                         State::Writable { database: now, .. } | State::ReadOnly(now, _) => Arc::ptr_eq(now, &database),
                         State::Closed(_) => false,
@@ -159,13 +159,13 @@ fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).map(|metadata| metadata.ino()).ok()
 }
 
-/// Opens the file without ever writing it.
+/// Opens the file without ever writing to it.
 fn open_read_only(path: &Path) -> Result<Database, DatabaseError> {
     let overlay = Overlay::open(path).map_err(|error| DatabaseError::Storage(error.into()))?;
     Builder::new().set_cache_size(CACHE).create_with_backend(overlay)
 }
 
-/// Whether the disk has room: writes more than one commit does, and deletes it again.
+/// Checks that the disk has room: writes more than a commit does, and deletes it again.
 fn check_writable(database: &Database) -> Result<(), String> {
     let result = (|| -> Result<(), redb::Error> {
         let transaction = database.begin_write()?;
@@ -178,7 +178,7 @@ fn check_writable(database: &Database) -> Result<(), String> {
     result.map_err(|error| format!("the store cannot be written: {error}"))
 }
 
-/// The file as it was at one moment.
+/// The file at one point in time.
 pub(super) struct Snapshot {
     table: ReadOnlyTable<&'static str, &'static [u8]>,
 }
@@ -190,12 +190,12 @@ impl Snapshot {
         Ok(found.and_then(|found| unexpired(found.value(), now).map(<[u8]>::to_vec)))
     }
 
-    /// What follows the prefix in each key whose value has not expired.
+    /// The rest of each key with this prefix whose value has not expired.
     pub(super) fn names(&self, prefix: &str, now: Timestamp) -> Result<Vec<String>, redb::Error> {
         Ok(self.names_and_ends(prefix, now)?.into_iter().map(|(_, name)| name).collect())
     }
 
-    /// The same, in the order in which they expire.
+    /// Like [`Self::names`], in order of expiry.
     pub(super) fn names_by_end(&self, prefix: &str, now: Timestamp) -> Result<Vec<String>, redb::Error> {
         let mut names = self.names_and_ends(prefix, now)?;
         names.sort();
@@ -215,7 +215,7 @@ impl Snapshot {
 
 fn open(path: &Path) -> Result<Database, String> {
     let shown = path.display();
-    // For its owner only, whatever the umask is: the names in it reveal who signed in.
+    // Readable by its owner only, whatever the umask: its names reveal who signed in.
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.map_err(|error| format!("store.path {shown} cannot be opened: {error}"))?;
     let metadata = file.metadata().ok();

@@ -1,7 +1,7 @@
-//! The embedded store: one file of this process, which survives crashes. `keys` has its layout.
+//! The embedded store: one crash-safe file of this process. `keys` describes its layout.
 //!
-//! A write is answered after its commit, when it is on the disk; concurrent writes share a commit. While the file is open no
-//! other process can open it. Expired values are deleted once a minute.
+//! A write is answered once its commit is on disk; concurrent writes share a commit. While the file is open, no other
+//! process can open it. Expired values are deleted once a minute.
 
 mod file;
 mod keys;
@@ -28,12 +28,12 @@ use writer::{Change, Writer};
 
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
 
-/// The file. Clones are the same file, which is closed with the last of them.
+/// The store. Clones share the file, which closes with the last of them.
 #[derive(Clone)]
 pub(super) struct File {
     database: Arc<DatabaseFile>,
     writer: Arc<Writer>,
-    /// The owner of each lock, and until when. One process has the file, so they need not be in it.
+    /// The owner and the end of each lock. Only one process has the file, so locks need not be in it.
     locks: Arc<Mutex<HashMap<String, (String, Instant)>>>,
     clock: SharedClock,
     control: Handle,
@@ -101,7 +101,7 @@ impl Backend for File {
     }
 
     async fn end_owned(&self, owner: &str, _own: Option<&str>) -> Result<u64, StoreError> {
-        // One commit ends them all, or none.
+        // One commit ends either all of them or none.
         self.writer.change(Change::EndOwned { prefix: owner_prefix(owner), now: self.clock.now() }).await
     }
 

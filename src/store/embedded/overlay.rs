@@ -1,7 +1,7 @@
-//! A file that is read and never written: writes are kept in memory.
+//! A file that is only read: writes are kept in memory.
 //!
-//! Opening a database repairs it, which writes. Over this, a file that cannot be written can still be read, and a damaged one
-//! is refused unchanged.
+//! Opening a database repairs it, which writes. With this overlay, a file that cannot be written can still be read, and
+//! a damaged file is refused without changing it.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind};
@@ -76,7 +76,7 @@ impl StorageBackend for Overlay {
     }
 }
 
-/// Copies the part of `data`, which begins at `start`, that falls into `out`, which begins at `offset`.
+/// Copies the part of `data`, which begins at `start`, that overlaps `out`, which begins at `offset`.
 fn copy_overlap(start: u64, data: &[u8], offset: u64, out: &mut [u8]) {
     let skip = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
     let (data, out) = (data.get(skip(start, offset)..), out.get_mut(skip(offset, start)..));

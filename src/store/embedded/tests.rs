@@ -1,4 +1,4 @@
-//! Disks that fail: power that is cut after any write, a disk that is full, a file that is removed or cut off.
+//! Disk failures: a power cut after any write, a full disk, a file that is removed or truncated.
 
 use std::fs::OpenOptions;
 use std::io::{Error, ErrorKind};
@@ -75,7 +75,7 @@ fn change(id: &str) -> Change {
     Change::Session { session, listed, text, ends_at: NEVER, replaces: None, now: NOW }
 }
 
-/// The disk after `steps`. Of the writes that were not flushed yet, those are kept that `lucky` says.
+/// The disk after `steps`. `lucky` decides which unflushed writes are kept.
 fn disk_after(steps: &[Step], mut lucky: impl FnMut() -> bool) -> InMemoryBackend {
     let disk = InMemoryBackend::new();
     let flushed = steps.iter().rposition(|step| matches!(step, Step::Flush)).unwrap_or(0);
@@ -177,7 +177,7 @@ fn a_file_that_was_removed_is_noticed() {
 }
 
 #[test]
-fn a_file_that_was_cut_off_is_refused_and_left_unchanged() {
+fn a_truncated_file_is_refused_and_left_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.db");
     let (file, _) = on_a_disk(&path);

@@ -1,7 +1,7 @@
-//! The one thread that writes the file.
+//! The thread that writes the file.
 //!
-//! Takes changes from anywhere and answers each after the commit that holds it. Changes that wait together share a commit, so
-//! that many requests at once pay for one flush of the disk.
+//! Takes changes from all threads and answers each after its commit. Waiting changes share a commit, so that concurrent
+//! requests cost one flush of the disk.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -19,15 +19,15 @@ use crate::recent::lock;
 use crate::store::backend::{Expect, Version};
 
 const MAX_CHANGES: usize = 512;
-/// After the disk failed the file is tried again this often.
+/// How often to retry the file after a disk failure.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
 
 type Values<'a> = Table<'a, &'static str, &'static [u8]>;
 
-/// Made as a whole, or not at all.
+/// A change that is made as a whole or not at all.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// Writes a session and lists it under its owner, if what it replaces is there.
+    /// Writes a session and lists it under its owner, if the record that it replaces is there.
     Session {
         session: String,
         listed: String,
@@ -62,7 +62,7 @@ pub(super) enum Change {
     },
 }
 
-/// How many values were written or removed; the sum of a counter; nothing for a sweep.
+/// The number of values written or removed, the sum of a counter, or 0 for a sweep.
 type ChangeResult = Result<u64, StoreError>;
 
 struct Job {
@@ -70,7 +70,7 @@ struct Job {
     answer: oneshot::Sender<ChangeResult>,
 }
 
-/// Sends changes to the thread. Dropping it makes the changes that still wait, and closes the file.
+/// Sends changes to the thread. Dropping it completes the waiting changes and closes the file.
 pub(super) struct Writer {
     jobs: Option<Sender<Job>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -106,7 +106,7 @@ impl Drop for Writer {
         self.jobs = None;
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
-            // It has at most one commit to finish. A panic of it was reported when it happened.
+            // It has at most one commit to finish. A panic was reported when it happened.
             let _ = thread.join();
         }
     }
@@ -140,7 +140,7 @@ fn write<'a>(file: &DatabaseFile, changes: impl Iterator<Item = &'a Change>) -> 
             let mut values = transaction.open_table(TABLE)?;
             changes.map(|change| apply(&mut values, change)).collect::<Result<Vec<_>, redb::Error>>()?
         };
-        // With redb's default durability it returns when the disk has everything.
+        // With redb's default durability, this returns once everything is on disk.
         transaction.commit()?;
         Ok(done)
     })();

@@ -1,11 +1,11 @@
-//! Reads `store.url`. Its errors never quote the URL, which may hold a password.
+//! Parses `store.url`. Errors never quote the URL, which may contain a password.
 //!
 //! ```text
 //! redis://user:password@host:6379/0                             one server; unix:///path for its socket
 //! redis+sentinel://user:password@host,host:26379/primary/0      the server that Sentinel names
 //! redis+cluster://user:password@host,host                       the cluster of these nodes; so has redis:// with several
 //! ```
-//! `valkey` says the same as `redis`; `rediss` and `valkeys` are with TLS.
+//! `valkey` means the same as `redis`; `rediss` and `valkeys` use TLS.
 
 use std::path::PathBuf;
 
@@ -22,11 +22,11 @@ pub(super) struct Address {
     pub(super) tls: bool,
 }
 
-/// How many servers there are, and who knows them.
+/// The kind of deployment, and the servers to ask about it.
 #[derive(Clone, Debug)]
 pub(super) enum Layout {
     Server(Endpoint),
-    /// The primary of this name, as these Sentinels know it; they have a login of their own.
+    /// The primary with this name, as known to these Sentinels, which have their own login.
     Sentinel {
         sentinels: Vec<Endpoint>,
         name: String,
@@ -106,14 +106,14 @@ impl Address {
                 Kind::Server => {}
             }
         }
-        // TLS is ours (tls.rs), so the crate that parses the URL only sees the plain scheme.
+        // We handle TLS (tls.rs), so the crate that parses the URL sees only the plain scheme.
         let plain = if tls { format!("redis://{rest}") } else { text.to_owned() };
         let (endpoint, login) = one(&plain)?;
         Ok(Self { layout: Layout::Server(endpoint), login, tls })
     }
 }
 
-/// What follows the scheme of a URL with several hosts.
+/// The part after the scheme of a URL with several hosts.
 struct Parts<'a> {
     user: &'a str,
     hosts: &'a str,
@@ -129,7 +129,7 @@ impl<'a> Parts<'a> {
         Self { user, hosts, path, query }
     }
 
-    /// Every host, and what to log in with; `port` is for a host that has none.
+    /// Every host, and the login; `port` is the default port.
     fn read(&self, port: u16, database: &str) -> Result<(Vec<Endpoint>, RedisConnectionInfo), String> {
         let mut endpoints = Vec::new();
         let mut login = None;
@@ -188,7 +188,7 @@ fn one(url: &str) -> Result<(Endpoint, RedisConnectionInfo), String> {
     Ok((endpoint, settings(read.redis_settings())))
 }
 
-/// The ACL then need not allow what another protocol or client names would take.
+/// These settings need no further permissions in the ACL, unlike another protocol or client names.
 fn settings(login: &RedisConnectionInfo) -> RedisConnectionInfo {
     login.clone().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name()
 }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_and_sentinels_have_logins_of_their_own() {
+    fn servers_and_sentinels_have_their_own_logins() {
         let of = |login: &RedisConnectionInfo| {
             (login.username().map(str::to_owned), login.password().map(str::to_owned), login.db())
         };

@@ -1,7 +1,7 @@
 //! A cluster: a link to each primary, and the slots of each.
 //!
-//! Sends a request to the node that has its key, and follows `MOVED` and `ASK`. One task asks the nodes for their slots, every
-//! few seconds and whenever a node says that it has changed, and makes the links.
+//! Sends a request to the node that has its key, and follows `MOVED` and `ASK`. One task asks the nodes for their
+//! slots, every few seconds and whenever a node reports a change, and creates the links.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,12 +21,12 @@ use super::slots::{Group, Slots, redirected_to, slot_of};
 use super::source::{Moved, News, Shard, Source};
 use crate::store::StoreError;
 
-/// How often the slots are asked for, and how often while a link is down.
+/// How often to query the slots, normally and while a link is down.
 const REFRESH: Duration = Duration::from_secs(2);
 const REFRESH_SOON: Duration = Duration::from_millis(200);
-/// How long a node has to say its slots.
+/// How long a node may take to return its slots.
 const WITHIN: Duration = Duration::from_secs(1);
-/// Before a request is sent again that a node could not answer yet.
+/// The pause before a request is repeated that a node could not answer yet.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ struct View {
     slots: Slots,
     /// To each primary.
     links: HashMap<Endpoint, Link>,
-    /// Why it is not known, and since when.
+    /// Why the slots are not known, and since when.
     unknown: Option<(String, Instant)>,
 }
 
@@ -72,7 +72,7 @@ impl Cluster {
         self.view.borrow().is_up()
     }
 
-    /// Waits until the cluster's slots are known, and some node answers.
+    /// Waits until the cluster's slots are known and some node answers.
     pub(super) async fn answered(&self) {
         let mut view = self.view.clone();
         let links: Vec<Link> = match view.wait_for(|view| !view.links.is_empty()).await {
@@ -102,7 +102,7 @@ impl Cluster {
         self.view.borrow().links.values().map(Link::probe_key).collect()
     }
 
-    /// Sends a request to the node that has its key, wherever that is by now.
+    /// Sends a request to the node that has its key at the moment.
     pub(super) async fn send<T: FromRedisValue>(&self, request: &Request) -> Result<T, StoreError> {
         let slot = slot_of(&request.key);
         let deadline = Instant::now() + 2 * PATIENCE;
@@ -111,7 +111,7 @@ impl Cluster {
             let (error, asked) = match link.send(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(SendError::Server(error, asked)) => (error, asked),
-                // Another node has taken its place in the meantime.
+                // Another node has replaced it in the meantime.
                 Err(SendError::Down(_)) if Instant::now() < deadline && !self.is_primary(slot, &primary) => continue,
                 Err(SendError::Down(why)) => return Err(StoreError::Down(why)),
             };
@@ -131,7 +131,7 @@ impl Cluster {
         self.view.borrow().slots.at(slot).is_some_and(|group| group.primary == *node)
     }
 
-    /// The link to a slot's primary; waits a moment for it.
+    /// The link to a slot's primary; waits briefly for it.
     async fn link(&self, slot: u16) -> Result<(Link, Endpoint), StoreError> {
         let mut view = self.view.clone();
         let since = match &view.borrow().unknown {
@@ -146,7 +146,7 @@ impl Cluster {
         Ok((link.clone(), primary.clone()))
     }
 
-    /// Waits until the slot is known where a node said that it is.
+    /// Waits until the slot is known to be where a node said that it is.
     async fn moved(&self, error: &RedisError, asked: &Endpoint) {
         let Some(moved) = Moved::of(error, asked) else { return sleep(PAUSE).await };
         let (slot, primary) = (moved.slot, moved.primary.clone());
@@ -156,7 +156,7 @@ impl Cluster {
         let _ = timeout(PAUSE, known).await;
     }
 
-    /// Sends a request whose slot is on its way to another node, and whose key is there already.
+    /// Sends a request whose slot is migrating to another node, and whose key is there already.
     async fn ask<T: FromRedisValue>(
         &self,
         request: &Request,
@@ -171,7 +171,7 @@ impl Cluster {
 }
 
 struct Surveyor {
-    /// Those of the configuration.
+    /// The nodes of the configuration.
     nodes: Vec<Endpoint>,
     dialer: Dialer,
     view: watch::Sender<View>,
@@ -179,7 +179,7 @@ struct Surveyor {
     slots: watch::Sender<Slots>,
     news: mpsc::Sender<News>,
     control: Handle,
-    /// The nodes are asked in turn, since one may be cut off from the others.
+    /// The nodes are asked in turn, since one may be isolated from the others.
     turn: usize,
 }
 
@@ -212,7 +212,7 @@ impl Surveyor {
         }
     }
 
-    /// What some node says, other than this one if another can be reached.
+    /// The slots according to some node, other than `suspect` if another is reachable.
     async fn survey(&mut self, suspect: Option<&Endpoint>) -> Result<Slots, String> {
         let mut links: Vec<Link> = self.view.borrow().links.values().cloned().collect();
         self.turn += 1;
@@ -247,7 +247,7 @@ impl Surveyor {
     }
 
     fn publish(&mut self, slots: Slots) {
-        // The links look there for their probe's key.
+        // The links use them to find their probe's key.
         self.slots.send_replace(slots.clone());
         let mut known = self.view.borrow().links.clone();
         let mut links = HashMap::new();
@@ -265,7 +265,7 @@ impl Surveyor {
         Link::new(Source::Shard(shard), self.dialer.clone(), &self.control)
     }
 
-    /// Logs each reason once. What was known before stays in use.
+    /// Logs each reason once. The previous slots stay in use.
     fn set_reason(&self, new: String) {
         self.view.send_if_modified(|view| match &mut view.unknown {
             Some((why, _)) if *why != new => {

@@ -1,10 +1,10 @@
-//! Lets the durable writes of a connection share their confirmations.
+//! Shares confirmations between the durable writes of a connection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-/// A confirmation covers every write whose answer had arrived when it began.
+/// A confirmation covers every write whose answer arrived before it began.
 #[derive(Debug)]
 pub(super) struct Confirmations {
     writes: AtomicU64,
@@ -17,7 +17,7 @@ impl Confirmations {
         Self { writes: AtomicU64::new(0), last: Mutex::new((0, Ok(()))) }
     }
 
-    /// Called once a write is answered. Runs `confirm`, unless another write's confirmation began in the meantime.
+    /// Call once a write is answered. Runs `confirm`, unless another write's confirmation began in the meantime.
     pub(super) async fn share(&self, confirm: impl Future<Output = Result<(), String>>) -> Result<(), String> {
         let own = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
         let mut last = self.last.lock().await;

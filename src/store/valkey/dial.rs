@@ -1,6 +1,6 @@
-//! Makes connections: TCP or a Unix socket, TLS, login, and a look at what answers.
+//! Opens connections: TCP or a Unix socket, TLS, login, and a check of the server's mode.
 //!
-//! Takes an endpoint and returns a connection whose server is of the expected mode, or the reason in words for a log line.
+//! Takes an endpoint and returns a connection to a server of the expected mode, or the reason as text for a log line.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub(super) struct Dialer {
     pub(super) mode: Mode,
 }
 
-/// They are read for each connection, so that a renewed certificate is used from the next one on.
+/// The files are read for each connection, so that the next one uses a renewed certificate.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TlsFiles {
     pub(super) ca: Option<PathBuf>,
@@ -53,7 +53,7 @@ impl Dialer {
             }
             Endpoint::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(|error| error.to_string())?;
-                // Commands are small and should leave at once. A socket that refuses the option works too.
+                // Commands are small and should be sent at once. A socket that refuses the option works too.
                 let _ = stream.set_nodelay(true);
                 let Some(files) = &self.tls else { return self.log_in(stream).await };
                 let tls = files.connector().map_err(|error| format!("TLS: {error}"))?;
@@ -92,7 +92,7 @@ impl Dialer {
     }
 }
 
-/// `HELLO`, which no ACL forbids. A server that does not know the command, or has no such answer, may be of any mode.
+/// Sends `HELLO`, which no ACL forbids. The mode of a server that does not know the command or the field is unknown.
 async fn mode_of(connection: &mut MultiplexedConnection) -> Option<Mode> {
     let facts: HashMap<String, Value> = cmd("HELLO").query_async(connection).await.ok()?;
     let mode: String = redis::from_redis_value(facts.get("mode")?.clone()).ok()?;

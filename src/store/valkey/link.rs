@@ -1,8 +1,9 @@
-//! The connection to one server, or to a primary that its replicas can replace: one, shared, and made again whenever it breaks.
+//! The connection to one server, or to a primary that its replicas can replace. It is shared, and reopened whenever it
+//! breaks.
 //!
-//! Sends requests and returns the answers, or why there is none. A command that meets a broken connection waits a moment for
-//! the next one and is sent once more. While a primary is away, a replica answers what only reads. A durable write is done
-//! once a replica has it. `upkeep` makes the connections.
+//! Sends requests and returns the answers, or why there is none. A command on a broken connection waits briefly for the
+//! next one and is sent once more. While the primary is unreachable, a replica answers reads. A durable write is
+//! complete once a replica has it. `upkeep` opens the connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +25,12 @@ use super::source::Source;
 use super::upkeep::{self, Failure, State};
 use crate::store::StoreError;
 
-/// How long a primary with replicas has to answer a read before a replica is asked.
+/// How long a primary with replicas may take to answer a read before a replica is asked.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a replica has to confirm a write.
+/// How long a replica may take to confirm a write.
 const CONFIRMATION: Duration = Duration::from_millis(1500);
 
-/// The connection, shared by all clones. The task that makes it ends with the last of them.
+/// The connection, shared by all clones. The task that opens it ends with the last of them.
 #[derive(Clone)]
 pub(super) struct Link {
     state: watch::Receiver<State>,
@@ -84,7 +85,7 @@ impl Link {
         let _ = self.state.clone().wait_for(|state| matches!(state, State::Up { .. })).await;
     }
 
-    /// Why the server cannot be written, once that is no longer a matter of moments.
+    /// Why the server cannot be written, once the outage is more than momentary.
     pub(super) fn outage(&self) -> Option<String> {
         match &*self.state.borrow() {
             State::Up { refusal, .. } => {
@@ -94,7 +95,7 @@ impl Link {
         }
     }
 
-    /// The connection as it is now, and whose it is; none while there is none.
+    /// The current connection and its server, if there is one.
     pub(super) fn current(&self) -> Option<(MultiplexedConnection, Endpoint)> {
         match &*self.state.borrow() {
             State::Up { connection, endpoint, .. } => Some((connection.clone(), endpoint.clone())),
@@ -106,12 +107,12 @@ impl Link {
         self.source.has_replicas()
     }
 
-    /// The primary and its replicas, as they are known now.
+    /// The primary and its replicas, as currently known.
     pub(super) async fn group(&self) -> Result<Group, SendError> {
         self.source.locate().await.map_err(SendError::Down)
     }
 
-    /// A key that this server has, if it has any.
+    /// A key in this server's slots, if it has any.
     pub(super) fn probe_key(&self) -> String {
         self.source.probe_key()
     }
@@ -144,7 +145,7 @@ impl Link {
         }
     }
 
-    /// A connection that works, other than `except`; waits a moment for it.
+    /// A working connection other than `except`; waits briefly for it.
     async fn connection(&self, except: Option<u64>, kind: Kind) -> Result<Connected, SendError> {
         let mut state = self.state.clone();
         let since = match &*state.borrow() {
@@ -173,12 +174,12 @@ impl Link {
         }
     }
 
-    /// Another connection after an error, if that would help.
+    /// A different connection after an error, if that may help.
     async fn after(&self, error: RedisError, from: Connected, kind: Kind) -> Result<Connected, SendError> {
         let broken = is_broken(&error);
-        // A full channel holds such a report already.
+        // A full channel already has such a report.
         let _ = self.failures.try_send(if broken { Failure::Broken(from.number) } else { Failure::Refused });
-        // A write that timed out may yet be done.
+        // A write that timed out may still be carried out.
         let waits = error.is_timeout() && !(kind == Kind::Read && self.source.has_replicas());
         if !(broken || is_readonly(&error)) || waits {
             return Err(SendError::Server(error, from.endpoint));
@@ -186,12 +187,12 @@ impl Link {
         self.connection(Some(from.number), kind).await
     }
 
-    /// Waits until a replica has everything that was written on this connection, if there is a replica.
+    /// If there is a replica, waits until it has everything that was written on this connection.
     async fn confirm(&self, mut on: Connected) -> Result<(), String> {
         let mut pause = Duration::from_millis(1);
         let mut deadline = None;
         loop {
-            // It holds up the connection, so it is short and repeated.
+            // WAIT blocks the connection, so it is short and repeated.
             match cmd("WAIT").arg(1).arg(2).query_async::<u64>(&mut on.connection).await {
                 Ok(0) => {}
                 Ok(_) => return Ok(()),
@@ -202,8 +203,8 @@ impl Link {
             }
             let now = Instant::now();
             if deadline.is_none_or(|deadline| now >= deadline) {
-                // Without a replica that lives, the primary alone will do. But it may only believe itself to be the primary,
-                // after it stood still, and then its replicas follow another.
+                // Without a live replica, the primary alone is enough. But a server that was suspended may wrongly
+                // believe that it is the primary, while its replicas follow another.
                 let group = self.source.locate_without(&on.endpoint).await?;
                 if group.primary != on.endpoint {
                     let _ = self.failures.try_send(Failure::Broken(on.number));
@@ -223,7 +224,7 @@ impl Link {
     }
 }
 
-/// Whether no process listens at any of them. One that is slow or cut off may still become the primary.
+/// Whether none of them has a listening process. One that is slow or isolated may still become the primary.
 async fn all_are_gone(replicas: &[Endpoint]) -> bool {
     for replica in replicas {
         let Endpoint::Tcp { host, port } = replica else { return false };

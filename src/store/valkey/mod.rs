@@ -1,8 +1,8 @@
 //! Valkey or Redis as a store: one server, a primary with Sentinel, or a cluster.
 //!
-//! A request has one key, so it runs on one node of a cluster, and keys are spread by session, user and record. What needs two
-//! keys writes the listing first: one without its session or record does no harm. The server's ACL must allow what
-//! docs/sessions.md lists; `probe` tries all of it.
+//! A request has one key, so it runs on one node of a cluster, and keys are spread by session, user and record. An
+//! operation on two keys writes the listing first, because a listing without its session or record is harmless. The
+//! server's ACL must allow the commands in docs/sessions.md; `probe` tries all of them.
 //!
 //! ```text
 //! upwarden:{ID}:s      a session's sealed record; expires when the session ends
@@ -13,8 +13,8 @@
 //! upwarden:{c:NAME}    a counter
 //! upwarden:{pace}:…     calls to Upwork of all replicas: see `rate_limit`
 //! ```
-//! `route` says to which server a request goes: over one `link`, or over those of a `cluster`. `upkeep` keeps a link connected
-//! to what its `source` names, which may ask `sentinel`.
+//! `route` chooses the server for a request: over one `link`, or over the links of a `cluster`. `upkeep` keeps a link
+//! connected to the server that its `source` names, which may ask `sentinel`.
 
 mod address;
 mod cluster;
@@ -59,7 +59,7 @@ pub fn check_url(url: &Secret) -> Result<(), String> {
     address::Address::parse(url).map(drop)
 }
 
-/// Where the servers are, and what they are shown.
+/// The servers' addresses, and the client's certificate.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Checked by [`check_url`].
@@ -74,7 +74,7 @@ impl ServerConfig {
         Self { url, ca_file: None, certificate: None }
     }
 
-    /// How many servers there are, for people: never more than addresses.
+    /// Describes the servers for people. Contains only addresses.
     pub(crate) fn layout(&self) -> String {
         address::Address::parse(&self.url).map_or_else(|why| why, |address| address.layout.to_string())
     }
@@ -102,19 +102,19 @@ pub(super) struct Server {
 #[derive(Debug)]
 struct Latest {
     config: ServerConfig,
-    /// The task that waits for the first answer from there.
+    /// The task that waits for the first answer of the new servers.
     arriving: Option<AbortHandle>,
 }
 
 impl Server {
-    /// Starts to connect, and keeps trying for as long as it lives.
+    /// Starts connecting, and keeps trying for as long as it lives.
     pub(super) fn connect(config: &ServerConfig, clock: SharedClock, control: Handle) -> Result<Self, StoreError> {
         let route = Arc::new(ArcSwap::from_pointee(config.connect(&control)?));
         let latest = Arc::new(Mutex::new(Latest { config: config.clone(), arriving: None }));
         Ok(Self { route, latest, clock, control })
     }
 
-    /// Goes over to another configuration as soon as a server there has answered.
+    /// Switches to a new configuration as soon as one of its servers has answered.
     pub(super) fn reconfigure(&self, config: &ServerConfig) -> Result<(), StoreError> {
         let mut latest = lock(&self.latest);
         if latest.config.is(config) {
@@ -160,7 +160,7 @@ impl Server {
         self.send(Request::new(Kind::Read, "ZRANGE", key).arg(0).arg(-1)).await
     }
 
-    /// The milliseconds until `moment`; at least one, since the server accepts no time to live of zero.
+    /// The milliseconds until `moment`; at least 1, since the server does not accept a time to live of zero.
     fn until(&self, moment: Timestamp) -> u64 {
         u64::try_from(moment.since(self.clock.now()).as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
     }
@@ -186,7 +186,7 @@ fn names_key(namespace: &str) -> String {
     format!("upwarden:{{r:{namespace}}}:n")
 }
 
-/// Whether a namespace's names are listed. No one asks for those of grants, which would all be on one node.
+/// Whether a namespace's names are listed. Those of grants are never needed, and would all be on one node.
 fn is_listed(namespace: &str) -> bool {
     namespace != GRANTS
 }
@@ -202,9 +202,9 @@ impl Backend for Server {
 
     async fn save(&self, record: SessionRecord) -> Result<bool, StoreError> {
         let list = || self.list(owner_key(&record.owner), &record.id, Some(record.ends_at));
-        // A session that is not listed would survive a sign-out everywhere. A new session is written first: if its owner
-        // signs out everywhere in the meantime, it is listed all the same; if we die, no one has its cookie. The listing
-        // of an old session is extended first: a listing without its session does no harm.
+        // A session that is not listed would survive a sign-out everywhere. A new session is written first: if its
+        // owner signs out everywhere in the meantime, it is still listed; if we crash, its cookie was never sent. The
+        // listing of an old session is extended first, because a listing without its session is harmless.
         if record.replaces.is_some() {
             list().await?;
         }

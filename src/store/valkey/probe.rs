@@ -1,7 +1,7 @@
-//! Whether the server accepts what the store sends: every command of it, on a name of its own.
+//! Tests whether the server accepts every command that the store sends, on a separate key.
 //!
-//! Returns the error that a write would meet: memory or disk full, a replica, an ACL that lacks something. It leaves nothing
-//! in the server, so it can run every few seconds.
+//! Returns the error that a write would get: memory or disk full, a replica, a missing permission. It leaves nothing on
+//! the server, so it can run every few seconds.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use redis::{RedisResult, Script, cmd};
 
 use super::request::{Kind, Request};
 
-/// Every command that the ACL must allow. `KEYS[1]` holds nothing.
+/// Every command that the ACL must allow. `KEYS[1]` stays empty.
 static ALL: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -33,7 +33,7 @@ return redis.call('DEL', key)",
     )
 });
 
-/// Writes nothing, but is refused whenever a write would be.
+/// Writes nothing, but fails whenever a write would.
 pub(super) fn touch(key: String) -> Request {
     Request::new(Kind::Write, "SET", key).arg("").arg("XX").arg("PX").arg(1)
 }
@@ -44,7 +44,7 @@ pub(super) async fn write(connection: &mut MultiplexedConnection, key: String, r
     if replicated {
         cmd("WAIT").arg(0).arg(0).query_async::<()>(connection).await?;
     }
-    // By itself, so that the server's own error code comes back: inside a script, older servers wrap it.
+    // Sent separately to get the server's own error code: inside a script, older servers wrap it.
     touch(key).send::<()>(connection).await?;
     all.send::<()>(connection).await
 }

@@ -1,4 +1,4 @@
-//! Upwork's rate limits over all replicas that share a server.
+//! Applies Upwork's rate limits across all replicas that share a server.
 //!
 //! Takes a [`RateRequest`], runs one atomic script, and returns a [`RateReply`]. Only the server's clock counts, so the
 //! clocks of replicas need not agree: times are sent relative to the moment at which the script runs.
@@ -30,7 +30,7 @@ pub(crate) struct RateLimits {
     pub(crate) slack: u64,
 }
 
-/// What a replica reports, and asks for. Times are in milliseconds; an id is unique within its replica, and never 0.
+/// A replica's report and request. Times are in milliseconds; an id is unique within its replica, and never 0.
 #[derive(Clone, Debug, Serialize)]
 pub struct RateRequest {
     pub(crate) replica: String,
@@ -45,7 +45,7 @@ pub struct RateRequest {
     pub(crate) counted: Vec<(u64, i64)>,
     /// Reserved calls that were not made.
     pub(crate) cancelled: Vec<u64>,
-    /// A UTC day, and calls of it that were made without a reservation.
+    /// A UTC day, and its calls that were made without a reservation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unreported: Option<(i64, u64)>,
 }
@@ -60,7 +60,7 @@ pub struct RateReply {
     pub(crate) wait: Option<u64>,
     #[serde(default)]
     pub(crate) reserved: bool,
-    /// How long ago each call counted, oldest first, and its id; 0 for a call of another replica.
+    /// How long ago each call counted, oldest first, and its id; the id is 0 for calls of other replicas.
     #[serde(default)]
     pub(crate) calls: Vec<(i64, u64)>,
 }

@@ -1,4 +1,4 @@
-//! What an error of the server means for the connection, and in which words it is reported. It never quotes a command.
+//! What a server's error means for the connection, and how it is reported. Never quotes a command.
 
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use tokio::time::Instant;
 use crate::store::StoreError;
 
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long after the server went away, or became a replica, commands still wait for another before they fail at once.
+/// For this long after the server disappears or becomes a replica, commands wait for a new one. After that they fail at
+/// once.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a server that answers accepts no writes.
 #[derive(Clone)]
 pub(super) struct Refusal {
     pub(super) why: String,
-    /// It is a replica, perhaps of another server that has taken its place. It is read from until that one answers.
+    /// It is a replica, perhaps of the server that replaced it. It is read from until that one answers.
     pub(super) replica: bool,
     pub(super) since: Instant,
 }
@@ -25,7 +26,7 @@ impl Refusal {
         Self { why: reason(error), replica: is_readonly(error), since: Instant::now() }
     }
 
-    /// Whether it may be over in a moment, as a failover is.
+    /// Whether it may be over soon, like a failover.
     pub(super) fn is_young(&self) -> bool {
         self.replica && self.since.elapsed() < PATIENCE
     }
@@ -35,7 +36,7 @@ pub(super) fn is_broken(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error()
 }
 
-/// A primary that became a replica: it can still be read, and its name may lead to another server by now.
+/// Whether a primary became a replica: it can still be read, and its name may lead to a different server by now.
 pub(super) fn is_readonly(error: &RedisError) -> bool {
     error.code() == Some("READONLY")
 }

@@ -1,15 +1,15 @@
-//! What is sent to a server: a command or a script, the key that says to which one, and what it does there.
+//! A request to a server: a command or a script, the key that determines the server, and the kind of operation.
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, Script, ServerErrorKind, ToRedisArgs, cmd, pipe};
 
-/// What a request does, and so where it may be sent and when it is done.
+/// The kind of operation, which determines where it may be sent and when it is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A replica can answer it while the primary is away.
+    /// A replica can answer it while the primary is unreachable.
     Read,
     Write,
-    /// A write that must survive the loss of the primary: it is done once a replica has it, if there is one.
+    /// A write that must survive the loss of the primary: it is complete once a replica has it, if there is one.
     Durable,
 }
 

@@ -1,4 +1,4 @@
-//! To which server a request goes: the one there is, or the one of a cluster that has its key.
+//! Chooses the server for a request: the only one, or the node of a cluster that has its key.
 
 use futures_util::future::try_join_all;
 use redis::FromRedisValue;
@@ -35,7 +35,7 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// Starts to connect, on `control`, and keeps trying for as long as it lives.
+    /// Starts connecting, on `control`, and keeps trying for as long as it lives.
     pub(super) fn connect(address: Address, files: TlsFiles, control: &Handle) -> Result<Self, StoreError> {
         let Address { layout, login, tls } = address;
         let tls = tls.then_some(files);
@@ -62,7 +62,7 @@ impl Route {
         }
     }
 
-    /// Waits a moment until every server accepts writes.
+    /// Waits briefly until every server accepts writes.
     pub(super) async fn ready(&self) -> Result<(), StoreError> {
         let keys = match self {
             Self::Link(link) => vec![link.probe_key()],
@@ -73,7 +73,7 @@ impl Route {
         self.outage().map_or(Ok(()), |why| Err(StoreError::Down(why)))
     }
 
-    /// What there is, in words, and the primaries that no replica could replace.
+    /// Describes the servers, and lists the primaries that no replica could replace.
     pub(super) async fn survey(&self) -> Result<Survey, StoreError> {
         self.ready().await?;
         Ok(match self {
@@ -106,7 +106,7 @@ impl Route {
         }
     }
 
-    /// Why some server cannot be written, once that is no longer a matter of moments.
+    /// Why some server cannot be written, once the outage is more than momentary.
     pub(super) fn outage(&self) -> Option<String> {
         match self {
             Self::Link(link) => link.outage(),

@@ -1,10 +1,10 @@
-//! What the server must do as one step. A script has one key, so that a cluster can run it where the key is.
+//! Operations that the server must do atomically. A script has one key, so that a cluster can run it where the key is.
 
 use std::sync::LazyLock;
 
 use redis::Script;
 
-/// Takes a lock, or extends one's own. `KEYS[1]` the lock; `ARGV` owner, lease in milliseconds.
+/// Takes a lock, or extends the caller's own. `KEYS[1]` the lock; `ARGV` owner, lease in milliseconds.
 pub(super) static LOCK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -15,7 +15,7 @@ return 1",
     )
 });
 
-/// Frees one's own lock. `KEYS[1]` the lock; `ARGV` owner.
+/// Frees the caller's own lock. `KEYS[1]` the lock; `ARGV` owner.
 pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -40,8 +40,9 @@ return 1",
     )
 });
 
-/// Lists a name until its end, drops names that have ended, and keeps the list as long as its longest name. An earlier end than
-/// the one that is listed changes nothing. `KEYS[1]` the list; `ARGV` name, its end (`inf` for none), now; in milliseconds.
+/// Lists a name until its end, drops names that have ended, and keeps the list as long as its longest name. An end
+/// earlier than the listed one changes nothing. `KEYS[1]` the list; `ARGV` name, its end (`inf` for none), now; in
+/// milliseconds.
 pub(super) static LIST: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"

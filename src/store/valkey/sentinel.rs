@@ -1,4 +1,4 @@
-//! Asks Sentinels which server is the primary, and which replicas could take its place.
+//! Asks Sentinels which server is the primary, and which replicas could replace it.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use super::refusal::reason;
 use super::slots::Group;
 use crate::recent::lock;
 
-/// With TLS and login.
+/// The time limit, including TLS and login.
 const WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Sentinel {
     sentinels: Vec<Endpoint>,
     name: String,
     dialer: Dialer,
-    /// To the one that answered last.
+    /// The connection to the Sentinel that answered last.
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
@@ -76,7 +76,7 @@ impl std::fmt::Display for Sentinel {
     }
 }
 
-/// A replica's address; none where it does not answer Sentinel, or is never to be the primary.
+/// A replica's address; `None` if Sentinel cannot reach it or it must never become the primary.
 fn replica(facts: &HashMap<String, String>) -> Option<Endpoint> {
     let down = facts.get("flags")?.split(',').any(|flag| ["s_down", "o_down", "disconnected"].contains(&flag));
     if down || facts.get("slave-priority").is_some_and(|priority| priority == "0") {

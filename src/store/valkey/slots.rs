@@ -1,6 +1,6 @@
-//! A cluster's slots: which a key is in, and which nodes serve them.
+//! A cluster's slots: which slot a key is in, and which nodes serve it.
 //!
-//! Reads the answer of `CLUSTER SLOTS`. It knows no connection.
+//! Reads the answer of `CLUSTER SLOTS`. Uses no connection.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ pub(super) fn slot_of(key: &str) -> u16 {
     crc % SLOTS
 }
 
-/// For each slot a number whose text is in it.
+/// For each slot, a number whose text is in it.
 static TAGS: LazyLock<Vec<u32>> = LazyLock::new(|| {
     let mut tags = vec![None; usize::from(SLOTS)];
     let mut missing = tags.len();
@@ -41,7 +41,7 @@ pub(super) fn tag_in(slot: u16) -> u32 {
     TAGS.get(usize::from(slot)).copied().unwrap_or_default()
 }
 
-/// A primary and the replicas that could take its place.
+/// A primary and the replicas that could replace it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
     pub(super) primary: Endpoint,
@@ -88,14 +88,14 @@ impl Slots {
         served >= u32::from(SLOTS)
     }
 
-    /// A slot has another primary, as a node said.
+    /// Records what a node said: a slot has a different primary.
     pub(super) fn moved(&mut self, slot: u16, primary: Endpoint) {
         let group = self.of(&primary).cloned().unwrap_or(Group { primary, replicas: Vec::new() });
         self.0.insert(0, (slot, slot, group));
     }
 }
 
-/// A node's address; none where the node that was asked does not know it.
+/// A node's address; `None` if the node that was asked does not know it.
 fn endpoint(node: Value, asked: &Endpoint) -> Option<Endpoint> {
     let mut fields = from_redis_value::<Vec<Value>>(node).ok()?.into_iter();
     let host: Option<String> = from_redis_value(fields.next()?).ok()?;
@@ -112,7 +112,7 @@ fn at(host: &str, port: u16, asked: &Endpoint) -> Option<Endpoint> {
     }
 }
 
-/// The node that a `MOVED` or `ASK` names: `host:port`, where IPv6 addresses have no brackets.
+/// The node that a `MOVED` or `ASK` names, as `host:port` with IPv6 addresses without brackets.
 pub(super) fn redirected_to(address: &str, asked: &Endpoint) -> Option<Endpoint> {
     let (host, port) = address.rsplit_once(':')?;
     at(host, port.parse().ok()?, asked)
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_in_the_slots_that_a_cluster_says() {
+    fn keys_are_in_the_slots_that_a_cluster_reports() {
         // CLUSTER KEYSLOT of Redis 7.0.
         for (key, slot) in [
             ("123456789", 12_739),

@@ -1,4 +1,4 @@
-//! Where a link's primary is: at one address, where Sentinel says, or where a cluster has a group of slots.
+//! Locates a link's primary: at a fixed address, through Sentinel, or as the primary of some slots of a cluster.
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, cmd};
@@ -8,7 +8,7 @@ use super::address::Endpoint;
 use super::sentinel::Sentinel;
 use super::slots::{Group, Slots, redirected_to, tag_in};
 
-/// Under the prefix that the ACL allows (docs/sessions.md).
+/// It has the prefix that the ACL allows (docs/sessions.md).
 const PROBE_KEY: &str = "upwarden:{probe}";
 
 #[derive(Debug)]
@@ -32,18 +32,18 @@ pub(super) struct Moved {
 }
 
 impl Moved {
-    /// What `asked` answered, if it was that.
+    /// The redirection in the answer of `asked`, if it is one.
     pub(super) fn of(error: &RedisError, asked: &Endpoint) -> Option<Self> {
         let (address, slot) = error.redirect_node().filter(|_| error.code() == Some("MOVED"))?;
         Some(Self { slot, primary: redirected_to(address, asked)? })
     }
 }
 
-/// What the task that knows a cluster's slots should hear.
+/// News for the task that tracks a cluster's slots.
 #[derive(Debug)]
 pub(super) enum News {
     Moved(Moved),
-    /// A node cannot be trusted, or reached. The others are to be asked, and then the sender is dropped.
+    /// A node cannot be trusted or reached. The others are asked, and then the sender is dropped.
     Suspect {
         node: Endpoint,
         asked: oneshot::Sender<()>,
@@ -59,7 +59,7 @@ impl Source {
         }
     }
 
-    /// The same by word of others than `suspect`.
+    /// Locates it without asking `suspect`.
     pub(super) async fn locate_without(&self, suspect: &Endpoint) -> Result<Group, String> {
         if let Self::Shard(shard) = self {
             let (asked, done) = oneshot::channel();
@@ -69,7 +69,7 @@ impl Source {
         self.locate().await
     }
 
-    /// Whether another server may be the primary at some time, and be known here.
+    /// Whether a different server may become the primary, and be found.
     pub(super) fn has_replicas(&self) -> bool {
         match self {
             Self::Server(_) => false,
@@ -87,11 +87,12 @@ impl Source {
         }
     }
 
-    /// The probe's slot is elsewhere. That is for the cluster to know, and no refusal.
+    /// Whether the error says that the probe's slot has moved. It is reported to the cluster's task, and is not a
+    /// refusal.
     pub(super) fn is_moved(&self, error: &RedisError) -> bool {
         let Self::Shard(shard) = self else { return false };
         let Some(moved) = Moved::of(error, &shard.primary) else { return false };
-        // A full channel has the cluster asked anyway.
+        // If the channel is full, the cluster will be asked anyway.
         let _ = shard.news.try_send(News::Moved(moved));
         true
     }

@@ -1,8 +1,8 @@
 //! Keeps a link connected: connects with backoff, and probes every few seconds whether the server accepts writes.
 //!
-//! Publishes the [`State`]. A server that answers and refuses writes (memory or disk full, an ACL, a replica after a failover)
-//! is still read from, and counts as down. If the primary cannot be reached, a replica takes its place until there is a
-//! primary again. It never logs or quotes a command, since commands carry what is stored.
+//! Publishes the [`State`]. A server that answers but refuses writes (memory or disk full, an ACL, a replica after a
+//! failover) is still read from, but counts as down. If the primary cannot be reached, a replica replaces it until
+//! there is a primary again. Never logs or quotes a command, since commands contain the stored data.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use super::refusal::{RESPONSE_TIMEOUT, Refusal, is_broken, reason};
 use super::source::Source;
 use crate::store::jitter::jitter;
 
-/// With TLS and login.
+/// The time limit for connecting, including TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-/// The same, and for an answer to a probe, where replicas could take over.
+/// The time limit for connecting and for a probe's answer if replicas could take over.
 const HANDOVER: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
-/// The least time between two probes, however many commands the server refuses.
+/// The minimum time between two probes, however many commands the server refuses.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
@@ -69,7 +69,7 @@ struct Upkeep {
     state: watch::Sender<State>,
 }
 
-/// Connects, and again whenever the connection breaks, until the last link is dropped.
+/// Connects, and reconnects whenever the connection breaks, until the last link is dropped.
 pub(super) async fn run(
     source: Arc<Source>,
     dialer: Dialer,
@@ -113,7 +113,7 @@ impl Upkeep {
                     };
                     tracing::warn!(%store, %why, "the connection to the session store was lost");
                     self.state.send_replace(State::Down { why, since: Instant::now() });
-                    // After a connection that lasted the next attempt is made at once; one that broke at once is backed off.
+                    // After a connection that lasted, retry at once; after one that broke immediately, back off.
                     if began.elapsed() >= PROBE_EVERY {
                         pause = FIRST_PAUSE;
                         continue;
@@ -126,7 +126,7 @@ impl Upkeep {
         }
     }
 
-    /// The primary; or a replica where the primary cannot be reached, or has become a replica itself.
+    /// Connects to the primary, or to a replica if the primary cannot be reached or has become a replica itself.
     async fn connect(&self) -> Result<Reached, String> {
         let group = self.source.locate().await?;
         let limit = if group.replicas.is_empty() { CONNECT_TIMEOUT } else { HANDOVER };
@@ -158,7 +158,7 @@ impl Upkeep {
         }
     }
 
-    /// Why the server refuses writes; an error where the connection is useless.
+    /// Why the server refuses writes; an error if the connection is useless.
     async fn check(&self, connection: &mut MultiplexedConnection) -> RedisResult<Option<Refusal>> {
         match probe::write(connection, self.source.probe_key(), self.source.has_replicas()).await {
             Ok(()) => Ok(None),
@@ -168,13 +168,13 @@ impl Upkeep {
         }
     }
 
-    /// Keeps the state up to date until the connection breaks, or another server takes the place of its own.
+    /// Keeps the state up to date until the connection breaks or another server replaces this one.
     async fn watch_over(&self, number: u64, failures: &mut mpsc::Receiver<Failure>) -> End {
         loop {
             let State::Up { mut connection, endpoint, refusal, .. } = self.state.borrow().clone() else {
                 return End::Lost("it is no longer used".to_owned());
             };
-            // A replica in the place of the primary.
+            // This is a replica instead of the primary.
             let in_place = self.source.has_replicas() && refusal.as_ref().is_some_and(|refusal| refusal.replica);
             let every = if in_place { PROBE_PAUSE } else { PROBE_EVERY };
             let pause = tokio::select! {
@@ -189,7 +189,7 @@ impl Upkeep {
             let limit = if self.source.has_replicas() { HANDOVER } else { RESPONSE_TIMEOUT };
             let check = async {
                 match refusal {
-                    // The primary is looked for below.
+                    // The code below looks for the primary.
                     Some(refusal) if in_place => {
                         cmd("PING").query_async::<()>(&mut connection).await.map(|()| Some(refusal))
                     }
@@ -213,13 +213,13 @@ impl Upkeep {
         }
     }
 
-    /// The server that took the place of this one, if there is one that accepts writes.
+    /// The server that replaced this one, if there is one that accepts writes.
     async fn replacement(&self, endpoint: &Endpoint, refusal: Option<&Refusal>) -> Option<Reached> {
         let replica = refusal.is_some_and(|refusal| refusal.replica);
         if !replica && !self.source.has_replicas() {
             return None;
         }
-        // Without word of another, this one is still the primary.
+        // If no other is known, this one is still the primary.
         let group = self.source.locate().await.ok()?;
         if !replica && group.primary == *endpoint {
             return None;
