@@ -1,6 +1,6 @@
-//! A request's body, recorded while it is sent, for one retry after a 401.
+//! Records a request's body while it is sent, for one retry after a 401.
 //!
-//! The frames pass without delay. Once all of them have passed within the limit, the body can be sent again.
+//! The frames are passed on without delay. Once all of them have passed within the limit, the body can be sent again.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ enum Recording {
 pub(super) struct Record(Arc<Mutex<Recording>>);
 
 impl Record {
-    /// The whole body again, if all of it was recorded.
+    /// The whole body, if all of it was recorded.
     pub(super) fn again(&self) -> Option<Body> {
         match &*lock(&self.0) {
             Recording::Complete(bytes) => Some(Body::full(bytes.clone())),

@@ -1,7 +1,8 @@
-//! The API, called with a token its caller never sees.
+//! Calls the API with a token that the caller never sees.
 //!
-//! Takes a caller's request for an [`ApiTarget`] and whose token to use; returns Upwork's answer and what it learned of the
-//! session. The bearer is added only here, and the caller's own `Authorization` is never sent to Upwork.
+//! Takes a caller's request for an [`ApiTarget`] and the source of its token. Returns Upwork's answer, and what the
+//! call showed about the session. Only this module adds the bearer token; the caller's own `Authorization` is never
+//! sent to Upwork.
 
 mod keep;
 pub(crate) mod read_only;
@@ -46,11 +47,11 @@ pub(crate) struct Config {
     pub api_url: Url,
     /// `https://api.upwork.com/graphql`.
     pub graphql_url: Url,
-    /// `X-Upwork-API-TenantId` where the caller sends none.
+    /// `X-Upwork-API-TenantId` if the caller sends none.
     pub organization: Option<String>,
-    /// The paths of Upwork's OAuth endpoints, which no caller may call.
+    /// The paths of Upwork's OAuth endpoints, which callers must not reach.
     pub oauth_paths: Vec<String>,
-    /// Bytes of a request body that are kept for one retry after a 401.
+    /// How many bytes of a request body to keep for one retry after a 401.
     pub retry_body: usize,
     pub outbound: Outbound,
     pub pace: Pace,
@@ -90,7 +91,7 @@ impl TokenSource {
     }
 }
 
-/// What a call learned of the session whose token it used.
+/// What a call showed about the session whose token it used.
 #[derive(Clone, Debug)]
 pub(crate) enum TokenUpdate {
     Renewed(StoredSession),
@@ -101,15 +102,15 @@ pub(crate) enum TokenUpdate {
 #[derive(Debug)]
 pub(crate) struct ApiRequest {
     pub method: Method,
-    /// The caller's own fields, of which few are passed on.
+    /// The caller's own header fields, few of which are passed on.
     pub headers: Fields,
     pub body: Body,
     pub target: ApiTarget,
-    /// What is still to be looked at before the call is sent.
+    /// Documents to check before the call is sent.
     pub documents: Option<LongDocuments>,
 }
 
-/// Why a call has no answer of Upwork's.
+/// Why a call got no answer from Upwork.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     #[error(transparent)]
@@ -120,7 +121,7 @@ pub(crate) enum CallError {
     RateLimited(#[from] RateLimited),
     #[error(transparent)]
     ReadOnly(#[from] read_only::Refusal),
-    /// The API refused the token; there is a fresh one now, but the body of this call is gone.
+    /// The API refused the token. It has been refreshed, but the call's body was not kept.
     #[error("the token was refreshed, and the call has to be sent again")]
     SendAgain,
 }
@@ -129,7 +130,7 @@ pub(crate) enum CallError {
 pub(crate) struct Outcome {
     pub response: Result<Response<Body>, CallError>,
     pub update: Option<TokenUpdate>,
-    /// How long the API took for all that was sent to it.
+    /// How long the API took, over all attempts.
     pub upstream: Option<Duration>,
 }
 
@@ -142,13 +143,13 @@ pub(crate) struct Broker {
     organization: Option<HeaderValue>,
     /// The path of `upwork.graphql_url`.
     graphql_path: Arc<str>,
-    /// Those of the configured endpoints that are not known by how they look.
+    /// The configured endpoints that are not recognized by their form.
     oauth_paths: Arc<[String]>,
     retry_body: usize,
     refresher: Arc<Refresher>,
     pacer: Arc<Pacer>,
     rejections: Arc<Rejections>,
-    /// One call's long documents are parsed at a time, so that they take no more than one core.
+    /// Long documents of only one call at a time are parsed, so that they take at most one core.
     parsing: Arc<Semaphore>,
 }
 
@@ -209,7 +210,7 @@ impl Broker {
         self.pacer.quota()
     }
 
-    /// The same API, with connections of its own for another worker.
+    /// The same API with its own connections, for another worker.
     #[must_use]
     pub(crate) fn sibling(&self) -> Self {
         let host = |host: &Host| Host { client: host.client.sibling(), name: host.name.clone() };
@@ -222,7 +223,7 @@ impl Broker {
         self.graphql.client.sweep();
     }
 
-    /// `path` is what follows our prefix.
+    /// `path`: the part after our prefix.
     pub(crate) fn target(&self, route: Route, path: &str, query: Option<&str>) -> Result<ApiTarget, TargetError> {
         ApiTarget::parse(route, path, query, &self.graphql_path, &self.oauth_paths)
     }
@@ -232,8 +233,8 @@ impl Broker {
         route == Route::Graphql || names_graphql(path, &self.graphql_path)
     }
 
-    /// Calls the API. A 401 leads to one refresh and one retry, if the body could be kept; every other answer passes
-    /// unchanged and never touches the session (docs/design.md "Classifying answers").
+    /// Calls the API. A 401 leads to one refresh and one retry, if the body could be kept. Every other answer is passed
+    /// on unchanged and never affects the session (docs/design.md "Classifying answers").
     pub(crate) async fn call(&self, request: ApiRequest, source: TokenSource) -> Outcome {
         let ApiRequest { method, headers, body, target, documents } = request;
         let host = if target.graphql { &self.graphql } else { &self.api };
@@ -271,12 +272,12 @@ impl Broker {
         };
         let (second, later) = match self.token(&source, Some(&first)).await {
             Ok(token) => token,
-            // Without a refresh token, the API's own answer is the best there is.
+            // Without a refresh token, return the API's own answer.
             Err(RefreshError::Revoked) if !source.renews() => {
                 return (Ok(response), source.revoked());
             }
             Err(RefreshError::Revoked) => return without_token(RefreshError::Revoked, source),
-            // The caller must not take Upwork's 401 for the end of the session.
+            // The caller must not mistake Upwork's 401 for the end of the session.
             Err(error) => return (Err(error.into()), update),
         };
         let response = match record.again() {
@@ -291,19 +292,19 @@ impl Broker {
         (response, later.or(update))
     }
 
-    /// Looks at long documents on a thread that serves no one else.
+    /// Checks long documents on a separate thread.
     async fn parse(&self, documents: LongDocuments) -> Result<(), read_only::Refusal> {
-        // The semaphore is never closed. The slot is given back when the work ends, also if its caller has left.
+        // The semaphore is never closed. The slot is released when the work ends, even if its caller has left.
         let slot = self.parsing.clone().acquire_owned().await.ok();
         let work = tokio::task::spawn_blocking(move || {
             let outcome = documents.check();
             drop(slot);
             outcome
         });
-        work.await.unwrap_or(Err(read_only::Refusal::Unclear("its documents could not be looked at")))
+        work.await.unwrap_or(Err(read_only::Refusal::Unclear("its documents could not be checked")))
     }
 
-    /// A token that is not `rejected`, which the API answered 401 to.
+    /// A token other than `rejected`, to which the API answered 401.
     async fn token(
         &self,
         source: &TokenSource,
@@ -340,8 +341,8 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Sends one call as soon as Upwork's limits allow it. Its documents are looked at then and no sooner, and one that is
-    /// refused has used its turn: no caller can make us parse more often than it may call.
+    /// Sends one call as soon as Upwork's limits allow it. Its documents are checked only then, and a refused call has
+    /// used its turn, so a caller cannot make us parse more often than it may call.
     async fn send(
         &mut self,
         token: &AccessToken,

@@ -1,4 +1,4 @@
-//! Fresh tokens that the API refused: another refresh brings no better one, so the next waits.
+//! Remembers fresh tokens that the API refused: another refresh would not help, so the next one waits.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const MAX_CALLERS: usize = 10_000;
 /// The pause after the first refusal; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
-/// A refusal that follows later than this is another one's first.
+/// A refusal later than this starts a new series.
 const KEPT: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
@@ -21,7 +21,8 @@ struct Rejection {
     until: Timestamp,
 }
 
-/// By person, whose sessions may share one grant, or the service identity: when a token that came of a 401 got one too.
+/// By user, whose sessions may share one grant, or the service identity: set when a token that was refreshed after a
+/// 401 got a 401 too.
 #[derive(Debug)]
 pub(super) struct Rejections(Mutex<Recent<CallerId, Rejection, Timestamp>>);
 
@@ -32,12 +33,12 @@ impl Default for Rejections {
 }
 
 impl Rejections {
-    /// Whether a fresh token is known to be refused, and no other refresh is due yet.
+    /// Whether a fresh token is known to be refused and another refresh is not due yet.
     pub(super) fn is_known(&self, caller: &CallerId, now: Timestamp) -> bool {
         lock(&self.0).get(caller, now).is_some_and(|last| now < last.until)
     }
 
-    /// Notes whether the token that came of a 401 was `rejected` too, or could not be tried.
+    /// Records whether the token that was refreshed after a 401 was `rejected` too, or could not be tried.
     pub(super) fn note(&self, caller: CallerId, rejected: bool, now: Timestamp) {
         let mut last = lock(&self.0);
         if !rejected {
@@ -46,7 +47,7 @@ impl Rejections {
         }
         let before = last.get(&caller, now).map(|last| (last.pause, last.until));
         let (pause, until) = match before {
-            // One of several calls that were under way together.
+            // One of several simultaneous calls.
             Some((pause, until)) if now < until => (pause, until),
             Some((pause, _)) => ((pause * 2).min(MAX_PAUSE), now.plus((pause * 2).min(MAX_PAUSE))),
             None => (FIRST_PAUSE, now.plus(FIRST_PAUSE)),

@@ -1,7 +1,7 @@
-//! Where a call may go.
+//! The targets that a call may have.
 //!
-//! A route of ours and its query become an [`ApiTarget`], the only thing a call accepts. The token endpoint is not reachable
-//! in any spelling (docs/design.md "The brokered API").
+//! Turns one of our routes and its query into an [`ApiTarget`], the only target that a call accepts. No spelling
+//! reaches the token endpoint (docs/design.md "The brokered API").
 
 use http::uri::PathAndQuery;
 
@@ -17,7 +17,7 @@ pub struct ApiTarget {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// Only the proxy uses Upwork's OAuth endpoints.
+    /// Only upwarden itself uses Upwork's OAuth endpoints.
     #[error("the OAuth endpoints are not part of the brokered API")]
     Forbidden,
     /// Not a route of the API, or not a valid path.
@@ -34,7 +34,7 @@ impl ApiTarget {
         &self.path
     }
 
-    /// `path` is what follows our prefix; `graphql_path` is the path of `upwork.graphql_url`, and `oauth` are those of the
+    /// `path`: the part after our prefix; `graphql_path`: the path of `upwork.graphql_url`; `oauth`: the paths of the
     /// configured OAuth endpoints.
     pub fn parse(
         route: Route,
@@ -69,14 +69,14 @@ pub(super) fn is_oauth(path: &str, endpoints: &[String]) -> bool {
     })
 }
 
-/// Whether a segment of the path names GraphQL, wherever it stands, or the path begins as the configured one.
+/// Whether any segment of the path names GraphQL, or the path begins like the configured one.
 pub(super) fn names_graphql(path: &str, configured: &str) -> bool {
     let named = segments(configured).next().is_some();
     let is_graphql = |segment: &str| segment.split('.').next().is_some_and(|name| name.eq_ignore_ascii_case("graphql"));
     any_reading(path, |path| segments(path).any(is_graphql) || (named && below(path, configured).is_some()))
 }
 
-/// Whether it holds for the path in any encoding; also where the path is encoded too many times to tell.
+/// Whether it holds for the path in any encoding. Also true if the path is encoded too often to tell.
 fn any_reading(path: &str, holds: impl Fn(&str) -> bool) -> bool {
     // Most paths have no escapes, and so one reading.
     if memchr::memchr(b'%', path.as_bytes()).is_none() {
@@ -86,8 +86,7 @@ fn any_reading(path: &str, holds: impl Fn(&str) -> bool) -> bool {
     readings.unfinished || readings.all.iter().any(|reading| holds(&String::from_utf8_lossy(reading)))
 }
 
-/// The segments of a path, without parameters and without the white space around them, of which some servers strip all that
-/// Unicode has.
+/// The segments of a path, without parameters and surrounding white space. Some servers strip all Unicode white space.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.split(['/', '\\'])
         .map(|segment| segment.split([';', '\0']).next().unwrap_or_default().trim())

@@ -1,7 +1,7 @@
-//! A cookie of ours: read from a request, set and cleared always with the same attributes. The session's cookie and those of
-//! sign-ins are each a [`Jar`], so an attribute that is added here is added to all of them.
+//! One of our cookies: reads, sets and clears it, always with the same attributes. The session's cookie and those of
+//! sign-ins each use a [`Jar`], so an attribute that is added here applies to all of them.
 //!
-//! A value that passes 4,096 bytes with its name is split, since a browser silently drops a larger cookie (RFC 6265bis
+//! A value that exceeds 4,096 bytes with its name is split, since browsers silently drop a larger cookie (RFC 6265bis
 //! section 5.6). The first chunk says how many there are: `NAME=3.…`, `NAME-1=…`, `NAME-2=…`.
 
 use std::borrow::Cow;
@@ -14,15 +14,15 @@ use http::header::HeaderValue;
 
 use super::RequestCookies;
 
-/// Bytes of name and value together that a browser keeps.
+/// The maximum size of name and value together that browsers keep, in bytes.
 pub(super) const MAX_COOKIE: usize = 4096;
-/// Bytes of a chunk with its name; less than [`MAX_COOKIE`] for browsers that count the attributes too.
+/// The maximum size of a chunk with its name; less than [`MAX_COOKIE`] for browsers that count the attributes too.
 const MAX_CHUNK: usize = 3900;
 /// Chunks of one value.
 pub(super) const MAX_CHUNKS: usize = 5;
 /// Combinations tried for one first chunk, where a request has several chunks of the same name.
 pub(super) const MAX_COMBINATIONS: usize = 64;
-/// Times that two chunks are joined for one request, which bounds the work that a request head can cause.
+/// Joins of two chunks per request, which bounds the work that a request head can cause.
 pub(super) const MAX_JOINS: usize = 512;
 
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub struct TooLarge {
 }
 
 impl Jar {
-    /// For the cookie `name` and, where its value is split, `name-1` to `name-4`.
+    /// For the cookie `name` and, if its value is split, `name-1` to `name-4`.
     pub fn new(name: impl Into<String>, secure: bool) -> Self {
         Self { name: name.into(), secure }
     }
@@ -72,7 +72,7 @@ impl Jar {
         if index == 0 { self.name.clone() } else { format!("{}-{index}", self.name) }
     }
 
-    /// Every value that the request's cookies of this name can stand for, in the order they came.
+    /// Every value that the request's cookies of this name may represent, in the order of arrival.
     pub fn candidates<'a>(&self, cookies: &'a RequestCookies) -> Vec<Cow<'a, str>> {
         let mut first = Vec::new();
         let mut chunks: [Vec<&str>; MAX_CHUNKS] = Default::default();
@@ -84,8 +84,8 @@ impl Jar {
                 list.push(value);
             }
         }
-        // All chunks but the last have the same length. Try those first, then the longest, so that planting others costs
-        // many bytes of a head whose size is bounded.
+        // All chunks but the last have the same length. Try those first, then the longest, so that planted chunks cost
+        // many bytes of the limited head.
         let full = self.chunk_capacity();
         for list in &mut chunks {
             list.sort_by_key(|chunk| (chunk.len() != full, Reverse(chunk.len())));
@@ -94,7 +94,7 @@ impl Jar {
         for value in first {
             match split_count(value) {
                 Some(counted) => split.push(counted),
-                // We never set a longer one, so it is not worth opening.
+                // We never set a longer one, so it is not one of ours.
                 None if value.len() <= MAX_COOKIE => found.push(Cow::Borrowed(value)),
                 None => {}
             }
@@ -120,12 +120,13 @@ impl Jar {
         Ok(lines.chain(self.clear_chunks(chunks.len(), seen)).collect())
     }
 
-    /// The `Set-Cookie` values that clear every cookie of this jar: the first always, chunks where the request has them.
+    /// The `Set-Cookie` values that clear every cookie of this jar: always the first, and the chunks that the request
+    /// has.
     pub fn clear(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
         self.line(&self.name, "", Duration::ZERO).into_iter().chain(self.clear_chunks(1, seen)).collect()
     }
 
-    /// The same, where the request shows any of them.
+    /// The same, but none if the request has no cookie of this jar.
     pub(crate) fn clear_shown(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
         if self.is_shown(seen) { self.clear(seen) } else { Vec::new() }
     }
@@ -184,7 +185,7 @@ fn split_count(value: &str) -> Option<(usize, &str)> {
     Some((usize::from(digit - b'0'), head))
 }
 
-/// The combinations of `head` with one chunk of each index, none longer than we ever set, until `joins` run out.
+/// The combinations of `head` with one chunk of each index, up to the longest value that we set, until `joins` run out.
 fn combine(head: &str, chunks: &[Vec<&str>], joins: &mut usize) -> Vec<String> {
     let mut whole = vec![head.to_owned()];
     for list in chunks {

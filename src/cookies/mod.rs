@@ -1,6 +1,6 @@
-//! Cookies on the wire: reading ours out of a request, splitting a long value, and setting and clearing it.
+//! Cookies in HTTP messages: finding ours in a request, splitting a long value, setting and clearing it.
 //!
-//! It knows only names and sealed text, never what a value means.
+//! Handles only names and sealed text, never the meaning of a value.
 
 mod jar;
 mod request;

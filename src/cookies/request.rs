@@ -1,4 +1,4 @@
-//! Our cookies in a request, found once and kept apart from its head.
+//! Our cookies in a request, found once and independent of its head.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use http::header::{COOKIE, HeaderValue};
 
 use crate::fields::Fields;
 
-/// The request's `Cookie` field, and where our cookies stand in it.
+/// The request's `Cookie` field, and the positions of our cookies in it.
 ///
-/// It shares the field's bytes with the head and borrows nothing, so it outlives the head.
+/// It shares the field's bytes with the head without borrowing, so it can outlive the head.
 #[derive(Clone, Default)]
 pub struct RequestCookies {
     field: Option<HeaderValue>,
-    /// Each from `;` to `;`, in the order they came.
+    /// Each from `;` to `;`, in the order of arrival.
     ours: Vec<Range<usize>>,
 }
 
@@ -39,8 +39,8 @@ impl RequestCookies {
         Self { field: Some(field), ours }
     }
 
-    /// Name and value of our cookies, in the order they came (RFC 6265 section 4.2). What is not a pair or not UTF-8 is left
-    /// out.
+    /// Name and value of our cookies, in the order of arrival (RFC 6265 section 4.2), without those that are not a pair
+    /// or not UTF-8.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self.ours.iter().filter_map(|pair| std::str::from_utf8(self.bytes().get(pair.clone())?).ok());
         pairs.filter_map(|pair| {
@@ -49,7 +49,7 @@ impl RequestCookies {
         })
     }
 
-    /// Bytes of the whole field, other cookies included.
+    /// The size of the whole field in bytes, including other cookies.
     pub(crate) fn field_length(&self) -> usize {
         self.bytes().len()
     }
@@ -58,7 +58,7 @@ impl RequestCookies {
         self.ours.is_empty()
     }
 
-    /// The field without our cookies; `None` where no other is left.
+    /// The field without our cookies; `None` if there are no others.
     pub(crate) fn others(&self) -> Option<HeaderValue> {
         let (mut rest, mut start) = (Vec::new(), 0);
         let end = self.field_length();
@@ -79,7 +79,7 @@ impl RequestCookies {
     }
 }
 
-/// The lines of `Cookie` as the one that HTTP/1 allows (RFC 6265 section 5.4, RFC 9113 section 8.2.3).
+/// Joins the lines of `Cookie` into the single one that HTTP/1 allows (RFC 6265 section 5.4, RFC 9113 section 8.2.3).
 pub(crate) fn joined<'a>(mut fields: impl Iterator<Item = &'a HeaderValue>) -> Option<HeaderValue> {
     let (first, second) = (fields.next()?, fields.next());
     let Some(second) = second else { return Some(first.clone()) };

@@ -95,7 +95,7 @@ fn a_split_session_is_found_among_many_planted_chunks() {
 }
 
 #[test]
-fn many_first_chunks_with_many_others_join_no_more_than_a_bound() {
+fn many_first_chunks_with_many_others_cause_a_bounded_number_of_joins() {
     let jar = Jar::new("upwarden", false);
     let chunks: Vec<String> =
         (1..5).flat_map(|index| vec![format!("upwarden-{index}={}", "x".repeat(3000)); 3]).collect();
@@ -129,7 +129,7 @@ fn a_jar_owns_its_chunks_and_nothing_else() {
 }
 
 #[test]
-fn the_field_without_ours_is_everything_else_as_it_came() {
+fn the_field_without_our_cookies_is_otherwise_unchanged() {
     let owns = |name: &str| Jar::new("upwarden", false).owns(name) || name.starts_with("upwarden-login-");
     for (field, rest, ours) in [
         ("a=1; upwarden=x; b=\"2; c", Some("a=1; b=\"2; c"), 1),

@@ -1,4 +1,4 @@
-//! Answers that wait for their clients: where one is cut when descriptors run short.
+//! Answers that wait for their clients. One of them is cut when descriptors run short.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, Weak};
@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use crate::recent::lock;
 
-/// Answers that one connection may leave unread without being first to lose one.
+/// Answers that one connection may leave unread before it becomes the first to lose one.
 const FEW: usize = 16;
-/// With no more than these unread, an answer is cut only after it has waited this long.
+/// If a connection has no more than [`FEW`] unread, an answer is cut only after it has waited this long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One answer, and since when its client reads nothing of it.
+/// One answer, and since when its client has not read from it.
 #[derive(Debug)]
 pub struct Waiting {
     start: Instant,
     /// Milliseconds after `start`, plus one; 0 if nothing waits.
     since: AtomicU64,
-    /// It holds a connection to an upstream, so that cutting it frees a descriptor.
+    /// It holds a connection to an upstream, so cutting it frees a descriptor.
     holds: AtomicBool,
     cut: AtomicBool,
     waker: AtomicWaker,
@@ -56,7 +56,7 @@ impl Waiting {
         Some(self.start + Duration::from_millis(millis))
     }
 
-    /// Ready once its descriptor is wanted for another.
+    /// Ready once its descriptor is needed for another answer.
     pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
         self.waker.register(cx.waker());
         if self.cut.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending }
@@ -78,7 +78,7 @@ impl Answers {
         lock(&self.0).retain(|one| !Arc::ptr_eq(one, waiting));
     }
 
-    /// The answer that has waited longest, since when, and whether too many on this connection wait.
+    /// The answer that has waited longest, since when, and whether too many on this connection are waiting.
     fn longest(&self) -> Option<(Arc<Waiting>, Instant, bool)> {
         let answers = lock(&self.0);
         let open = answers.iter().filter(|one| one.holds.load(Relaxed) && !one.cut.load(Relaxed));

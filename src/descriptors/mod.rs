@@ -1,7 +1,7 @@
 //! Shares the process's file descriptors between incoming and outgoing connections.
 //!
-//! Each connection holds a [`Descriptor`], released by its `Drop`. Neither side can use the other's share up. When none is
-//! left, idle connections to upstreams are closed, then answers that their clients do not read are cut; after that a door
+//! Each connection holds a [`Descriptor`], released by its `Drop`. Neither side can use up the other's share. When none
+//! is left, idle connections to upstreams are closed, then answers that clients do not read are cut. After that a door
 //! answers 503, while the admin door, the stores and Upwork's token endpoint keep theirs.
 
 mod answers;
@@ -18,15 +18,17 @@ pub(crate) use answers::Answers;
 use answers::Connections;
 pub use answers::Waiting;
 
-/// For everything but connections: listeners, runtimes, the admin door, stores, Upwork; a quarter if there are few in all.
+/// For everything but connections: listeners, runtimes, the admin door, stores, Upwork; a quarter if the total is
+/// small.
 const RESERVED: usize = 128;
-/// One part in this many of the reserved is for connections to Upwork's API, so that no client of the app takes them all.
+/// The reserved descriptors divided by this are for connections to Upwork's API, so that clients of the app cannot take
+/// them all.
 const API_SHARE: usize = 4;
-/// One part in this many is reserved for connections to upstreams, so that connected clients are served.
+/// The total divided by this is reserved for connections to upstreams, so that connected clients are served.
 const UPSTREAM_SHARE: usize = 8;
-/// One part in this many is reserved for incoming connections, however many answers clients ask for without reading them.
+/// The total divided by this is reserved for incoming connections, however many answers clients leave unread.
 const CLIENT_SHARE: usize = 2;
-/// How long an idle connection, or a cut one, may take to close.
+/// How long an idle or cut connection may take to close.
 const CLOSE_WAIT: Duration = Duration::from_millis(100);
 /// How long a request waits for a connection to be closed for it.
 const QUEUE_WAIT: Duration = Duration::from_secs(1);
@@ -40,11 +42,11 @@ pub struct Descriptors {
     limit: usize,
     used: AtomicUsize,
     clients: AtomicUsize,
-    /// Connections to upstreams, at most.
+    /// Maximum number of connections to upstreams.
     places: usize,
-    /// What is free of them.
+    /// The free ones.
     upstreams: Arc<Semaphore>,
-    /// More of them, of the reserved, for Upwork's API.
+    /// Additional ones for Upwork's API, from the reserved descriptors.
     api: Arc<Semaphore>,
     connections: Connections,
     pools: Mutex<Vec<CloseIdle>>,
@@ -63,7 +65,7 @@ pub(crate) struct Descriptor {
     place: Place,
 }
 
-/// What a connection's descriptor is taken from.
+/// The share that a connection's descriptor is taken from.
 #[derive(Debug)]
 enum Place {
     Client,
@@ -72,12 +74,12 @@ enum Place {
 }
 
 impl Descriptors {
-    /// `limit` is what the process may open; `None` if the system sets no limit.
+    /// `limit`: how many files the process may open; `None` if the system sets no limit.
     pub fn new(limit: Option<u64>) -> Arc<Self> {
         Self::with_answers(limit, usize::MAX)
     }
 
-    /// The same, with at most this many connections to upstreams, each of which may hold a part of an answer.
+    /// With at most this many connections to upstreams, each of which may hold a part of an answer.
     pub(crate) fn with_answers(limit: Option<u64>, answers: usize) -> Arc<Self> {
         let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let reserved = RESERVED.min(limit / 4);
@@ -100,7 +102,7 @@ impl Descriptors {
         self.limit - (self.limit / UPSTREAM_SHARE).max(1)
     }
 
-    /// The answers of one more client's connection.
+    /// Registers the answers of a new client connection.
     pub(crate) fn answers(&self) -> Arc<Answers> {
         self.connections.add()
     }
@@ -120,7 +122,8 @@ impl Descriptors {
         Some(self.descriptor(Place::Client))
     }
 
-    /// Before an incoming connection: closes idle connections if no descriptor is left, and waits a moment for that.
+    /// Call before accepting a connection: closes idle connections if no descriptor is left, and waits briefly for
+    /// that.
     pub(crate) async fn make_room(&self) {
         for _ in 0..CLOSE_TRIES {
             let (used, clients) = (self.used.load(Relaxed), self.clients.load(Relaxed));
@@ -138,13 +141,14 @@ impl Descriptors {
         }
     }
 
-    /// Requests that one client may have in flight where many share a connection: not all places are for one.
+    /// Requests that one client may have in flight if many share a connection, so that one client cannot take all
+    /// places.
     pub(crate) fn requests_of_a_client(&self) -> usize {
         (self.places / 2).max(1)
     }
 
-    /// For a connection to an upstream. Requests wait in a queue for what is closed for them, so that a client with many of
-    /// them holds up no other's.
+    /// For a connection to an upstream. Requests wait in a queue for a connection to be closed, so that one client's
+    /// many requests do not delay those of others.
     pub(crate) async fn outgoing(self: &Arc<Self>) -> Option<Descriptor> {
         let mut upstream = self.upstreams.clone().try_acquire_owned().ok();
         for _ in 0..CLOSE_TRIES {
@@ -168,12 +172,12 @@ impl Descriptors {
         self.take().then(|| self.descriptor(Place::Upstream(upstream)))
     }
 
-    /// Whether there was an idle connection, after it has closed or had the time to.
+    /// Closes an idle connection and waits for it, up to a limit. False if there was none.
     async fn close_idle(&self) -> bool {
         let freed = self.freed.notified();
         let closing = self.begin_closing();
         if closing {
-            // The connection's task closes it when it is polled next. In time or not, the caller tries again.
+            // The connection's task closes it when it is next polled. The caller tries again in any case.
             let _ = tokio::time::timeout(CLOSE_WAIT, freed).await;
         }
         closing

@@ -1,4 +1,4 @@
-//! Which bytes are allowed where: one table, a bit for each class.
+//! The bytes that are allowed in each place: one table, with a bit for each class.
 
 const TOKEN: u8 = 1;
 const PATH: u8 = 2;
@@ -56,7 +56,7 @@ pub(super) fn begins_method(byte: u8) -> bool {
 /// The first byte that is not allowed in a field value (RFC 9110 section 5.5: HTAB, SP, VCHAR and obs-text are).
 pub(super) fn bad_value_byte(bytes: &[u8]) -> Option<u8> {
     let bad = |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f;
-    // A loop without an exit looks at sixteen bytes at a time, and there is almost never one to find.
+    // A loop without an early exit checks sixteen bytes at a time, and almost never finds one.
     if bytes.iter().fold(false, |found, byte| found | bad(*byte)) {
         bytes.iter().copied().find(|byte| bad(*byte))
     } else {

@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 /// Hexadecimal digits of a chunk size.
 const SIZE_DIGITS: usize = 16;
 
-/// What becomes of spaces behind a chunk's size. The grammar has none, but some servers pad with them.
+/// Whether spaces after a chunk's size are accepted. The grammar has none, but some servers pad with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Padding {
     Accepted,
@@ -92,7 +92,8 @@ impl ChunkedBody {
 }
 
 /// The size, and how many bytes of extensions follow it. "Bad whitespace" is accepted before an extension's `;`, as RFC
-/// 9112 section 7.1.1 requires of a recipient; without an extension it is padding, of which no recipient makes another size.
+/// 9112 section 7.1.1 requires of a recipient; without an extension it is padding, which no recipient reads as part of
+/// the size.
 fn size(line: &[u8], padding: Padding) -> Result<(u64, usize), Refusal> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, rest) = line.split_at_checked(digits).unwrap_or((line, &[]));

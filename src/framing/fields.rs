@@ -14,7 +14,7 @@ const MAX_NAME: usize = 65_535;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FramingFields {
     pub(super) count: usize,
-    /// Why it is refused, in a response: where there is no body, it does not matter.
+    /// In a response, also why it is refused: that does not matter if there is no body.
     length: Option<Result<u64, Refusal>>,
     coding: Option<Result<(), Refusal>>,
     /// The position of `Host`'s value in the head.
@@ -81,7 +81,7 @@ impl FramingFields {
                 self.host = Some((from, from + value.len()));
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
-            // Of two credentials, parsers take one or the other; RFC 9110 section 5.3 allows one.
+            // With two credentials, parsers use one or the other; RFC 9110 section 5.3 allows one.
             13 if name.eq_ignore_ascii_case(b"authorization") => {
                 if self.authorization {
                     return Err(Refusal::FieldRepeated);
@@ -128,7 +128,7 @@ impl FramingFields {
         Ok(())
     }
 
-    /// The length that is announced; `None` where a coding overrides it, or where it has no one reading.
+    /// The announced length; `None` if a coding overrides it or it is ambiguous.
     pub(super) fn announced(&self) -> Option<u64> {
         self.length?.ok().filter(|_| self.coding.is_none())
     }
@@ -232,13 +232,13 @@ pub(crate) fn forbidden_in_trailers(name: &[u8]) -> bool {
     NAMES.iter().any(|known| reads_as(name, known)) || PREFIXES.iter().any(|prefix| begins_like(name, prefix))
 }
 
-/// Whether some server takes the field `name` for `known`, which is in lower case.
+/// Whether some server reads the field `name` as `known`, which is in lower case.
 pub(crate) fn reads_as(name: impl AsRef<[u8]>, known: impl AsRef<[u8]>) -> bool {
     let (name, known) = (name.as_ref(), known.as_ref());
     name.len() == known.len() && begins_like(name, known)
 }
 
-/// Whether some server takes the beginning of the field `name` for `prefix`, which is in lower case.
+/// Whether some server reads the beginning of the field `name` as `prefix`, which is in lower case.
 pub(crate) fn begins_like(name: impl AsRef<[u8]>, prefix: impl AsRef<[u8]>) -> bool {
     let (name, prefix) = (name.as_ref(), prefix.as_ref());
     let same = |(byte, known): (&u8, &u8)| {

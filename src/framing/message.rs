@@ -1,4 +1,4 @@
-//! What the readers of both directions are limited by, and what they say of a message.
+//! The limits of the readers of both directions, and what they say about a message.
 
 /// Limits for what must be held back until it is complete.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ impl Default for Limits {
     }
 }
 
-/// What the given bytes begin with.
+/// What the given bytes start with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<H> {
     /// A complete head.
@@ -37,7 +37,7 @@ pub enum Step<H> {
         /// The message ends with it.
         end: bool,
     },
-    /// Undecided: give the same bytes again, with more behind them.
+    /// Undecided: pass the same bytes again, followed by more.
     More,
     /// Another protocol after an upgrade: these bytes and all that follow.
     Opaque,

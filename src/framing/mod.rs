@@ -1,12 +1,12 @@
 //! Finds where HTTP/1.x messages end, as a strict reader of RFC 9112 does.
 //!
-//! Takes the bytes of one direction of a connection in pieces of any size; returns heads and bodies with their lengths, or a
-//! [`Refusal`]. It never reads a socket, allocates, changes a byte or guesses: a message that another parser could end
-//! elsewhere is refused, so every parser behind us agrees with us about every message that passes.
+//! Takes the bytes of one direction of a connection in pieces of any size; returns heads and bodies with their lengths,
+//! or a [`Refusal`]. Never reads a socket, allocates, changes a byte or guesses. A message that another parser could
+//! end elsewhere is refused, so every parser behind us agrees about every message that passes.
 //!
-//! The caller gives the bytes that are not consumed yet. The reader says what they begin with, or [`Step::More`]: then it
-//! wants the same bytes again with more behind them. Only heads, chunk-size lines and trailers are held back this way, each
-//! up to a limit; body bytes are skipped by their length.
+//! The caller passes the bytes that are not consumed yet. The reader returns what they start with, or [`Step::More`]:
+//! then it needs the same bytes again, followed by more. Only heads, chunk-size lines and trailers are held back this
+//! way, each up to a limit; body bytes are skipped by their length.
 
 mod body;
 mod bytes;

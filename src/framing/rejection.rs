@@ -1,12 +1,12 @@
-//! What was not accepted from a client, and how a handler learns of it.
+//! What was not accepted from a client, and how its handler learns about it.
 
 use http::StatusCode;
 
 use super::Refusal;
 
-/// What a handler gets beside a request when the message was refused: it answers with this status, and nothing else
-/// happens. The request is made up: its path and fields say nothing. Also the error of a body that was
-/// refused in the middle; [`Rejection::of`] finds it there.
+/// What a handler gets with the request if the message was refused: it answers with this status and does nothing else.
+/// The request is a placeholder without meaning. Also the error of a body that was refused midway; [`Rejection::of`]
+/// finds it there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} ({section})")]
 pub struct Rejection {
@@ -22,7 +22,7 @@ impl Rejection {
     /// A head that took longer than allowed.
     pub(crate) const HEAD_TIMEOUT: Self =
         Self { status: StatusCode::REQUEST_TIMEOUT, reason: "head_timeout", section: "RFC 9110 15.5.9" };
-    /// A body of which nothing came for longer than allowed.
+    /// A body that paused for longer than allowed.
     pub(crate) const BODY_TIMEOUT: Self =
         Self { status: StatusCode::REQUEST_TIMEOUT, reason: "body_timeout", section: "RFC 9110 15.5.9" };
     /// A body longer than allowed.

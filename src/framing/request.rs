@@ -47,7 +47,7 @@ enum State {
     Refused(Refusal),
 }
 
-/// A head whose end has not come.
+/// A head whose end has not arrived.
 #[derive(Clone, Copy, Debug, Default)]
 struct PartialHead {
     lines: Lines,
@@ -136,7 +136,8 @@ impl PartialHead {
         }
     }
 
-    /// Do not wait for the end of what cannot be a request line: a TLS greeting on a plain door never ends its line.
+    /// Refuses bytes that cannot begin a request line, without waiting for its end: a TLS greeting on a plain door
+    /// never ends its line.
     fn first_byte(&self, bytes: &[u8]) -> Result<(), Refusal> {
         match bytes.get(self.lines.at()) {
             Some(0x16) => Err(Refusal::TlsOnPlain),

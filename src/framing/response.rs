@@ -23,7 +23,8 @@ pub struct ResponseHead {
     pub fields: usize,
     /// The one length that its `Content-Length` announces, however often.
     pub length: Option<u64>,
-    /// Its fields frame a body where none may be, or none that two parsers would read alike: what follows belongs to nothing.
+    /// Its fields frame a body where none is allowed, or in an ambiguous way, so the bytes that follow belong to no
+    /// message.
     pub stray_framing: bool,
 }
 
@@ -176,7 +177,7 @@ fn status_line(line: &[u8]) -> Result<StatusLine, Refusal> {
         _ => return Err(Refusal::StatusLine),
     };
     let good_reason = matches!(reason, [] | [b' ', ..]) && super::bytes::bad_value_byte(reason).is_none();
-    // RFC 9110 section 15: a recipient takes an unknown class for a 5xx.
+    // RFC 9110 section 15: a recipient treats an unknown class as 5xx.
     let known = matches!(status.first(), Some(b'1'..=b'9')) && status.iter().all(u8::is_ascii_digit);
     if !good_reason || !known {
         return Err(Refusal::StatusLine);
@@ -192,8 +193,8 @@ fn finish(start: StatusLine, fields: &FramingFields, request: Request) -> Result
         return Err(Refusal::UnexpectedUpgrade);
     }
     let framed = fields.length(http_10);
-    // Rule 1: it ends with the head, whatever the fields say. Section 6.1 and RFC 9110 section 8.6 allow them in the responses
-    // that have a body for another request.
+    // Rule 1: it ends with the head, whatever the fields say. Section 6.1 and RFC 9110 section 8.6 allow them in
+    // responses that would have a body for another request.
     let ends_with_head = matches!(code, 100..=199 | 204 | 304) || request.method == Method::Head;
     let (body, stray_framing) = if ends_with_head {
         let stray = match framed {

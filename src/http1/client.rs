@@ -1,8 +1,9 @@
-//! One exchange on an upstream's connection: writes a request and reads the response at the same time, in the caller's task.
+//! One exchange on an upstream's connection: writes a request and reads the response concurrently, in the caller's
+//! task.
 //!
 //! Accepts only responses that every parser would read the same way (RFC 9112 sections 6, 7, 8). If the upstream stops
-//! reading, the rest of the request is dropped, and the response, which may be there already, is still read (RFC 9112
-//! section 9.5).
+//! reading, the rest of the request is dropped, and the response, which may have arrived already, is still read (RFC
+//! 9112 section 9.5).
 
 use std::future::poll_fn;
 use std::io;
@@ -49,23 +50,23 @@ pub enum Error {
     Malformed,
 }
 
-/// A failed exchange, with the request if another connection can take it: none of it was written, or it is idempotent and
-/// has no body (RFC 9110 section 9.2.2), and no byte of a response came.
+/// A failed exchange, with the request if it may be sent on another connection: none of it was written, or it is
+/// idempotent and has no body (RFC 9110 section 9.2.2), and no byte of a response arrived.
 #[derive(Debug)]
 pub struct Failure {
     pub error: Error,
     pub request: Option<Outgoing>,
 }
 
-/// A response, and with a 101 the socket that speaks another protocol now.
+/// A response, and for a 101 the socket, which now speaks another protocol.
 #[derive(Debug)]
 pub struct Answer {
     pub response: Response<Body>,
     pub upgraded: Option<Socket>,
 }
 
-/// Sends `request` on `connection`, which returns to one of `pools` at the response's end. `on_interim` is given the interim
-/// responses but 100.
+/// Sends `request` on `connection`, which returns to one of `pools` at the response's end. `on_interim` gets the
+/// interim responses except 100.
 pub fn send(
     mut connection: Box<Connection>,
     request: Outgoing,
@@ -88,7 +89,7 @@ async fn run(
     mut on_interim: impl FnMut(StatusCode, HeaderMap),
 ) -> Result<Answer, Failure> {
     let error = match poll_fn(|cx| call.poll_head(cx, &mut on_interim)).await {
-        // RFC 9110 section 7.8: another protocol begins behind the whole request.
+        // RFC 9110 section 7.8: another protocol begins after the whole request.
         Ok((_, head)) if head.body == BodyLength::Opaque && !call.upload.is_done() => Error::Malformed,
         Ok((response, head)) if head.body == BodyLength::None || call.reads_on() => {
             return Ok(call.answer(response, head, pools));
@@ -107,11 +108,11 @@ struct Call {
     connection: Box<Connection>,
     upload: Upload,
     timeouts: ResponseTimeouts,
-    /// Since when nothing has come of the response's body.
+    /// Since when no part of the response's body has arrived.
     waiting: Option<Instant>,
-    /// A byte of the response came.
+    /// A byte of the response has arrived.
     started: bool,
-    /// What follows the response belongs to nothing.
+    /// Bytes after the response belong to no message, so the connection closes.
     closes: bool,
 }
 
@@ -169,7 +170,7 @@ impl Call {
         self.upload.poll(socket, timer, cx)
     }
 
-    /// Whether what came behind the head can be read, as far as it is there.
+    /// Whether the bytes that arrived after the head are readable.
     fn reads_on(&self) -> bool {
         let mut reader = self.connection.reader;
         reader.step(&self.connection.input).map_err(refused).is_ok()
@@ -256,14 +257,14 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
 #[derive(Debug)]
 struct ResponseBody {
     call: Option<Call>,
-    /// Where the connection may be used again.
+    /// The pool for the connection if it can be used again.
     pool: Option<Arc<Pool>>,
     left: Option<u64>,
 }
 
 impl ResponseBody {
-    /// A response that ends before the request leaves the connection in the middle of it: it is closed, and nothing more of
-    /// the request is sent.
+    /// A response that ends before the request leaves the connection inside the request, so it is closed and the rest
+    /// of the request is not sent.
     fn finish(&mut self) {
         let Some(Call { connection, upload, closes, .. }) = self.call.take() else { return };
         if !connection.input.is_empty() {

@@ -1,4 +1,4 @@
-//! A connection to an upstream, between exchanges and in one.
+//! A connection to an upstream, idle or in an exchange.
 
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -18,12 +18,12 @@ pub(super) const KEEP_IDLE: Duration = Duration::from_secs(60);
 pub struct Connection {
     pub(super) socket: Socket,
     pub(super) reader: ResponseReader,
-    /// Bytes that were read and belong to nothing yet.
+    /// Bytes that were read and not consumed yet.
     pub(super) input: BytesMut,
     pub(super) timer: Timer,
-    /// The upstream's own `Keep-Alive: timeout` less a second, else the default.
+    /// The upstream's own `Keep-Alive: timeout` less a second, or the default.
     pub(super) keep_idle: Duration,
-    /// It belongs to a client: a request or a response on it authenticated the connection itself.
+    /// It belongs to one client, because a request or response on it authenticated the connection itself.
     pub(super) authenticates: bool,
 }
 
@@ -33,7 +33,7 @@ impl Connection {
         Box::new(Self { socket, reader, input: BytesMut::new(), timer, keep_idle: KEEP_IDLE, authenticates: false })
     }
 
-    /// Whether an idle connection is still open, and silent.
+    /// Whether an idle connection is still open and silent.
     pub(super) fn is_usable(&mut self) -> bool {
         // Without budget left, tokio does not look at the socket.
         tokio::task::coop::has_budget_remaining()

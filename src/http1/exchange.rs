@@ -1,7 +1,7 @@
-//! One request and its response as the connection and the request's handler share them.
+//! The state of one request and its response that the connection and the request's handler share.
 //!
-//! The connection delivers the body piece by piece, each only once the handler asks for it. The handler may send interim
-//! responses, take over the socket after a 101, and ask why a body ended.
+//! The connection delivers the body piece by piece, each only when the handler asks for it. The handler may send
+//! interim responses, take over the socket after a 101, and ask why a body ended.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -26,7 +26,7 @@ pub struct Exchange(Arc<Mutex<State>>);
 struct State {
     /// The piece of the body that the handler takes next.
     ready: Option<Frame<Bytes>>,
-    /// Bytes of the body that were not taken yet, if that is known.
+    /// The number of bytes of the body that were not taken yet, if known.
     left: Option<u64>,
     wish: Wish,
     /// The body's last piece was delivered.
@@ -42,7 +42,7 @@ struct State {
     upgrade: Option<oneshot::Sender<Socket>>,
 }
 
-/// What the handler wants of the body.
+/// How much of the body the handler wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Wish {
     /// Nothing for now.
@@ -50,7 +50,7 @@ pub(super) enum Wish {
     Later,
     /// The next piece.
     More,
-    /// Nothing any more.
+    /// Nothing more.
     Dropped,
 }
 
@@ -83,7 +83,7 @@ impl Exchange {
         }
     }
 
-    /// The socket, once a 101 was written. An error if another response was.
+    /// The socket, once a 101 is written. An error if a different response is.
     pub fn upgrade(&self) -> oneshot::Receiver<Socket> {
         let (sender, receiver) = oneshot::channel();
         lock(&self.0).upgrade = Some(sender);
@@ -101,14 +101,14 @@ impl Exchange {
         if state.interim.is_empty() { None } else { Some(std::mem::take(&mut state.interim)) }
     }
 
-    /// The response begins: no more interim ones can come than these.
+    /// Call when the response begins: returns the last interim responses.
     pub(super) fn end_interim(&self) -> BytesMut {
         let mut state = lock(&self.0);
         state.takes_interim = false;
         std::mem::take(&mut state.interim)
     }
 
-    /// What the handler wants now. A change of that wakes `waker`.
+    /// What the handler wants now. A change wakes `waker`.
     pub(super) fn wish(&self, waker: &Waker) -> Wish {
         let mut state = lock(&self.0);
         remember(&mut state.connection, waker);
@@ -119,7 +119,7 @@ impl Exchange {
         lock(&self.0).wish == Wish::Dropped
     }
 
-    /// Delivers a piece that was wished for. `waker` needs no waking: it is the connection's own.
+    /// Delivers a requested piece. `waker` is the connection's own and is not woken.
     pub(super) fn deliver(&self, piece: Option<Frame<Bytes>>, end: bool, waker: &Waker) {
         let mut state = lock(&self.0);
         state.ended = end;
@@ -160,7 +160,7 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// The connection looks again by itself at what it has just changed.
+/// Wakes a waker other than the connection's own, which checks its own changes anyway.
 fn wake_other(waker: &mut Option<Waker>, own: &Waker) {
     if let Some(waker) = waker.take().filter(|waker| !waker.will_wake(own)) {
         waker.wake();

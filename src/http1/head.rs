@@ -1,6 +1,6 @@
-//! Heads as bytes and as `http` types.
+//! Converts heads between bytes and `http` types.
 //!
-//! Reads only bytes that `framing` has accepted, so a name or value is never copied and never read a second way.
+//! Reads only bytes that `framing` has accepted, so a name or value is never copied and has only one reading.
 
 use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
@@ -24,7 +24,7 @@ pub struct Head {
     pub headers: Fields,
 }
 
-/// A request in the one shape that handlers see: origin form, with a `Host` where the client named one.
+/// A request in the form that handlers see: origin form, with a `Host` if the client named one.
 pub(super) fn request(mut bytes: Bytes, fields: usize) -> Option<Head> {
     let line = start_line(&mut bytes)?;
     let (first, last) = (memchr::memchr(b' ', &line)?, memchr::memrchr(b' ', &line)?);
@@ -34,7 +34,7 @@ pub(super) fn request(mut bytes: Bytes, fields: usize) -> Option<Head> {
     let mut headers = Fields::of_head(bytes.clone(), fields);
     read(&bytes, |at, name, value| headers.read(at, name, value))?;
     if let Some(authority) = uri.authority() {
-        // HTTP/1.0 does not need a Host; then the target names it (RFC 9112 section 3.2.2).
+        // HTTP/1.0 needs no Host. Without one, the target names it (RFC 9112 section 3.2.2).
         if !headers.contains_key(HOST) {
             headers.append(HOST, HeaderValue::from_str(authority.as_str()).ok()?);
         }
@@ -72,7 +72,7 @@ fn start_line(bytes: &mut Bytes) -> Option<Bytes> {
     }
 }
 
-/// Field lines up to the empty line, as in a head or a trailer section; `count` of them, or more.
+/// Field lines up to the empty line, as in a head or a trailer section; about `count` of them.
 fn map(bytes: &Bytes, count: usize) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(count);
     read(bytes, |_, name, value| {
@@ -81,7 +81,7 @@ fn map(bytes: &Bytes, count: usize) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// Gives each field line up to the empty one, with the place of its name.
+/// Passes on each field line up to the empty one, with the position of its name.
 fn read(bytes: &Bytes, mut line_of: impl FnMut(usize, HeaderName, HeaderValue)) -> Option<()> {
     let mut at = 0;
     loop {
@@ -91,7 +91,7 @@ fn read(bytes: &Bytes, mut line_of: impl FnMut(usize, HeaderName, HeaderValue)) 
             return Some(());
         }
         let colon = memchr::memchr(b':', line)?;
-        // White space before the colon is left only in a response (RFC 9112 section 5.1).
+        // Only a response can have white space before the colon here (RFC 9112 section 5.1).
         let name = HeaderName::from_bytes(line.get(..colon)?.trim_ascii_end()).ok()?;
         let value = bytes.slice_ref(line.get(colon + 1..)?.trim_ascii());
         line_of(at, name, HeaderValue::from_maybe_shared(value).ok()?);
@@ -99,7 +99,7 @@ fn read(bytes: &Bytes, mut line_of: impl FnMut(usize, HeaderName, HeaderValue)) 
     }
 }
 
-/// A piece of a body as a frame; chunk framing and an empty trailer section are none.
+/// A piece of a body as a frame; `None` for chunk framing and an empty trailer section.
 pub(super) fn frame(bytes: Bytes, piece: Piece) -> Option<Frame<Bytes>> {
     match piece {
         Piece::Data => (!bytes.is_empty()).then(|| Frame::data(bytes)),
@@ -113,8 +113,8 @@ pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH).and_then(|value| number(value.as_bytes()).ok())
 }
 
-/// Leaves one `Content-Length` of one number, or none: what a head says in several ways, or where it means nothing, would
-/// have several readings further on.
+/// Leaves one `Content-Length` with one number, or none: repeated or meaningless ones would be ambiguous to the next
+/// reader.
 pub(super) fn keep_one_length(response: &mut Response<()>, length: Option<u64>) {
     let length = length.filter(|_| !is_bodiless(response.status()));
     let headers = response.headers_mut();
@@ -130,7 +130,8 @@ pub(super) fn keep_one_length(response: &mut Response<()>, length: Option<u64>) 
     }
 }
 
-/// Whether credentials or challenges are of a scheme that authenticates the connection, not the message (RFC 4559 section 6).
+/// Whether credentials or challenges use a scheme that authenticates the connection instead of the message (RFC 4559
+/// section 6).
 pub(super) fn authenticates(value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     let scheme = |start: usize| {
@@ -161,7 +162,7 @@ pub(super) fn write_request_line(out: &mut BytesMut, method: &Method, target: Op
     }
 }
 
-/// A status line and fields, without the empty line behind them.
+/// A status line and fields, without the empty line after them.
 pub(super) fn write_response(out: &mut BytesMut, http_10: bool, status: StatusCode, headers: &HeaderMap) {
     out.extend_from_slice(if http_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());

@@ -1,8 +1,8 @@
 //! HTTP/1.0 and 1.1, towards clients and towards upstreams, on the strict reader of `framing`.
 //!
-//! Every message is parsed once. Each connection is a plain loop in one task: a client's in [`server`], one exchange on an
-//! upstream's in [`client`]. Neither buffers a body, and neither passes on a message that another parser could end
-//! elsewhere.
+//! Every message is parsed once. A client's connection is a loop in one task ([`server`]); so is an exchange on an
+//! upstream's connection ([`client`]). Neither buffers a body, and neither passes on a message that another parser
+//! could end elsewhere.
 //!
 //! ```text
 //! server:  idle ──head──▶ awaiting the response ──its head──▶ writing the response ──its end──▶ discarding ──▶ idle
@@ -48,12 +48,12 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-/// Bytes read at once where a head is expected.
+/// Bytes read at once when a head is expected.
 const PIECE: usize = 16 << 10;
-/// Bytes of a body read at once. An answer that its client does not read holds one such piece, and TLS's own buffer.
+/// Bytes of a body read at once. An answer that its client does not read holds one such piece, plus TLS's own buffer.
 const BODY_PIECE: usize = 24 << 10;
 
-/// Reads what is there behind `input`; ready with the count. While nothing is there, no memory is held.
+/// Appends the available bytes to `input`; ready with their count. Holds no memory while there are none.
 fn poll_read(socket: &mut Socket, input: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     // A constant, because a debug build would fill the array byte by byte.
     let mut space = const { [std::mem::MaybeUninit::uninit(); PIECE] };

@@ -1,4 +1,4 @@
-//! A request as it is sent to an upstream.
+//! A request in the form in which it is sent to an upstream.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, UPGRADE};
@@ -18,11 +18,11 @@ pub struct Outgoing {
     pub(super) body: Source,
     pub(super) method: framing::Method,
     pub(super) upgrade: bool,
-    /// It authenticates the connection it is sent on.
+    /// It authenticates the connection that it is sent on.
     pub(super) authenticates: bool,
     /// The body waits for a 100 (Continue).
     pub(super) expects: bool,
-    /// All of the request, if a second copy of it can do no harm.
+    /// The whole request, if a second copy of it is harmless.
     repeat: Option<Bytes>,
 }
 
@@ -78,7 +78,7 @@ impl Outgoing {
         }
     }
 
-    /// The request for another connection, if that can do no harm: none of it was written, or it may be repeated.
+    /// The request for another connection, if that is harmless: none of it was written, or it may be repeated.
     pub(super) fn again(mut self) -> Option<Self> {
         match &self.repeat {
             Some(head) => self.output = Output::of(head.clone(), false),
@@ -88,7 +88,7 @@ impl Outgoing {
         Some(self)
     }
 
-    /// Such a request gets a connection of its own.
+    /// Such a request gets its own connection.
     pub(crate) fn asks_upgrade(&self) -> bool {
         self.upgrade
     }

@@ -1,4 +1,4 @@
-//! Messages on their way to a socket: heads, framing, and bodies, of which large pieces are never copied.
+//! Writes messages to a socket: heads, framing, and bodies, whose large pieces are never copied.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,11 +13,11 @@ use super::socket::Socket;
 use crate::body::{self, Body};
 use crate::framing::BodyLength;
 
-/// A piece of at most this many bytes is copied behind the head or the piece before it, to leave in one write.
+/// A piece of at most this many bytes is appended to the head or the previous piece, to save a write.
 const COPIED: usize = 4 << 10;
 /// Copied pieces are gathered up to this many bytes.
 const GATHERED: usize = 16 << 10;
-/// Room for a usual head.
+/// Capacity for a usual head.
 const HEAD: usize = 1 << 10;
 
 /// Bytes that are not written yet.
@@ -25,7 +25,7 @@ const HEAD: usize = 1 << 10;
 pub(super) struct Output {
     front: BytesMut,
     data: Bytes,
-    /// What follows `data`: the line end of a chunk, the last chunk.
+    /// The bytes after `data`: the line end of a chunk, the last chunk.
     back: Bytes,
     /// Whether any byte was ever written.
     pub(super) begun: bool,
@@ -45,7 +45,7 @@ impl Output {
         self.len() == 0
     }
 
-    /// Where a head is written to. Nothing may be behind it yet.
+    /// The buffer for a head. Nothing may follow it yet.
     pub(super) fn head(&mut self) -> &mut BytesMut {
         self.front.reserve(HEAD);
         &mut self.front
@@ -55,7 +55,7 @@ impl Output {
         self.data.is_empty() && self.back.is_empty() && self.front.len() < GATHERED
     }
 
-    /// Adds bytes behind what is there, by copying them.
+    /// Appends a copy of these bytes.
     fn copy(&mut self, bytes: &[u8]) {
         if self.data.is_empty() {
             self.front.extend_from_slice(bytes);
@@ -64,7 +64,7 @@ impl Output {
         }
     }
 
-    /// Ready once everything is written. It flushes nothing.
+    /// Ready once everything is written. Does not flush.
     pub(super) fn poll_write(&mut self, socket: &mut Socket, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let socket = Pin::new(&mut *socket);
@@ -91,30 +91,30 @@ impl Output {
     }
 }
 
-/// A body and the framing it is written with.
+/// A body and its framing.
 #[derive(Debug)]
 pub(super) struct Source {
     body: Body,
     length: BodyLength,
     trailers: bool,
     ended: bool,
-    /// What `body` ended with, until what came before it is written.
+    /// The error that ended `body`, until the bytes before it are written.
     failed: Option<body::Error>,
 }
 
 impl Source {
-    /// With [`BodyLength::None`] nothing of the body is written. `trailers` says whether the recipient takes them.
+    /// With [`BodyLength::None`] nothing of the body is written. `trailers`: whether the recipient accepts trailers.
     pub(super) fn new(body: Body, length: BodyLength, trailers: bool) -> Self {
         let ended = length == BodyLength::None;
         Self { body, length, trailers, ended, failed: None }
     }
 
-    /// All of it was given to the output.
+    /// Whether all of it was passed to the output.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Fills `out` with what is there; ready once `out` has something to write, or the body has ended.
+    /// Fills `out` with the available pieces; ready once `out` has something to write or the body has ended.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, out: &mut Output) -> Poll<Result<(), body::Error>> {
         while !self.ended && self.failed.is_none() && out.has_room() {
             match Pin::new(&mut self.body).poll_frame(cx) {

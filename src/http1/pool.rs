@@ -1,7 +1,7 @@
 //! The idle connections of one upstream.
 //!
-//! A connection comes back once its response was read to the end. One on which anything went wrong, or whose response was
-//! left unread, is never used again.
+//! A connection returns once its response was read to the end. One that had any error, or whose response was left
+//! unread, is never reused.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -29,10 +29,10 @@ impl Idle {
     }
 }
 
-/// Connections that authenticate one client: it needs one, and more only where it sends requests at the same time.
+/// Connections that authenticate one client. It needs one, and more only for simultaneous requests.
 const MAX_BOUND: usize = 8;
 
-/// The longest idle are in front.
+/// The longest idle ones are at the front.
 #[derive(Debug, Default)]
 pub struct Pool(Mutex<VecDeque<Idle>>);
 
@@ -46,7 +46,7 @@ impl Pool {
         pool
     }
 
-    /// The connection used last, if it is still usable.
+    /// The most recently used connection that is still usable.
     pub fn take(&self) -> Option<Box<Connection>> {
         let now = Instant::now();
         let mut idle = lock(&self.0);
@@ -81,8 +81,9 @@ impl Pool {
     }
 }
 
-/// The upstream connections that authenticate one client's connection (NTLM, Negotiate): they are used for no other (RFC 4559
-/// section 6), and close with it. A front that is not known to mix clients on a connection still mixes no signed-in users.
+/// The upstream connections that authenticate one client's connection (NTLM, Negotiate): they are used for no other
+/// (RFC 4559 section 6), and close with it. Even if an unknown front mixes clients on a connection, signed-in users are
+/// kept apart.
 #[derive(Debug, Default)]
 pub struct BoundPool(OnceLock<Mutex<Bound>>);
 
@@ -96,20 +97,20 @@ impl BoundPool {
     fn pool(bound: &Mutex<Bound>, user: Option<&HeaderValue>) -> Arc<Pool> {
         let mut bound = lock(bound);
         if bound.user.as_ref() != user {
-            // What another user's requests still use returns to the pool that is dropped here.
+            // Connections that another user's requests still use return to the pool that is dropped here.
             *bound = Bound { user: user.cloned(), pool: Arc::default() };
         }
         bound.pool.clone()
     }
 }
 
-/// Where the connections of an exchange come from and go to.
+/// Where the connections of an exchange come from and return to.
 #[derive(Clone, Copy, Debug)]
 pub struct Pools<'a> {
     pub shared: &'a Arc<Pool>,
-    /// None where connections that authenticate a client cannot be kept for it.
+    /// `None` if connections that authenticate a client cannot be kept for it.
     pub bound: Option<&'a BoundPool>,
-    /// Whom the request is made for.
+    /// The user that the request is made for.
     pub user: Option<&'a HeaderValue>,
 }
 
@@ -118,14 +119,14 @@ impl<'a> Pools<'a> {
         Self { shared, bound: None, user: None }
     }
 
-    /// A connection that authenticates the client, or one of the upstream's others if `any` will do.
+    /// A connection that authenticates the client, or with `any` another one of the upstream's.
     pub(crate) fn take(&self, any: bool) -> Option<Box<Connection>> {
         let bound = self.bound.and_then(|bound| bound.0.get());
         let own = bound.and_then(|bound| BoundPool::pool(bound, self.user).take());
         own.or_else(|| if any { self.shared.take() } else { None })
     }
 
-    /// Where `connection` returns to; `None` if it is closed after its response.
+    /// The pool that `connection` returns to; `None` if it is closed after its response.
     pub(super) fn home(&self, connection: &Connection) -> Option<Arc<Pool>> {
         if !connection.authenticates {
             return Some(self.shared.clone());

@@ -1,4 +1,4 @@
-//! A connected socket, of whichever kind, with what it holds until it closes.
+//! A connected socket of any kind, with the resources that it holds until it closes.
 
 use std::any::Any;
 use std::io::{self, IoSlice};
@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
-/// Makes closing a socket a reset, where a plain close would look like a complete message: the end of input ends a body for
-/// an HTTP/1.0 client, and one direction of another protocol. Clones share one flag.
+/// Turns closing a socket into a reset, if a plain close would look like a complete message: the end of input ends a
+/// body for an HTTP/1.0 client, and one direction of another protocol. Clones share the flag.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ResetFlag(Arc<AtomicBool>);
 
@@ -44,7 +44,7 @@ impl Stream {
 #[derive(Debug)]
 pub struct Socket {
     pub(crate) stream: Stream,
-    /// Bytes that were read before, in front of what comes next.
+    /// Bytes that were read already and come before the rest of the input.
     pub(crate) early: Bytes,
     reset: Option<ResetFlag>,
     /// Released when the socket closes: a slot among the connections, a file descriptor.

@@ -30,7 +30,7 @@ fn get() -> Outgoing {
 
 type Answered = Result<(Response<()>, Result<Vec<u8>, ()>), Error>;
 
-/// What a GET gets where the upstream sends these pieces and then nothing more, and whether its connection is used again.
+/// What a GET gets if the upstream sends only these pieces, and whether its connection is used again.
 async fn answered(pieces: &[&[u8]]) -> (Answered, bool) {
     let (pool, (near, mut far)) = (pool(), connection());
     let upstream = async {
@@ -52,7 +52,7 @@ async fn answered(pieces: &[&[u8]]) -> (Answered, bool) {
 }
 
 #[tokio::test]
-async fn a_good_response_comes_through_however_it_is_cut() {
+async fn a_good_response_arrives_however_it_is_split() {
     let response = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let bytes: Vec<&[u8]> = response.chunks(1).collect();
     let cuts = (1..response.len()).map(|cut| vec![&response[..cut], &response[cut..]]);
@@ -112,7 +112,7 @@ async fn a_response_is_read_although_the_upstream_reads_no_request() {
 }
 
 #[tokio::test]
-async fn only_a_request_that_does_no_harm_twice_is_given_back_to_be_sent_again() {
+async fn only_a_request_that_is_harmless_twice_is_returned_for_a_retry() {
     for (method, body, harmless) in
         [(Method::GET, "", true), (Method::DELETE, "", true), (Method::POST, "", false), (Method::PUT, "x", false)]
     {
@@ -144,7 +144,7 @@ async fn only_a_request_that_does_no_harm_twice_is_given_back_to_be_sent_again()
 }
 
 #[tokio::test]
-async fn a_request_that_was_not_begun_is_given_back_whole() {
+async fn a_request_that_was_not_begun_is_returned_whole() {
     let (near, far) = connection();
     drop(far);
     let request = Request::post("/").header("host", "x").body(Body::full("body")).unwrap();

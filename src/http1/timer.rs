@@ -1,4 +1,4 @@
-//! One timer for all the deadlines of a connection, armed as seldom as it can be.
+//! One timer for all the deadlines of a connection, armed as rarely as possible.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
 
-/// Asked about one deadline at a time; a deadline that moved later costs nothing until the old one has passed.
+/// Waits for one deadline at a time. Moving a deadline later costs nothing until the old one has passed.
 #[derive(Debug, Default)]
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 

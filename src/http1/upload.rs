@@ -1,4 +1,5 @@
-//! A request on its way to an upstream: its head, and its body as the client sends it, held back until it is asked for.
+//! Sends a request to an upstream: its head, and its body as the client sends it, delayed while it waits for a 100
+//! (Continue).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -21,9 +22,9 @@ pub(super) struct Upload {
     stage: Stage,
     /// When something was last written.
     pub(super) moved: Instant,
-    /// More is wanted, and the client has not sent it yet.
+    /// The upstream would take more, but the client has not sent it yet.
     pub(super) starved: bool,
-    /// The upstream did not say that it reads the body: no 100 (Continue) came.
+    /// The upstream did not announce that it reads the body: no 100 (Continue) arrived.
     unasked: bool,
 }
 
@@ -46,8 +47,8 @@ impl Upload {
         Self { unasked: request.expects, request, stage, moved: now, starved: false }
     }
 
-    /// Whether the connection is between two requests: an upstream that was to send 100 (Continue), and answered without it,
-    /// may take a body that was sent all the same for the next request (RFC 9110 section 10.1.1).
+    /// Whether the connection is between two requests: an upstream that should have sent 100 (Continue) but answered
+    /// without it may take a body that was sent anyway for the next request (RFC 9110 section 10.1.1).
     pub(super) fn leaves_a_clean_connection(&self) -> bool {
         self.is_done() && !self.unasked
     }
@@ -57,7 +58,7 @@ impl Upload {
         self.stage == Stage::Done
     }
 
-    /// Ready once nothing more is to be written, or with the error of the client's body.
+    /// Ready once there is nothing more to write, or with the error of the client's body.
     pub(super) fn poll(
         &mut self,
         socket: &mut Socket,
@@ -103,7 +104,7 @@ impl Upload {
         }
     }
 
-    /// The upstream's 100 (Continue) came.
+    /// The upstream's 100 (Continue) has arrived.
     pub(super) fn proceed(&mut self) {
         self.unasked = false;
         if let Stage::Held(_) = self.stage {
@@ -111,8 +112,8 @@ impl Upload {
         }
     }
 
-    /// The head of the final response came: an upstream that answers instead of sending 100 (Continue) may read what follows as
-    /// the next request (RFC 9110 section 10.1.1).
+    /// The head of the final response has arrived. An upstream that answers instead of sending 100 (Continue) may read
+    /// the following bytes as the next request (RFC 9110 section 10.1.1).
     pub(super) fn answered(&mut self) {
         if let Stage::Held(_) = self.stage {
             self.stage = Stage::Abandoned;

@@ -1,6 +1,6 @@
-//! Accepts the connections of a door and hands each, with its permit, to the least loaded worker.
+//! Accepts the connections of a door and passes each, with its permit, to the least loaded worker.
 //!
-//! It never waits for a client, and it survives running out of file descriptors.
+//! Never waits for a client, and survives running out of file descriptors.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +29,7 @@ use crate::telemetry::metrics::{Metrics, Refusal};
 
 /// The first and the longest pause after a failure to accept.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Connections over a limit that get a 503 at the same time; more are closed without one.
+/// Connections over a limit that may get a 503 at the same time; more are closed without one.
 const MAX_REJECTING: usize = 64;
 /// How long a client over a limit has to read its 503.
 const REJECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ pub(super) struct NewConnection {
     pub(super) address: Option<SocketAddr>,
     pub(super) door: Arc<DoorState>,
     pub(super) permit: Permit,
-    /// The drain waits for it from here on, not only once a worker serves it.
+    /// The drain waits for it from now on, not only once a worker serves it.
     pub(super) tracked: TaskTrackerToken,
 }
 
@@ -131,7 +131,7 @@ impl Acceptor {
                 }
             }
         }
-        // The file of a Unix socket goes first, so that its queue grows no more.
+        // Remove the file of a Unix socket first, so that its queue does not grow.
         drop(file);
         if passed {
             drop(listener);
@@ -147,12 +147,12 @@ impl Dispatcher {
         let peer = address.map(|address| address.ip());
         let mut counted = peer;
         if self.door.proxy_protocol {
-            // Everyone who may open a Unix socket is a trusted proxy here (`config::check`).
+            // All programs that may open the Unix socket are trusted proxies here (`config::check`).
             if peer.is_some_and(|peer| !self.permits.is_exempt(peer)) {
                 let why = "it does not come from a trusted proxy";
                 return report_proxy_protocol(&self.door, address, &why);
             }
-            // Its client counts, whom the worker finds out.
+            // Its client counts instead, which the worker determines.
             counted = None;
         }
         let permit = match self.permits.take(counted) {
@@ -161,7 +161,7 @@ impl Dispatcher {
         };
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)) else { return };
         let permit = permit.on(worker.load.clone());
-        // The queue is closed only if the worker has ended; then `run` is ending too.
+        // The queue closes only if the worker has ended; then `run` is ending too.
         let _ = worker.connections.send(NewConnection {
             socket,
             address,

@@ -1,8 +1,8 @@
 //! Binds an [`Address`] to a listening socket.
 //!
-//! A Unix socket is made under a temporary name, gets its mode and owner, and is then renamed: no one can connect to it with
-//! other permissions, and a stale file is replaced in the same step. The file is removed with the [`Bound`] that made it,
-//! unless another file has taken its place.
+//! A Unix socket is created under a temporary name, gets its mode and owner, and is then renamed. So nothing can
+//! connect to it with other permissions, and a stale file is replaced in the same step. The file is removed with its
+//! [`Bound`], unless another file has replaced it.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ pub enum Address {
         path: PathBuf,
         /// Its permission bits, such as `0o660`.
         mode: u32,
-        /// Whose it is; `None` for the process's own.
+        /// Its owner; `None` for the process's own user and group.
         owner: Option<Owner>,
     },
 }
@@ -38,7 +38,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Only root may give a file away; its owner may give it to a group of which it is a member.
+    /// Only root may change a file's user; its owner may set a group of which it is a member.
     fn set(self, path: &Path) -> Result<()> {
         let Self { key, user, group } = self;
         std::os::unix::fs::chown(path, user, group).map_err(|error| {
@@ -70,7 +70,7 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug)]
 pub struct Bound {
     pub(super) socket: BoundSocket,
-    /// Whether a supervisor keeps it open: what is in its queue when we close is for the next process.
+    /// Whether a supervisor keeps it open: connections in its queue are then for the next process.
     pub(super) passed: bool,
     // Dropped after the socket, in the order of the fields.
     pub(super) file: Option<SocketFile>,
@@ -214,7 +214,7 @@ fn unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<Bound> {
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}", std::process::id()));
     let draft = path.with_file_name(name);
-    // Left over if a process with the same id died in this function.
+    // A leftover of a process with the same id that died in this function.
     let _ = std::fs::remove_file(&draft);
     let listener = UnixListener::bind(&draft)?;
     let place = || -> Result<SocketFile> {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_another_process_has_made_since_is_kept() {
+    fn a_socket_that_another_process_has_created_since_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("door.sock");
         let bound = bind(&Address::Unix { path: path.clone(), mode: 0o600, owner: None }).unwrap();

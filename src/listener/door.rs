@@ -1,4 +1,4 @@
-//! What a door is: its socket, what it allows, and what its handler learns about a connection.
+//! A door: its socket, its limits, and what its handler learns about a connection.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::telemetry::Door;
 use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::{Metrics, Refusal};
 
-/// What a door allows: docs/configuration.md "public.limits" and "public.timeouts".
+/// A door's limits: docs/configuration.md "public.limits" and "public.timeouts".
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes of a request head.
@@ -40,7 +40,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Between two pieces of a request's body.
     pub body_idle_timeout: Duration,
-    /// For an upgraded connection on which nothing moves.
+    /// For an idle upgraded connection.
     pub upgrade_idle_timeout: Duration,
 }
 
@@ -60,7 +60,7 @@ impl Default for Limits {
     }
 }
 
-/// A door that is ready to be opened.
+/// A door that is ready to open.
 #[derive(Debug)]
 pub struct DoorSpec {
     /// Which door it is.
@@ -73,9 +73,9 @@ pub struct DoorSpec {
     pub h2c: bool,
     /// Each connection comes from one of `exempt` and begins with a header that names its client.
     pub proxy_protocol: bool,
-    /// What it allows.
+    /// Its limits.
     pub limits: Limits,
-    /// Addresses without a limit of their own: the trusted proxies.
+    /// Addresses without a limit: the trusted proxies.
     pub exempt: Vec<IpNet>,
     /// Shared by the connections of all doors and to all upstreams.
     pub descriptors: Arc<Descriptors>,
@@ -94,11 +94,11 @@ pub struct Peer {
     pub tls: bool,
     /// Cancelled when the door drains: an upgraded connection then closes.
     pub drain: CancellationToken,
-    /// The drain waits for what is spawned here, such as the copying of an upgraded connection.
+    /// The drain waits for tasks spawned here, such as the copying of an upgraded connection.
     pub tracker: TaskTracker,
     /// Upstream connections that authenticate this client.
     pub(crate) bound: Arc<BoundPool>,
-    /// What its handler remembers for the connection.
+    /// Data that its handler remembers for the connection.
     pub memory: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -112,11 +112,11 @@ pub struct Drain {
     pub token: CancellationToken,
     /// When cancelled, the neighbour door closes once the public door's connections are gone.
     pub neighbour: CancellationToken,
-    /// After this time the neighbour door closes in any case, and what is left at the public door is cut.
+    /// After this time the neighbour door closes in any case, and the public door's remaining connections are cut.
     pub timeout: Duration,
 }
 
-/// What tells the connections of each door that it closes.
+/// The tokens that tell the connections of each door that it closes.
 #[derive(Clone, Debug)]
 pub(super) struct DoorTokens {
     public: CancellationToken,
@@ -131,13 +131,13 @@ impl DoorTokens {
         }
     }
 
-    /// Child tokens, so that waiting on them shares nothing with other workers.
+    /// Child tokens, so that waiting on them shares no state with other workers.
     pub(super) fn child(&self) -> Self {
         Self { public: self.public.child_token(), neighbour: self.neighbour.child_token() }
     }
 }
 
-/// What a neighbour's request has at least, even if it came when `timeout` was nearly over.
+/// The minimum time for a neighbour's request, even if it arrived when `timeout` was nearly over.
 const NEIGHBOUR_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Drain {
@@ -161,7 +161,7 @@ impl Drain {
                 self.neighbour.cancelled().await;
             }
         };
-        // In time or not, it is the neighbour door's turn.
+        // In either case, close the neighbour door next.
         let _ = timeout_at(cut_at, public_gone).await;
         closing.neighbour.cancel();
         let _ = timeout_at(cut_at.max(Instant::now() + NEIGHBOUR_TIMEOUT), gone(&neighbour)).await;
@@ -189,7 +189,7 @@ fn label(rejection: Rejection) -> Refusal {
     }
 }
 
-/// What `limits` mean for HTTP/1.
+/// The limits for HTTP/1.
 pub(super) fn http1_config(limits: &Limits) -> Arc<Config> {
     Arc::new(Config {
         framing: framing::Limits {

@@ -1,6 +1,6 @@
 //! A listening socket of either kind, on the caller's runtime.
 //!
-//! Accepted connections belong to no runtime yet. Closing it loses no connection that was already made.
+//! Accepted connections belong to no runtime yet. Closing the socket loses no established connection.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::bind::BoundSocket;
 
-/// For one try to take the last place of a queue.
+/// The time limit for one try to take the last place of a queue.
 const TRY_TIMEOUT: Duration = Duration::from_millis(10);
 const TRIES: usize = 100;
 
@@ -47,7 +47,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (socket, address) = listener.accept().await?;
-                // Responses should leave at once; a socket that refuses the option works without it.
+                // Responses should be sent at once; a socket that refuses the option works without it.
                 let _ = socket.set_nodelay(true);
                 Ok((Accepted::Tcp(socket.into_std()?), Some(address)))
             }
@@ -80,9 +80,9 @@ impl Listener {
     }
 }
 
-/// A connection made between the last look into the queue and the close would be reset. So we make the queue as short as
-/// possible, which on Linux is one place, and take that place ourselves: a client that comes now is not connected, retries
-/// by itself (RFC 9293 section 3.8.1), and is refused then.
+/// A connection made between the last check of the queue and the close would be reset. So we make the queue as short as
+/// possible, which on Linux is one place, and take that place ourselves: a client that arrives now is not connected,
+/// retries automatically (RFC 9293 section 3.8.1), and is then refused.
 async fn close_tcp(
     listener: std::net::TcpListener,
     accept: impl Fn(std::net::TcpStream, SocketAddr),
@@ -122,8 +122,8 @@ fn next<T>(accept: impl Fn() -> io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Where a listener is reached from this machine: on loopback if it listens on every interface. A pod whose network has no
-/// IPv6 can listen at `[::]` and has no `::1`.
+/// The addresses at which a listener is reached from this machine: loopback if it listens on every interface. A pod
+/// whose network has no IPv6 can listen at `[::]` but has no `::1`.
 pub(crate) fn reachable(address: SocketAddr) -> Vec<SocketAddr> {
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
     let loopback = match address {

@@ -1,8 +1,8 @@
 //! Opens doors: binds, accepts, distributes connections over workers, serves them and drains.
 //!
-//! Takes bound sockets, a handler for each worker and a [`Drain`]. Handlers get only requests that every HTTP parser reads
-//! the same way, in one shape (origin form, one `Host`, one `Cookie`), each with its [`Peer`]; or a [`Rejection`] to answer.
-//! A body that breaks a limit ends with an error in which [`Rejection::of`] finds the reason.
+//! Takes bound sockets, a handler for each worker and a [`Drain`]. Handlers get only requests that every HTTP parser
+//! reads the same way, in one form (origin form, one `Host`, one `Cookie`), each with its [`Peer`]; or a [`Rejection`]
+//! to answer. A body that breaks a limit ends with an error in which [`Rejection::of`] finds the reason.
 //!
 //! ```text
 //! accept (control runtime) → permit → worker → PROXY protocol → TLS → HTTP/1 | HTTP/2 → handler
@@ -43,8 +43,8 @@ use worker::WorkerContext;
 
 /// Opens the doors and serves until `drain` is complete.
 ///
-/// `make` is called once on each of `workers` threads, inside its runtime, so that what it makes (upstream pools) belongs
-/// to that thread. A handler's future is dropped when its client disconnects. Acceptors run on the caller's runtime.
+/// `make` is called once on each of `workers` threads, inside its runtime, so that its upstream pools belong to that
+/// thread. A handler's future is dropped when its client disconnects. Acceptors run on the caller's runtime.
 ///
 /// # Errors
 /// The system refuses a thread or a socket, or a worker ended early: then all connections are cut.
@@ -61,7 +61,7 @@ where
     F: Future<Output = Response<Body>> + Send + Unpin + 'static,
 {
     let (cut, closing) = (CancellationToken::new(), drain.closing());
-    // However this function ends, the workers end with it.
+    // The workers end with this function, however it ends.
     let cut_at_the_end = cut.clone().drop_guard();
     let (mut handles, mut ended) = (Vec::new(), JoinSet::new());
     let make = Arc::new(make);

@@ -1,6 +1,6 @@
-//! Limits a door's connections, in all and for each client address.
+//! Limits a door's connections, in total and for each client address.
 //!
-//! A connection gets a [`Permit`], whose `Drop` gives back what it took, or the limit that it exceeds.
+//! A connection gets a [`Permit`], whose `Drop` releases it, or the limit that it exceeds.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -56,14 +56,14 @@ impl Permits {
         })
     }
 
-    /// Waits a moment for a file descriptor if none is left.
+    /// Waits briefly for a file descriptor if none is left.
     pub(super) async fn make_room(&self) {
         self.descriptors.make_room().await;
     }
 
     /// A permit for one more connection.
     pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Refusal> {
-        // A door has one acceptor: no one else adds between the check and the addition.
+        // A door has one acceptor, so nothing else adds between the check and the addition.
         if self.live.load(Ordering::Relaxed) >= self.max {
             return Err(Refusal::Connections);
         }
@@ -78,7 +78,7 @@ impl Permits {
         self.exempt.iter().any(|net| net.contains(&address.to_canonical()))
     }
 
-    /// Under what one more connection of this address was counted, if it has a limit.
+    /// Counts one more connection of this address, if it has a limit, and returns what it was counted under.
     fn count(&self, address: IpAddr) -> Result<Option<IpAddr>, Refusal> {
         let Some(max) = self.max_per_address.filter(|_| !self.is_exempt(address)) else { return Ok(None) };
         let network = network(address);
@@ -92,7 +92,7 @@ impl Permits {
     }
 }
 
-/// What one client has: an IPv4 address, or a /64 of IPv6.
+/// The network of one client: an IPv4 address, or a /64 of IPv6.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),

@@ -1,8 +1,8 @@
 //! A plain HTTP/1.1 server for doors that only loopback or an operator reaches: the admin door, whose connections are
 //! limited, the sandbox and the sample app.
 //!
-//! It takes a bound socket, a handler and a shutdown token, and returns when the token is cancelled and the last response
-//! has been sent.
+//! Takes a bound socket, a handler and a shutdown token, and returns when the token is cancelled and the last response
+//! was sent.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,14 +21,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 
-/// For a request head, and between two requests.
+/// The time limit for a request head, and between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionLimit {
-    /// Open connections. A new one beyond it closes the oldest idle one, of the address that has the most.
+    /// Maximum number of open connections. One more closes the oldest idle one of the address that has the most.
     pub connections: usize,
-    /// For a request head, and between two requests.
+    /// The time limit for a request head, and between two requests.
     pub head_timeout: Duration,
 }
 
@@ -42,7 +42,7 @@ where
     serve_limited(limit, listener, handler, shutdown).await;
 }
 
-/// Like [`serve`], but idle connections cannot keep new ones out.
+/// Like [`serve`], but idle connections cannot block new ones.
 pub(crate) async fn serve_limited<H, F>(
     limit: ConnectionLimit,
     listener: TcpListener,
@@ -63,7 +63,7 @@ pub(crate) async fn serve_limited<H, F>(
                     let Some(slot) = take_slot(&mut slots, limit.connections, peer) else { continue };
                     tasks.spawn(connection(stream, slot, limit.head_timeout, handler.clone(), shutdown.clone()));
                 }
-                // Most likely no descriptor is free. Open connections go on, and a later try may succeed.
+                // Most likely no descriptor is free. Open connections continue, and a later try may succeed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
         }
@@ -86,7 +86,7 @@ fn take_slot(slots: &mut VecDeque<Arc<Slot>>, limit: usize, peer: SocketAddr) ->
     if slots.len() >= limit {
         let share = |of: &Slot| slots.iter().filter(|slot| slot.peer.ip() == of.peer.ip()).count();
         let idle = slots.iter().enumerate().filter(|(_, slot)| slot.pending.load(Relaxed) == 0);
-        // The oldest is in front, and of equals the last one is taken.
+        // The oldest is at the front, and `max_by_key` returns the last of equals.
         let (place, _) = idle.rev().max_by_key(|(_, slot)| share(slot))?;
         slots.remove(place)?.evicted.cancel();
     }
@@ -107,7 +107,7 @@ async fn connection<H, F>(
     H: Fn(Request<Body>, SocketAddr) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    // Responses are small and should leave at once. A socket that refuses the option works all the same.
+    // Responses are small and should be sent at once. A socket that refuses the option works without it.
     let _ = stream.set_nodelay(true);
     let evicted = slot.evicted.clone();
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {

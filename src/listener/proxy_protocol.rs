@@ -1,7 +1,7 @@
 //! The header in which a TCP load balancer names its client: PROXY protocol, version 1 and 2.
 //!
-//! Reads exactly the header, so that TLS or HTTP begins with the next byte. What is not a whole header is an error: a
-//! connection without one could be a client that is taken for its proxy.
+//! Reads exactly the header, so that TLS or HTTP begins with the next byte. Anything but a whole header is an error:
+//! without one, a client could pass for its proxy.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option
         header.resize(fixed + rest, 0);
         stream.read_exact(header.get_mut(fixed..).unwrap_or_default()).await?;
     } else if header.starts_with(b"PROXY ") {
-        // A byte at a time: what follows the line is the client's.
+        // Read byte by byte: the bytes after the line are the client's.
         while !header.ends_with(b"\n") {
             if header.len() >= LONGEST_LINE {
                 return Err(invalid("the header is too long"));
@@ -57,7 +57,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option
 mod tests {
     use super::*;
 
-    /// What is read of these bytes, and what is left of them.
+    /// The result of reading these bytes, and how many are left.
     fn parsed(bytes: &[u8]) -> (Result<Option<SocketAddr>>, usize) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut rest = bytes;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_whole_header_is_refused() {
+    fn anything_but_a_whole_header_is_refused() {
         let long = [&b"PROXY UNKNOWN "[..], &[b'x'; 200], b"\r\n"].concat();
         for header in [
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),

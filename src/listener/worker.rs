@@ -1,6 +1,6 @@
 //! Workers: threads with a runtime each, so that a request stays on one thread with its upstreams' pools.
 //!
-//! A worker serves the connections it gets from the acceptors, each in a task of its own.
+//! A worker serves the connections it gets from the acceptors, each in its own task.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -30,7 +30,7 @@ use crate::telemetry::metrics::Refusal;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What TLS holds of an answer, one record (RFC 8446 section 5.1): a client that reads nothing leaves it there.
+/// The part of an answer that TLS buffers, one record (RFC 8446 section 5.1), if its client does not read.
 const TLS_BUFFER: usize = 16 << 10;
 /// For tasks that do not end at once, mostly name lookups.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ where
                 let tracker = connection.tracked.task_tracker().clone();
                 tracker.spawn(serve(connection, handler.clone(), drain, tracker.clone()));
             }
-            // No acceptor is left; open connections continue until they end or are cut.
+            // There are no acceptors any more; open connections continue until they end or are cut.
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -105,15 +105,15 @@ where
     let (bound, memory) = (Arc::default(), OnceLock::new());
     let peer = Arc::new(Peer { door: door.door, address, unix, tls, drain, tracker, bound, memory });
     if http2 {
-        // Boxed: it would take twice the room of the rest, which an idle connection of HTTP/1 keeps too.
+        // Boxed: it is twice as large as the rest, and idle HTTP/1 connections would need the space too.
         Box::pin(http2::serve(socket, peer, &door, permit, handler)).await;
     } else {
         http1::serve(socket, peer, &door, permit, handler).await;
     }
 }
 
-/// Whom the proxy at `address` speaks for by the PROXY protocol, and counts that client; `address` itself where the door does
-/// not use it. An error was reported.
+/// The client that the proxy at `address` names by the PROXY protocol, which is then counted; `address` itself if the
+/// door does not use the protocol. An error has been reported.
 async fn read_client(
     socket: &mut (impl AsyncRead + Unpin),
     address: Option<SocketAddr>,
@@ -190,7 +190,7 @@ mod tests {
 
     type Handler = fn(IncomingRequest, Arc<Peer>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
-    /// An idle connection keeps it, so its bytes are a cost of every connection.
+    /// Every idle connection keeps its future, so every byte of it costs.
     #[test]
     fn the_future_of_a_connection_is_small() {
         fn bytes<F>(_: fn(NewConnection, Handler, CancellationToken, TaskTracker) -> F) -> usize {

@@ -1,4 +1,4 @@
-//! Upwork's limits, who shares them, and why a call does not fit into them.
+//! Upwork's limits, the callers that share them, and the refusal of a call that exceeds them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,23 +23,23 @@ impl Default for Pace {
     }
 }
 
-/// How long a call of our own waits for its turn, whatever `pace.wait` is: someone waits for what it brings.
+/// How long one of our own calls waits for its turn, whatever `pace.wait` is: a user waits for its result.
 pub(crate) const OWN_WAIT: Duration = Duration::from_secs(10);
 /// Kinds of calls, the most urgent first.
 pub(super) const LANES: usize = 4;
 
-/// Between whom Upwork's limits are shared fairly.
+/// The callers that share Upwork's limits fairly.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CallerId {
     /// The service identity: everyone at the neighbour door without a ticket.
     Service,
     /// A person by `user.id`, through any session, ticket or token.
     User(Arc<str>),
-    /// Our own, for someone who waits: a refresh, a revocation, or who a fresh token acts for.
+    /// Our own calls that a user waits for: a refresh, a revocation, or the question who a fresh token belongs to.
     Refresh,
-    /// Our own: a code that a callback brought, which anyone can make up; from this network, where it is known.
+    /// Our own calls to redeem the code of a callback, which anyone can invent; with the network, if it is known.
     SignIn(Option<IpAddr>),
-    /// Our own: a refresh that nothing waits for.
+    /// Our own: a refresh that no request waits for.
     Renewal,
 }
 
@@ -58,7 +58,7 @@ impl CallerId {
         }
     }
 
-    /// How long a call of this caller waits, where calls of the API wait for `wait`.
+    /// How long a call of this caller waits, if API calls wait for `wait`.
     pub(super) fn wait(&self, wait: Duration) -> Duration {
         match self {
             Self::Service | Self::User(_) => wait,
@@ -72,7 +72,7 @@ impl CallerId {
 #[error("{}; try again in {} s", self.cause(), self.retry_after_seconds())]
 pub struct RateLimited {
     pub reason: PaceRefusal,
-    /// After this time a call of this caller would get a permit, as things stand.
+    /// After this time a call of this caller would currently get a permit.
     pub retry_after: Duration,
 }
 

@@ -1,19 +1,19 @@
-//! Upwork's limits per address, kept by letting calls wait for their turn.
+//! Keeps to Upwork's limits per address by making calls wait for their turn.
 //!
-//! Takes callers; returns a [`Permit`] for each call, fair between callers and within the limits, or [`RateLimited`] with
-//! the time after which another try will succeed. It never lets a call wait longer than `pace.wait`, and never lets one go
-//! while Upwork wants a pause.
+//! Takes callers; returns a [`Permit`] for each call, fair between callers and within the limits, or [`RateLimited`]
+//! with the time after which another try will succeed. It never makes a call wait longer than `pace.wait`, and never
+//! releases one while Upwork wants a pause.
 //!
-//! All workers share one [`Pacer`]. `schedule` decides, and knows no task; a task on the control runtime, alive while a
-//! call waits, hands out the permits.
+//! All workers share one [`Pacer`]. `schedule` decides, without tasks; a task on the control runtime, which runs while
+//! a call waits, issues the permits.
 //!
-//! Without other replicas, the owner of a store keeps the day's count there, each second or so:
+//! Without other replicas, the store keeps the day's count, updated about once a second:
 //! ```text
 //! (day, calls) = pacer.take_unreported()          nothing to report: add 0 for pacer.today()
 //! total = store.add_to_counter(day, calls)        failed: pacer.put_back(day, calls)
 //! pacer.set_total(day, total)                     also once before the doors open
 //! ```
-//! With [`Pacer::share`], all replicas of a store keep one budget of the second, the minute and the day.
+//! With [`Pacer::share`], all replicas of a store share one budget for the second, the minute and the day.
 
 mod limits;
 mod pause;
@@ -47,7 +47,7 @@ use replicas::ModeChange;
 use schedule::STORE_WAIT;
 pub use schedule::{Admission, Release, Schedule};
 
-/// A queued call that was forgotten gives up this long after its time.
+/// How long after its time a forgotten call in the queue gives up.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub struct Pacer {
     clock: SharedClock,
     metrics: Arc<Metrics>,
     control: Handle,
-    /// Wakes the task that hands out permits.
+    /// Wakes the task that issues permits.
     changed: Notify,
     /// Wakes the task that asks the store: a call waits for a reservation.
     wanted: Notify,
@@ -67,14 +67,14 @@ pub struct Pacer {
 struct State {
     schedule: Schedule,
     waiting: HashMap<u64, oneshot::Sender<Outcome>>,
-    /// Whether the task that hands out permits is alive.
+    /// Whether the task that issues permits is running.
     driven: bool,
 }
 
 type Outcome = Result<Permit, RateLimited>;
 
 impl Pacer {
-    /// A task on `control` hands out the permits.
+    /// A task on `control` issues the permits.
     pub fn new(pace: &Pace, clock: SharedClock, metrics: Arc<Metrics>, control: Handle) -> Arc<Self> {
         let state = State { schedule: Schedule::new(pace), waiting: HashMap::new(), driven: false };
         let (changed, wanted) = (Notify::new(), Notify::new());
@@ -124,7 +124,7 @@ impl Pacer {
         };
         self.wanted.notify_one();
         if driven {
-            // The clock may have been turned under the sleeping task.
+            // The clock may have changed while the task slept.
             self.changed.notify_one();
         } else {
             self.control.spawn(self.clone().drive());
@@ -143,7 +143,7 @@ impl Pacer {
         }
     }
 
-    /// Hands out what is due. Returns when to look again, or `None` if no call waits.
+    /// Issues the permits that are due. Returns when to check again, or `None` if no call waits.
     fn step(self: &Arc<Self>) -> Option<Timestamp> {
         let mut state = self.lock();
         let step = state.schedule.step(self.clock.now());
@@ -170,7 +170,7 @@ impl Pacer {
         step.again
     }
 
-    /// What is counted of all calls to Upwork.
+    /// The metrics of all calls to Upwork.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -193,12 +193,12 @@ impl Pacer {
         self.lock().schedule.days.take_unreported()
     }
 
-    /// What [`Pacer::take_unreported`] gave could not be reported.
+    /// Takes back the result of [`Pacer::take_unreported`], which could not be reported.
     pub fn put_back(&self, day: i64, calls: u64) {
         self.lock().schedule.days.put_back(day, calls);
     }
 
-    /// What the store counts for a UTC day.
+    /// Sets the store's count for a UTC day.
     pub fn set_total(&self, day: i64, total: u64) {
         self.lock().schedule.days.set_total(day, total);
         self.changed.notify_one();
@@ -227,7 +227,7 @@ impl Pacer {
         self.lock().schedule.share(replica);
     }
 
-    /// Sends the store what is due now. Returns when to look again, unless a call comes before.
+    /// Sends the store what is due. Returns when to check again, unless a call comes earlier.
     pub async fn sync<F, R>(&self, ask: &F) -> Timestamp
     where
         F: Fn(RateRequest) -> R,
@@ -281,7 +281,7 @@ impl QueuePlace {
 impl Drop for QueuePlace {
     fn drop(&mut self) {
         self.outcome.close();
-        // A permit that came at the last moment goes to another call.
+        // A permit that arrived at the last moment goes to another call.
         if let Ok(Ok(permit)) = self.outcome.try_recv() {
             permit.cancel();
         }
@@ -291,7 +291,7 @@ impl Drop for QueuePlace {
     }
 }
 
-/// Permission to make one call. Keep it until the head of the answer is there: the call counts from then on.
+/// Permission to make one call. Keep it until the head of the answer arrives: the call counts from then on.
 #[must_use = "a permit that is dropped at once counts as a call"]
 #[derive(Debug)]
 pub struct Permit {
@@ -301,7 +301,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Upwork has answered. After a 429 no call goes for as long as it says, or for a while that doubles.
+    /// Call when Upwork has answered. After a 429 no call is released for as long as it says, or for a pause that
+    /// doubles.
     pub fn answered(self, status: StatusCode, headers: &HeaderMap) {
         let now = self.pacer.clock.now();
         let mut state = self.pacer.lock();
@@ -312,7 +313,7 @@ impl Permit {
         }
     }
 
-    /// The call was never sent, and does not count.
+    /// The call was never sent, so it does not count.
     pub fn cancel(mut self) {
         self.open = false;
         self.pacer.lock().schedule.cancel(&self.release);

@@ -1,6 +1,6 @@
 //! The pause that Upwork's 429 asks for.
 //!
-//! Takes answers; returns until when no call may go. Calls that were on their way together count as one 429.
+//! Takes answers; returns until when no call may be sent. Simultaneous calls count as one 429.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use crate::clock::Timestamp;
 
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
-/// A longer pause is cut off here, and then a single call probes whether Upwork still wants it.
+/// A longer pause is cut to this. Then a single call probes whether Upwork still wants it.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pause {
     until: Option<Timestamp>,
     backoff: Duration,
-    /// Upwork asked for more than was kept to.
+    /// Upwork asked for a longer pause.
     cut_off: bool,
-    /// When the call was released that probes.
+    /// When the probing call was released.
     probe: Option<Timestamp>,
 }
 
 impl Pause {
-    /// `None`, or a moment that has passed, is no pause.
+    /// `None` or a moment in the past means no pause.
     pub(super) fn until(&self) -> Option<Timestamp> {
         self.until
     }

@@ -1,23 +1,23 @@
-//! A fair queue: calls wait in one queue for each caller, and callers are served in turn. Our own calls of the token endpoint
-//! and the like have lanes of their own, which go first in their turns.
+//! A fair queue: calls wait in one queue for each caller, and callers are served in turn. Our own calls, such as those
+//! of the token endpoint, have their own lanes, which go first in their turns.
 //!
-//! Returns the next call, and how many calls go before a new one. A caller gains nothing by asking more often: one with a
-//! thousand waiting calls is served as often as one with a single call.
+//! Returns the next call, and the number of calls ahead of a new one. A caller with a thousand waiting calls is served
+//! as often as one with a single call.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::limits::{CallerId, LANES};
 use crate::clock::Timestamp;
 
-/// Which lane may go first, turn by turn, so that none starves: half of the turns are for calls of the API. A turn that its
-/// lane does not need goes to the most urgent call.
+/// Which lane goes first, turn by turn, so that none starves: half of the turns are for API calls. A turn that its lane
+/// does not need goes to the most urgent call.
 const TURNS: [usize; 8] = [0, 2, 1, 2, 0, 2, 3, 2];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct QueuedCall {
     pub(super) id: u64,
     pub(super) since: Timestamp,
-    /// When it has waited long enough.
+    /// When it stops waiting.
     pub(super) until: Timestamp,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct FairQueue {
     turn: usize,
 }
 
-/// The lane of the next call, where so many wait.
+/// The lane of the next call, for these numbers of waiting calls.
 fn next_lane(turn: usize, counts: &[usize; LANES]) -> Option<usize> {
     let reserved = TURNS.get(turn % TURNS.len()).copied();
     reserved.into_iter().chain(0..LANES).find(|lane| counts.get(*lane).is_some_and(|count| *count > 0))
@@ -56,7 +56,7 @@ impl FairQueue {
         self.calls.keys().any(|caller| !matches!(caller, CallerId::Service | CallerId::User(_)))
     }
 
-    /// How many calls would go before a new one of this caller, if no other came.
+    /// How many calls would go before a new one of this caller, if no others arrived.
     pub(super) fn ahead_of(&self, caller: &CallerId) -> u64 {
         let lane = caller.lane();
         let mut counts = self.counts;

@@ -1,7 +1,7 @@
 //! The calls of each UTC day, numbered from 1970-01-01.
 //!
-//! Counts calls and takes over what a store knows, so that the count outlives a restart and can be shared. Returns how
-//! many calls are left today.
+//! Counts calls and adopts the store's count, so that the count survives a restart and can be shared. Returns how many
+//! calls are left today.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Quota {
     /// `RateLimit-Policy` and `RateLimit` (docs/reference.md "Answers of the API"; draft-ietf-httpapi-ratelimit-headers).
     pub fn headers(&self) -> [(HeaderName, HeaderValue); 2] {
         let [limit, left, seconds] = [self.limit, self.remaining, whole_seconds(self.resets_in)].map(|n| n.to_string());
-        // Both are digits and punctuation, which every header can hold.
+        // Both consist of digits and punctuation, which are valid in a header.
         let value = |parts: &[&str]| HeaderValue::try_from(parts.concat()).unwrap_or(HeaderValue::from_static(""));
         [(POLICY, value(&["\"day\";q=", &limit, ";w=86400"])), (LEFT, value(&["\"day\";r=", &left, ";t=", &seconds]))]
     }
@@ -47,13 +47,13 @@ pub(super) fn until_midnight(moment: Timestamp) -> Duration {
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     used: u64,
-    /// Of this replica's calls, those that redeem a code.
+    /// This replica's calls that redeem a code.
     sign_ins: u64,
     /// The part of `used` that the store does not know yet.
     unreported: u64,
 }
 
-/// The counts of today and the days around it, so that a clock that is set back over midnight finds its count again.
+/// The counts of today and the adjacent days, so that a clock that is set back across midnight finds its count again.
 #[derive(Clone, Debug)]
 pub(super) struct DailyCounts {
     limit: u64,
@@ -73,8 +73,9 @@ impl DailyCounts {
         self.limit.saturating_sub(self.counts.get(&day).map_or(0, |count| count.used))
     }
 
-    /// What is left for calls of this kind. Strangers can make codes up, so sign-ins get three quarters of a day; and a
-    /// twentieth is for our own calls alone, so that sessions are refreshed, checked and revoked on the busiest day.
+    /// The calls left for this kind of caller. Strangers can invent codes, so sign-ins get at most three quarters of a
+    /// day. A twentieth is reserved for our own calls, so that sessions are refreshed, checked and revoked even on the
+    /// busiest day.
     pub(super) fn left_for(&self, day: i64, caller: &CallerId) -> u64 {
         let left = self.left(day);
         let shared = left.saturating_sub(self.limit / 20);
@@ -97,7 +98,7 @@ impl DailyCounts {
     }
 
     pub(super) fn add(&mut self, day: i64) {
-        // A count that could not be reported for two days is of no use any more.
+        // A count that could not be reported for two days is useless.
         self.counts.retain(|other, _| other.abs_diff(day) <= 2);
         let count = self.count(day);
         count.used += 1;
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn each_call_is_reported_once_and_the_calls_of_others_count() {
+    fn each_call_is_reported_once_and_other_replicas_calls_count() {
         let mut counts = DailyCounts::new(10);
         counts.add(5);
         counts.add(5);

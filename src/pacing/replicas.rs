@@ -1,10 +1,10 @@
 //! One budget of Upwork's limits for all replicas that share a store.
 //!
-//! Builds requests to the store and takes its replies; it knows neither the store nor a task. While the store answers,
+//! Builds requests to the store and processes its replies, without knowing the store or tasks. While the store answers,
 //! each call is reserved there first. A replica has one reservation at a time, so replicas are served in the order of
-//! their requests, and many waiting calls of one do not hold up the others. While the store is down, each replica keeps to
-//! an equal part of the limits by its own windows and reports those calls when the store is back. For a minute from then
-//! on it reserves and keeps to its part too, since other replicas may not have reported yet.
+//! their requests, and many waiting calls of one do not delay the others. While the store is down, each replica keeps
+//! to an equal part of the limits by its own windows, and reports those calls when the store is back. For a minute
+//! after that it does both, since other replicas may not have reported yet.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use super::windows::{MINUTE, SECOND, SLACK, SlidingWindows};
 use crate::clock::Timestamp;
 use crate::store::{RateLimits, RateReply, RateRequest};
 
-/// Every replica asks the store this often, so that it is counted and sees the calls of the others.
+/// How often every replica asks the store, so that it is counted and sees the calls of the others.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
-/// After the store is back: a minute, and what other replicas need to notice.
+/// How long the recovery after an outage of the store lasts: a minute, and the time that other replicas need to notice.
 const RECOVERY: Duration = Duration::from_secs(70);
-/// The number of replicas, until the store has counted them.
+/// The assumed number of replicas until the store has counted them.
 const ASSUMED_REPLICAS: u64 = 3;
 
-/// A call that may go at a time set by the store.
+/// A call that the store allows at a set time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reservation {
     pub(super) id: u64,
     pub(super) at: Timestamp,
-    /// Later it could count too late.
+    /// A later call could count too late.
     pub(super) until: Timestamp,
 }
 
@@ -50,14 +50,14 @@ pub(super) struct SharedBudget {
     mode: Mode,
     replicas: u64,
     reservation: Option<Reservation>,
-    /// The store would not reserve a call before.
+    /// The store does not reserve calls before this time.
     not_before: Option<Timestamp>,
     next_view: Option<Timestamp>,
     /// When the store was asked last.
     asked_at: Option<Timestamp>,
     /// After a failure.
     retry_at: Option<Timestamp>,
-    /// When calls counted; the store has to learn it.
+    /// When calls counted, to be reported to the store.
     counted: Vec<(u64, Timestamp)>,
     /// The part of it that was sent and not yet answered.
     in_flight: Vec<(u64, Timestamp)>,
@@ -83,7 +83,7 @@ impl SharedBudget {
         }
     }
 
-    /// Whether a call must be reserved before it goes.
+    /// Whether a call must be reserved before it is sent.
     pub(super) fn reserves(&self) -> bool {
         self.mode != Mode::StoreDown
     }
@@ -127,8 +127,8 @@ impl SharedBudget {
         unsent
     }
 
-    /// How many calls of all replicas go before one with `ahead` calls of this replica before it, if the others call as
-    /// often as in the last minute; at most an equal part of the limit is theirs.
+    /// How many calls of all replicas are ahead of one with `ahead` calls of this replica before it, if the others call
+    /// as often as in the last minute. Each has at most an equal part of the limit.
     pub(super) fn ahead_of_all(&self, ahead: u64, windows: &SlidingWindows, now: Timestamp) -> u64 {
         if self.keeps_to_its_part() {
             return ahead;
@@ -138,8 +138,8 @@ impl SharedBudget {
         ahead * limit / (limit - others)
     }
 
-    /// What to ask the store now, or when to look again. A call that waits could go at `earliest`, and has the id `id` then;
-    /// it is not reserved where it would have to wait longer than `patience`.
+    /// The request to the store, or when to check again. The next waiting call could be sent at `earliest`, with the id
+    /// `id`; it is not reserved if it would have to wait longer than `patience`.
     pub(super) fn request(
         &mut self,
         now: Timestamp,
@@ -215,7 +215,7 @@ impl SharedBudget {
             self.not_before = (!reply.reserved).then_some(at);
             if reply.reserved {
                 windows.release(id, at);
-                // The store may have reserved it as early as it was asked, however late its reply is.
+                // The store may have reserved it as early as the request, however late its reply is.
                 let earliest = self.asked_at.map_or(at, |asked| asked.plus(Duration::from_millis(wait)));
                 self.reservation = Some(Reservation { id, at, until: earliest.plus(SLACK) });
             }
@@ -223,7 +223,7 @@ impl SharedBudget {
         (before == Mode::StoreDown).then_some(ModeChange::StoreBack)
     }
 
-    /// The store did not answer, as was known at `now`; what was asked may have been done.
+    /// At `now` it was known that the store did not answer; it may still have processed the request.
     pub(super) fn failed(
         &mut self,
         request: RateRequest,

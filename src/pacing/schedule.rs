@@ -1,7 +1,7 @@
-//! Which call goes when: windows, pause, daily quota and queue together, without a wire or a task.
+//! Decides which call is sent when, from windows, pause, daily quota and queue, without network or tasks.
 //!
-//! Takes calls, answers and the time; decides which calls are released, wait, or are refused. Its time never runs back:
-//! when the clock is set back, the difference is added from then on, and only the UTC day follows the clock.
+//! Takes calls, answers and the time; decides which calls are released, wait, or are refused. Its own time never runs
+//! backwards: if the clock is set back, the difference is added from then on, and only the UTC day follows the clock.
 
 use std::time::Duration;
 
@@ -15,38 +15,38 @@ use crate::clock::Timestamp;
 use crate::store::{RateReply, RateRequest};
 use crate::telemetry::metrics::PaceRefusal;
 
-/// Waiting calls of one caller, at most, however long `pace.wait` is.
+/// Maximum number of waiting calls of one caller, however long `pace.wait` is.
 const MAX_QUEUED_OF_CALLER: usize = 2_000;
-/// Waiting calls, at most.
+/// Maximum number of waiting calls.
 const MAX_QUEUED: usize = 20_000;
 /// With replicas a call waits this long for the store, even if `pace.wait` is shorter.
 pub(super) const STORE_WAIT: Duration = Duration::from_secs(4);
 
-/// A call that may go.
+/// A call that may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
     pub id: u64,
-    /// When, in the schedule's own time.
+    /// When it was released, in the schedule's own time.
     pub(super) at: Timestamp,
     /// The UTC day on which it counts.
     pub(super) day: i64,
     pub(super) waited: Duration,
 }
 
-/// What becomes of a new call.
+/// The decision about a new call.
 #[derive(Debug)]
 pub enum Admission {
     Released(Release),
     Queued(u64),
 }
 
-/// What has changed since the last look.
+/// The changes since the last step.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// By the id with which the call was queued.
+    /// By the id under which the call was queued.
     pub released: Vec<(u64, Release)>,
     pub(super) refused: Vec<(u64, RateLimited)>,
-    /// When to look again; `None` if no call waits.
+    /// When to check again; `None` if no call waits.
     pub(super) again: Option<Timestamp>,
 }
 
@@ -111,7 +111,7 @@ impl Schedule {
         self.next_id - 1
     }
 
-    /// When a call with `ahead` others before it goes, of a kind that has `left` calls left today.
+    /// When a call with `ahead` others before it is sent, if its kind has `left` calls left today.
     fn forecast(&self, moment: Moment, ahead: u64, left: u64) -> Timestamp {
         let start = self.pause.until().map_or(moment.now, |until| until.max(moment.now));
         let reservation = self.reservation(moment.now);
@@ -127,7 +127,7 @@ impl Schedule {
         self.windows.forecast(start, shared.ahead_of_all(ahead, &self.windows, moment.now))
     }
 
-    /// What the store has reserved, while it can be used: a late call could count too late.
+    /// The store's reservation, while it can be used: a late call could count too late.
     fn reservation(&self, now: Timestamp) -> Option<Reservation> {
         let reservation = self.shared.as_ref()?.reservation()?;
         let paused = self.pause.until().is_some_and(|until| until > reservation.at.max(now));
@@ -208,7 +208,7 @@ impl Schedule {
             let refusal = self.rate_limited(moment, &caller);
             step.refused.extend(calls.into_iter().map(|call| (call.id, refusal)));
         }
-        // The reply of the store is a reason to look, too.
+        // The store's reply is also a reason to check.
         let asks = self.reserves() && self.reservation(moment.now).is_none();
         let again = if asks { moment.now.plus(HEARTBEAT) } else { next };
         step.again = (!self.queue.is_empty()).then(|| moment.wall_at(again));
@@ -223,7 +223,7 @@ impl Schedule {
         }
     }
 
-    /// When the next call goes. What waits was admitted, so it may use whatever is left of the day.
+    /// When the next call is sent. Waiting calls were admitted, so they may use the rest of the day.
     fn next(&self, moment: Moment) -> Timestamp {
         self.forecast(moment, 0, self.days.left(day_of(moment.wall)))
     }
@@ -239,12 +239,12 @@ impl Schedule {
         if self.queue.has_own() { callers.max(self.wait(&CallerId::Refresh)) } else { callers }
     }
 
-    /// From now on other replicas share the limits; `replica` is this one's name among them.
+    /// Starts sharing the limits with other replicas; `replica` is the name of this one.
     pub fn share(&mut self, replica: String) {
         self.shared = Some(SharedBudget::new(self.pace, replica));
     }
 
-    /// What to ask the store, or when to look again.
+    /// The request to the store, or when to check again.
     pub fn request(&mut self, wall: Timestamp) -> Result<RateRequest, Timestamp> {
         let (moment, id, patience) = (self.read(wall), self.new_id(), self.patience());
         let usable = !self.queue.is_empty() && self.reservation(moment.now).is_some();
@@ -260,7 +260,7 @@ impl Schedule {
         Ok(request)
     }
 
-    /// What the store replied; `None` if it is down.
+    /// Processes the store's reply; `None` if it is down.
     pub fn replied(&mut self, request: RateRequest, reply: Option<&RateReply>, wall: Timestamp) -> Option<ModeChange> {
         let Moment { now, .. } = self.read(wall);
         let shared = self.shared.as_mut()?;

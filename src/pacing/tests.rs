@@ -1,5 +1,5 @@
-//! The pacer against a model of Upwork's limits, with a turned clock: first the schedule alone, with calls that arrive late
-//! and out of order, then all of it.
+//! The pacer against a model of Upwork's limits, with a manual clock: first the schedule alone, with calls that arrive
+//! late and out of order, then the whole pacer.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -15,7 +15,7 @@ use crate::clock::{Clock, ManualClock};
 
 /// An hour into a UTC day.
 const START: i64 = 20_000 * 86_400_000 + 3_600_000;
-/// What the limit allows at the best: six full minutes, and a burst of two hundred.
+/// The best that the limit allows: six full minutes, and a burst of two hundred.
 const BEST: i64 = 6 * 60_000 + 19_000;
 
 fn pace(per_second: u32, per_minute: u32, per_day: u32, wait: u64) -> Pace {
@@ -26,7 +26,7 @@ fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(START + millis)
 }
 
-/// Calls that arrive as a sliding second of ten and a sliding minute of three hundred forbid.
+/// The calls whose arrival exceeds ten in a sliding second or three hundred in a sliding minute.
 fn violations(arrivals: &mut [i64]) -> usize {
     arrivals.sort_unstable();
     let close =
@@ -34,7 +34,7 @@ fn violations(arrivals: &mut [i64]) -> usize {
     close(10, 1_000).count() + close(300, 60_000).count()
 }
 
-/// A number below `most`, the same ones in every run.
+/// A number below `most`; the sequence is the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -47,11 +47,11 @@ impl Random {
 struct Run {
     /// When each call arrived.
     arrivals: Vec<i64>,
-    /// Whose call was let go, in order.
+    /// The callers of the released calls, in order.
     order: Vec<usize>,
 }
 
-/// Caller 0 asks a thousand times at once; nineteen others ask, wait for the answer, and ask again, until 2,000 calls.
+/// Caller 0 makes a thousand calls at once; nineteen others call one at a time, up to 2,000 calls in total.
 fn simulate(way: u64, answer: u64, seed: u64) -> Run {
     let mut random = Random(seed);
     let mut schedule = Schedule::new(&pace(10, 300, 40_000, 1_000));
@@ -104,7 +104,7 @@ fn simulate(way: u64, answer: u64, seed: u64) -> Run {
 }
 
 #[test]
-fn two_thousand_calls_keep_the_limits_lose_no_time_and_are_fair() {
+fn two_thousand_calls_keep_the_limits_waste_no_time_and_are_fair() {
     for (way, answer) in [(1, 1), (30, 100), (300, 300), (500, 1_000), (400, 20_000)] {
         for seed in 0..3 {
             let Run { mut arrivals, order } = simulate(way, answer, seed);
@@ -162,7 +162,7 @@ impl World {
         limit - remaining
     }
 
-    /// A call in a task of its own, which drops its permit at once.
+    /// Makes a call in its own task, which drops its permit at once.
     fn call(&self, caller: &str) -> JoinHandle<Result<Timestamp, RateLimited>> {
         let (pacer, clock, caller) = (self.pacer.clone(), self.clock.clone(), CallerId::user(caller));
         tokio::spawn(async move { pacer.acquire(caller).await.map(|_| clock.now()) })

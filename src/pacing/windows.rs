@@ -1,15 +1,15 @@
-//! Upwork's sliding second and minute, as they can be known from this side of the wire.
+//! Upwork's sliding windows of a second and a minute, as far as they are known on this side of the network.
 //!
-//! Takes calls as they are released and as their answers come; returns when the next one may go. No call goes that Upwork
-//! could count as one too many, unless the way there takes over [`SLACK`] longer for one call than for another.
+//! Takes calls as they are released and as their answers arrive; returns when the next one may be sent. No call is sent
+//! that could exceed Upwork's count, unless the transfer of one call takes over [`SLACK`] longer than that of another.
 //!
-//! A call reaches Upwork some time between its release and its answer. It is therefore counted from its *mark*, the moment
-//! of its answer, since by then Upwork has counted it: two calls a window apart by their marks and releases are a window
-//! apart at Upwork too, however long either took. A slow answer must not block the window for ever, so the mark is never
-//! later than `SLACK` after the release.
+//! A call reaches Upwork some time between its release and its answer. It is therefore counted from its *mark*, the
+//! moment of its answer, since by then Upwork has counted it: two calls that are a window apart by their marks and
+//! releases are a window apart at Upwork too, however long either took. A slow answer must not block the window
+//! forever, so the mark is at most `SLACK` after the release.
 //!
-//! The last third of a minute's budget is spread over what is left of the minute. Otherwise a burst of thirty seconds
-//! would be followed by thirty seconds without any call; the budget of the minute as a whole stays the same.
+//! The last third of a minute's budget is spread over the rest of the minute. Otherwise a burst of thirty seconds would
+//! be followed by thirty seconds without any call. The budget of the whole minute stays the same.
 //!
 //! `src/store/valkey/rate_limit.lua` has the same windows for all replicas together.
 
@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// A second, and what clocks that count in milliseconds may hide.
+/// A second, plus the rounding of clocks that count in milliseconds.
 pub(super) const SECOND: Duration = Duration::from_millis(1_020);
-/// A minute, and what two clocks may drift apart in it.
+/// A minute, plus the drift of two clocks within it.
 pub(super) const MINUTE: Duration = Duration::from_millis(60_100);
-/// How much later than its release a call is assumed to arrive, at most.
+/// A call is assumed to arrive at most this long after its release.
 pub(super) const SLACK: Duration = Duration::from_millis(500);
-/// The id of a call that is not ours.
+/// The id of another replica's call.
 pub(super) const FOREIGN: u64 = 0;
 
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +38,10 @@ struct Mark {
 pub(super) struct SlidingWindows {
     per_second: usize,
     per_minute: usize,
-    /// By time; at most what one window can hold.
+    /// By time; at most as many as fit into one window.
     marks: VecDeque<Mark>,
     released: Option<Timestamp>,
-    /// How long after its release a call was marked lately.
+    /// How long after their release recent calls were marked.
     typical: Duration,
 }
 
@@ -64,8 +64,8 @@ impl SlidingWindows {
         self.released = self.released.max(self.marks.back().map(|mark| mark.at.minus(SLACK)));
     }
 
-    /// The windows of one of `replicas`: its part of the limits and of the calls. Since they were counted, the others may
-    /// have made as many calls as fit into a second, which may be on their way.
+    /// The windows of one of `replicas`: its part of the limits and of the calls. Since the last count, the others may
+    /// have sent as many calls as fit into a second.
     pub(super) fn part(&self, replicas: u64, now: Timestamp) -> Self {
         let replicas = usize::try_from(replicas.max(1)).unwrap_or(usize::MAX);
         let part = |limit: usize| (limit / replicas).max(1);
@@ -82,7 +82,7 @@ impl SlidingWindows {
         self.marks.iter().filter(|mark| mark.id == FOREIGN && mark.at.plus(MINUTE) > now).count() as u64
     }
 
-    /// When a call may go, at `now` at the earliest.
+    /// When a call may be sent, at the earliest `now`.
     pub(super) fn next(&self, now: Timestamp) -> Timestamp {
         let second = self.mark_from_last(self.per_second).map(|mark| mark.plus(SECOND));
         let minute = self.mark_from_last(self.per_minute).map(|mark| mark.plus(MINUTE));
@@ -90,8 +90,8 @@ impl SlidingWindows {
         self.spread(free).map_or(free, |spread| free.max(spread))
     }
 
-    /// Where the last third of the minute's budget is reached: a moment between the last release and the one at which the
-    /// minute's first call leaves the window, early enough that all that is left can still go before.
+    /// If the last third of the minute's budget is reached: a moment between the last release and the time when the
+    /// minute's first call leaves the window, early enough that the rest can still be sent before.
     fn spread(&self, now: Timestamp) -> Option<Timestamp> {
         let counted = self.marks.len() - self.marks.partition_point(|mark| mark.at.plus(MINUTE) <= now);
         if counted < self.per_minute - self.per_minute / 3 {
@@ -107,7 +107,7 @@ impl SlidingWindows {
         self.marks.get(self.marks.len().checked_sub(position)?).map(|mark| mark.at)
     }
 
-    /// The call `id` goes at `now`.
+    /// The call `id` is sent at `now`.
     pub(super) fn release(&mut self, id: u64, now: Timestamp) {
         self.count(Mark { at: now.plus(SLACK), id }, now);
     }
@@ -122,7 +122,7 @@ impl SlidingWindows {
     }
 
     fn insert(&mut self, mark: Mark) {
-        // From the end: only what is on its way to Upwork is later.
+        // Searched from the end: only calls in transit to Upwork are later.
         let before = self.marks.iter().rposition(|other| other.at <= mark.at);
         self.marks.insert(before.map_or(0, |before| before + 1), mark);
     }
@@ -146,7 +146,7 @@ impl SlidingWindows {
         self.take(id);
     }
 
-    /// When a call with `ahead` others before it goes, if each is answered as fast as lately.
+    /// When a call with `ahead` others before it is sent, if each is answered as fast as recent ones.
     pub(super) fn forecast(&self, now: Timestamp, ahead: u64) -> Timestamp {
         let mut next = self.next(now);
         if ahead == 0 {
@@ -169,7 +169,7 @@ mod tests {
         Timestamp::from_millis(millis)
     }
 
-    /// Lets calls go as early as possible, each answered after `took` milliseconds.
+    /// Sends calls as early as possible, each answered after `took` milliseconds.
     fn releases(windows: &mut SlidingWindows, count: u64, took: u64) -> Vec<i64> {
         let mut now = at(0);
         let mut open: VecDeque<(u64, Timestamp)> = VecDeque::new();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_other_replicas_called_may_still_be_on_its_way() {
+    fn calls_of_other_replicas_may_still_be_in_transit() {
         assert_eq!(SlidingWindows::new(2, 300).part(2, at(0)).next(at(0)), at(1_520));
     }
 

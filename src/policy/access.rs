@@ -1,4 +1,4 @@
-//! Who is admitted, by user and by organization.
+//! Admission by user and by organization.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub struct Access {
     pub organizations: BTreeSet<String>,
     /// Anyone who can sign in to Upwork is admitted.
     pub anyone: bool,
-    /// Sessions of these users that began before the moment are over.
+    /// Sessions of these users that began before this time have ended.
     pub not_before: BTreeMap<String, Timestamp>,
 }
 

@@ -1,7 +1,7 @@
 //! Who may do what, as a pure function that is tested as a table.
 //!
-//! From the [`Facts`] of a request, its [`Credential`] and the access rules it makes a [`Decision`]; [`Routes`] says what part
-//! of the app a request is for. It never sees a request, a header or a token.
+//! Takes the [`Facts`] of a request, its [`Credential`] and the access rules, and returns a [`Decision`]; [`Routes`]
+//! finds the part of the app that a request is for. Never sees a request, a header or a token.
 
 mod access;
 mod routes;
@@ -11,7 +11,7 @@ use crate::telemetry::Door;
 pub use access::Access;
 pub use routes::{AppRoute, Routes};
 
-/// What a request asks for.
+/// The target of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
     /// The app, by this route.
@@ -44,15 +44,16 @@ pub(crate) struct Facts<'a> {
     pub target: Target<'a>,
     /// GET or HEAD.
     pub safe: bool,
-    /// It may change something: another method than GET, HEAD and OPTIONS, or an upgrade, after which there are no methods.
+    /// It may change something: a method other than GET, HEAD and OPTIONS, or an upgrade, after which there are no
+    /// methods.
     pub writes: bool,
-    /// A top-level navigation, whose answer the address bar follows.
+    /// A top-level navigation, whose answer appears in the address bar.
     pub navigation: bool,
-    /// A parameter of the address may turn the method into another one, at the API.
+    /// A parameter of the address may change the method at the API.
     pub overrides_method: bool,
     /// A CORS preflight that the configuration passes to the app.
     pub preflight: bool,
-    /// Whose page made it.
+    /// The site whose page made it.
     pub site: Site,
 }
 
@@ -63,8 +64,8 @@ pub(crate) enum Credential<'a> {
     Nothing,
     /// A session, by its cookie.
     Cookie(&'a Session),
-    /// A session, by a ticket or a personal access token, which no browser adds by itself; `true` if its owner chose that it
-    /// only reads.
+    /// A session, by a ticket or a personal access token, which browsers never add automatically; `true` if its owner
+    /// made it read-only.
     Token(&'a Session, bool),
     /// The neighbour door's service identity.
     Service,
@@ -92,12 +93,13 @@ pub(crate) enum Decision {
 }
 
 /// The rules, in this order:
-/// 1. a public route, or a preflight that is passed on, needs no session, and uses one where there is one;
-/// 2. without a session, or with one that is over, a safe navigation is sent to sign in, and everything else is a 401;
+/// 1. a public route, or a preflight that is passed on, needs no session, but uses one if there is one;
+/// 2. without a session, or with one that has ended, a safe navigation is sent to sign in, and anything else gets a
+///    401;
 /// 3. a signed-in user must be admitted, on every request, by the access rules and by the route to the app, which may also
-///    allow only reading;
-/// 4. another site cannot call the API with a cookie, not even by a navigation, and only our own pages may turn a method into
-///    another one (docs/design.md "Other sites").
+///    be read-only;
+/// 4. another site cannot call the API with a cookie, not even by a navigation, and only our own pages may change a
+///    method (docs/design.md "Other sites").
 pub(crate) fn decide(facts: Facts<'_>, credential: Credential<'_>, access: &Access) -> Decision {
     let open = matches!(facts.target, Target::App(AppRoute { public: true, .. })) || facts.preflight;
     let (session, by_cookie, only_reads) = match credential {
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn public_routes_and_preflights_need_no_session_and_use_one_that_is_there() {
+    fn public_routes_and_preflights_need_no_session_but_use_an_existing_one() {
         let public = AppRoute { public: true, ..AppRoute::last() };
         let public = facts(Target::App(&public));
         assert_eq!(decide(public, Credential::Nothing, &anyone()), Decision::AllowAnonymous);

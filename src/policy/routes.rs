@@ -1,7 +1,7 @@
-//! The routes to the app, as one table: `[[routes]]` with the longest path first, and `app.*` as the last.
+//! The table of routes to the app: `[[routes]]` with the longest path first, and `app.*` last.
 //!
-//! Takes a method and a path, and finds the route; it decides nothing. A public route is found by its exact spelling only. A
-//! route that restricts is found by every spelling that some server could read as its path.
+//! Takes a method and a path, and finds the route; decides nothing. A public route matches its exact spelling only. A
+//! route that restricts matches every spelling that some server could read as its path.
 
 use std::cmp::Reverse;
 
@@ -15,13 +15,13 @@ const ROUNDS: usize = 4;
 /// Part of the app: which requests it gets, and what they need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppRoute {
-    /// Covers whole segments: `/health` is `/health` and `/health/live`; `/assets/` is what lies below it.
+    /// Matches whole segments: `/health` matches `/health` and `/health/live`; `/assets/` matches everything below it.
     pub path: String,
     /// Empty for all. `GET` includes `HEAD`.
     pub methods: Vec<String>,
     /// Needs no session.
     pub public: bool,
-    /// Who is admitted, of those whom the access rules admit; `None` for all of them.
+    /// Which of the users whom the access rules admit are admitted here; `None` for all of them.
     pub admits: Option<Access>,
     /// Only GET, HEAD and OPTIONS.
     pub read_only: bool,
@@ -30,12 +30,12 @@ pub struct AppRoute {
 }
 
 impl AppRoute {
-    /// Everything, with a session, at the first upstream: `app.*`.
+    /// The route of `app.*`: every path, with a session, at the first upstream.
     pub fn last() -> Self {
         Self { path: "/".to_owned(), methods: Vec::new(), public: false, admits: None, read_only: false, upstream: 0 }
     }
 
-    /// Whether it refuses what `app.*` would let through.
+    /// Whether it refuses requests that `app.*` would allow.
     pub(crate) fn restricts(&self) -> bool {
         self.admits.is_some() || self.read_only
     }
@@ -45,7 +45,7 @@ impl AppRoute {
         self.methods.is_empty() || self.methods.iter().any(|known| known == method)
     }
 
-    /// Whether `other`, which comes first, leaves it no request.
+    /// Whether `other`, which comes first, takes all of its requests.
     fn is_hidden_by(&self, other: &Self) -> bool {
         let takes_all = || !self.methods.is_empty() && self.methods.iter().all(|method| other.takes(method));
         self.path == other.path && (other.methods.is_empty() || takes_all())
@@ -57,12 +57,12 @@ impl AppRoute {
 pub struct Routes {
     all: Vec<AppRoute>,
     last: AppRoute,
-    /// One of them restricts, so a path with two readings could be meant for it.
+    /// One of them restricts, so an ambiguous path could be meant for it.
     restricted: bool,
 }
 
 impl Routes {
-    /// Sorts them: the longest path first, and of one path those with methods first.
+    /// Sorts them: the longest path first, and for the same path those with methods first.
     pub fn new(mut all: Vec<AppRoute>) -> Self {
         all.sort_by_key(|route| (Reverse(route.path.len()), route.methods.is_empty()));
         let restricted = all.iter().any(AppRoute::restricts);
@@ -105,7 +105,7 @@ impl Routes {
         &self.last
     }
 
-    /// Those that no request can reach, because others come first.
+    /// The routes that no request can reach, because others come first.
     pub(crate) fn unreachable(&self) -> Vec<&AppRoute> {
         let hidden =
             |(place, route): &(usize, &AppRoute)| self.all.iter().take(*place).any(|other| route.is_hidden_by(other));
@@ -123,7 +123,7 @@ fn folded(path: &[u8]) -> Vec<u8> {
     path.split(|byte| *byte == b'/').map(name).collect::<Vec<_>>().join(&b'/')
 }
 
-/// A suffix such as `.json` or a blank ends a segment too: frameworks take it for a format, or drop it.
+/// A suffix such as `.json` or a blank ends a segment too: some frameworks treat it as a format, or drop it.
 fn leads_below(route: &str, reading: &[u8]) -> bool {
     let route = folded(&percent_encoding::percent_decode_str(route.trim_end_matches('/')).collect::<Vec<_>>());
     let rest = reading.strip_prefix(route.as_slice());
@@ -155,7 +155,7 @@ mod tests {
         AppRoute { upstream, ..route }
     }
 
-    /// Of each request the path of its route, or `400`.
+    /// For each request, the path of its route, or `400`.
     #[test]
     fn each_request_has_its_route() {
         let open = Routes::new(vec![
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_behind_one_of_the_same_path_and_methods_is_unreachable() {
+    fn a_route_after_one_with_the_same_path_and_methods_is_unreachable() {
         let post = |path: &str| methods(public(path), &["POST"]);
         let table: &[(&[AppRoute], usize)] = &[
             (&[public("/a"), public("/b"), post("/a")], 0),

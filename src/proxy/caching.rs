@@ -1,4 +1,4 @@
-//! What caches may keep of an answer: one that was made for a user is never shared with another (RFC 9111 section 5.2.2.7).
+//! What caches may store of an answer: an answer for one user is never shared with another (RFC 9111 section 5.2.2.7).
 
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, VARY};
 use http::{Response, StatusCode};
@@ -9,8 +9,8 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 const OUR_VARY: HeaderValue = HeaderValue::from_static("Cookie, Authorization");
 
-/// An answer of the API is its caller's alone: no directive lets a shared cache keep it, and where Upwork says nothing, no
-/// cache does.
+/// An answer of the API is for its caller only: no directive allows a shared cache to store it, and without directives
+/// from Upwork no cache may.
 pub(super) fn keep_private(headers: &mut HeaderMap) {
     let said: Vec<&[u8]> = headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
     let value = restricted(&said.join(&b','));
@@ -28,7 +28,8 @@ pub(super) fn keep_private(headers: &mut HeaderMap) {
     headers.insert(VARY, value);
 }
 
-/// Directives without those that let a shared cache keep the answer. What is not plainly understood allows nothing.
+/// The directives, without those that allow a shared cache to store the answer. Directives that are not understood
+/// allow nothing.
 fn restricted(said: &[u8]) -> HeaderValue {
     let Ok(said) = std::str::from_utf8(said) else { return NO_STORE };
     let directives = || said.split(',').map(str::trim).filter(|directive| !directive.is_empty());
@@ -43,8 +44,8 @@ fn restricted(said: &[u8]) -> HeaderValue {
     HeaderValue::try_from(["private"].into_iter().chain(kept).collect::<Vec<_>>().join(", ")).unwrap_or(NO_STORE)
 }
 
-/// An answer of the app to its user, where the app says nothing about caches. A 304 changes what is stored (RFC 9111 section
-/// 3.2), so it stays as it is.
+/// Makes an answer of the app to its user private, if the app says nothing about caches. A 304 changes the stored
+/// answer (RFC 9111 section 3.2), so it stays as it is.
 pub(crate) fn private_unless_said<B>(response: &mut Response<B>) {
     let updates = matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
     if !updates && !response.headers().contains_key(CACHE_CONTROL) {
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_directive_lets_a_shared_cache_keep_an_answer_of_the_api() {
+    fn no_directive_allows_a_shared_cache_to_store_an_answer_of_the_api() {
         for (said, expected) in [
             (vec![], "no-store"),
             (vec![""], "no-store"),

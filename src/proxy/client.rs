@@ -1,7 +1,7 @@
 //! A client for one upstream, with pooled HTTP/1.1 connections, or one of HTTP/2, and time limits.
 //!
-//! Takes a request as it is to be sent; returns the response with its body still streaming, or an [`Error`] that says which
-//! part failed. A request is sent a second time only where that can do no harm, as [`http1::Failure`] says.
+//! Takes a request as it is to be sent; returns the response with its body still streaming, or an [`Error`] that says
+//! which part failed. A request is sent a second time only if that is harmless, as [`http1::Failure`] says.
 
 use std::io;
 use std::sync::Arc;
@@ -45,9 +45,9 @@ pub(crate) struct Client {
     pool: Arc<Pool>,
     timeouts: Timeouts,
     descriptors: Arc<Descriptors>,
-    /// Where HTTP/2 is spoken instead.
+    /// Set if HTTP/2 is used instead.
     http2: Option<Arc<Http2>>,
-    /// Its connections have places that the app's cannot take.
+    /// Its connections have descriptors that the app's cannot take.
     is_api: bool,
     metrics: Arc<UpstreamMetrics>,
 }
@@ -73,14 +73,14 @@ impl Client {
         Self { http2: Some(Arc::new(Http2::new(upstream, self.timeouts.connect))), ..self }
     }
 
-    /// The same upstream with connections of its own: a connection belongs to the worker that opened it.
+    /// The same upstream with its own connections: a connection belongs to the worker that opened it.
     #[must_use]
     pub(crate) fn sibling(&self) -> Self {
         let http2 = self.http2.as_ref().map(|http2| Arc::new(http2.sibling()));
         Self { pool: pool(&self.descriptors, &self.metrics), http2, ..self.clone() }
     }
 
-    /// Closes connections that have been idle for too long; call it now and then.
+    /// Closes connections that have been idle for too long; call it periodically.
     pub(crate) fn sweep(&self) {
         self.pool.sweep();
     }
@@ -89,7 +89,7 @@ impl Client {
         Ok(self.exchange(request.into(), Pools::shared(&self.pool), |_, _| {}).await?.response)
     }
 
-    /// The same for a request in origin form, with `Host` among its fields.
+    /// Sends a request in origin form, with `Host` among its fields.
     pub(crate) async fn send_request(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
         let Some(http2) = self.http2() else { return self.send(request).await };
         let (parts, body) = request.into_parts();
@@ -101,7 +101,7 @@ impl Client {
         self.http2.as_deref()
     }
 
-    /// The same over HTTP/2, for a request of [`Http2::request`].
+    /// Sends a request of [`Http2::request`] over HTTP/2.
     pub(super) async fn send_http2(&self, http2: &Http2, request: Request<Body>) -> Result<Response<Body>, Error> {
         let started = Instant::now();
         let response = http2.send(request, self.timeouts.of_response(), || self.open()).await?;
@@ -114,7 +114,7 @@ impl Client {
         Pools { shared: &self.pool, bound, user }
     }
 
-    /// The same. `on_interim` is given the interim responses; the request may ask for an upgrade.
+    /// Sends a request that may ask for an upgrade. `on_interim` gets the interim responses.
     pub(super) async fn exchange(
         &self,
         mut request: Outgoing,

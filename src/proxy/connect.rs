@@ -1,6 +1,6 @@
 //! New connections to an upstream: with TLS if it has TLS, through an HTTP proxy if one is configured.
 //!
-//! It never falls back: an upstream that should speak TLS is not tried without.
+//! Never falls back: an upstream that should use TLS is not tried without.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ impl std::fmt::Display for Upstream {
 pub(crate) struct Connector {
     target: Target,
     proxy: Option<Url>,
-    /// Whom the certificate must name, instead of the target's host; also sent as SNI.
+    /// The name that the certificate must have, instead of the target's host; also sent as SNI.
     tls_name: Option<String>,
 }
 
@@ -99,12 +99,12 @@ impl Connector {
         Ok(Self { target, proxy, tls_name: None })
     }
 
-    /// For a server whose certificate has another name than its address.
+    /// For a server whose certificate has a different name than its address.
     pub(super) fn named(self, tls_name: Option<String>) -> Self {
         Self { tls_name, ..self }
     }
 
-    /// Asks a TLS server for HTTP/2, and takes nothing else (RFC 9113 section 3.2).
+    /// Asks a TLS server for HTTP/2, and accepts nothing else (RFC 9113 section 3.2).
     pub(super) fn over_http2(mut self) -> Self {
         if let Target::Tcp { tls: Some(config), .. } = &mut self.target {
             Arc::make_mut(config).alpn_protocols = vec![H2.to_vec()];
@@ -163,7 +163,7 @@ async fn tunnel(stream: &mut TcpStream, proxy: &Url, host: &str, port: u16) -> i
         if response.len() >= PROXY_HEAD {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the proxy's response to CONNECT is too long"));
         }
-        // A byte at a time: what follows the head is the target's.
+        // Read byte by byte: the bytes after the head are the target's.
         response.push(stream.read_u8().await?);
     }
     let accepted = response.starts_with(b"HTTP/1.1 2") || response.starts_with(b"HTTP/1.0 2");

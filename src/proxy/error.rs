@@ -1,4 +1,4 @@
-//! What can go wrong between a request and the head of its response.
+//! Errors between a request and the head of its response.
 
 use std::io;
 

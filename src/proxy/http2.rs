@@ -1,7 +1,7 @@
-//! HTTP/2 towards an app, by hyper: one connection, which the requests of a worker share.
+//! HTTP/2 to an app, by hyper: one connection, which the requests of a worker share.
 //!
-//! Takes a request as it is to be sent; returns the response with its body still streaming. A request that the app has not
-//! looked at (RFC 9113 section 8.7) is sent again on another connection, as far as it is still there.
+//! Takes a request as it is to be sent; returns the response with its body still streaming. A request that the app has
+//! not processed (RFC 9113 section 8.7) is sent again on another connection, if its body is still complete.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -26,7 +26,7 @@ use crate::fields::Line;
 use crate::http1::{self, ResponseTimeouts, Socket, Timer};
 use crate::recent::lock;
 
-/// What a response that its client does not read may hold.
+/// How much of a response that its client does not read may be buffered.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const HEAD_BYTES: u32 = 256 << 10;
@@ -38,9 +38,9 @@ const PING: Duration = Duration::from_secs(20);
 pub(super) struct Http2 {
     scheme: Scheme,
     authority: String,
-    /// How long a request waits while another makes the connection.
+    /// How long a request waits while another opens the connection.
     patience: Duration,
-    /// Held while a connection is made: those who need one wait for the same.
+    /// Locked while a connection is opened, so that requests that need one wait for the same.
     kept: tokio::sync::Mutex<Option<Numbered>>,
 }
 
@@ -54,14 +54,14 @@ impl Http2 {
         Self { scheme, authority: upstream.authority(), patience, kept: tokio::sync::Mutex::default() }
     }
 
-    /// Another worker's.
+    /// The same for another worker.
     pub(super) fn sibling(&self) -> Self {
         let (scheme, authority, kept) = (self.scheme.clone(), self.authority.clone(), tokio::sync::Mutex::default());
         Self { scheme, authority, patience: self.patience, kept }
     }
 
-    /// The request of these fields, whose `Host` becomes the authority (RFC 9113 section 8.3.1). Fields of one connection have
-    /// no place in it (section 8.2.2), and an expectation no use: the body is asked for when the app wants it.
+    /// A request with these fields, whose `Host` becomes the authority (RFC 9113 section 8.3.1). Connection-specific
+    /// fields are not allowed (section 8.2.2), and an expectation is useless, because flow control asks for the body.
     pub(super) fn request<'a>(
         &self,
         method: Method,
@@ -89,7 +89,7 @@ impl Http2 {
         request
     }
 
-    /// Sends a request. `connect` makes a connection where there is none that can take it.
+    /// Sends a request. `connect` opens a connection if there is none that can take it.
     pub(super) async fn send<F: Future<Output = Result<Socket, Error>>>(
         &self,
         request: Request<Body>,
@@ -105,7 +105,7 @@ impl Http2 {
             let Some(request) = next.take() else { return Err(closed("the app closed the connection")) };
             let (number, mut sender) = self.connection(&connect, failed).await?;
             let sending = async {
-                // Not ready is closed; the request comes back then.
+                // If it is not ready, it is closed, and the request comes back.
                 let _ = sender.ready().await;
                 sender.try_send_request(request).await
             };
@@ -154,7 +154,7 @@ impl Http2 {
             .handshake(TokioIo::new(connect().await?))
             .await
             .map_err(closed)?;
-        // It ends when the app closes it, or with its last request once no one holds a sender.
+        // It ends when the app closes it, or with its last request once there are no senders.
         tokio::spawn(async move { drop(connection.await) });
         Ok(kept.insert((number, sender)).clone())
     }
@@ -203,17 +203,17 @@ async fn answer_in_time<T>(
     }
 }
 
-/// How far a request's body is.
+/// The progress of a request's body.
 #[derive(Debug)]
 struct Progress {
-    /// When a piece of it came last.
+    /// When its last piece arrived.
     moved: Instant,
     /// The app would take more than the client has sent.
     starved: bool,
     failed: Option<body::Error>,
 }
 
-/// A request's body on its way to the app.
+/// A request's body while it is sent to the app.
 #[derive(Debug)]
 struct Upload {
     body: Body,
@@ -246,7 +246,7 @@ impl http_body::Body for Upload {
     }
 }
 
-/// A response's body, cut if nothing of it comes for too long.
+/// A response's body, cut if it pauses for too long.
 struct Answer {
     body: Incoming,
     idle: Duration,

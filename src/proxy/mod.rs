@@ -1,7 +1,7 @@
 //! Sends requests to the app and to Upwork, and streams bodies both ways.
 //!
-//! Takes a request's fields only as [`AppHeaders`] or [`ApiHeaders`]; returns the upstream's response without its hop-by-hop
-//! fields. It knows no tokens and no sessions, only an `Authorization` value.
+//! Takes a request's fields only as [`AppHeaders`] or [`ApiHeaders`]; returns the upstream's response without its
+//! hop-by-hop fields. Knows no tokens and no sessions, only an `Authorization` value.
 
 mod caching;
 pub(crate) mod client;
@@ -37,7 +37,7 @@ pub(crate) use headers::{ApiHeaders, AppHeaders};
 pub(crate) use own_address::OwnAddress;
 use upgrade::Upgrades;
 
-/// What `Host` the app sees: docs/configuration.md "app".
+/// The `Host` that the app sees: docs/configuration.md "app".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HostPolicy {
     /// The client's (`"keep"`).
@@ -51,17 +51,17 @@ pub(crate) enum HostPolicy {
 /// The app behind us, or a part of it: docs/configuration.md "app".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AppConfig {
-    /// Where it is.
+    /// Its address.
     pub upstream: Upstream,
     /// A CA trusted beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// The name in its certificate, where that is not the host of its address.
+    /// The name in its certificate, if that is not the host of its address.
     pub tls_name: Option<String>,
-    /// What `Host` it sees.
+    /// The `Host` that it sees.
     pub host: HostPolicy,
     /// Drop the client's `Authorization` on the way to the app.
     pub drop_authorization: bool,
-    /// It is spoken to in HTTP/2: by ALPN under TLS, else with prior knowledge (RFC 9113 section 3.3).
+    /// Use HTTP/2: by ALPN under TLS, otherwise with prior knowledge (RFC 9113 section 3.3).
     pub http2: bool,
     pub timeouts: client::Timeouts,
 }
@@ -85,19 +85,19 @@ pub(crate) struct AppRequest {
     pub method: Method,
     pub target: Option<PathAndQuery>,
     pub headers: AppHeaders,
-    /// The client takes trailers, so that the response may announce them.
+    /// The client accepts trailers, so the response may announce them.
     pub trailers: bool,
     /// The client's exchange, for interim responses and an upgrade; `None` under HTTP/2.
     pub exchange: Option<Exchange>,
-    /// For connections that authenticate the client; `None` where its connection carries the requests of others too.
+    /// For connections that authenticate the client; `None` if its connection carries requests of others too.
     pub bound: Option<Arc<BoundPool>>,
-    /// Where an upgrade is requested.
+    /// Set if an upgrade is requested.
     pub upgrades: Option<Box<Upgrades>>,
 }
 
-/// Forwards a request to the app. `owns` says which cookies are ours: the app cannot set those.
+/// Forwards a request to the app. `owns`: whether a cookie is ours, which the app cannot set.
 ///
-/// What a future is called with stays in it, so the request is made before it.
+/// The arguments of an `async fn` stay in its future, so the request is prepared before.
 pub(crate) fn to_app(
     app: &Client,
     request: AppRequest,

@@ -1,7 +1,7 @@
 //! Redirects of an app that knows itself only by its own address (`app.host = "app"`).
 //!
-//! Rewrites `Location` and `Content-Location` that name exactly this scheme, host and port to the public address. What
-//! follows the authority stays byte for byte; relative and foreign addresses stay as they are.
+//! Rewrites `Location` and `Content-Location` with exactly this scheme, host and port to the public address. The rest
+//! after the authority stays unchanged, and so do relative and foreign addresses.
 
 use http::header::{CONTENT_LOCATION, Entry, HeaderMap, HeaderValue, LOCATION};
 use url::{Origin, Url};
@@ -42,11 +42,11 @@ impl OwnAddress {
     fn public(&self, value: &HeaderValue) -> Option<HeaderValue> {
         let text = std::str::from_utf8(value.as_bytes()).ok()?;
         let (scheme, rest) = text.split_once("//")?;
-        // Without a scheme, the app means that of the request it got (RFC 3986 section 4.2).
+        // Without a scheme, the app means that of the request that it got (RFC 3986 section 4.2).
         let scheme = if scheme.is_empty() { self.scheme } else { scheme.strip_suffix(':')? };
         let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
-        // Who writes a name and password means another place than ours.
+        // An address with a name and password is not ours.
         if authority.contains('@') {
             return None;
         }

@@ -1,6 +1,6 @@
 //! Upgraded connections: copies bytes both ways until either side, the session, inactivity or the drain ends them.
 //!
-//! Of a WebSocket it reads only where frames begin, so that it can send a Close frame between two of them.
+//! In a WebSocket it only finds where frames begin, so that it can send a Close frame between two of them.
 
 use std::any::Any;
 use std::io;
@@ -22,7 +22,7 @@ const PIECE: usize = 16 << 10;
 /// RFC 6455 section 7.4.1: a Close frame with 1001, "going away", as a server sends it.
 const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 
-/// What counts an upgraded connection, and what ends it.
+/// What tracks an upgraded connection, and what ends it.
 #[derive(Clone, Debug)]
 pub(crate) struct Upgrades {
     /// The drain waits for it.
@@ -30,7 +30,7 @@ pub(crate) struct Upgrades {
     pub drain: CancellationToken,
     /// Cancelled when the session ends.
     pub session_end: Option<Arc<CancellationToken>>,
-    /// How long nothing may move.
+    /// How long it may be idle.
     pub idle: Duration,
     /// Released when it has ended.
     pub held: Option<Arc<dyn Any + Send + Sync>>,
@@ -38,13 +38,13 @@ pub(crate) struct Upgrades {
 }
 
 impl Upgrades {
-    /// Copies between the two once the client has its 101. If it never comes, the app's side is reset.
+    /// Copies between the two once the client has its 101. If the client never gets it, the app's side is reset.
     pub(super) fn join(mut self, client: oneshot::Receiver<Socket>, mut app: Socket, websocket: bool) {
         let (tracker, held) = (self.tracker.clone(), self.held.take());
         tracker.spawn(async move {
             let _held = held;
             let Ok(client) = client.await else {
-                // The app has switched: a plain close would tell it that the client had nothing to say.
+                // The app has switched protocols: a plain close would mean that the client had nothing to send.
                 app.reset_flag().set(true);
                 return;
             };
@@ -64,7 +64,7 @@ impl Upgrades {
         let (moved, seen) = watch::channel(Instant::now());
         let closing = self.closing();
         let _closed = closing.clone().drop_guard();
-        // What the client sends reaches the app only while there is a session.
+        // The client's bytes reach the app only while there is a session.
         let session_end = self.session_end.clone().unwrap_or_default();
         let up = session_end.run_until_cancelled(pump(client_reader, app_writer, moved.clone()));
         let up = async { up.await.unwrap_or(Ok(())) };
@@ -117,7 +117,7 @@ where
         }
         moved.send_replace(Instant::now());
         if forward(&mut to, piece.get(..count).unwrap_or_default()).await.is_err() {
-            // Reading from it shows whether it closed or failed; what it sent before is still forwarded.
+            // Reading from it shows whether it closed or failed; bytes from before are still forwarded.
             return Ok(());
         }
     }

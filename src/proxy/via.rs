@@ -1,4 +1,4 @@
-//! `Via` (RFC 9110 section 7.6.3): says who forwarded a message, and reveals a forwarding loop.
+//! `Via` (RFC 9110 section 7.6.3): names the forwarder of a message, and reveals a forwarding loop.
 //!
 //! The name in it is a pseudonym of this process: two upwardens in a row are not a loop.
 
@@ -15,7 +15,7 @@ pub struct Via {
 }
 
 impl Via {
-    /// `random` tells this process from others.
+    /// `random` distinguishes this process from others.
     pub fn new(random: u64) -> Self {
         let name = format!("upwarden-{random:016x}");
         let alone = ["1.0", "1.1", "2.0"].map(|version| {
@@ -24,13 +24,14 @@ impl Via {
         Self { name, alone }
     }
 
-    /// Whether the request was forwarded here before. A client that forges our name stops only its own request.
+    /// Whether this process has forwarded the request before. A client that forges our name stops only its own request.
     pub fn passed(&self, headers: &Fields) -> bool {
         let named = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), self.name.as_bytes()).is_some();
         headers.get_all(VIA).any(named)
     }
 
-    /// The field as received, and us, with the version of the received message. A comment may hold bytes that are not text.
+    /// The received field plus our entry, with the version of the received message. A comment may contain bytes that
+    /// are not text.
     pub fn field(&self, headers: &Fields, version: Version) -> HeaderValue {
         let [old, usual, two] = &self.alone;
         let ours = match version {

@@ -1,4 +1,4 @@
-//! Decides whether a path is the app's, the API's or one of our endpoints, from the very bytes that are forwarded.
+//! Decides whether a path is the app's, the API's or one of our endpoints, on the same bytes that are forwarded.
 //!
 //! It never normalises a path: an ambiguous spelling is never one of ours (docs/reference.md "Ambiguous paths").
 
@@ -16,10 +16,10 @@ use http::Uri;
 use crate::telemetry::RouteKind;
 use percent::{Readings, escapes, readings};
 
-/// A front appends the target of the request that it asks about.
+/// A front appends the target of the request in question.
 const VERIFY: &str = "/auth/verify";
 
-/// The public keys of assertions: at a well-known place (RFC 8615), whatever the prefix.
+/// The public keys of assertions, at a well-known location (RFC 8615) that does not depend on the prefix.
 pub(crate) const JWKS: &str = "/.well-known/upwarden/jwks.json";
 
 /// Rounds of percent-decoding that are checked.
@@ -34,16 +34,16 @@ pub struct Config {
     pub jwks: bool,
 }
 
-/// Whose path it is.
+/// The owner of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// `{prefix}/api/…`; [`Config::below_prefix`] gives the part Upwork is called with.
+    /// `{prefix}/api/…`; [`Config::below_prefix`] returns the path to call at Upwork.
     Api,
     /// `{prefix}/graphql` or `{prefix}/api/graphql`.
     Graphql,
     /// `{prefix}/auth/…`, and `JWKS`.
     Auth(AuthPath),
-    /// Under the prefix, but nothing that we have.
+    /// Under the prefix, but not one of our paths.
     Unknown,
     /// Under the prefix, in a spelling that servers could read differently: 400.
     Ambiguous,
@@ -82,7 +82,7 @@ pub enum AuthPath {
 }
 
 impl Config {
-    /// The rest of a path of ours, without the prefix: `/api/…`, `/auth/…`.
+    /// The rest of one of our paths, without the prefix: `/api/…`, `/auth/…`.
     pub fn below_prefix<'a>(&self, path: &'a str) -> &'a str {
         path.strip_prefix(self.prefix.as_str()).unwrap_or(path)
     }
@@ -115,13 +115,13 @@ impl Route {
     }
 }
 
-/// The route of `path`, which has no query.
+/// The route of `path`, which must not have a query.
 pub fn route(config: &Config, path: &str) -> Route {
     if config.jwks && path == JWKS {
         return Route::Auth(AuthPath::Jwks);
     }
     match below(&config.prefix, path) {
-        // What is appended goes nowhere, in whatever spelling.
+        // The appended target is not requested, so its spelling does not matter.
         Some(rest) if rest.strip_prefix(VERIFY).is_some_and(|target| target.starts_with('/')) => {
             Route::Auth(AuthPath::VerifyTarget)
         }
@@ -131,7 +131,7 @@ pub fn route(config: &Config, path: &str) -> Route {
     }
 }
 
-/// What follows `prefix`, if `path` is the prefix itself or lies below it.
+/// The rest after `prefix`, if `path` is the prefix itself or below it.
 fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
     let rest = path.strip_prefix(prefix)?;
     // `\`, `%2f` and `%5c` end a segment for some servers: we refuse those spellings instead of forwarding them.
@@ -168,10 +168,10 @@ pub(crate) fn covers(place: &str, path: &str) -> bool {
     path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || place.ends_with('/'))
 }
 
-/// Whether two servers could read `path` as two paths: `.` and `..` segments (also with a `;` parameter), an encoded dot,
-/// slash, backslash or NUL, a backslash, `//`, `#`, a control character, a broken escape, an overlong or otherwise
-/// invalid UTF-8 escape (RFC 3986 sections 2.1 and 5.2.4; RFC 3629 section 3); and any of these once the escapes are decoded
-/// as often as a chain of careless servers might.
+/// Whether two servers could read `path` as two paths: `.` and `..` segments (also with a `;` parameter), an encoded
+/// dot, slash, backslash or NUL, a backslash, `//`, `#`, a control character, a broken escape, an overlong or otherwise
+/// invalid UTF-8 escape (RFC 3986 sections 2.1 and 5.2.4; RFC 3629 section 3); and any of these after decoding the
+/// escapes repeatedly, as a chain of careless servers might.
 pub fn is_ambiguous(path: &str) -> bool {
     let bytes = path.as_bytes();
     // Most paths have none of these bytes.
@@ -189,7 +189,7 @@ fn has_two_readings(path: &[u8]) -> bool {
         || path.split(|byte| *byte == b'/').any(is_dot_segment)
 }
 
-/// Also with a parameter or spaces around it: some servers drop those first.
+/// Also with a parameter or surrounding spaces, which some servers drop first.
 fn is_dot_segment(segment: &[u8]) -> bool {
     let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
     name.contains(&b'.') && matches!(String::from_utf8_lossy(name).trim(), "." | "..")
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_says_what_the_rest_of_the_path_is() {
+    fn a_route_returns_the_rest_of_the_path() {
         assert_eq!(config().below_prefix("/upwork/api/hr/v2/users/me.json"), "/api/hr/v2/users/me.json");
         assert_eq!(AuthPath::Token.token_id("/upwork/auth/tokens/abc"), Some("abc"));
         assert_eq!(AuthPath::Tokens.token_id("/upwork/auth/tokens"), None);

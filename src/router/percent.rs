@@ -1,14 +1,14 @@
-//! Percent-decoding, as often as a chain of careless readers might do it (RFC 3986 section 2.1).
+//! Repeated percent-decoding, as a chain of careless servers might do it (RFC 3986 section 2.1).
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// `text` as it stands, and as it reads when it is decoded once, twice and so on, at most `rounds` times.
+/// `text` as it is, then decoded once, twice and so on, at most `rounds` times.
 #[derive(Debug)]
 pub(crate) struct Readings {
     pub(crate) all: Vec<Vec<u8>>,
-    /// The last of them still holds escapes: no honest client encodes a text so often.
+    /// The last one still has escapes: no honest client encodes a text that often.
     pub(crate) unfinished: bool,
 }
 

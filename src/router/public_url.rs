@@ -1,9 +1,9 @@
-//! The one address that browsers use: `public_url`, and how a navigation on another host gets there.
+//! `public_url`, the only address that browsers should use, and the redirect from other hosts to it.
 
-/// Ends a redirect to `public_url`'s host, so that a second one in a row is noticed.
+/// Appended to a redirect to `public_url`'s host, so that a second one in a row is noticed.
 const MARKER: &str = "upwarden_host=1";
 
-/// `public_url`, taken apart.
+/// `public_url`, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PublicUrl {
     /// `https://tools.example.com`: no path, no final slash.
@@ -20,7 +20,7 @@ impl PublicUrl {
         self.text.starts_with("https://")
     }
 
-    /// Whether `host` is ours, whatever its case, with the scheme's own port or without.
+    /// Whether `host` is ours, in any case, with or without the scheme's default port.
     pub(crate) fn has_host(&self, host: &str) -> bool {
         let default = if self.is_https() { ":443" } else { ":80" };
         let ours = self.text.get(self.scheme_end + 3..).unwrap_or_default();
@@ -28,13 +28,13 @@ impl PublicUrl {
         host.eq_ignore_ascii_case(ours)
     }
 
-    /// `target` on our host. Always the whole address: `//evil.example` or `/\evil.example` alone would be another host's.
+    /// `target` on our host, as an absolute URL: `//evil.example` or `/\evil.example` alone would lead to another host.
     pub(crate) fn at(&self, target: &str) -> String {
         let slash = if target.starts_with('/') { "" } else { "/" };
         format!("{}{slash}{target}", self.text)
     }
 
-    /// An address on our host without its scheme and host, which fronts put before it.
+    /// Removes our scheme and host, which fronts add, from an address.
     pub(crate) fn relative<'a>(&self, address: &'a str) -> &'a str {
         address.strip_prefix(&self.text).unwrap_or(address)
     }
@@ -46,7 +46,7 @@ impl PublicUrl {
     }
 }
 
-/// A target without the marker that a redirect to `public_url` leaves at its end.
+/// Removes the marker that a redirect to `public_url` leaves at the end of a target.
 pub(crate) fn without_marker(target: &str) -> &str {
     target.strip_suffix(MARKER).and_then(|rest| rest.strip_suffix(['?', '&'])).unwrap_or(target)
 }

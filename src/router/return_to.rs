@@ -1,7 +1,7 @@
-//! Where a browser is sent after a sign-in or a sign-out.
+//! The place that a browser is sent to after a sign-in or a sign-out.
 //!
-//! From an untrusted `return_to` comes a path on this host, as a browser's URL parser understands it, or nothing. It never
-//! holds an address on another host, nor one that would itself begin or end a sign-in.
+//! Turns an untrusted `return_to` into a path on this host, as a browser's URL parser understands it, or nothing. Never
+//! contains an address on another host, or one that would itself begin or end a sign-in.
 
 use url::Url;
 
@@ -13,7 +13,7 @@ pub struct ReturnTo {
     cut: bool,
 }
 
-/// Bytes; a longer address loses its query, and its path too if that is too long. Sealed, it fits into two cookies.
+/// In bytes. A longer address loses its query, and its path too if that is too long. Sealed, it fits into two cookies.
 pub const MAX_LENGTH: usize = 4096;
 
 impl ReturnTo {
@@ -58,7 +58,7 @@ impl ReturnTo {
         &self.target
     }
 
-    /// Whether it leads to another page than it was to.
+    /// Whether it was shortened and so leads to a different page.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut
     }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_of_this_host_is_kept_with_its_query() {
+    fn a_path_on_this_host_is_kept_with_its_query() {
         for text in
             ["/", "/a?b=c&d=%2F", "/a#part", "/a//b", "/a%2Fb", "/a?next=https://evil.example", "/upwork/auth/", "/@x"]
         {

@@ -1,6 +1,6 @@
 //! Addresses on other hosts that a sign-out may lead to (`pages.sign_out_to`).
 //!
-//! From an untrusted `return_to` comes an address at or below a listed one, as a URL parser writes it, or nothing.
+//! Turns an untrusted `return_to` into an address at or below a listed one, as a URL parser writes it, or nothing.
 
 use url::Url;
 
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_listed_and_what_lies_below_it_is_led_to() {
+    fn listed_addresses_and_those_below_them_are_allowed() {
         for text in [
             "https://www.example.com/bye",
             "https://www.example.com/bye?from=tools#top",
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn look_alikes_are_not_led_to() {
+    fn look_alikes_are_not_allowed() {
         for text in [
             "",
             "/bye",

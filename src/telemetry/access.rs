@@ -1,6 +1,6 @@
 //! The access line: one event at level `info` for each request.
 //!
-//! A target's query is never logged: a callback's holds a code.
+//! A target's query is never logged, because a callback's contains a code.
 
 use std::net::IpAddr;
 
@@ -31,7 +31,7 @@ pub(crate) struct AccessLine<'a> {
     pub bytes: Option<u64>,
     /// The response did not come to its end: the client left, or the upstream broke off.
     pub cut: bool,
-    /// The client according to trusted proxies, else the peer.
+    /// The client according to trusted proxies, otherwise the peer.
     pub client: Option<IpAddr>,
     /// Upwork's id of the signed-in user.
     pub user: Option<&'a str>,

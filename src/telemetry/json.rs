@@ -1,7 +1,8 @@
 //! Log lines as JSON: one object a line, the fields flat beside time, level and message.
 //!
-//! Fields go straight into the line's buffer; the `json` format of tracing-subscriber builds a map first. The access line,
-//! which every request writes, is no event at all: [`write`] costs a sixth of the instructions.
+//! Fields are written directly into the line's buffer, whereas the `json` format of tracing-subscriber builds a map
+//! first. The access line, which every request writes, is not a tracing event: [`write`] costs a sixth of the
+//! instructions.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write};
@@ -43,7 +44,7 @@ fn begin(line: &mut impl Write, level: Level) -> fmt::Result {
     line.write_char('"')
 }
 
-/// Writes one line on stderr, in the shape of every other.
+/// Writes one line to stderr, in the same form as every other.
 pub(super) fn write(level: Level, message: &str, record: impl FnOnce(&mut Fields<'_, String>)) {
     thread_local! {
         static LINE: RefCell<String> = const { RefCell::new(String::new()) };
@@ -51,7 +52,7 @@ pub(super) fn write(level: Level, message: &str, record: impl FnOnce(&mut Fields
     LINE.with_borrow_mut(|text| {
         text.clear();
         if line(text, level, message, record).is_ok() {
-            // There is nowhere to say that stderr is closed.
+            // If stderr is closed, there is nowhere to report it.
             let _ = io::stderr().write_all(text.as_bytes());
         }
     });
@@ -71,7 +72,7 @@ pub(super) fn line(
     line.write_str("}\n")
 }
 
-/// RFC 3339 in UTC with microseconds. All but these is formatted once a second.
+/// RFC 3339 in UTC with microseconds. Everything but the microseconds is formatted once a second.
 #[expect(clippy::disallowed_methods, reason = "a log line tells the system's time, whatever the Clock says")]
 fn timestamp(line: &mut impl Write) -> fmt::Result {
     thread_local! {
@@ -85,7 +86,7 @@ fn timestamp(line: &mut impl Write) -> fmt::Result {
             *text = OffsetDateTime::from(now).truncate_to_second().format(&Rfc3339).map_err(|_| fmt::Error)?;
         }
         line.write_str(text.trim_end_matches('Z'))?;
-        // Six digits behind a one, in whose place the point stands.
+        // A one and six digits; the decimal point replaces the one.
         let mut digits = itoa::Buffer::new();
         line.write_char('.')?;
         line.write_str(digits.format(1_000_000 + since.subsec_micros()).get(1..).unwrap_or_default())?;
@@ -93,14 +94,14 @@ fn timestamp(line: &mut impl Write) -> fmt::Result {
     })
 }
 
-/// The fields of a line, one behind the other.
+/// Writes the fields of a line one after the other.
 pub(super) struct Fields<'a, W> {
     line: &'a mut W,
     outcome: fmt::Result,
 }
 
 impl<W: Write> Fields<'_, W> {
-    /// `,"name":` and then `value`. Names are identifiers of ours.
+    /// `,"name":` and then `value`. Names are our own identifiers.
     fn put(&mut self, name: &str, value: impl FnOnce(&mut W) -> fmt::Result) {
         let line = &mut *self.line;
         let written = line
@@ -111,7 +112,7 @@ impl<W: Write> Fields<'_, W> {
         self.outcome = self.outcome.and(written);
     }
 
-    /// Without a value, there is no field either.
+    /// Writes no field if there is no value.
     pub(super) fn text(&mut self, name: &str, text: Option<&str>) {
         if let Some(text) = text {
             self.put(name, |line| {
@@ -190,7 +191,7 @@ struct Escaped<'a, W>(&'a mut W);
 impl<W: Write> Write for Escaped<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-        // Almost no text has anything to escape, and this look at all of it is done many bytes at a time.
+        // Almost no text needs escaping, and this check processes many bytes at a time.
         if !text.bytes().fold(false, |found, byte| found | escaped(byte)) {
             return self.0.write_str(text);
         }

@@ -1,6 +1,6 @@
 //! Logs, metrics and the access line, and the names that every module shares.
 //!
-//! It takes facts as enums and numbers, never a header map, a body or a token, so there is nothing secret for it to print.
+//! Takes facts as enums and numbers, never a header map, a body or a token, so it cannot print a secret.
 
 pub(crate) mod access;
 pub(crate) mod json;
@@ -24,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub enum Door {
     /// Browsers: the app, the API with a session, the sign-in.
     Public,
-    /// Processes of the same pod or host: the API only.
+    /// Processes in the same pod or on the same host: the API only.
     Neighbour,
 }
 
@@ -36,11 +36,11 @@ pub enum Side {
     App,
     /// Upwork's authorization, token endpoint or API.
     Upwork,
-    /// Ourselves, our configuration or our store.
+    /// upwarden, its configuration or its store.
     Ours,
 }
 
-/// Whom a request goes to from here.
+/// Where a request is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Upstream {
@@ -63,9 +63,9 @@ pub enum RouteKind {
     Graphql,
     /// `/upwork/auth/…`
     Auth,
-    /// `/upwork/auth/verify`: a front's question about each of its requests.
+    /// `/upwork/auth/verify`: what a front asks for each of its requests.
     Verify,
-    /// Nothing that we have, or a message refused before it had a route.
+    /// An unknown path, or a message refused before it had a route.
     None,
 }
 
@@ -93,7 +93,7 @@ impl RouteKind {
     }
 }
 
-/// Links the page, the problem, the log line and the logs of the servers before and behind us.
+/// Links the page, the problem, the log line and the logs of the servers in front of and behind us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(Id);
 
@@ -111,7 +111,7 @@ const LONGEST_ID: usize = 128;
 static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
 
 impl RequestId {
-    /// Unique in this process and, by its random half, among processes; not a secret.
+    /// Unique in this process and, through its random half, among processes; not a secret.
     pub(crate) fn next() -> Self {
         static PROCESS: OnceLock<u64> = OnceLock::new();
         let process = *PROCESS.get_or_init(|| {
@@ -124,7 +124,7 @@ impl RequestId {
         Self(Id::Own(Self::digits((u128::from(process) << 64) | u128::from(number))))
     }
 
-    /// The id that a proxy gave, if it can stand in a log, a page and a header as it is.
+    /// The id from a proxy, if it can be used unchanged in a log, a page and a header.
     pub(crate) fn given(value: &http::HeaderValue) -> Option<Self> {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:=+/@~".contains(byte);
         let text = value.as_bytes();
@@ -189,7 +189,7 @@ pub(crate) enum Format {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub format: Format,
-    /// The level of our own lines; libraries log from `warn` on.
+    /// The level of our own lines; libraries log from `warn` up.
     pub level: LevelFilter,
     /// Which requests have a line.
     pub access: AccessShare,
@@ -214,7 +214,7 @@ pub(crate) fn start(config: Config) {
     let lines = if std::io::stderr().is_terminal() { lines } else { lines.with_ansi(false) };
     let registry = tracing_subscriber::registry().with(filter);
     let _ = CONFIG.set(config);
-    // An error says that logging was started before, by a test for example; then that one stands.
+    // An error means that logging was started before, for example by a test, and stays as it is.
     let _ = match config.format {
         Format::Json => registry.with(lines.event_format(json::Json)).try_init(),
         Format::Text => registry.with(lines.compact()).try_init(),

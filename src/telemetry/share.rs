@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which part of the requests has a line. Those that fail have one always, unless none has.
+/// The share of requests that have a line. Failed requests always have one, unless the share is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AccessShare(u64);
 
@@ -16,7 +16,7 @@ impl AccessShare {
         (share > 0.0 && share <= 1.0).then_some(Self((share * u64::MAX as f64) as u64))
     }
 
-    /// Spread evenly: multiples of the golden ratio come near to each other as late as possible.
+    /// Spread evenly: multiples of the golden ratio stay apart for as long as possible.
     pub(super) fn takes_next(self) -> bool {
         static REQUESTS: AtomicU64 = AtomicU64::new(0);
         self == Self::ALL || REQUESTS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) < self.0

@@ -74,7 +74,7 @@ fn check_summarizes_the_configuration_and_shows_no_secret() {
     assert!(stdout.starts_with("the configuration is valid\n"), "{stdout}");
     assert!(stdout.contains("https://tools.example.com/upwork/auth/callback"), "{stdout}");
     assert!(!stdout.contains("73317331"), "{stdout}");
-    let believed = "trusts no proxy; unless a proxy says otherwise, a request for the host of https://tools.example.com came by https";
+    let believed = "trusts no proxy; unless a proxy says otherwise, requests for the host of https://tools.example.com count as https";
     assert!(stdout.contains(believed), "{stdout}");
     let (_, stdout, _) = Run::of(&["check", "--set", "app.assertion=my-app"]).at(folder.path()).ends();
     let keys = "iss https://tools.example.com, aud my-app; the public keys are at https://tools.example.com/.well-known/upwarden/jwks.json";

@@ -1,7 +1,7 @@
 //! Checks that a GraphQL document only reads.
 //!
-//! Every operation counts, whichever the request names. The parser never gets a text that is nested deeply enough to exhaust
-//! the stack.
+//! Every operation counts, not only the one that the request names. The parser never gets a text that is nested deeply
+//! enough to exhaust the stack.
 
 use async_graphql_parser::parse_query;
 use async_graphql_parser::types::OperationType;
@@ -11,10 +11,10 @@ use super::refusal::Refusal;
 /// Nested brackets of all kinds.
 const MAX_DEPTH: usize = 64;
 
-/// What is wrong with a document at first sight, in one pass over it.
+/// Checks a document for obvious faults, in one pass.
 pub(super) fn scan(document: &str) -> Result<(), Refusal> {
     if document.chars().any(is_odd) {
-        return Err(Refusal::Unclear("its document holds control characters"));
+        return Err(Refusal::Unclear("its document contains control characters"));
     }
     let depth = depth(document).ok_or(Refusal::Unclear("a string in its document has no end"))?;
     if depth > MAX_DEPTH {
@@ -23,7 +23,7 @@ pub(super) fn scan(document: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a document that was scanned only reads. Parsing takes a while: some tenths of a second for the longest.
+/// Checks that a scanned document only reads. Parsing the longest takes some tenths of a second.
 pub(super) fn parse(document: &str) -> Result<(), Refusal> {
     let document = parse_query(document).map_err(|_| Refusal::Unclear("its document is not valid GraphQL"))?;
     for (_, operation) in document.operations.iter() {
@@ -36,8 +36,8 @@ pub(super) fn parse(document: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Characters that end a line, and so a comment, for some parsers only; that some parsers ignore; or that replace invalid
-/// UTF-8.
+/// Characters that only some parsers treat as the end of a line (and so of a comment), that some parsers ignore, or
+/// that replace invalid UTF-8.
 fn is_odd(character: char) -> bool {
     match character {
         '\t' | '\n' | '\r' => false,

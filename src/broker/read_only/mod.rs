@@ -1,7 +1,7 @@
-//! Calls of callers that may only read.
+//! Checks the calls of callers that may only read.
 //!
-//! It checks a call as it would be sent, with its whole body. A call passes only if it is understood: anything that could be
-//! read in two ways is refused.
+//! A call is checked as it would be sent, with its whole body. It passes only if it is understood: anything ambiguous
+//! is refused.
 
 mod document;
 mod posted;
@@ -17,17 +17,17 @@ use crate::fields::Fields;
 use crate::router::percent::readings;
 pub(crate) use refusal::Refusal;
 
-/// Bytes: collect at most this much of a body for the check, and send the same bytes.
+/// In bytes: collect at most this much of a body for the check, and send the same bytes.
 pub(crate) const MAX_BODY: usize = 1024 * 1024;
 /// Bytes of all documents of a call together.
 const MAX_DOCUMENTS: usize = 128 * 1024;
-/// Bytes of documents that are parsed at once, which takes a few milliseconds at most.
+/// Documents of up to this many bytes are parsed immediately, which takes at most a few milliseconds.
 const MAX_INLINE: usize = 2048;
 /// Rounds of percent-decoding that are checked.
 const ROUNDS: usize = 3;
 
-/// Whether the query may turn the method into another one: by a parameter `http_method` in any spelling, as the SDKs send
-/// other methods than GET.
+/// Whether the query may change the method: by a parameter `http_method` in any spelling, with which the SDKs send
+/// methods other than GET.
 pub(crate) fn overrides_method(query: Option<&str>) -> bool {
     query.is_some_and(|query| {
         let readings = readings(query.as_bytes(), ROUNDS);
@@ -61,7 +61,7 @@ fn names_method(query: &[u8]) -> bool {
     })
 }
 
-/// Documents of a call that are too long to be parsed on a thread that serves others.
+/// Documents of a call that are too long to parse on a worker's thread.
 #[derive(Debug)]
 pub(crate) struct LongDocuments(Vec<String>);
 
@@ -72,8 +72,8 @@ impl LongDocuments {
     }
 }
 
-/// GraphQL: every operation of every document must be a query. `query` is the target's. The call may pass if the documents
-/// that are returned, if any, pass their check.
+/// GraphQL: every operation of every document must be a query. `query` is the target's. The call may pass if the
+/// returned documents, if any, pass their check.
 pub(crate) fn check_graphql(
     method: &Method,
     headers: &Fields,
@@ -111,7 +111,7 @@ fn check_documents(documents: Vec<String>) -> Result<Option<LongDocuments>, Refu
     documents.check().map(|()| None)
 }
 
-/// JSON in UTF-8, without anything that would make the receiver see other bytes.
+/// Requires JSON in UTF-8, and no header that would make the receiver see other bytes.
 fn check_headers(headers: &Fields) -> Result<(), Refusal> {
     const KIND: Refusal = Refusal::Unclear("send it as Content-Type: application/json");
     if headers.get_all(CONTENT_ENCODING).any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -133,8 +133,8 @@ fn check_headers(headers: &Fields) -> Result<(), Refusal> {
 
 fn check_get(query: &str) -> Result<Option<LongDocuments>, Refusal> {
     if query.contains(';') {
-        // Some servers separate parameters by it.
-        return Err(Refusal::Unclear("its parameters hold a semicolon; write it as %3B"));
+        // Some servers treat it as a separator.
+        return Err(Refusal::Unclear("its parameters contain a semicolon; write it as %3B"));
     }
     let members = form_urlencoded::parse(query.as_bytes()).map(|(name, value)| {
         let value = match &*name {

@@ -1,7 +1,7 @@
-//! Reads the documents of a posted JSON body, so strictly that no other parser can find others in it.
+//! Reads the documents of a posted JSON body so strictly that no other parser can find different ones.
 //!
-//! Members that could name a document elsewhere are refused, and so are two members with one name, of which parsers take the
-//! first or the last, and names that differ only in case. Only the documents are kept in memory.
+//! Refuses members that could name a document elsewhere, members with the same name (parsers take the first or the
+//! last), and names that differ only in case. Keeps only the documents in memory.
 
 use std::fmt;
 
@@ -19,10 +19,10 @@ const MEMBERS: [&str; 4] = ["query", "operationName", "variables", "extensions"]
 /// Extensions that name no document.
 const EXTENSIONS: [&str; 2] = ["clientLibrary", "tracing"];
 
-/// The members of an object in their order, with repetitions: at least as many as show that there is one too many.
+/// The members of an object in order, with repetitions: enough of them to show that there are too many.
 pub(super) type Members = Vec<(String, Shape)>;
 
-/// A value as far as it matters here. Nothing below its first level is kept.
+/// The relevant part of a value. Nothing below its first level is kept.
 pub(super) enum Shape {
     Null,
     Text(String),
@@ -118,7 +118,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 }
 
-/// The requests of a batch: at least as many as show that there are too many.
+/// The requests of a batch: enough of them to show that there are too many.
 struct Batch(Vec<Object>);
 
 impl<'de> Deserialize<'de> for Batch {
@@ -162,7 +162,8 @@ pub(super) fn documents(body: &[u8]) -> Result<Vec<String>, Refusal> {
     } else {
         serde_json::from_str(text).map(|object| vec![object])
     };
-    let objects = objects.map_err(|_| Refusal::Unclear("its body is not a JSON object, nor an array of some"))?;
+    let objects =
+        objects.map_err(|_| Refusal::Unclear("its body is neither a JSON object nor an array of JSON objects"))?;
     if objects.is_empty() || objects.len() > MAX_DOCUMENTS {
         return Err(Refusal::Unclear("a batch has at least 1 request and at most 20"));
     }
@@ -178,7 +179,7 @@ pub(super) fn document(members: Members) -> Result<String, Refusal> {
             return Err(Refusal::Unclear("it has a member other than query, operationName, variables and extensions"));
         };
         if seen.contains(name) {
-            return Err(Refusal::Unclear("it has two members of one name"));
+            return Err(Refusal::Unclear("it has two members with the same name"));
         }
         seen.push(*name);
         match (*name, value) {
@@ -190,7 +191,7 @@ pub(super) fn document(members: Members) -> Result<String, Refusal> {
     query.ok_or(Refusal::Unclear("it has no document as its query"))
 }
 
-/// They may name a stored document that runs instead of the one that is sent.
+/// Extensions may name a stored document that runs instead of the one sent.
 fn check_extensions(extensions: &Shape) -> Result<(), Refusal> {
     match extensions {
         Shape::Null | Shape::KnownExtensions => Ok(()),
@@ -201,7 +202,7 @@ fn check_extensions(extensions: &Shape) -> Result<(), Refusal> {
     }
 }
 
-/// Whether JSON is nested more deeply than some parsers read, whatever is in its strings.
+/// Whether JSON is nested more deeply than some parsers allow. Brackets in strings count too.
 fn is_too_deep(text: &str) -> bool {
     let (mut open, mut string, mut escaped) = (0_usize, false, false);
     text.bytes().any(|byte| {

@@ -1,4 +1,4 @@
-//! Why a call may not pass.
+//! Why a read-only call was refused.
 
 /// The answer is 403 with this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,9 +10,9 @@ pub(crate) enum Refusal {
     #[error("only reading is allowed here: leave out the parameter http_method")]
     MethodParameter,
     /// The document contains an operation that changes something.
-    #[error("only reading is allowed here, and the document holds a {0}")]
+    #[error("only reading is allowed here, and the document contains a {0}")]
     Operation(&'static str),
     /// What the call would do cannot be determined.
-    #[error("only reading is allowed here, and whether this call only reads cannot be told: {0}")]
+    #[error("only reading is allowed here, and it is unclear whether this call only reads: {0}")]
     Unclear(&'static str),
 }

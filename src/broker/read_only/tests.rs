@@ -1,4 +1,4 @@
-//! What may only read, as tables; and that no bytes at all make it panic.
+//! Tables of calls that may pass or not, and random bytes that must not cause a panic.
 
 use http::HeaderValue;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn headers(lines: &[(http::HeaderName, &str)]) -> Fields {
     headers
 }
 
-/// The whole look at a call.
+/// The complete check of a call.
 fn look(method: &Method, headers: &Fields, query: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
     check_graphql(method, headers, query, body)?.map_or(Ok(()), |long| long.check())
 }
@@ -142,7 +142,7 @@ fn mutations_and_subscriptions_are_found_wherever_they_hide() {
 }
 
 #[test]
-fn what_has_two_readings_or_none_is_refused() {
+fn calls_with_two_readings_or_none_are_refused() {
     for body in [
         r#"{"query":"{a}","query":"mutation {a}"}"#,
         r#"{"query":"mutation {a}","query":"{a}"}"#,
@@ -223,7 +223,7 @@ fn all_documents_of_a_call_together_are_bounded_and_long_ones_are_parsed_later()
     assert_eq!(hidden.check(), Err(Refusal::Operation("mutation")));
     assert!(check(&json!([of(65_536), of(65_536)])).is_ok());
     assert!(is_unclear(check(&json!([of(65_536), of(65_538)])).map(drop)));
-    // Whatever else a body holds, none of it is kept.
+    // Nothing else of a body is kept.
     let variables = json!({"query": "{a}", "variables": vec![json!([{"a": [1, 2]}]); 20_000]});
     assert!(check(&variables).unwrap().is_none());
 }
@@ -285,7 +285,7 @@ fn the_address_is_judged_too() {
 #[test]
 fn a_refusal_says_what_to_do() {
     for (result, text) in [
-        (document("mutation {a}"), "only reading is allowed here, and the document holds a mutation"),
+        (document("mutation {a}"), "only reading is allowed here, and the document contains a mutation"),
         (check_rest(&Method::PUT, None), "only reading is allowed here: use GET or HEAD, or POST for GraphQL queries"),
     ] {
         assert_eq!(result.unwrap_err().to_string(), text);
@@ -313,7 +313,7 @@ proptest! {
     ) {
         let text = pieces.concat();
         let _ = document(&text);
-        // However it begins: a whole mutation after something that passes is found.
+        // A whole mutation after any prefix that passes is found.
         if document(&text).is_ok() && !text.contains('#') {
             let longer = format!("{text} mutation M9 {{ a }}");
             prop_assert!(document(&longer).is_err());

@@ -1,7 +1,7 @@
 //! A client's connection: head → handler → response → the next head, in one task.
 //!
-//! Hands a message that is refused to the same handler, with its [`Rejection`], so that responses stay in order; the
-//! connection ends after it. It keeps the times of a connection, and never waits indefinitely for a client.
+//! A refused message goes to the same handler, with its [`Rejection`], so that responses stay in order; the connection
+//! ends after it. Enforces a connection's time limits, and never waits indefinitely for a client.
 
 mod receive;
 mod respond;
@@ -30,16 +30,16 @@ use crate::body::{self, Body};
 use crate::descriptors::Waiting;
 use crate::framing::{self, BodyLength, Refusal, Rejection, RequestHead, RequestReader, Step};
 
-/// A client that has closed its half is answered as long as something moves; after this long it is taken to be gone.
-/// On the wire the two look alike.
+/// A client that has closed its half is answered while there is progress; after this long without any, it is assumed to
+/// be gone. On the wire the two look alike.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
-/// While draining, an idle connection may still bring the request that was on its way.
+/// While draining, an idle connection may still deliver a request that was in transit.
 const DRAINING_IDLE: Duration = Duration::from_secs(1);
 /// After the last response on a connection whose input was not read to its end, input is discarded for this long: closing a
 /// socket with unread bytes resets it, and the client would lose the response (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
-/// What a connection is allowed.
+/// A connection's limits.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub framing: framing::Limits,
@@ -47,27 +47,27 @@ pub struct Config {
     pub body_bytes: Option<u64>,
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
-    /// Without a request, or with a response that the client does not read.
+    /// How long a connection may be without a request, or with a response that the client does not read.
     pub idle_timeout: Duration,
     /// Between two pieces of a request's body.
     pub body_idle_timeout: Duration,
 }
 
-/// What is worth counting on a connection.
+/// An event on a connection to count.
 #[derive(Debug)]
 pub enum Event {
     Rejected(Rejection),
-    /// The client read nothing of its response for too long.
+    /// The client did not read its response for too long.
     ResponseTimeout,
     /// A response broke off after its head.
     ResponseCut(body::Error),
 }
 
-/// What ends a connection from outside.
+/// What can end a connection from outside.
 #[derive(Debug)]
 pub struct Ends {
     pub drain: CancellationToken,
-    /// The response that is being written: it is cut when its descriptor is wanted for another.
+    /// The response in progress: it is cut when its descriptor is needed for another.
     pub waiting: Arc<Waiting>,
 }
 
@@ -78,12 +78,12 @@ pub struct IncomingRequest {
     pub body: Body,
     /// `None` under HTTP/2.
     pub exchange: Option<Exchange>,
-    /// The message was refused: the request stands for it, and says nothing of it.
+    /// The message was refused: the request is a placeholder.
     pub refused: Option<Rejection>,
 }
 
-/// Serves one connection to its end. A handler's future is dropped when its client goes away. It is boxed, so that an idle
-/// connection needs no room for it.
+/// Serves one connection to its end. A handler's future is dropped when its client disconnects. It is boxed, so that an
+/// idle connection needs no memory for it.
 pub async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, ends: Ends, handler: H, report: R)
 where
     H: Fn(IncomingRequest) -> F,
@@ -91,7 +91,7 @@ where
     R: Fn(Event),
 {
     let mut connection = Connection::new(socket, config, ends, report);
-    // Taken apart at once, so that no room is kept for the whole of it.
+    // Destructured at once, so that no memory is kept for the whole.
     while let Some((answer, current)) =
         connection.head().await.map(|Message { request, current }| (handler(request), current))
     {
@@ -110,7 +110,7 @@ struct Connection<R> {
     config: Arc<Config>,
     report: R,
     reader: RequestReader,
-    /// Bytes that were read and belong to nothing yet.
+    /// Bytes that were read and not consumed yet.
     input: BytesMut,
     output: Output,
     timer: Timer,
@@ -118,11 +118,11 @@ struct Connection<R> {
     waiting: Arc<Waiting>,
     drain: CancellationToken,
     drained: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Something was refused; no more of the input is read as HTTP.
+    /// A message was refused, so the rest of the input is not read as HTTP.
     over: bool,
 }
 
-/// When what happened last.
+/// When each event happened last.
 struct Times {
     /// The last response ended, or the connection began.
     quiet: Instant,
@@ -132,15 +132,15 @@ struct Times {
     half_closed: Option<Instant>,
     /// Something was written.
     wrote: Instant,
-    /// The client began to read nothing.
+    /// The client stopped reading.
     blocked: Option<Instant>,
     /// The connection began to wait for more of a body.
     starved: Option<Instant>,
-    /// The socket was last looked at for a reset.
+    /// The socket was last checked for a reset.
     looked: Option<Instant>,
 }
 
-/// A request, and what its connection has to know of it.
+/// A request, and what its connection needs to know about it.
 struct Message {
     request: IncomingRequest,
     current: Current,
@@ -153,14 +153,14 @@ struct Current {
     /// The method is HEAD.
     head: bool,
     keep_alive: bool,
-    /// The client waits for a 100 (Continue) before it sends the body.
+    /// The client is waiting for a 100 (Continue) before it sends the body.
     expects: bool,
     takes_trailers: bool,
-    /// Bytes of the body that were not read yet, if that is known.
+    /// The number of bytes of the body that were not read yet, if known.
     left: Option<u64>,
     /// Bytes of the body that were read.
     read: u64,
-    /// Bytes that were read for nothing.
+    /// Discarded bytes.
     discarded: u64,
 }
 
@@ -168,7 +168,7 @@ struct Current {
 enum Next {
     Request,
     Close,
-    /// The client is gone, or must not see a clean end.
+    /// The client has disconnected, or must not see a clean end.
     Gone,
     Upgrade(oneshot::Sender<Socket>),
 }
@@ -205,7 +205,7 @@ impl<R: Fn(Event)> Connection<R> {
         }
     }
 
-    /// The next request, or one that stands for a refusal; `None` where the connection ends.
+    /// The next request, or a placeholder for a refused one; `None` if the connection ends.
     async fn head(&mut self) -> Option<Message> {
         let mut begun = None;
         let (len, head) = match poll_fn(|cx| self.poll_head(cx, &mut begun)).await? {
@@ -217,7 +217,7 @@ impl<R: Fn(Event)> Connection<R> {
         }
         match head::request(self.input.split_to(len).freeze(), head.fields) {
             Some(found) => Some(Message::new(found, head, None)),
-            // The `http` crate holds a little less than the RFC allows.
+            // The `http` crate accepts slightly less than the RFC allows.
             None => Some(self.refused(Refusal::Target.into())),
         }
     }
@@ -261,7 +261,7 @@ impl<R: Fn(Event)> Connection<R> {
         self.timer.poll_until(cx, drained.map_or(idle, |drained| drained.min(idle))).map(|()| None)
     }
 
-    /// A request that stands for one that was refused.
+    /// A placeholder for a refused request.
     fn refused(&mut self, refused: Rejection) -> Message {
         self.over = true;
         (self.report)(Event::Rejected(refused));
@@ -303,8 +303,8 @@ impl<R: Fn(Event)> Connection<R> {
         next
     }
 
-    /// Everything beside the handler and its response: the request's body, and a client that goes away. Ready when the handler
-    /// may see something new.
+    /// Drives everything besides the handler and its response: the request's body, and a disconnecting client. Ready
+    /// when the handler may see something new.
     fn poll_aside(&mut self, cx: &mut Context<'_>, current: &mut Current) -> Poll<Result<(), Gone>> {
         let polled = if self.reader.in_body() { self.poll_body(cx, current) } else { self.poll_watch(cx).map(Err) };
         if polled.is_pending()
@@ -315,7 +315,7 @@ impl<R: Fn(Event)> Connection<R> {
         polled
     }
 
-    /// Says goodbye, and reads what would turn closing into a reset.
+    /// Closes the connection, after reading what would turn the close into a reset.
     async fn close(&mut self) {
         let unread = self.over || self.reader.in_body() || !self.input.is_empty() || self.drain.is_cancelled();
         let lingers = unread && self.times.half_closed.is_none();
@@ -342,7 +342,7 @@ impl<R: Fn(Event)> Connection<R> {
         .await;
     }
 
-    /// Hands the socket over to the protocol that was switched to. If no one takes it, it is closed.
+    /// Passes the socket on to the new protocol. If it is not taken, it closes.
     fn upgrade(mut self, upgrade: oneshot::Sender<Socket>) {
         self.socket.early = self.input.freeze();
         let _ = upgrade.send(self.socket);

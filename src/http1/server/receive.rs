@@ -1,4 +1,4 @@
-//! The request's side of an exchange: its body, piece by piece as the handler asks for it, and a client that goes away.
+//! The request's side of an exchange: its body, piece by piece as the handler asks for it, and a disconnecting client.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,15 +12,15 @@ use crate::framing::{Piece, Refusal, Rejection, Step};
 use crate::http1::exchange::Wish;
 use crate::http1::{head, poll_read, poll_read_body};
 
-/// At most this much of a body that the handler dropped is read for nothing, so that another request can follow.
+/// At most this much of a dropped body is read and discarded, so that another request can follow.
 const DISCARDED: u64 = 64 << 10;
-/// At most this many bytes are read ahead, to notice a client that goes away.
+/// At most this many bytes are read ahead, to notice that a client disconnects.
 const AHEAD: usize = 16 << 10;
-/// How often a socket is looked at once that is full: a reset hides behind unread bytes.
+/// How often to check a socket once the read-ahead is full: a reset hides behind unread bytes.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl<R: Fn(Event)> Connection<R> {
-    /// Reads on in the body, as far as the handler wants it. Ready when the handler was given something.
+    /// Reads the body as far as the handler wants it. Ready when the handler got something.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, current: &mut Current) -> Poll<Result<(), Gone>> {
         loop {
             let dropped = match current.exchange.wish(cx.waker()) {
@@ -75,7 +75,7 @@ impl<R: Fn(Event)> Connection<R> {
         }
     }
 
-    /// Counts a piece of the body, and makes of it what the handler sees.
+    /// Counts a piece of the body, and converts it for the handler.
     fn receive(&self, current: &mut Current, bytes: Bytes, piece: Piece) -> Result<Option<Frame<Bytes>>, Rejection> {
         if piece == Piece::Data {
             let count = bytes.len() as u64;
@@ -88,7 +88,7 @@ impl<R: Fn(Event)> Connection<R> {
         Ok(head::frame(bytes, piece))
     }
 
-    /// The body is not acceptable: the handler learns why, and nothing follows on this connection.
+    /// Refuses the body: the handler learns why, and the connection ends.
     fn refuse_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -101,7 +101,7 @@ impl<R: Fn(Event)> Connection<R> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads ahead, to notice a client that goes away.
+    /// Reads ahead, to notice that a client disconnects.
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         while self.times.half_closed.is_none() {
             if self.input.len() >= AHEAD {
@@ -122,8 +122,9 @@ impl<R: Fn(Event)> Connection<R> {
         Poll::Pending
     }
 
-    /// Whether another request can follow a response with this `success`, as far as the request's body is concerned (RFC 9112
-    /// sections 9.3 and 9.6). It discards what is there, and never holds a response back for bytes that have not come.
+    /// Whether another request can follow a response with this `success`, as far as the request's body is concerned
+    /// (RFC 9112 sections 9.3 and 9.6). It discards the available bytes, and never delays a response for bytes that
+    /// have not arrived.
     pub(super) fn poll_follows(&mut self, cx: &mut Context<'_>, current: &mut Current, success: bool) -> Poll<bool> {
         if !self.reader.in_body() {
             return Poll::Ready(!self.over);
@@ -133,7 +134,7 @@ impl<R: Fn(Event)> Connection<R> {
             return Poll::Ready(false);
         }
         if !current.exchange.is_dropped() {
-            // Still on its way to the app: one that has accepted the request reads on, one that has not might not.
+            // The body is still being sent to the app: an app that has accepted the request reads on, others may not.
             return Poll::Ready(success);
         }
         if current.left.is_some_and(|left| left > DISCARDED) {
@@ -141,11 +142,11 @@ impl<R: Fn(Event)> Connection<R> {
         }
         let gone = matches!(self.poll_body(cx, current), Poll::Ready(Err(_)));
         let over = gone || self.over || current.discarded > DISCARDED;
-        // Of a known length and not yet here: it comes while the response goes.
+        // A body of known length that has not arrived yet: it arrives while the response is sent.
         Poll::Ready(!over && (!self.reader.in_body() || current.left.is_some()))
     }
 
-    /// Discards what is left of the body behind its response. Ready with whether another request can follow.
+    /// Discards the rest of the body after its response. Ready with whether another request can follow.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, current: &mut Current, until: Instant) -> Poll<bool> {
         while self.reader.in_body() {
             if self.over || current.discarded > DISCARDED || current.left.is_some_and(|left| left > DISCARDED) {

@@ -1,4 +1,4 @@
-//! The response's side of an exchange: interim responses, the head, the body, and what becomes of the connection.
+//! The response's side of an exchange: interim responses, the head, the body, and the connection afterwards.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,10 +19,10 @@ use crate::http1::exchange::Exchange;
 use crate::http1::head::{self, is_bodiless};
 use crate::http1::output::Source;
 
-/// How long the rest of a request's body may take, behind the response.
+/// How long the rest of a request's body may take after the response.
 const DISCARD: Duration = Duration::from_secs(5);
 
-/// How a response ended that is not complete.
+/// How an incomplete response ended.
 enum Cut {
     Gone,
     Body(body::Error),
@@ -46,13 +46,13 @@ impl<R: Fn(Event)> Connection<R> {
         }
         self.write_head(&parts, &body, length, current);
         let mut source = Source::new(body, length, current.takes_trailers);
-        // Where only the end of the connection ends the body, a clean end says that all of it came.
+        // If only the end of the connection ends the body, a clean end means that the body is complete.
         let unframed = (length == BodyLength::UntilClose).then(|| self.socket.reset_flag());
         if let Some(reset) = &unframed {
             reset.set(true);
         }
         let sent = poll_fn(|cx| self.poll_send(cx, &mut source, current)).await;
-        // The response's body may hold the rest of the request's.
+        // The response's body may still hold the rest of the request's.
         drop(source);
         match sent {
             Ok(()) => unframed.iter().for_each(|reset| reset.set(false)),
@@ -129,7 +129,7 @@ impl<R: Fn(Event)> Connection<R> {
         }
     }
 
-    /// Writes and flushes what is waiting for that. TLS takes bytes that its socket does not take yet.
+    /// Writes and flushes pending bytes. TLS accepts bytes that its socket cannot take yet.
     pub(super) fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         let before = self.output.len();
         let written = match self.output.poll_write(&mut self.socket, cx) {

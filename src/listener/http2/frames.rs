@@ -1,9 +1,9 @@
 //! A client's connection as h2 sees it, monitored frame by frame (RFC 9113 section 4.1).
 //!
-//! It ends a connection if a head takes too long, if the client floods it with frames that request nothing, or if the client
-//! reads nothing, and counts the resets that h2 sends by itself. The bytes pass unchanged, except that h2 waits forever for
-//! the answer to the ping that goes with its first GOAWAY: if the client does not answer, the monitor does. That ping's is
-//! the only payload of the client that it looks at.
+//! It ends a connection if a head takes too long, if the client floods it with frames that request nothing, or if the
+//! client does not read, and counts the resets that h2 itself sends. The bytes pass unchanged, with one exception: h2
+//! waits forever for the answer to the ping after its first GOAWAY, so if the client does not answer, the monitor does.
+//! That ping's is the only payload of the client that it inspects.
 
 use std::io;
 use std::pin::Pin;
@@ -22,14 +22,14 @@ use crate::http1::{Socket, Timer};
 use crate::listener::door::Limits;
 use crate::telemetry::metrics::Refusal;
 
-/// How long a client has to answer it, and so to send what is in transit.
+/// How long a client may take to answer it, and so to send what is in transit.
 const PONG_WAIT: Duration = Duration::from_secs(1);
 /// How long, and how many bytes of, the input is discarded after our last byte: closing with unread input would reset the
 /// connection before the client has read that.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 << 10;
 
-/// See the module.
+/// See the module's documentation.
 pub(super) struct FrameMonitor {
     stream: Socket,
     reader: FrameReader,
@@ -37,7 +37,7 @@ pub(super) struct FrameMonitor {
     sent: Cursor,
     /// Since when something with a deadline is incomplete.
     incomplete_since: Option<Instant>,
-    /// Since when the client reads nothing.
+    /// Since when the client has not read.
     blocked_since: Option<Instant>,
     ended: bool,
     lingering: Option<(Instant, usize)>,
@@ -47,7 +47,7 @@ pub(super) struct FrameMonitor {
     state: Arc<Http2State>,
 }
 
-/// Whether the HTTP library resets a stream for this reason by itself; with the others we end or leave it (RFC 9113 section 7).
+/// Whether the HTTP library itself resets streams for this reason; the other reasons are ours (RFC 9113 section 7).
 fn is_of_library(reason: h2::Reason) -> bool {
     [
         h2::Reason::PROTOCOL_ERROR,
@@ -101,7 +101,8 @@ impl FrameMonitor {
         }
     }
 
-    /// Bytes of ours that the socket has taken: pieces of answers, which a client may open its windows for, and resets.
+    /// Observes our bytes that the socket has taken: pieces of answers, for which a client may open its windows, and
+    /// resets.
     fn observe_sent(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (later, found) = self.sent.take(bytes);
@@ -121,7 +122,7 @@ impl FrameMonitor {
         }
     }
 
-    /// Nothing can be read now. Ready when a head takes too long, or with the pong that the client did not send.
+    /// Call when nothing can be read. Ready when a head takes too long, or with the pong that the client did not send.
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(since) = self.incomplete_since {
             ready!(self.reading.poll_until(cx, since + self.limits.head_timeout));

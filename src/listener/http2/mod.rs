@@ -1,8 +1,8 @@
-//! Serves HTTP/2 connections with hyper, within limits, in the shape of HTTP/1 requests.
+//! Serves HTTP/2 connections with hyper, within limits, as requests in the form of HTTP/1.
 //!
-//! hyper and h2 refuse malformed frames, forbidden fields, header lists that are too long and floods of resets. This module
-//! handles the rest: several `cookie` fields, `:authority` beside `Host`, the number of fields, methods that are not served,
-//! and requests that are made only to be aborted (CVE-2023-44487).
+//! hyper and h2 refuse malformed frames, forbidden fields, header lists that are too long and floods of resets. This
+//! module handles the rest: several `cookie` fields, `:authority` beside `Host`, the number of fields, methods that are
+//! not served, and requests made only to be aborted (CVE-2023-44487).
 
 mod bodies;
 mod frames;
@@ -40,11 +40,11 @@ use state::{Http2State, OpenStream, stalled};
 
 /// Requests at a time on one connection.
 const MAX_STREAMS: u32 = 200;
-/// A silent client is sent a ping.
+/// How often a silent client gets a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it has to answer.
+/// How long it may take to answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// For the last frames to a client that is cut off.
+/// The time limit for the last frames to a client that is cut off.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Spawns the streams of a connection so that the drain waits for them, and resets those whose responses are not read.
@@ -153,7 +153,7 @@ async fn run<S>(
                 let since = if state.is_idle() { state.last_window_update().max(quiet.deadline() - idle) } else { now };
                 let over = since + idle <= now;
                 if over && state.leaving().is_some() {
-                    // What is left is bytes that the client does not accept.
+                    // The client does not accept the remaining bytes.
                     return;
                 }
                 quiet.as_mut().reset(if over { now } else { since } + idle);
@@ -172,8 +172,8 @@ async fn run<S>(
     let _ = tokio::time::timeout(GOAWAY_TIMEOUT, connection).await;
 }
 
-/// Counts what h2 itself ended the connection for, such as broken frames and floods, but not what the client or the socket
-/// did.
+/// Counts the reasons for which h2 itself ended the connection, such as broken frames and floods, but not errors of the
+/// client or the socket.
 fn log_error(error: &hyper::Error, state: &Http2State) {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
     let Some(reason) = cause.filter(|cause| cause.is_library()).and_then(h2::Error::reason) else {
@@ -208,7 +208,7 @@ fn request_for_handler(request: Request<Incoming>, limits: &Limits, state: &Arc<
     IncomingRequest { head, body, exchange: None, refused: None }
 }
 
-/// Brings a request into the shape of HTTP/1 requests, or rejects it.
+/// Converts a request to the form of HTTP/1, or rejects it.
 fn shape(parts: &mut request::Parts, limits: &Limits) -> Result<(), Rejection> {
     join_cookies(&mut parts.headers);
     if parts.headers.len() > limits.head_fields {

@@ -1,6 +1,6 @@
 //! Reads where the frames of an HTTP/2 connection begin and end (RFC 9113 section 4.1), and counts those that request nothing.
 //!
-//! It takes bytes as they pass, in pieces of any size, and keeps nothing of them but a frame's head and the end of its payload.
+//! Takes bytes as they pass, in pieces of any size, and keeps only a frame's head and the end of its payload.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const PREFACE: usize = 24;
 const HEAD: usize = 9;
 /// The payload of the ping after h2's first GOAWAY.
 pub(super) const SHUTDOWN: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
-/// More frames that request nothing than this within `FLOOD_TIME` are a flood.
+/// More frames that request nothing within `FLOOD_TIME` are a flood.
 const FLOOD_FRAMES: u32 = 10_000;
 const FLOOD_TIME: Duration = Duration::from_secs(10);
 /// `WINDOW_UPDATE` frames that a client may send for each piece of an answer: for the stream and the connection, in halves.
@@ -43,7 +43,7 @@ pub(super) struct Cursor {
     pub(super) tail: [u8; 8],
 }
 
-/// What some bytes complete.
+/// What the bytes complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
@@ -52,7 +52,7 @@ pub(super) enum Found {
 }
 
 impl Cursor {
-    /// Reads some of `bytes`; what it has left of them, and what is complete with the others.
+    /// Reads some of `bytes`; returns the rest, and what the read ones complete.
     pub(super) fn take<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], Found) {
         let wanted = match (self.preface, self.payload) {
             (0, 0) => HEAD - self.head_len,
@@ -103,12 +103,12 @@ impl Cursor {
 /// The client's frames.
 pub(super) struct FrameReader {
     cursor: Cursor,
-    /// The first frame, which is the client's settings, has not come.
+    /// The first frame, with the client's settings, has not arrived.
     fresh: bool,
     /// Headers without `END_HEADERS`.
     open_headers: bool,
     pub(super) shutdown_answered: bool,
-    /// `RST_STREAM` and `WINDOW_UPDATE` frames that would not be too many for what was begun and sent.
+    /// `RST_STREAM` and `WINDOW_UPDATE` frames that are acceptable for the streams begun and the pieces sent.
     resets: u64,
     pub(super) updates: u64,
     /// Frames that request nothing, since when.
@@ -138,7 +138,7 @@ impl FrameReader {
         self.cursor.is_between_frames()
     }
 
-    /// Nothing with a deadline is incomplete; the reader of a body limits its pauses.
+    /// Whether nothing with a deadline is incomplete. The reader of a body limits its pauses.
     pub(super) fn is_complete(&self) -> bool {
         let Cursor { preface, head_len, payload, .. } = self.cursor;
         let complete = payload == 0 || self.cursor.kind() == DATA;
@@ -204,7 +204,7 @@ impl FrameReader {
     }
 }
 
-/// Takes one where there is one.
+/// Takes one if there is one.
 fn take_one(left: &mut u64) -> bool {
     let some = *left > 0;
     *left = left.saturating_sub(1);

@@ -1,4 +1,5 @@
-//! The streams of one HTTP/2 connection: how many are open, how the others ended, and whether clients read the responses.
+//! The streams of one HTTP/2 connection: how many are open, how the others ended, and whether the client reads the
+//! responses.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,9 +15,10 @@ use crate::recent::lock;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Refusal};
 
-/// Aborted requests that are acceptable: a user who leaves a page aborts all that it was loading, again and again.
+/// Acceptable number of aborted requests: a user who leaves a page aborts everything it was loading, possibly many
+/// times.
 const MAX_ABORTED: u64 = 500;
-/// Aborts forgiven each second, besides one for each response that was read.
+/// Aborts forgiven per second, besides one for each response that was read.
 const FORGIVEN_PER_SECOND: u64 = 10;
 
 pub(super) struct Http2State {
@@ -31,7 +33,7 @@ pub(super) struct Http2State {
     /// Milliseconds after `start` when the client last enlarged a window.
     window_update: AtomicU64,
     leaving: OnceLock<Instant>,
-    /// Of the newest stream, until its task is spawned.
+    /// The progress of the newest stream, until its task is spawned.
     latest: Mutex<Option<Arc<Waiting>>>,
     answers: Arc<Answers>,
     pub(super) changed: Notify,
@@ -44,7 +46,7 @@ struct AbortScore {
 }
 
 impl AbortScore {
-    /// Adds one after `completed` responses that were read.
+    /// Adds one, after `completed` responses were read.
     fn add(&mut self, completed: u64, now: Instant) -> u64 {
         let seconds = (now - self.since).as_secs();
         self.since += Duration::from_secs(seconds);
@@ -80,7 +82,7 @@ impl Http2State {
         door::report(rejection, self.door, &self.metrics);
     }
 
-    /// Far more requests were aborted than answered, as by a client that wants no responses.
+    /// Whether far more requests were aborted than answered, as by a client that wants no responses.
     pub(super) fn is_abused(&self) -> bool {
         self.abused.load(Relaxed)
     }
@@ -92,7 +94,7 @@ impl Http2State {
         }
     }
 
-    /// From now on only requests that are in transit are accepted.
+    /// Accepts only requests in transit from now on.
     pub(super) fn leave(&self) {
         let _ = self.leaving.set(Instant::now());
     }
@@ -125,7 +127,7 @@ fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Returns once a piece of an answer has waited for `allowed`, or its descriptor is wanted for another.
+/// Returns once a piece of an answer has waited for `allowed`, or its descriptor is needed for another.
 pub(super) async fn stalled(waiting: &Waiting, allowed: Duration) {
     let time_out = async {
         let mut next = Instant::now() + allowed;
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_mostly_aborts_is_detected_and_one_that_leaves_pages_is_not() {
+    fn a_client_that_mostly_aborts_is_detected_but_not_one_that_leaves_pages() {
         let start = Instant::now();
         let mut person = AbortScore { count: 0, since: start };
         for page in 0..20 {

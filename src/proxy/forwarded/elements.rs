@@ -1,8 +1,8 @@
 //! Splits the lists that describe a client, `X-Forwarded-For` and `Forwarded` (RFC 7239), into their elements.
 //!
-//! Elements come from right to left, as they are trusted, and `None` stands for one that cannot be read. Only the right end
-//! is written by someone we know, so nothing is split from the left: an open quote from a stranger must not swallow what a
-//! proxy wrote behind it. Empty elements do not count (RFC 9110 section 5.6.1).
+//! Elements are returned from right to left, in the order of trust, with `None` for one that cannot be read. Only the
+//! right end comes from a known proxy, so nothing is split from the left: an open quote from a stranger must not
+//! swallow what a proxy wrote after it. Empty elements do not count (RFC 9110 section 5.6.1).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,7 +35,7 @@ impl Hop {
     }
 }
 
-/// The elements of a field of the family `X-Forwarded-*`.
+/// The elements of an `X-Forwarded-*` field.
 fn list<'a>(headers: &'a Fields, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let elements = headers.get_all(name).rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
@@ -46,8 +46,8 @@ pub(super) fn addresses<'a>(headers: &'a Fields, name: &'a HeaderName) -> impl I
     list(headers, name).map(text)
 }
 
-/// What the field `name` says of the hop at this place of the chain of addresses. Where fewer proxies appended to it than to
-/// the addresses, only the last element is certain to be a proxy's own.
+/// The element of the field `name` for the hop at this position of the chain of addresses. If fewer proxies appended to
+/// it than to the addresses, only the last element certainly comes from a proxy.
 pub(super) fn of_hop<'a>(headers: &'a Fields, name: &'a HeaderName, place: usize) -> Option<&'a [u8]> {
     list(headers, name).nth(place).or_else(|| list(headers, name).next())
 }
@@ -71,14 +71,14 @@ fn unquoted(value: &str) -> String {
     inner.chars().filter(keep).collect()
 }
 
-/// The non-empty parts between `separator`s outside of quoted strings, from right to left; false beside a part that holds
+/// The non-empty parts between `separator`s outside of quoted strings, from right to left; false for a part that has
 /// the end of a quoted string but not its beginning.
 fn parts(bytes: &[u8], separator: u8) -> Vec<(&[u8], bool)> {
     let (mut parts, mut end, mut quoted) = (Vec::new(), bytes.len(), false);
     let part = |from: usize, to: usize| bytes.get(from..to).unwrap_or_default().trim_ascii();
     for (at, byte) in bytes.iter().enumerate().rev() {
         if *byte == b'"' {
-            // A quote behind an odd number of backslashes is escaped.
+            // A quote after an odd number of backslashes is escaped.
             let slashes = bytes.get(..at).unwrap_or_default().iter().rev().take_while(|byte| **byte == b'\\').count();
             quoted ^= !quoted || slashes % 2 == 0;
         } else if *byte == separator && !quoted {
@@ -91,7 +91,7 @@ fn parts(bytes: &[u8], separator: u8) -> Vec<(&[u8], bool)> {
     parts
 }
 
-/// Whether every quoted string ends for a reader from the left, too.
+/// Whether every quoted string also ends when read from the left.
 fn is_closed(element: &str) -> bool {
     let (mut quoted, mut escaped) = (false, false);
     for byte in element.bytes() {

@@ -1,7 +1,7 @@
 //! Finds the client's address and passes it to the app: `X-Forwarded-*`, `Forwarded` (RFC 7239).
 //!
-//! From the peer's address, its claims and the trusted proxies comes one [`Origin`], which writes the fields for the app.
-//! Claims of an untrusted peer are dropped, never extended (docs/design.md "Forwarded addresses").
+//! Derives one [`Origin`] from the peer's address, its claims and the trusted proxies, and writes the fields for the
+//! app. Claims of an untrusted peer are dropped, never extended (docs/design.md "Forwarded addresses").
 
 mod elements;
 
@@ -24,25 +24,25 @@ static PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const UNKNOWN: &str = "unknown";
 
-/// Whether some app reads the field `name` as a claim about the client. That is the whole family in every spelling, since
-/// apps read more of it than we do (`-Prefix`, `-Uri`, `-Email`, `-Client-Cert` …).
+/// Whether some app reads the field `name` as a claim about the client. This covers the whole family in every spelling,
+/// since apps read more of it than we do (`-Prefix`, `-Uri`, `-Email`, `-Client-Cert` …).
 fn is_claim(name: &str) -> bool {
     begins_like(name, "x-forwarded-") || reads_as(name, FORWARDED.as_str()) || reads_as(name, REAL_IP.as_str())
 }
 
-/// Whether a proxy, or someone who poses as one, says whose request it is.
+/// Whether a proxy, or a client that imitates one, claims to forward the request.
 pub(crate) fn is_forwarded(headers: &Fields) -> bool {
     [&FOR, &FORWARDED, &REAL_IP].into_iter().any(|name| headers.contains_key(name))
 }
 
-/// Whose claims are believed, and what holds without any.
+/// The proxies whose claims are trusted, and what applies without claims.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    /// Proxies that say the truth about their clients.
+    /// Proxies whose claims about their clients are trusted.
     pub(crate) proxies: Vec<IpNet>,
-    /// Whether what connects to the public door's Unix socket is such a proxy.
+    /// Whether programs that connect to the public door's Unix socket are such proxies.
     pub(crate) unix: bool,
-    /// What a request for its host came by, unless a proxy or our own TLS says otherwise.
+    /// The scheme and port of requests for its host, unless a proxy or our own TLS says otherwise.
     public_url: PublicUrl,
 }
 
@@ -73,7 +73,7 @@ pub struct Origin {
     pub peer: Option<IpAddr>,
     /// The peer, or the last address that is not a trusted proxy.
     pub client: Option<IpAddr>,
-    /// `https` or `http`, as the client saw it: a trusted proxy says so, or our own TLS, or the host is `public_url`'s.
+    /// Whether the client used https, according to a trusted proxy, our own TLS, or the host of `public_url`.
     pub https: bool,
     /// The host the client requested, with its port if it named one.
     pub host: Option<HeaderValue>,
@@ -84,7 +84,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Believes `headers` only if the peer is trusted.
+    /// Uses the claims in `headers` only if the peer is trusted.
     pub fn find(peer: Option<IpAddr>, tls: bool, headers: &Fields, trust: &Trust) -> Self {
         let peer = peer.map(|peer| peer.to_canonical());
         let trusted = peer.is_some_and(|peer| trust.is_proxy(&peer));
@@ -92,7 +92,7 @@ impl Origin {
         Self { trusted, ..Self::of(peer, claims, tls, headers, trust) }
     }
 
-    /// Of a request that came by the public door's Unix socket, from a trusted proxy.
+    /// The origin of a request from a trusted proxy at the public door's Unix socket.
     pub(crate) fn by_unix(headers: &Fields, trust: &Trust) -> Self {
         let claims = TrustedClaims::read(headers, None, trust);
         Self { trusted: true, ..Self::of(None, claims, false, headers, trust) }
@@ -113,12 +113,12 @@ impl Origin {
         }
     }
 
-    /// Replaces the client's claims by ours.
+    /// Replaces the client's claims with ours.
     pub fn write_to(&self, headers: &mut AppHeaders, client: &Claims) {
         self.fields(client).write_to(headers, &[]);
     }
 
-    /// The fields for the app, behind the `client`'s own chains.
+    /// The fields for the app, appended to the `client`'s own chains.
     pub(crate) fn fields(&self, client: &Claims) -> ForwardedFields {
         let proto = if self.https { "https" } else { "http" };
         let host = self.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -138,7 +138,7 @@ impl Origin {
         element.extend([";proto=", proto]);
         let mut addresses = self.before(client.addresses.as_deref(), address.len());
         addresses.push_str(&address);
-        // A Unix socket has no address; the chain of a trusted proxy stands as it is.
+        // A Unix socket has no address, so the chain of a trusted proxy is not extended.
         let addresses = addresses.trim_end_matches(", ");
         let addresses = (!addresses.is_empty()).then(|| HeaderValue::from_str(addresses).ok()).flatten();
         let named = uri::Authority::try_from(host).ok().and_then(|host| host.port_u16());
@@ -153,7 +153,7 @@ impl Origin {
         }
     }
 
-    /// The chain of a trusted peer, ready for one more element, with `room` for it.
+    /// The chain of a trusted peer, ready for one more element of `room` bytes.
     fn before(&self, chain: Option<&str>, room: usize) -> String {
         let chain = chain.filter(|_| self.trusted).unwrap_or_default();
         let mut text = String::with_capacity(chain.len() + 2 + room);
@@ -177,12 +177,12 @@ pub(crate) struct ForwardedFields {
 }
 
 impl ForwardedFields {
-    /// Whether they are those of `origin` too. A trusted proxy's clients differ with every request.
+    /// Whether they also describe `origin`. A trusted proxy's clients differ with every request.
     pub(crate) fn describe(&self, origin: &Origin) -> bool {
         !origin.trusted && self.origin == *origin
     }
 
-    /// Of a trusted proxy's other claims, only the fields that `passes` names stay: it may pass on a client's own.
+    /// Keeps only those of a trusted proxy's other claims that `passes` names, since it may pass on a client's own.
     pub(crate) fn write_to(&self, headers: &mut AppHeaders, passes: &[HeaderName]) {
         let passes = if self.origin.trusted { passes } else { &[] };
         headers.strip_where(|name| is_claim(name.as_str()) && !passes.contains(name));
@@ -205,8 +205,9 @@ struct TrustedClaims {
 }
 
 impl TrustedClaims {
-    /// Each proxy describes its own client, in an element of `Forwarded` (RFC 7239), or in one element of each `X-Forwarded-*`
-    /// if it appends to them. So protocol, host and port are taken where the chain of addresses ends.
+    /// Each proxy describes its own client, in an element of `Forwarded` (RFC 7239), or in one element of each
+    /// `X-Forwarded-*` if it appends to them. So protocol, host and port are taken at the position where the chain of
+    /// addresses ends.
     fn read(headers: &Fields, peer: Option<IpAddr>, trust: &Trust) -> Self {
         if has_x_forwarded(headers) {
             let claims = addresses(headers, &FOR).map(|claim| claim.and_then(address));
@@ -227,9 +228,9 @@ impl TrustedClaims {
     }
 }
 
-/// The client, and which claim named it: from the right, an address counts while everyone to its right is trusted. An
-/// unreadable one ends the search, and the last readable one is the client: anyone may have written what is further left.
-/// On a Unix socket there may be none.
+/// The client, and the claim that named it: from the right, an address counts while all addresses to its right are
+/// trusted. An unreadable one ends the search, and the last readable one is the client: what is further left may be
+/// forged. On a Unix socket there may be none.
 fn nearest(
     peer: Option<IpAddr>,
     claims: impl Iterator<Item = Option<IpAddr>>,
@@ -246,7 +247,7 @@ fn nearest(
     (client, at)
 }
 
-/// A WebSocket's schemes stand for those of the request that opens it (RFC 6455 section 3).
+/// A WebSocket's scheme counts as that of the request that opens it (RFC 6455 section 3).
 fn is_secure(proto: &[u8]) -> Option<bool> {
     let is = |known: &str| proto.eq_ignore_ascii_case(known.as_bytes());
     if is("https") || is("wss") {
@@ -266,8 +267,8 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// An element that is not text stays in the chains as `unknown`, so that no app stumbles over it and skips what is
-    /// behind it. Both chains say what the trusted one does: an app may read either, and the other may come from anyone.
+    /// An element that is not text becomes `unknown` in the chains, so that no app fails on it and skips the rest. Both
+    /// chains say what the trusted one does: an app may read either, and the other may be forged.
     pub fn read(headers: &Fields) -> Self {
         if has_x_forwarded(headers) {
             let nodes = addresses(headers, &FOR).map(|claim| element_of(claim.and_then(address)));
@@ -282,7 +283,7 @@ impl Claims {
     }
 }
 
-/// Whether a trusted proxy describes its client by `X-Forwarded-*`; then `Forwarded` comes from someone untrusted.
+/// Whether a trusted proxy describes its client by `X-Forwarded-*`; then `Forwarded` is not its own.
 fn has_x_forwarded(headers: &Fields) -> bool {
     [&FOR, &PROTO, &FORWARDED_HOST, &PORT].into_iter().any(|name| headers.contains_key(name))
 }
@@ -292,7 +293,7 @@ fn hops(headers: &Fields) -> impl Iterator<Item = Option<Hop>> {
     elements(headers).map(|element| element.map(Hop::read))
 }
 
-/// RFC 7239 section 6: an IPv6 address stands in brackets and quotes.
+/// RFC 7239 section 6: an IPv6 address is in brackets and quotes.
 fn element_of(client: Option<IpAddr>) -> String {
     match client {
         Some(IpAddr::V4(client)) => format!("for={client}"),

@@ -104,7 +104,7 @@ fn the_values_belong_to_the_hop_at_which_the_chain_of_addresses_ends() {
         assert_eq!(seen(&fields), expected, "{fields:?}");
         assert_eq!(client(&fields), "203.0.113.7");
     }
-    // Fewer than there are proxies: a stranger may have written all but the last.
+    // Fewer elements than proxies: all but the last may be forged.
     let fields = [("x-forwarded-for", "203.0.113.7, 10.0.0.8, 10.0.0.9"), ("x-forwarded-proto", "https, http")];
     assert_eq!(seen(&fields), "false  80");
     // An address that is not trusted ends the chain.
@@ -113,7 +113,7 @@ fn the_values_belong_to_the_hop_at_which_the_chain_of_addresses_ends() {
 }
 
 #[test]
-fn a_request_for_the_public_host_came_by_the_public_scheme() {
+fn a_request_for_the_public_host_has_the_public_scheme() {
     let ours = ("host", "Tools.example");
     for (peer, fields, expected) in [
         ("192.0.2.7", &[ours][..], "true Tools.example 443"),
@@ -123,7 +123,7 @@ fn a_request_for_the_public_host_came_by_the_public_scheme() {
         ("192.0.2.7", &[ours, ("x-forwarded-proto", "http")], "true Tools.example 443"),
         ("10.0.0.1", &[ours], "true Tools.example 443"),
         ("10.0.0.1", &[ours, ("x-forwarded-port", "8080")], "true Tools.example 443"),
-        // A trusted proxy knows better.
+        // A trusted proxy's claim wins.
         ("10.0.0.1", &[ours, ("x-forwarded-proto", "http")], "false Tools.example 80"),
         ("10.0.0.1", &[("host", "inner"), ("x-forwarded-host", "tools.example")], "true tools.example 443"),
     ] {

@@ -1,8 +1,8 @@
 //! The header rules of both directions.
 //!
-//! [`AppHeaders`] are a client's fields except a deny list, [`ApiHeaders`] only those on an allow list; responses lose what
-//! ends here. Hop-by-hop fields are stripped first, with every field any `Connection` line names, and ours are set
-//! afterwards, so that no client can name ours away (docs/design.md "Headers").
+//! [`AppHeaders`] are a client's fields except a deny list, [`ApiHeaders`] only those on an allow list; responses lose
+//! hop-by-hop fields. Hop-by-hop fields are stripped first, with every field that any `Connection` line names, and ours
+//! are set afterwards, so that no client can remove ours (docs/design.md "Headers").
 
 mod reserved;
 
@@ -35,7 +35,7 @@ pub(crate) const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-upwork
 /// The user, signed.
 pub(crate) const ASSERTION: HeaderName = HeaderName::from_static("x-upwork-assertion");
 pub(crate) const TICKET: HeaderName = HeaderName::from_static("x-upwork-ticket");
-/// The nid, for apps that know other proxies.
+/// The nid, for apps written for other proxies.
 pub(crate) const FORWARDED_USER: HeaderName = HeaderName::from_static("x-forwarded-user");
 /// Sent to a neighbour door that is not on loopback.
 pub(crate) const SECRET: HeaderName = HeaderName::from_static("x-upwarden-secret");
@@ -43,13 +43,13 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
-/// RFC 9110 section 7.6.1, beside what `Connection` names.
+/// RFC 9110 section 7.6.1, in addition to what `Connection` names.
 static HOP_BY_HOP: [HeaderName; 8] =
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// Fields that only we set (the user's in `gateway/upstreams/identity.rs`). A client's own are dropped, look-alikes too: many
-/// servers turn every byte of a name that is not a letter or digit into `_` (RFC 3875 section 4.1.18 for `-`, lighttpd for
-/// all).
+/// Fields that only we set (the user's in `gateway/upstreams/identity.rs`). A client's own are dropped, and so are
+/// look-alikes: many servers turn every byte of a name that is not a letter or digit into `_` (RFC 3875 section 4.1.18
+/// for `-`, lighttpd for all).
 const OURS: [&str; 9] = [
     "x-upwork-user-id",
     "x-upwork-user",
@@ -62,11 +62,11 @@ const OURS: [&str; 9] = [
     "x-upwarden-secret",
 ];
 
-/// Fields that name another path than the target, which some apps prefer to the target. The path we checked is the path
-/// that is requested (docs/design.md "Paths"), so these are always dropped.
+/// Fields that name a path, which some apps prefer to the target. The checked path must be the requested one
+/// (docs/design.md "Paths"), so these are always dropped.
 const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
-/// Fields that frame a message: a server that reads `Content_Length` as one would read another message than we did.
+/// Fields that frame a message: a server that reads `Content_Length` as one would read a different message.
 const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 
 /// Set as `HTTP_PROXY` by CGI, it would choose the app's own proxy (CVE-2016-5385).
@@ -93,7 +93,7 @@ static TO_API: [HeaderName; 17] = [
     USER_AGENT,
 ];
 
-/// What Upwork tells browsers on its own site (docs/design.md "The brokered API"), and the id of a request of ours.
+/// Upwork's instructions to browsers on its own site (docs/design.md "The brokered API"), and our own request id.
 const NOT_FROM_API: [&str; 13] = [
     "set-cookie",
     "strict-transport-security",
@@ -114,17 +114,17 @@ const NOT_FROM_API: [&str; 13] = [
 #[derive(Debug)]
 pub struct AppHeaders {
     client: Fields,
-    /// Each replaces the client's fields of its name.
+    /// Our fields. Each replaces the client's fields of its name.
     ours: Vec<(HeaderName, HeaderValue)>,
     /// The names of ours.
     names: Names,
 }
 
-/// As many fields as we usually set; with more, the allocator leaves its fast path.
+/// The usual number of our fields; with more, the allocator leaves its fast path.
 const OURS_USUALLY: usize = 14;
 
 impl AppHeaders {
-    /// The client's fields without hop-by-hop ones and without ours; a requested upgrade is requested anew. `cookies` are
+    /// The client's fields without hop-by-hop ones and without ours; a requested upgrade is requested again. `cookies`:
     /// those of the same request.
     pub fn from_client(mut client: Fields, cookies: &RequestCookies) -> Self {
         let upgrade = requested_upgrade(&client);
@@ -147,7 +147,7 @@ impl AppHeaders {
         fields
     }
 
-    /// Sets a field of ours.
+    /// Sets one of our fields.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.names.add(&name);
         self.ours.push((name, value));
@@ -177,7 +177,7 @@ impl AppHeaders {
         ours.iter().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
-    /// The fields as they are now.
+    /// The current fields.
     pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         let client = self.client.lines().filter(|line| self.ours(line.name).is_none());
         client.chain(self.ours.iter().map(|(name, value)| (name, value).into()))
@@ -209,7 +209,7 @@ impl ApiHeaders {
         Self(caller)
     }
 
-    /// Sets a field of ours, in place of the one from before.
+    /// Sets one of our fields, replacing a previous one.
     pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.0.insert(name, value);
     }
@@ -219,13 +219,13 @@ impl ApiHeaders {
         self.set(AUTHORIZATION, value);
     }
 
-    /// The fields as they are now.
+    /// The current fields.
     pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
         self.0.lines()
     }
 }
 
-/// Drops hop-by-hop fields, and cookies that carry our names.
+/// Drops hop-by-hop fields, and cookies with our names.
 pub(super) fn clean_app_response(headers: &mut HeaderMap, owns: impl Fn(&str) -> bool) {
     strip_hop_by_hop(headers);
     // Browsers send a line without a name (`=a=b`) back as its value, `a=b`: RFC 6265bis section 5.6.
@@ -247,7 +247,7 @@ pub(super) fn clean_app_response(headers: &mut HeaderMap, owns: impl Fn(&str) ->
 pub(super) fn clean_api_response(headers: &mut HeaderMap) {
     let named = connection_names(headers.get_all(CONNECTION).iter());
     strip_where(headers, |name| is_hop_by_hop(name, &named) || NOT_FROM_API.contains(&name.as_str()));
-    // It is data on the app's own origin: HTML from Upwork or its CDN must not run there.
+    // The answer is on the app's own origin: HTML from Upwork or its CDN must not run there.
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     debug_assert!(!headers.contains_key(SET_COOKIE) && !headers.contains_key(STRICT_TRANSPORT_SECURITY));
@@ -262,9 +262,9 @@ pub(crate) fn requested_upgrade(headers: &Fields) -> Option<HeaderValue> {
     (named && members.peek().is_some() && members.all(may_switch)).then(|| protocols.clone())
 }
 
-/// Whether `member` names a protocol that carries no requests, which would go unchecked: RFC 9113 section 3.1 withdrew h2c
-/// by Upgrade, `TLS` and `HTTP` are RFC 2817's. A byte outside of `token ["/" token]` (RFC 9110 section 7.8) disqualifies
-/// the whole field, since an app may skip that member and read the rest.
+/// Whether `member` names a protocol that carries no HTTP requests, which would be unchecked: RFC 9113 section 3.1
+/// withdrew h2c by Upgrade, `TLS` and `HTTP` are RFC 2817's. A byte outside of `token ["/" token]` (RFC 9110 section
+/// 7.8) disqualifies the whole field, since an app may skip that member and read the rest.
 fn may_switch(member: &[u8]) -> bool {
     let begins = |name: &[u8]| member.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     member.splitn(2, |byte| *byte == b'/').all(is_token) && ![&b"h2"[..], b"http", b"tls"].into_iter().any(begins)
@@ -280,7 +280,7 @@ fn accepts_trailers(headers: &Fields) -> bool {
     headers.get_all(TE).flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"))
 }
 
-/// The members of a list, as bytes: one that is not text must not hide the others.
+/// The members of a list, as bytes: a member that is not text must not hide the others.
 pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
@@ -288,7 +288,7 @@ pub(super) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 /// Every field that any `Connection` line names (RFC 9110 section 7.6.1), in order: a head has room for thousands.
 fn connection_names<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vec<HeaderName> {
     let options = lines.flat_map(tokens);
-    // The usual one is hop-by-hop anyway.
+    // The usual options are hop-by-hop anyway.
     let names = options.filter(|option| !option.eq_ignore_ascii_case(KEEP_ALIVE.as_str().as_bytes()));
     let mut names: Vec<_> = names.filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
     names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));

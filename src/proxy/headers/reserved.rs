@@ -1,9 +1,9 @@
-//! Names of headers that a configuration cannot set (`app.headers`): ours, and those that HTTP or a proxy gives a meaning.
+//! Header names that a configuration cannot set (`app.headers`): ours, and those with a meaning in HTTP or for proxies.
 
 use super::{CGI_PROXY, OURS, PATHS, TRACEPARENT, TRACESTATE};
 use crate::framing::{begins_like, reads_as};
 
-/// Whose a reserved name is.
+/// The owner of a reserved name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Upwarden,
@@ -53,7 +53,7 @@ const HTTP: [&str; 37] = [
 ];
 const HTTP_PREFIXES: [&str; 6] = ["accept-", "access-control-", "content-", "if-", "proxy-", "sec-"];
 
-/// The owner of `name`, or of a name that some server could take it for; `None` where it is free.
+/// The owner of `name`, or of a name that some server could read it as; `None` if it is free.
 pub(crate) fn owner(name: &str) -> Option<Owner> {
     let is = |known: &&str| reads_as(name, *known);
     let begins = |prefix: &&str| begins_like(name, *prefix);

@@ -1,7 +1,8 @@
-//! Every metric, with a function for each event. docs/operations.md "Metrics" is their table.
+//! Every metric, with a function for each event. docs/operations.md "Metrics" lists them.
 //!
-//! Labels are enums, so no value from outside can become one. Handles are made once: counting costs an addition. What can be
-//! asked for is read when the admin door prints the metrics as Prometheus text. A series that could never move is not there.
+//! Labels are enums, so no value from outside can become one. Handles are created once, so counting costs one addition.
+//! Values that can be queried are read when the admin door prints the metrics as Prometheus text. Series that could
+//! never change are left out.
 
 mod outcomes;
 mod process;
@@ -28,13 +29,13 @@ use super::{Door, RouteKind, Side, Upstream};
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const BUCKETS_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
-/// What became of spans.
+/// What happened to spans.
 #[derive(Clone, Debug)]
 pub(crate) struct SpanCounters {
     pub(crate) exported: Counter,
     /// The queue was full.
     pub(crate) overflow: Counter,
-    /// The collector did not take them.
+    /// The collector did not accept them.
     pub(crate) undelivered: Counter,
 }
 
@@ -57,7 +58,7 @@ struct StoreMetrics {
     errors: Counter,
 }
 
-/// A gauge whose value someone else has: it is read when the metrics are printed.
+/// A gauge whose value is held elsewhere and read when the metrics are printed.
 #[derive(Clone, Copy, Debug, VariantArray)]
 pub(crate) enum Observed {
     PaceQueue,
@@ -113,7 +114,7 @@ impl Metrics {
         Self::of(Scope::ALL)
     }
 
-    /// With a recorder of its own, not the process-wide one.
+    /// With its own recorder instead of the process-wide one.
     pub(crate) fn of(scope: Scope) -> Self {
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS_SECONDS)
@@ -163,7 +164,7 @@ impl Metrics {
         text
     }
 
-    /// Takes in what the histograms have gathered; call it now and then.
+    /// Processes the samples of histograms; call it periodically.
     pub(crate) fn run_upkeep(&self) {
         self.recorder.handle().run_upkeep();
     }
@@ -178,7 +179,7 @@ impl Metrics {
     /// A request was answered with `status`; its head was sent after `took`.
     pub(crate) fn request(&self, route: RouteKind, status: u16, took: Duration) {
         let Some(route) = self.routes.iter().find(|known| known.kind == route) else { return };
-        // An app may answer with any three digits (RFC 9110 section 15): what is above 599 counts as 5xx.
+        // An app may answer with any three digits (RFC 9110 section 15): statuses above 599 count as 5xx.
         let class = usize::from(status / 100).clamp(1, CLASSES.len());
         if let Some(counter) = route.by_class.get(class - 1) {
             counter.increment(1);
@@ -212,7 +213,7 @@ impl Metrics {
         }
     }
 
-    /// The store did something in `took`, or could not.
+    /// A store operation took `took`, and succeeded or failed.
     pub(crate) fn store(&self, operation: StoreOperation, took: Duration, failed: bool) {
         if let Some((_, seconds)) = self.store.seconds.iter().find(|(known, _)| *known == operation) {
             seconds.record(took.as_secs_f64());
@@ -234,7 +235,7 @@ impl Metrics {
         self.refreshes.count(outcome);
     }
 
-    /// An upstream could not be reached, was too slow, or answered nonsense.
+    /// An upstream could not be reached, was too slow, or sent an invalid answer.
     pub(crate) fn upstream_error(&self, side: Side) {
         self.upstream_errors.count(side);
     }
@@ -248,7 +249,7 @@ impl Metrics {
         &self.upgrades
     }
 
-    /// A call to the API got its turn after `waited`.
+    /// An API call waited for its turn for `waited`.
     pub(crate) fn pace_waited(&self, waited: Duration) {
         self.pace_waits.record(waited.as_secs_f64());
     }

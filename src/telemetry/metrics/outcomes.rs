@@ -19,16 +19,16 @@ pub enum SignInOutcome {
     Looping,
 }
 
-/// What the session cookies of a request came to.
+/// The result of a request's session cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum CookieOutcome {
     Live,
     /// A live session, sealed with an older key.
     Resealed,
-    /// No cookie of ours.
+    /// None of our cookies.
     None,
-    /// A cookie of ours that did not open: bad, old, foreign or expired.
+    /// One of our cookies that did not open: bad, old, foreign or expired.
     Unusable,
 }
 
@@ -36,7 +36,7 @@ pub enum CookieOutcome {
 #[strum(serialize_all = "snake_case")]
 pub enum RefreshOutcome {
     Renewed,
-    /// `invalid_grant`: the grant is over.
+    /// `invalid_grant`: the grant has ended.
     Revoked,
     /// Upwork refused our client: an error in the configuration.
     Misconfigured,
@@ -53,7 +53,7 @@ pub enum Refusal {
     HeadTooLarge,
     HeadTimeout,
     BodyTooLarge,
-    /// No progress of a request's body.
+    /// A request's body that made no progress.
     BodyTimeout,
     /// A client that does not read its response.
     AnswerTimeout,
@@ -66,14 +66,14 @@ pub enum Refusal {
     ProxyProtocol,
     /// An HTTP/2 connection aborted too many of its requests.
     Http2Abuse,
-    /// Accepting failed, mostly for want of file descriptors.
+    /// Accepting failed, mostly because no file descriptor was free.
     Accept,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum PaceRefusal {
-    /// Its turn would have come too late.
+    /// It would have had to wait too long.
     Busy,
     /// Upwork asked for a pause.
     #[strum(serialize = "held")]
@@ -86,7 +86,7 @@ pub enum PaceRefusal {
 pub enum StoreOperation {
     Read,
     Write,
-    /// The right to refresh a session, taken, extended or given back.
+    /// A lock for refreshing a session was taken, extended or released.
     Lock,
 }
 

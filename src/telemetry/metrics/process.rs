@@ -1,9 +1,10 @@
-//! `process_*`, by the names of all Prometheus client libraries, as Linux accounts for the process. Elsewhere there are none.
+//! `process_*`, with the names that all Prometheus client libraries use, as Linux accounts for the process. None on
+//! other systems.
 
 use std::fmt::Write;
 use std::fs;
 
-/// `USER_HZ`, in which Linux tells times to programs.
+/// `USER_HZ`, the unit in which Linux reports times to programs.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(super) fn render(text: &mut String) {
@@ -39,7 +40,7 @@ struct Stat(String);
 impl Stat {
     fn read() -> Option<Self> {
         let text = fs::read_to_string("/proc/self/stat").ok()?;
-        // The name is in parentheses, and may have some itself.
+        // The name is in parentheses, and may contain some itself.
         text.rsplit_once(") ").map(|(_, fields)| Self(fields.to_owned()))
     }
 
@@ -63,7 +64,7 @@ fn booted() -> Option<f64> {
 
 #[expect(clippy::cast_precision_loss, reason = "no process has 2^53 descriptors")]
 fn open_fds() -> Option<f64> {
-    // One of them reads the folder.
+    // One of them is the open folder itself.
     fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1) as f64)
 }
 

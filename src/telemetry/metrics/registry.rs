@@ -1,4 +1,4 @@
-//! Makes handles, and describes what they count.
+//! Creates handles, and describes what they count.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -47,7 +47,8 @@ fn unit(name: &str) -> Option<Unit> {
     name.contains("_seconds").then_some(Unit::Seconds)
 }
 
-/// One counter for each value, there from the start: what never happened reads 0, and a rate has a beginning.
+/// One counter for each value, present from the start, so that an event that never happened reads 0 and rates are
+/// correct.
 #[derive(Debug)]
 pub(super) struct Counters<L>(pub(super) Vec<(L, Counter)>);
 
@@ -58,7 +59,7 @@ impl<L> Default for Counters<L> {
 }
 
 impl<L: Copy + PartialEq> Counters<L> {
-    /// A few values are searched faster than hashed.
+    /// Searching a few values is faster than hashing.
     pub(super) fn count(&self, value: L) {
         if let Some((_, counter)) = self.0.iter().find(|(known, _)| *known == value) {
             counter.increment(1);
@@ -66,7 +67,7 @@ impl<L: Copy + PartialEq> Counters<L> {
     }
 }
 
-/// This module uses no other, and so not their helper.
+/// A copy, because this module uses no other.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
-//! Which series there are: those that something can happen to.
+//! Which series exist: those that can change.
 
 use super::Refusal;
 use crate::telemetry::Door;
 
-/// What this process has, and so what can happen to it.
+/// The features of this process, which determine the events that can happen.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scope {
     pub neighbour: bool,
@@ -14,7 +14,7 @@ pub(crate) struct Scope {
     pub address_limit: bool,
     /// Tokens that can be refreshed.
     pub refreshes: bool,
-    /// A store of its own, beside the cookies.
+    /// A store besides the cookies.
     pub store: bool,
 }
 
@@ -34,7 +34,7 @@ impl Scope {
         door == Door::Public || self.neighbour
     }
 
-    /// Whether `door` can refuse something for this reason.
+    /// Whether `door` can refuse for this reason.
     pub(super) fn refuses(self, door: Door, refusal: Refusal) -> bool {
         let public = door == Door::Public;
         self.has(door)

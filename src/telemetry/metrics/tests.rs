@@ -19,7 +19,7 @@ fn every_counter_starts_at_zero() {
 }
 
 #[test]
-fn each_value_is_counted_by_itself() {
+fn each_value_is_counted_separately() {
     let metrics = Metrics::new();
     for refusal in Refusal::VARIANTS {
         metrics.refused(Door::Public, *refusal);
@@ -47,7 +47,7 @@ fn counted_events_are_rendered() {
 }
 
 #[test]
-fn a_series_that_cannot_move_is_not_there() {
+fn a_series_that_cannot_change_is_left_out() {
     let nothing = Scope {
         neighbour: false,
         tls: false,

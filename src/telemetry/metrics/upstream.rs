@@ -1,4 +1,4 @@
-//! What is counted of one upstream: how long it takes, and the connections to it.
+//! The metrics of one upstream: how long it takes, and the connections to it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,7 @@ impl UpstreamMetrics {
         let connections = "Open connections to an upstream, by upstream and state.";
         let opened = "Connections opened to an upstream, by upstream.";
         let label = ("upstream", upstream.as_str());
-        // The client of the token endpoint does not say what it has open.
+        // The client of the token endpoint does not report its open connections.
         let pooled = upstream != Upstream::Oauth;
         let gauge = |state| {
             let labels = [label, ("state", state)];
@@ -53,7 +53,7 @@ impl UpstreamMetrics {
         }
     }
 
-    /// The head of an answer came after `took`.
+    /// The head of an answer arrived after `took`.
     pub(crate) fn answered(&self, took: Duration) {
         self.seconds.record(took.as_secs_f64());
     }

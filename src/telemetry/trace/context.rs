@@ -1,4 +1,4 @@
-//! W3C Trace Context: which trace and span a request belongs to, as `traceparent` says it.
+//! W3C Trace Context: the trace and span that a request belongs to, according to `traceparent`.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub(crate) struct SpanContext {
 }
 
 impl SpanContext {
-    /// A trace of its own.
+    /// A new trace.
     pub(super) fn root() -> Self {
         Self { trace: TraceId::random(), span: span_id(), sampled: true }
     }
@@ -47,7 +47,8 @@ impl SpanContext {
         Self { span: span_id(), ..self }
     }
 
-    /// Section 3.2 of W3C Trace Context: `00-{trace}-{span}-{flags}` in lower-case hex. What a later version adds is ignored.
+    /// Section 3.2 of W3C Trace Context: `00-{trace}-{span}-{flags}` in lower-case hex. Additions of later versions are
+    /// ignored.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let mut parts = text.splitn(5, '-');
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_stays_in_the_trace_with_an_id_of_its_own() {
+    fn a_child_stays_in_the_trace_with_its_own_id() {
         let root = SpanContext::root();
         let child = root.child();
         assert!(child.trace == root.trace && child.span != root.span && child.sampled);

@@ -1,7 +1,8 @@
 //! Traces of requests, for OpenTelemetry.
 //!
-//! A request runs in a [`Tracer::scope`]; what it calls finds its trace there, and so nothing is passed along. Without a
-//! tracer, every question here is a look at a thread's variable. A span has no attribute from a header, a query or a body.
+//! A request runs in a [`Tracer::scope`], where the code that it calls finds its trace, so that no parameter is needed.
+//! Without a tracer, each function here only checks a thread-local variable. A span has no attribute from a header, a
+//! query or a body.
 
 mod context;
 mod otlp;
@@ -23,7 +24,7 @@ use span::{Kind, Value};
 
 use super::access::AccessLine;
 
-/// Spans that wait for the collector. One more is dropped and counted.
+/// Maximum number of spans waiting for the collector. One more is dropped and counted.
 pub(crate) const QUEUE: usize = 4096;
 
 task_local! {
@@ -64,7 +65,7 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// And what takes the spans.
+    /// A tracer, and the receiver of its spans.
     pub(crate) fn new(dropped: Counter) -> (Arc<Self>, mpsc::Receiver<Span>) {
         let (spans, receiver) = mpsc::channel(QUEUE);
         (Arc::new(Self { spans, dropped }), receiver)
@@ -103,8 +104,8 @@ pub(crate) struct Trace {
     began: Moment,
 }
 
-/// Begins the trace of the request that this task handles: a new one, or the one that a `traceparent` and a `tracestate` to
-/// be believed name. `None` if there is no tracer; then nothing is asked.
+/// Begins the trace of the request that this task handles: a new one, or the one that a trusted `traceparent` and
+/// `tracestate` name. `None` if there is no tracer; then `given` is not called.
 pub(crate) fn begin<'a>(
     given: impl FnOnce() -> Option<(Option<&'a HeaderValue>, Option<HeaderValue>)>,
 ) -> Option<Arc<Trace>> {
@@ -172,7 +173,7 @@ impl Trace {
     }
 }
 
-/// A span in progress; it ends when it is dropped, and has failed unless it was told otherwise.
+/// A span in progress. It ends when it is dropped, as failed unless a success was reported.
 #[derive(Debug)]
 pub(crate) struct OpenSpan(Box<Open>);
 
@@ -187,7 +188,7 @@ struct Open {
 }
 
 impl OpenSpan {
-    /// `traceparent` and `tracestate` for the one that is called.
+    /// `traceparent` and `tracestate` for the request to the callee.
     pub(crate) fn headers(&self) -> (HeaderValue, Option<HeaderValue>) {
         (self.0.context.header(), self.0.trace.state.clone())
     }
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_tracer_nothing_is_asked_or_made() {
+    async fn without_a_tracer_nothing_is_evaluated_or_allocated() {
         let asked = std::cell::Cell::new(false);
         let none = begin(|| {
             asked.set(true);
