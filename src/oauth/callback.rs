@@ -1,8 +1,8 @@
 //! The authorization response, with which Upwork sends the browser back.
 //!
-//! A response is checked against the browser's pending sign-ins before anything in it is used. Only [`Callback::verify`]
-//! makes a [`VerifiedCode`], and the token endpoint demands one: a code cannot be redeemed before its `state` was checked
-//! (docs/design.md "The callback").
+//! A response is checked against the browser's pending sign-ins before anything in it is used. Only
+//! [`Callback::verify`] makes a [`VerifiedCode`], and the token endpoint requires one, so a code cannot be redeemed
+//! before its `state` is checked (docs/design.md "The callback").
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -175,12 +175,12 @@ impl Callback {
         if answers > 1 { Err(CallbackError::Malformed) } else { Ok(callback) }
     }
 
-    /// The state, opened; `None` where it is not ours.
+    /// The opened state; `None` if it is not ours.
     pub fn state(&self, ring: &Keyring) -> Option<State> {
         State::open(ring, self.state.as_deref()?)
     }
 
-    /// Whether it brings a token itself, as only the fragment page's form may.
+    /// Whether it contains a token, which only the fragment page's form may.
     pub(crate) fn has_token(&self) -> bool {
         self.access_token.is_some()
     }
@@ -198,7 +198,7 @@ impl Callback {
         Some(AuthorizationError { kind: AuthorizationErrorKind::of(code), text: quoted.to_string() })
     }
 
-    /// Checks the state against the browser's sign-ins, and only then reads what came with it.
+    /// Checks the state against the browser's sign-ins, and only then reads the other parameters.
     pub fn verify<'a>(
         self,
         state: Option<&State>,
@@ -222,7 +222,7 @@ impl Callback {
         Ok(Verified { login, outcome })
     }
 
-    /// RFC 9207 section 2.4: before anything else of the response is used, an error included.
+    /// RFC 9207 section 2.4: checked before anything else in the response is used, including an error.
     fn check_issuer(&self, issuer: Option<&str>) -> Result<(), CallbackError> {
         match (issuer, self.issuer.as_deref()) {
             (Some(expected), Some(sent)) if expected != sent => {
@@ -246,7 +246,7 @@ impl Callback {
             (None, Some(token)) => {
                 let token = AccessToken::parse(token)
                     .map_err(|_| CallbackError::Invalid("an access_token that is invalid or too long"))?;
-                // RFC 6749 section 4.2.2 requires it; where it is missing, we assume the only type we know.
+                // RFC 6749 section 4.2.2 requires it; if it is missing, we assume the only type we know.
                 if self.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
                     return Err(CallbackError::Invalid("a token_type other than Bearer"));
                 }

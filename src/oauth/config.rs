@@ -1,4 +1,4 @@
-//! The settings of our clients at Upwork, and of the way there.
+//! The settings of our clients at Upwork, and of the connection to it.
 
 use std::path::PathBuf;
 
@@ -29,14 +29,14 @@ pub struct Config {
     pub outbound: Outbound,
 }
 
-/// The way to Upwork's hosts, for the token endpoint's client and the broker alike.
+/// The connection to Upwork's hosts, for both the token endpoint's client and the broker.
 #[derive(Clone, Default)]
 pub struct Outbound {
-    /// An HTTP proxy: `upwork.proxy`, else `HTTPS_PROXY`.
+    /// An HTTP proxy: `upwork.proxy`, or else `HTTPS_PROXY`.
     pub proxy: Option<Url>,
     /// A CA that is trusted in addition to the system's.
     pub ca_file: Option<PathBuf>,
-    /// `User-Agent` where the caller sends none.
+    /// `User-Agent` if the caller sends none.
     pub user_agent: String,
 }
 

@@ -17,7 +17,7 @@ pub struct Dependencies {
     pub store: Store,
     pub metrics: Arc<Metrics>,
     pub clock: SharedClock,
-    /// Runs the refreshes, so that none ends with the request that needed it.
+    /// Runs the refreshes, so that they do not end with the request that needed them.
     pub control: Handle,
 }
 

@@ -1,7 +1,8 @@
-//! The beginning of a sign-in: `state`, PKCE and the return address.
+//! Begins a sign-in: `state`, PKCE and the return address.
 //!
-//! A sign-in is kept in a sealed cookie of its own, together with its PKCE verifier, which never leaves it. The sealed
-//! `state` names that cookie's sign-in and counts the failed ones before it, since it comes back even when cookies do not.
+//! A sign-in is kept in its own sealed cookie, with its PKCE verifier, which never leaves the cookie. The sealed
+//! `state` names that cookie's sign-in and counts the failed ones before it, since it comes back even when cookies do
+//! not.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::session::Grant;
 pub(crate) const LIFETIME: Duration = Duration::from_secs(600);
 /// How far the clocks of replicas may differ.
 const SKEW: Duration = Duration::from_secs(600);
-/// Failed sign-ins in a row, after which a page stops the next.
+/// The number of failed sign-ins in a row after which a page stops the next.
 pub(crate) const MAX_FAILURES: u8 = 3;
 /// The longest return address that the `state` carries too, so that it survives a lost cookie.
 const MAX_STATE_RETURN: usize = 256;
@@ -64,7 +65,7 @@ pub struct State {
 }
 
 impl State {
-    /// Opens a `state`; `None` where it is not one of ours. An expired one opens too: it still counts failures.
+    /// Opens a `state`; `None` if it is not one of ours. An expired one opens too, because it still counts failures.
     pub fn open(ring: &Keyring, text: &str) -> Option<Self> {
         ring.open_json(Purpose::State, text)
     }
@@ -73,7 +74,7 @@ impl State {
         now.since(self.began_at) > LIFETIME + SKEW
     }
 
-    /// Where the browser wanted to go, where the address was short enough for the `state`.
+    /// Where the browser wanted to go, if the address was short enough for the `state`.
     pub(crate) fn return_to(&self, prefix: &str) -> Option<ReturnTo> {
         ReturnTo::parse(self.return_to.as_deref()?, prefix)
     }
@@ -134,7 +135,7 @@ impl Login {
         (now.since(login.began_at) <= LIFETIME + SKEW).then_some(login)
     }
 
-    /// When no replica accepts it any more, by the clock of this one.
+    /// When no replica accepts it any more, by this one's clock.
     pub(crate) fn is_over_at(&self, now: Timestamp) -> Timestamp {
         self.began_at.max(now).plus(LIFETIME + SKEW)
     }
@@ -147,7 +148,7 @@ impl Login {
         ReturnTo::parse(&self.return_to, prefix).unwrap_or_else(ReturnTo::home)
     }
 
-    /// Random, and another for each sign-in.
+    /// Random, and different for each sign-in.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }

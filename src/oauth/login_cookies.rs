@@ -1,4 +1,4 @@
-//! The cookies of pending sign-ins: a bounded number of slots, so that a browser with many tabs keeps few of them.
+//! The cookies of pending sign-ins: a limited number of slots, so that a browser with many tabs keeps few of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +12,12 @@ use crate::seal::{Keyring, MAX_TRIED, Purpose, SharedKeyring};
 
 /// Pending sign-ins of one browser; a further one replaces the oldest.
 const MAX_SLOTS: usize = 8;
-/// Bytes of login cookies that one browser carries, as far as it has shown them: a proxy in front (nginx by default) accepts
-/// 8 KiB of `Cookie`, and the app has its own.
+/// The maximum size of a browser's known login cookies, in bytes: a proxy in front (nginx by default) accepts 8 KiB of
+/// `Cookie`, and the app has its own cookies.
 const MAX_BYTES: usize = 3400;
 /// The larger a cookie, the fewer slots are open to it, since sign-ins that begin at once do not know of each other.
 const SLOTS_BYTES: usize = 2400;
-/// Slots that are open to a large cookie; to one that fills half of the bytes by itself, one.
+/// Slots that are open to a large cookie; a cookie of half the maximum size gets one.
 const MIN_SLOTS: usize = 2;
 
 /// A pending sign-in, and the slot of its cookie.
@@ -35,18 +35,18 @@ pub struct BrowserLogins {
     pub any_cookie: bool,
 }
 
-/// The cookies of pending sign-ins: `NAME-login-1` to `NAME-login-8`, sealed with the ring of the moment.
+/// The cookies of pending sign-ins: `NAME-login-1` to `NAME-login-8`, sealed with the current ring.
 #[derive(Debug)]
 pub struct LoginCookies {
     jars: Vec<Jar>,
     base: String,
     ring: SharedKeyring,
-    /// Where the search for a free cookie begins, so that sign-ins at the same moment do not meet.
+    /// Where the search for a free slot begins, so that simultaneous sign-ins do not collide.
     turn: AtomicUsize,
 }
 
 impl LoginCookies {
-    /// Beside the session cookie of this name.
+    /// `session_cookie`: the name that the cookies' names extend.
     pub fn new(session_cookie: &str, secure: bool, ring: SharedKeyring) -> Self {
         let base = format!("{session_cookie}-login-");
         let jars = (1..=MAX_SLOTS).map(|number| Jar::new(format!("{base}{number}"), secure)).collect();
@@ -81,9 +81,9 @@ impl LoginCookies {
         values.any(|value| ring.open(Purpose::Login, &value).is_none())
     }
 
-    /// The `Set-Cookie` values for a new sign-in. It takes a free slot, or else that of the oldest sign-in; then the oldest
-    /// others are cleared until the rest fits. So a few long return addresses never make a `Cookie` field that a proxy
-    /// refuses.
+    /// The `Set-Cookie` values for a new sign-in. It takes a free slot, or else that of the oldest sign-in; then the
+    /// oldest others are cleared until the rest fits. So a few long return addresses never cause a `Cookie` field that
+    /// a proxy refuses.
     pub(crate) fn set(
         &self,
         cookie: &str,
@@ -93,7 +93,7 @@ impl LoginCookies {
         let (pending, turn) = (self.open(seen, now).pending, self.turn.fetch_add(1, Ordering::Relaxed));
         let least = if cookie.len() * MIN_SLOTS > MAX_BYTES { 1 } else { MIN_SLOTS };
         let open = (SLOTS_BYTES / cookie.len().max(1)).clamp(least, MAX_SLOTS);
-        // `None`, for a slot without a sign-in that opens, comes before all times.
+        // `None`, for a slot without a valid sign-in, sorts before all times.
         let began_at =
             |slot: usize| pending.iter().filter(|other| other.slot == slot).map(|other| other.login.began_at).max();
         let taken = (0..open).map(|step| (turn + step) % open).min_by_key(|slot| began_at(*slot)).unwrap_or(0);
@@ -113,7 +113,7 @@ impl LoginCookies {
         Ok(lines)
     }
 
-    /// Clears the cookie in `slot`: its sign-in is over, and the others under way stay.
+    /// Clears the cookie in `slot`, whose sign-in is over. Other pending ones stay.
     pub(crate) fn clear(&self, slot: usize) -> Vec<HeaderValue> {
         self.jars.get(slot).map(|jar| jar.clear(&RequestCookies::default())).unwrap_or_default()
     }

@@ -1,7 +1,7 @@
 //! OAuth 2 as Upwork speaks it (RFC 6749, RFC 7636): sign-in, callback, token endpoint, refresh.
 //!
-//! It turns a sign-in, a callback or an expiring token into authorization requests, tokens and typed errors. It writes no
-//! cookie and answers no request: the gateway does.
+//! Turns sign-ins, callbacks and expiring tokens into authorization requests, tokens and typed errors. Writes no
+//! cookies and answers no requests: the gateway does.
 
 pub(crate) mod callback;
 mod config;

@@ -1,6 +1,7 @@
-//! What responses of Upwork's endpoints have in common: when one is unusable, and what may be quoted of an error.
+//! What responses of Upwork's endpoints have in common: when they are unusable, and which parts of an error may be
+//! quoted.
 //!
-//! Nothing here repeats a token, a secret, or the body of a response.
+//! Never repeats a token, a secret, or the body of a response.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::secret::redact;
 
 /// Errors after which a later try may succeed (RFC 6749 section 4.1.2.1, RFC 8628 section 3.5).
 const TRANSIENT: [&str; 3] = ["temporarily_unavailable", "server_error", "slow_down"];
-/// The lifetime of a token whose response does not say it (docs/upwork.md: 24 h).
+/// The lifetime of a token whose response has none (docs/upwork.md: 24 h).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(86_400);
 /// A longer lifetime counts as this one.
 const MAX_LIFETIME: Duration = Duration::from_secs(366 * 86_400);
@@ -47,7 +48,7 @@ impl Unavailable {
         Self { reason: reason.into(), kind: UnavailableKind::Invalid, retry_after: None }
     }
 
-    /// Upwork was not asked, since its limits are used up.
+    /// Upwork was not called, since its limits are used up.
     pub(super) fn rate_limited(late: RateLimited) -> Self {
         let retry_after = Some(Duration::from_secs(late.retry_after_seconds()));
         Self { retry_after, ..Self::busy(late.to_string()) }
@@ -87,12 +88,13 @@ impl Response {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// Whether the body looks like a page, such as the bot wall of the CDN in front of Upwork (docs/upwork.md "Token").
+    /// Whether the body looks like a page, such as the bot check of the CDN in front of Upwork (docs/upwork.md
+    /// "Token").
     pub(super) fn is_html(&self) -> bool {
         self.body.trim_ascii_start().starts_with(b"<")
     }
 
-    /// The response for the log: its error in Upwork's words, or what kind of body it has instead.
+    /// The response for the log: Upwork's error message, or else the kind of body.
     pub(super) fn describe(&self, secrets: &[&str]) -> String {
         let status = self.status.as_u16();
         if let Some(error) = self.error() {
@@ -114,7 +116,7 @@ impl Response {
 #[derive(Deserialize)]
 pub(super) struct ErrorResponse {
     pub(super) error: String,
-    /// A string by the RFC; anything else says nothing.
+    /// A string according to the RFC; anything else is ignored.
     error_description: Option<serde_json::Value>,
 }
 
@@ -125,11 +127,11 @@ impl ErrorResponse {
     }
 }
 
-/// An OAuth error in Upwork's words, safe to log and show.
+/// Upwork's OAuth error message, safe to log and show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OAuthError {
     pub code: String,
-    /// Empty where there is none.
+    /// Empty if there is none.
     pub description: String,
 }
 
@@ -151,8 +153,8 @@ pub(super) fn is_transient(error: &str) -> bool {
     TRANSIENT.contains(&error)
 }
 
-/// Upwork's words for a log or a page, without the `secrets` that were sent and without anything that could be another
-/// token, code or secret (docs/design.md "Tokens stay here"): a word of 16 characters or more that has a digit.
+/// Upwork's message for a log or a page, without the `secrets` that were sent and without anything that could be
+/// another token, code or secret (docs/design.md "Tokens stay here"): a word of 16 characters or more that has a digit.
 pub(super) fn quote(text: &str, secrets: &[&str]) -> String {
     let of_word = |c: char| c.is_ascii_alphanumeric() || "_-.~+/=".contains(c);
     let printable: String = text.chars().filter(|c| !c.is_control()).collect();
@@ -171,8 +173,8 @@ pub(super) fn quote(text: &str, secrets: &[&str]) -> String {
 
 /// `expires_in`: a number, or a number in a string (docs/upwork.md "Token").
 ///
-/// Anything else, or a negative number, counts as absent, so that the rotated refresh token beside it is not lost: the API's
-/// 401 has the last word on a token's end.
+/// Anything else, or a negative number, counts as absent, so that the rotated refresh token beside it is not lost: the
+/// API's 401 decides when a token ends.
 pub(super) fn lifetime(expires_in: Option<&serde_json::Value>) -> Duration {
     let seconds = match expires_in {
         Some(serde_json::Value::String(text)) => text.trim().parse::<f64>().ok(),

@@ -1,6 +1,6 @@
 //! The client of Upwork's token, revocation and GraphQL endpoints.
 //!
-//! Requests run on the control runtime, so the end of a worker ends none of them. It follows no redirect and reads a bounded
+//! Requests run on the control runtime, so they survive the end of a worker. Follows no redirects and reads a bounded
 //! part of a response.
 
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,7 @@ use crate::telemetry::{Upstream, causes, trace};
 use crate::tls;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a call may take, with its turn under Upwork's limits.
+/// How long a call may take, including the wait for its turn under Upwork's limits.
 pub const LONGEST: Duration = Duration::from_secs(TIMEOUT.as_secs() + OWN_WAIT.as_secs());
 const MAX_BODY: usize = 256 << 10;
 /// The byte order mark in UTF-8.
@@ -78,7 +78,7 @@ struct Post {
 }
 
 impl Upwork {
-    /// Makes no request, and no HTTP client before the first one.
+    /// Makes no request, and creates the HTTP client for the first one.
     pub fn new(config: Config, clock: SharedClock, control: Handle, pacer: Arc<Pacer>) -> Arc<Self> {
         Arc::new(Self { config, http: OnceLock::new(), control, clock, pacer })
     }
@@ -142,8 +142,8 @@ impl Upwork {
         }
     }
 
-    /// Asks whom a token acts for, names included. One refused field fails a whole query, so where the key's scopes do not
-    /// allow the names, a second query asks for the minimum (docs/upwork.md "Who am I").
+    /// Asks whom a token acts for, including names. One refused field fails the whole query, so if the key's scopes do
+    /// not allow the names, a second query asks for the minimum (docs/upwork.md "Who am I").
     pub(crate) async fn user_info(
         self: &Arc<Self>,
         token: &AccessToken,
@@ -220,7 +220,7 @@ impl Upwork {
         self.send(Post { what, url: url.clone(), content_type, body, bearer: None }, caller).await
     }
 
-    /// Sends in a task of its own, which completes even if its caller goes away, when it may go under Upwork's limits.
+    /// Sends, when Upwork's limits allow it, in a separate task that completes even if its caller disconnects.
     async fn send(self: &Arc<Self>, post: Post, caller: CallerId) -> Result<Response, Unavailable> {
         let this = self.clone();
         let task = self.control.spawn(trace::carry(async move {

@@ -1,4 +1,5 @@
-//! Connections that stay open until the other side goes or the app closes: an event stream, and a WebSocket that echoes.
+//! Connections that stay open until the other side disconnects or the app closes: an event stream, and a WebSocket that
+//! echoes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Answers in the forms that Upwork gives them.
+//! Answers in the same form as Upwork's.
 
 use http::header::{
     ALT_SVC, CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, PRAGMA, REFERRER_POLICY, RETRY_AFTER, SERVER,
@@ -52,7 +52,7 @@ pub(super) fn oauth_error(status: StatusCode, error: &str, description: &str) ->
     no_store(json(status, &json!({"error": error, "error_description": description})))
 }
 
-/// What the API answers to a token it does not accept.
+/// The API's answer to a token that it does not accept.
 pub(super) fn authentication_failed() -> Response<Body> {
     // Inferred: RFC 6750 section 3 requires the field with every such 401.
     json(StatusCode::UNAUTHORIZED, &json!({"message": "Authentication failed"}))
@@ -67,7 +67,7 @@ pub(super) fn too_many_requests(retry_after: Option<u64>) -> Response<Body> {
     answer
 }
 
-/// An error of the older REST API, in the body and in two headers of its own.
+/// An error of the older REST API, in the body and in two special headers.
 pub(super) fn legacy_error(status: StatusCode, message: &str, now: Timestamp) -> Response<Body> {
     let code = status.as_u16();
     let body = json!({

@@ -162,7 +162,7 @@ fn me(account: &Account, now: Timestamp) -> Value {
     })
 }
 
-/// The request as it arrived, and of its body the length and the SHA-256.
+/// The request as it arrived, with the length and the SHA-256 of its body.
 async fn echo(request: Request<Body>) -> Response<Body> {
     let received = ReceivedRequest::of(&request);
     let mut body = request.into_body();
@@ -197,7 +197,7 @@ fn bytes(request: &Request<Body>) -> Response<Body> {
     }
 }
 
-/// An answer that shared caches may keep, by every field that says so.
+/// An answer that allows shared caches to store it, with every field for that.
 fn cached() -> Response<Body> {
     answers::text(StatusCode::OK, "cached")
         .with(CACHE_CONTROL, "public, max-age=600, s-maxage=900")

@@ -1,4 +1,4 @@
-//! Answers spoiled by faults, and long bodies that are made while they are read.
+//! Answers spoiled by faults, and long bodies generated while they are read.
 
 use std::future::{Future, ready};
 

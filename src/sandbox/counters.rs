@@ -1,5 +1,5 @@
-//! What the sandbox received, so that tests can assert on calls made. No secret is kept: of an `Authorization` header only
-//! that it was there.
+//! What the sandbox received, so that tests can assert on calls. Keeps no secret: of an `Authorization` header only its
+//! presence.
 
 use std::collections::BTreeMap;
 

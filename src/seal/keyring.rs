@@ -1,4 +1,4 @@
-//! The keys: the first one seals, each can open. It never says why a value did not open.
+//! The keys: the first one seals, each can open. Never says why a value did not open.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ const KEY_ID: usize = 4;
 const SALT: usize = 16;
 const TAG: usize = 16;
 const HEAD: usize = 1 + KEY_ID + SALT;
-/// Values of one request that are opened.
+/// Maximum number of values of one request that are opened.
 pub(crate) const MAX_TRIED: usize = 64;
 
 /// What a sealed value is for. A value of one purpose never opens as another's.
@@ -35,7 +35,7 @@ pub enum Purpose {
     State,
     /// A ticket for the neighbour door.
     Ticket,
-    /// A personal access token on its way to the page that shows it.
+    /// A new personal access token, for the page that shows it.
     NewToken,
     Grant,
 }
@@ -151,7 +151,7 @@ pub struct OpenedValue {
 #[derive(Clone, Debug)]
 pub struct Keyring {
     keys: Vec<Key>,
-    /// What is sealed for one deployment does not open in another with the same keys.
+    /// A value sealed for one deployment does not open in another with the same keys.
     deployment: String,
 }
 
@@ -180,7 +180,7 @@ impl Keyring {
         Ok(Self { keys: vec![key], deployment: String::new() })
     }
 
-    /// Grants stay readable in the store under another name: they never leave it.
+    /// Grants stay readable if the deployment's name changes, because they never leave the store.
     fn associated(&self, purpose: Purpose) -> Vec<u8> {
         let mut data = purpose.label().to_vec();
         data.push(VERSION);
@@ -241,7 +241,7 @@ impl Keyring {
         self.keys.iter().any(|key| rest.starts_with(&key.id))
     }
 
-    /// Opens what any of the keys sealed for the same purpose and version. Every failure is the same `None`.
+    /// Opens a value that any of the keys sealed for the same purpose and version. Every failure is the same `None`.
     pub fn open(&self, purpose: Purpose, text: &str) -> Option<OpenedValue> {
         let mut sealed = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
         let (head, body) = sealed.split_at_mut_checked(HEAD)?;
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_deployment_sealed_does_not_open_in_another_with_the_same_key() {
+    fn a_value_sealed_for_one_deployment_does_not_open_in_another_with_the_same_key() {
         let key = Key::parse(&Key::generate().unwrap()).unwrap();
         let ring = |name: &str| Keyring::new(vec![key.clone()]).unwrap().named(name);
         let (one, other) = (ring("https://one.example"), ring("https://other.example"));
@@ -335,7 +335,7 @@ mod tests {
             |values: &[String]| both.plausible(values.iter().map(|value| Cow::Borrowed(value.as_str()))).len();
         let real = sealed(&ring(&[&old]));
         assert_eq!(plausible(&vec![real.clone(); 353]), 1);
-        // A user knows the name of the key from a cookie, and can forge others with it.
+        // A user knows the key's id from a cookie, and can forge values with it.
         let forged: Vec<String> = (0..1015).map(|number| format!("{}{number:04}", &real[..40])).collect();
         assert_eq!(plausible(&forged), MAX_TRIED);
         let foreign = Keyring::generate().unwrap();

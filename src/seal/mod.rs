@@ -1,7 +1,7 @@
 //! Authenticated encryption of everything that is stored outside the process: AES-256-GCM under a keyring.
 //!
-//! Seals bytes for a purpose into text for a cookie, a query or a store, and opens them again. Every failure to open is the
-//! same (docs/design.md "Opening what was sealed"). No key is used for two messages: each seal derives its own.
+//! Seals bytes for a purpose as text for a cookie, a query or a store, and opens them again. All failures to open look
+//! the same (docs/design.md "Opening what was sealed"). No key is used for two messages: each seal derives its own.
 //!
 //! Format, base64url without padding: `version(1) ‖ key id(4) ‖ salt(16) ‖ ciphertext ‖ tag(16)`. Key and nonce of a seal are
 //! `HKDF-Expand(PRK, purpose ‖ salt)` (RFC 5869), so nonces never run out: two seals collide after about 2⁶⁴ salts.

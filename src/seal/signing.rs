@@ -1,7 +1,7 @@
 //! Signs claims about a user for others to verify (RFC 7515, ES256), with keys that are derived from the ring.
 //!
-//! Takes scalars of P-256 and JSON; gives compact JWS, and the public keys as a JWK set (RFC 7517). A private key never leaves
-//! it.
+//! Takes scalars of P-256 and JSON; returns compact JWS, and the public keys as a JWK set (RFC 7517). Private keys
+//! never leave the module.
 
 use aws_lc_rs::agreement::{self, ECDH_P256};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -16,7 +16,7 @@ use super::random::NoRandomness;
 /// The key pair of one key of the ring.
 pub(super) struct SigningKey {
     pair: EcdsaKeyPair,
-    /// Base64url, as it begins every JWS.
+    /// The base64url header of every JWS.
     header: String,
     public: PublicKey,
 }
@@ -35,7 +35,7 @@ struct PublicKey {
 }
 
 impl SigningKey {
-    /// `None` where the bytes are no scalar of the curve.
+    /// `None` if the bytes are not a scalar of the curve.
     pub(super) fn from_scalar(scalar: &[u8; 32]) -> Option<Self> {
         let point = agreement::PrivateKey::from_private_key(&ECDH_P256, scalar).ok()?.compute_public_key().ok()?;
         let pair =

@@ -1,4 +1,4 @@
-//! A session: who signed in, with which tokens, and until when. It never prints a token.
+//! A session: who signed in, with which tokens, and until when. Never prints a token.
 
 pub(crate) mod personal;
 pub(crate) mod tokens;
@@ -24,7 +24,7 @@ pub(crate) struct Config {
     pub lifetime: Lifetime,
     /// Sessions of one user in a store.
     pub per_user: usize,
-    /// A session for which Upwork was not asked for this long is refreshed, and its user asked about again.
+    /// A session that was not checked with Upwork for this long is refreshed, and its user checked.
     pub recheck: Duration,
 }
 
@@ -36,7 +36,7 @@ pub struct Lifetime {
     pub max: Option<Duration>,
 }
 
-/// Its name is that in `auth/session` and on the account page.
+/// Named the same in `auth/session` and on the account page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -55,7 +55,7 @@ pub struct User {
     /// The name that people know.
     #[serde(rename = "n")]
     pub nid: String,
-    /// Where the key's scopes allow it.
+    /// Known if the key's scopes allow it.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -65,7 +65,7 @@ pub struct User {
 pub struct Organization {
     #[serde(rename = "i")]
     pub id: String,
-    /// Where the key's scopes allow it.
+    /// Known if the key's scopes allow it.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -84,8 +84,8 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// When to refresh: the expiry less a margin of a tenth of the lifetime, and of five minutes at most (docs/design.md
-    /// "Refresh races").
+    /// When to refresh: a tenth of the lifetime before the expiry, but at most five minutes (docs/design.md "Refresh
+    /// races").
     pub fn due_at(&self) -> Timestamp {
         let lifetime = self.expires_at.since(self.issued_at);
         self.expires_at.minus((lifetime / 10).min(Duration::from_secs(300)))
@@ -110,15 +110,15 @@ pub struct Session {
     pub began_at: Timestamp,
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub refreshed: Option<Timestamp>,
-    /// When Upwork last said whose tokens they are; none since the sign-in.
+    /// When Upwork last confirmed whose tokens they are; `None` if that was the sign-in.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub checked: Option<Timestamp>,
     #[serde(skip)]
     pub identity: IdentityFields,
 }
 
-/// The identity headers of a session, made when a request first needs them. A copy of the session begins without them: it may
-/// get another user.
+/// The identity headers of a session, made when a request first needs them. A copy of the session starts without them,
+/// because its user may change.
 #[derive(Debug, Default)]
 pub struct IdentityFields(OnceLock<Vec<(HeaderName, HeaderValue)>>);
 
@@ -138,8 +138,8 @@ impl Clone for IdentityFields {
 }
 
 impl Session {
-    /// When the session ends: with its access token, or, where it has a refresh token, some time after its tokens were
-    /// issued; and some time after its beginning (docs/sessions.md "Lifetime").
+    /// When the session ends: with its access token, or if it has a refresh token, `idle` after its tokens were issued
+    /// and `max` after its beginning (docs/sessions.md "Lifetime").
     pub fn ends_at(&self, lifetime: Lifetime) -> Timestamp {
         let end = match self.tokens.refresh {
             None => self.tokens.expires_at,
@@ -148,12 +148,12 @@ impl Session {
         lifetime.max.map_or(end, |max| end.min(self.began_at.plus(max)))
     }
 
-    /// Whether a request needs a refresh first: Upwork was not asked about the user for `recheck`.
+    /// Whether a request needs a refresh first, because the user was not checked for `recheck`.
     pub fn needs_recheck(&self, now: Timestamp, recheck: Duration) -> bool {
         now >= self.checked_at().plus(recheck)
     }
 
-    /// When Upwork last said whose tokens they are.
+    /// When Upwork last confirmed whose tokens they are.
     pub fn checked_at(&self) -> Timestamp {
         self.checked.unwrap_or(self.began_at)
     }
@@ -162,7 +162,7 @@ impl Session {
         to_json(self)
     }
 
-    /// Reads opened bytes; `None` where they are not a session.
+    /// Reads opened bytes; `None` if they are not a session.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }

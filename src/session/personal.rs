@@ -15,7 +15,7 @@ const RANDOM: usize = 32;
 const CHECK: usize = 6;
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A text with the form and checksum of a token. Whether it was ever issued is for the store to say.
+/// A text with the form and checksum of a token. Only the store knows whether it was issued.
 #[derive(Clone, Debug)]
 pub struct PersonalToken(Secret);
 

@@ -1,4 +1,4 @@
-//! Upwork's two kinds of token, as types that cannot be mistaken for each other.
+//! Upwork's two kinds of token, as types that cannot be confused.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::secret::Secret;
 #[derive(Clone, Debug)]
 pub struct AccessToken(Secret);
 
-/// What new access tokens are issued for (RFC 6749 section 1.5).
+/// Exchanged for new access tokens (RFC 6749 section 1.5).
 #[derive(Clone, Debug)]
 pub struct RefreshToken(Secret);
 

@@ -341,7 +341,11 @@ async fn a_store_of_several_servers_is_called_what_it_is() {
     let primary = format!("the primary is 127.0.0.1:{}, with 1 replica(s)", group.servers[0].port);
     assert!(report.code == 0 && report.has("ok", "store", &primary), "{}", report.text);
     let report = doctor(cluster.url().expose()).await;
-    assert!(report.has("warn", "store", "3 nodes serve all slots, with 0 replica(s); no server could replace"), "{}", report.text);
+    assert!(
+        report.has("warn", "store", "3 nodes serve all slots, with 0 replica(s); no server could replace"),
+        "{}",
+        report.text
+    );
     assert_eq!((report.code, report.failed()), (0, 0), "{}", report.text);
     let (server, sentinel, node) = (group.servers[0].port, group.sentinels[0].port, cluster.nodes[0].port);
     for (url, remedy) in [

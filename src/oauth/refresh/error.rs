@@ -5,7 +5,7 @@ use crate::store::StoreError;
 /// Why there is no fresh token. Only [`RefreshError::Revoked`] ends a session.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RefreshError {
-    /// Upwork says the grant is over, or there is nothing to refresh with.
+    /// Upwork says that the grant has ended, or there is no refresh token.
     #[error("Upwork has ended this sign-in")]
     Revoked,
     #[error("{0}")]

@@ -1,11 +1,12 @@
-//! Fresh tokens for sessions: one call to the token endpoint however many requests need it, in a task that outlives them.
+//! Refreshes the tokens of sessions: one call to the token endpoint however many requests need it, in a task that
+//! outlives them.
 //!
-//! With a store that keeps records, one replica refreshes at a time: it takes the session's lock, reads the record again,
-//! asks Upwork only if no other replica has, and **writes the record before anyone uses the new token**. Each
-//! `session.recheck` it then asks with the fresh token whose it is, and rewrites user and organization. If the store is down
-//! by then, the tokens wait in memory (`unsaved`) and are written as soon as it is back, whether or not a request needs
-//! them. A process that dies between receiving and writing leaves the old refresh token in the record, which Upwork accepts
-//! for another 24 hours (docs/upwork.md "Token").
+//! With a store that keeps records, one replica refreshes at a time: it takes the session's lock, reads the record
+//! again, asks Upwork only if no other replica has, and **writes the record before anyone uses the new token**. Every
+//! `session.recheck` it also asks whose the fresh token is, and updates user and organization. If the store is down by
+//! then, the tokens wait in memory (`unsaved`) and are written as soon as it is back, whether or not a request needs
+//! them. A process that dies between receiving and writing leaves the old refresh token in the record, which Upwork
+//! accepts for another 24 hours (docs/upwork.md "Token").
 
 mod error;
 mod single_flight;
@@ -47,15 +48,15 @@ const WRITES_AT_ONCE: usize = 16;
 const MAX_STEPS: usize = 8;
 /// Sessions whose failed refresh is remembered.
 const MAX_FAILURES: usize = 10_000;
-/// A session that was not refreshed for longer is over.
+/// A session that was not refreshed for longer has ended.
 const FAILURE_KEPT: Duration = Duration::from_secs(14 * 86_400);
 
-/// The longest that a refresh waits for Upwork's word on whose token it is.
+/// The longest that a refresh waits for Upwork's answer about the token's user.
 const CHECK_WAIT: Duration = Duration::from_secs(5);
-/// After a check without an answer, the next one comes no sooner.
+/// The minimum pause after a check without an answer.
 const CHECK_PAUSE: Duration = Duration::from_secs(60);
 
-/// A refresh that brought no token, and left the session as it was.
+/// A refresh that returned no token and left the session unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FailedRefresh {
     pub(crate) at: Timestamp,
@@ -73,19 +74,19 @@ pub struct Refresher {
     unsaved: UnsavedTokens,
     /// By session: the last failure since the last success.
     failures: Mutex<Recent<String, FailedRefresh, Timestamp>>,
-    /// Sessions whose user could not be asked about just now.
+    /// Sessions whose user could not be checked recently.
     unchecked: Mutex<Recent<String, (), Timestamp>>,
 }
 
 /// The result of a refresh, as one request got it.
 struct JoinedRefresh {
     stored: StoredSession,
-    /// The request waited for it; otherwise it was there already, as for the cookie from before.
+    /// Whether the request waited for it; otherwise it existed already, for example for a request with an older cookie.
     waited: bool,
 }
 
 impl Refresher {
-    /// For sessions that live so long, and whose user is asked about again each `recheck`.
+    /// `lifetime`: of sessions; `recheck`: how often a session's user is checked.
     pub fn new(deps: Dependencies, lifetime: Lifetime, recheck: Duration) -> Arc<Self> {
         let (single_flight, unsaved) = (SingleFlight::default(), UnsavedTokens::default());
         let (failures, unchecked) = (Mutex::new(Recent::new(MAX_FAILURES)), Mutex::new(Recent::new(MAX_FAILURES)));
@@ -98,21 +99,21 @@ impl Refresher {
         refresher
     }
 
-    /// The session's refresh that failed since the last that succeeded, as far as this process knows.
+    /// The session's last failed refresh since one succeeded, as far as this process knows.
     pub(crate) fn failure(&self, session: &str) -> Option<FailedRefresh> {
         lock(&self.failures).get(session, self.deps.clock.now()).copied()
     }
 
     /// A session with a usable token, which is not the one that the API `rejected`: the same session, or its successor.
     ///
-    /// A token that will soon expire is still used while Upwork does not answer or takes long: the refresh continues, and a
-    /// later request finds its result. The result that a request waited for is used at least once, however short its
-    /// lifetime: Upwork is not asked again for the same call.
+    /// A token that will soon expire is still used while Upwork does not answer or takes long: the refresh continues,
+    /// and a later request finds its result. The result that a request waited for is used at least once, however short
+    /// its lifetime: Upwork does not get the same call twice.
     pub async fn fresh(self: &Arc<Self>, stored: StoredSession, rejected: Option<&AccessToken>) -> RefreshResult {
         self.fresh_for(&CallerId::Refresh, stored, rejected).await
     }
 
-    /// The same for a session that no request waits for.
+    /// Like [`Self::fresh`], for a session that no request waits for.
     pub(crate) async fn keep_fresh(self: &Arc<Self>, stored: StoredSession) -> RefreshResult {
         self.fresh_for(&CallerId::Renewal, stored, None).await
     }
@@ -282,7 +283,7 @@ impl Refresher {
         self.write(Some(token), &successor).await
     }
 
-    /// The session with what Upwork says of its user now, where it is time to ask. Without an answer it stays as it is.
+    /// The session with its current user according to Upwork, if a check is due. Without an answer it stays unchanged.
     async fn check(&self, caller: &CallerId, stored: StoredSession) -> RefreshResult {
         let (session, now) = (&stored.session, self.deps.clock.now());
         if !self.needs_check(session, now) {
@@ -307,14 +308,14 @@ impl Refresher {
             self.end_everywhere(&stored).await;
             return Err(RefreshError::Revoked);
         }
-        // Names were asked for at the sign-in, and stay with what they name.
+        // Names were fetched at the sign-in, and stay with the same ids.
         let same = |before: &Organization| organization.as_ref().is_some_and(|after| after.id == before.id);
         let known = session.organization.clone().filter(same);
         let user = User { name: session.user.name.clone(), ..user };
         let organization = known.or(organization);
         let checked = stored.with(Session { user, organization, checked: Some(now), ..Session::clone(session) });
         match self.write(None, &checked).await {
-            // The tokens are written, and the user is asked about again later.
+            // The tokens are written, and the user is checked again later.
             Err(RefreshError::Store(_)) => Ok(stored),
             result @ (Ok(_)
             | Err(RefreshError::Revoked | RefreshError::Misconfigured(_) | RefreshError::Unavailable(_))) => result,
@@ -329,7 +330,7 @@ impl Refresher {
         }
     }
 
-    /// Writes the successor into the store, before anyone uses it. `replaced`: its tokens are new.
+    /// Writes the successor into the store, before it is used. `replaced`: its tokens are new.
     async fn write(&self, replaced: Option<&RefreshToken>, successor: &StoredSession) -> RefreshResult {
         let ends_at = successor.session.ends_at(self.lifetime);
         let mut result = Err(RefreshError::unavailable("the session could not be written"));

@@ -1,6 +1,6 @@
 //! One refresh for each session and refresh token, however many requests wait for it.
 //!
-//! A result is kept for a while, so that a request with the cookie from before finds the successor (docs/design.md "Refresh
+//! A result is kept for a while, so that a request with an older cookie finds the successor (docs/design.md "Refresh
 //! races").
 
 use std::collections::HashMap;
@@ -16,17 +16,17 @@ use crate::session::Session;
 use crate::session::tokens::RefreshToken;
 use crate::store::StoredSession;
 
-/// How long a successor is kept for requests with the cookie from before.
+/// How long a successor is kept for requests with an older cookie.
 const SUCCESS_KEPT: Duration = Duration::from_secs(30);
-/// How long a failure is kept, so that a crowd does not ask one by one.
+/// How long a failure is kept, so that many requests do not ask one after the other.
 const FAILURE_KEPT: Duration = Duration::from_secs(1);
 
 pub(super) type RefreshResult = Result<StoredSession, RefreshError>;
 pub(super) type Receiver = watch::Receiver<Option<RefreshResult>>;
 type Sender = watch::Sender<Option<RefreshResult>>;
 
-/// A session's id and the digest of its refresh token, if it has one: sessions that share a grant each get a result of their
-/// own.
+/// A session's id and the digest of its refresh token, if it has one: sessions that share a grant each get their own
+/// result.
 #[derive(Debug)]
 pub(super) struct Key {
     session: String,
@@ -52,20 +52,20 @@ struct Refresh {
 }
 
 impl Refresh {
-    /// Whether it is still kept, and brings more than `session` has: where Upwork kept the refresh token, the refresh that
-    /// brought its access token is found under the same key.
+    /// Whether it is still kept and newer than `session`: if Upwork did not replace the refresh token, the refresh that
+    /// returned the session's access token has the same key.
     fn is_useful(&self, session: &Session) -> bool {
         let brought = matches!(&*self.result.borrow(), Some(Ok(stored)) if !is_newer(&stored.session, session));
         !brought && self.kept_until > Instant::now()
     }
 }
 
-/// Whether `other` has another access token than `session`, or a later answer about its user.
+/// Whether `other` has a different access token than `session`, or a later answer about its user.
 pub(super) fn is_newer(other: &Session, session: &Session) -> bool {
     !other.tokens.access.same_as(&session.tokens.access) || other.checked > session.checked
 }
 
-/// The refreshes in progress, and those that ended lately. By session first: few have any, and the others need no digest.
+/// The refreshes in progress and recent ones. By session first: few have any, and the others need no digest.
 #[derive(Debug, Default)]
 pub(super) struct SingleFlight(Mutex<HashMap<String, HashMap<TokenDigest, Refresh>>>);
 
@@ -78,8 +78,8 @@ impl SingleFlight {
         useful.is_some_and(|refresh| !matches!(*refresh.result.borrow(), Some(Err(_))))
     }
 
-    /// The result to wait for. Where no useful refresh is known, one is registered for at most `deadline`, and the caller has
-    /// to run it and publish its result through the sender.
+    /// The result to wait for. If no useful refresh is known, one is registered for at most `deadline`, and the caller
+    /// has to run it and publish its result through the sender.
     pub(super) fn join(&self, key: &Key, session: &Session, deadline: Duration) -> (Receiver, Option<Sender>) {
         let now = Instant::now();
         let mut refreshes = lock(&self.0);

@@ -41,7 +41,7 @@ struct Unsaved {
 impl UnsavedTokens {
     pub(super) fn insert(&self, replaced: &RefreshToken, before: &StoredSession, tokens: Tokens) {
         let unsaved = Unsaved { before: before.clone(), tokens, since: Instant::now() };
-        // Tokens that were there before keep their age.
+        // Tokens that were already there keep their age.
         self.state().entries.entry(replaced.digest()).or_insert(unsaved);
     }
 
@@ -50,7 +50,7 @@ impl UnsavedTokens {
         state.entries.get(&replaced.digest()).filter(|unsaved| unsaved.is_valid()).map(|unsaved| unsaved.tokens.clone())
     }
 
-    /// They are written, or their session is over.
+    /// Call when they are written or their session is over.
     pub(super) fn remove(&self, replaced: &Replaced) {
         self.state().entries.remove(replaced);
     }
@@ -63,7 +63,7 @@ impl UnsavedTokens {
         claimed
     }
 
-    /// The sessions to write. `None` where there are none, and then no task is writing any more.
+    /// The sessions to write. `None` if there are none, and then no task is writing any more.
     pub(super) fn pending(&self) -> Option<Vec<(Replaced, StoredSession)>> {
         let mut state = self.state();
         state.entries.retain(|_, unsaved| unsaved.is_valid());

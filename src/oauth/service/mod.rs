@@ -1,8 +1,8 @@
-//! The service identity: the user of API calls at the neighbour door that bring no credential.
+//! The service identity: the user of API calls at the neighbour door without a credential.
 //!
-//! It returns a fresh token, or an error that says what an operator has to do. It asks Upwork once, however many calls wait.
-//! With a refresh token (`rotation`) it also has to be renewed while no one calls: Upwork's refresh tokens end
-//! two weeks after their last use.
+//! Returns a fresh token, or an error that says what an operator has to do. Asks Upwork once, however many calls wait.
+//! A refresh token (`rotation`) must also be renewed while there are no calls: Upwork's refresh tokens expire two weeks
+//! after their last use.
 
 mod rotation;
 
@@ -24,15 +24,15 @@ use crate::session::Tokens;
 use crate::session::tokens::AccessToken;
 use crate::telemetry::trace;
 
-/// Tokens are renewed at half of the access token's lifetime, and never later than this: a rotation that was received and not
-/// stored is then found while Upwork still accepts the old token, which it does for 24 hours.
+/// Tokens are renewed at half of the access token's lifetime, and never later than this: a rotation that was received
+/// but not stored is then noticed while Upwork still accepts the old token, which it does for 24 hours.
 const MAX_AGE: Duration = Duration::from_secs(12 * 3600);
 
 #[derive(Debug)]
 pub struct ServiceIdentity {
     config: ServiceConfig,
     deps: Dependencies,
-    /// What calls use; never locked across an await.
+    /// The tokens that calls use; never locked across an await.
     current: Lock<Option<Tokens>>,
     /// Its holder renews.
     rotation: Mutex<Rotation>,
@@ -40,7 +40,7 @@ pub struct ServiceIdentity {
     problem: watch::Sender<Option<String>>,
 }
 
-/// When tokens are renewed even if no one calls.
+/// When tokens are renewed even if there are no calls.
 fn renew_at(tokens: &Tokens) -> Timestamp {
     tokens.issued_at.plus((tokens.expires_at.since(tokens.issued_at) / 2).min(MAX_AGE))
 }
@@ -67,7 +67,7 @@ impl ServiceIdentity {
         self.problem.subscribe()
     }
 
-    /// Renews the tokens where they are due, and returns when to call it again. `None` where there is nothing to keep alive.
+    /// Renews the tokens if they are due, and returns when to call it again. `None` if there is nothing to keep alive.
     pub async fn renew_if_due(&self) -> Option<Timestamp> {
         if self.config.grant == ServiceGrant::ClientCredentials {
             return None;
@@ -99,7 +99,7 @@ impl ServiceIdentity {
         !is_rejected(tokens, rejected) && self.deps.clock.now() < tokens.due_at()
     }
 
-    /// The current tokens where they are fresh, as the previous holder of the lock may have left them; else new ones.
+    /// The current tokens if they are fresh, for example from the previous holder of the lock; otherwise new ones.
     async fn renew(
         &self,
         caller: &CallerId,

@@ -1,9 +1,9 @@
 //! The service identity's refresh token: one record in the store, rotated by one replica at a time.
 //!
-//! The first token comes from the file that `upwarden login` wrote, and is imported once. From then on the record counts,
-//! until Upwork has ended its grant: then a file with another token is imported as the first was. New tokens are written into
-//! the store **before** anyone uses them. What the store does not accept waits in memory; a process that dies in between
-//! leaves the old token in the record, which Upwork accepts for another 24 hours.
+//! The first token comes from the file that `upwarden login` wrote, and is imported once. After that the record is used
+//! until Upwork ends its grant; then a file with a different token is imported the same way. New tokens are written
+//! into the store **before** they are used. If the store does not accept them, they wait in memory; a process that dies
+//! in between leaves the old token in the record, which Upwork accepts for another 24 hours.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 86_
 /// The pause after the first failure; it doubles with each further one.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(600);
-/// The pause where only a new file can help. Upwork is not asked in the meantime.
+/// The pause if only a new file can help. Upwork is not called in the meantime.
 const FILE_PAUSE: Duration = Duration::from_secs(30);
 /// A longer `Retry-After` counts as this one.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -107,7 +107,7 @@ impl Rotation {
         pause(self.failures, error)
     }
 
-    /// The record's tokens where they are fresh, else new ones.
+    /// The record's tokens if they are fresh, otherwise new ones.
     pub(super) async fn rotate(
         &mut self,
         caller: &CallerId,
@@ -164,7 +164,7 @@ impl Rotation {
         Err(grant_ended())
     }
 
-    /// What Upwork gives for this token, or gave before and could not be written.
+    /// The tokens that Upwork issues for this token, or issued before and that could not be written.
     async fn redeem(&self, caller: &CallerId, token: &RefreshToken) -> Result<Tokens, TokenError> {
         match &self.unsaved {
             Some((replaced, tokens)) if *replaced == fingerprint(token) => Ok(tokens.clone()),
@@ -214,7 +214,7 @@ impl Rotation {
         let record = GrantRecord { tokens, imported: source.imported, ended: false };
         let written = self.deps.store.put_grant(RECORD, &to_json(&record), &source.expect).await?;
         self.unsaved = None;
-        // A replica that kept the lock longer than we did has written another pair, which is just as good.
+        // A replica that kept the lock longer than we did has written another pair, which is equally valid.
         let replaced = || RefreshError::unavailable("another replica refreshed the service identity in the meantime");
         written.ok_or_else(replaced)?;
         let ends_at = record.tokens.issued_at.plus(REFRESH_TOKEN_LIFETIME).rfc3339();

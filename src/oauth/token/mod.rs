@@ -1,7 +1,7 @@
 //! The token endpoint's messages (RFC 6749 section 5). Pure: `upwork` sends them.
 //!
-//! An error says who is at fault, and holds no token, no secret and no body: whatever was sent is redacted from Upwork's
-//! words.
+//! An error says who is at fault, and contains no token, secret or body: everything that was sent is redacted from
+//! Upwork's message.
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +28,7 @@ pub enum TokenGrant<'a> {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TokenError {
-    /// `invalid_grant`: this code or refresh token is no longer valid.
+    /// `invalid_grant`: this code or refresh token is not valid any more.
     #[error("Upwork says that the grant has ended: {0}")]
     InvalidGrant(String),
     /// Upwork refused our client: a fault of the configuration.
