@@ -157,7 +157,7 @@ const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
 /// The system's roots, or webpki's if the system has none; read once.
-static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
+static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
     let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().any(|name| std::env::var_os(name).is_some());
     let bundle = BUNDLES.into_iter().map(Path::new).find(|bundle| !chosen && bundle.is_file());
     let found = match bundle {
@@ -169,7 +169,7 @@ static ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    roots
+    Arc::new(roots)
 });
 
 /// A client's configuration: it trusts `ca_file` and the system's roots, and presents `own` to a server that asks for a
@@ -180,7 +180,9 @@ pub(crate) fn client(ca_file: Option<&Path>, own: Option<&CertificateFiles>) -> 
     if let Some(path) = ca_file {
         named = certificates(path)?;
         for certificate in &named {
-            roots.add(certificate.clone()).map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
+            Arc::make_mut(&mut roots)
+                .add(certificate.clone())
+                .map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
         }
     }
     let trust = Trust::new(roots, named).map_err(|error| rustls::Error::General(error.to_string()))?;
@@ -201,8 +203,8 @@ struct Trust {
 }
 
 impl Trust {
-    fn new(roots: RootCertStore, own: Vec<CertificateDer<'static>>) -> Result<Self, VerifierBuilderError> {
-        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+    fn new(roots: Arc<RootCertStore>, own: Vec<CertificateDer<'static>>) -> Result<Self, VerifierBuilderError> {
+        let webpki = WebPkiServerVerifier::builder_with_provider(roots, provider()).build()?;
         Ok(Self { webpki, own })
     }
 }
@@ -320,7 +322,7 @@ mod tests {
         assert_ne!(named, other);
         let mut roots = RootCertStore::empty();
         roots.add(named.clone()).unwrap();
-        let trust = Trust::new(roots, vec![named.clone()]).unwrap();
+        let trust = Trust::new(Arc::new(roots), vec![named.clone()]).unwrap();
         let shown = |leaf: &CertificateDer<'_>, host: &str, year: u64| {
             let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs((year - 1970) * 31_557_600));
             trust.verify_server_cert(leaf, &[], &server_name(host).unwrap(), &[], now).is_ok()

@@ -28,13 +28,13 @@ pub use crate::pacing::Pace;
 use crate::pacing::{CallerId, Pacer, Quota, RateLimited};
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
+use crate::proxy::endpoint::SetupError;
 use crate::proxy::{self, ApiHeaders, Client};
 use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
 use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
 use crate::telemetry::{Upstream, trace};
-use crate::tls;
 use read_only::LongDocuments;
 use rejections::Rejections;
 pub use target::ApiTarget;
@@ -157,14 +157,6 @@ pub(crate) struct Broker {
 struct Host {
     client: Client,
     name: HeaderValue,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    #[error(transparent)]
-    Tls(#[from] tls::Error),
-    #[error("{0} cannot be used")]
-    Unusable(&'static str),
 }
 
 impl Host {

@@ -6,6 +6,7 @@
 pub(crate) mod callback;
 mod config;
 mod dependencies;
+mod endpoints;
 pub(crate) mod login;
 pub(crate) mod login_cookies;
 pub(crate) mod refresh;

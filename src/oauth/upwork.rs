@@ -1,45 +1,41 @@
 //! The client of Upwork's token, revocation and GraphQL endpoints.
 //!
-//! Requests run on the control runtime, so they survive the end of a worker. Follows no redirects and reads a bounded
-//! part of a response.
+//! Requests run on the control runtime, so they survive the end of a worker.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use serde_json::Value;
 use tokio::runtime::Handle;
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 
-use super::config::{Config, Outbound};
+use super::config::Config;
+use super::endpoints::{Endpoints, Post, TIMEOUT, To};
 use super::response::{Response, Unavailable, quote};
 use super::token::{Client, TokenError, TokenGrant, TokenRequest};
 use crate::clock::SharedClock;
-use crate::pacing::{CallerId, OWN_WAIT, Pacer, Permit, retry_after};
+use crate::descriptors::Descriptors;
+use crate::pacing::{CallerId, OWN_WAIT, Pacer};
 use crate::secret::Secret;
 use crate::session::tokens::{AccessToken, RefreshToken};
 use crate::session::{Organization, Tokens, User};
 use crate::telemetry::{Upstream, causes, trace};
-use crate::tls;
 
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a call may take, including the wait for its turn under Upwork's limits.
 pub const LONGEST: Duration = Duration::from_secs(TIMEOUT.as_secs() + OWN_WAIT.as_secs());
-const MAX_BODY: usize = 256 << 10;
-/// The byte order mark in UTF-8.
-const BOM: &[u8] = "\u{feff}".as_bytes();
 const MAX_NAME: usize = 120;
 
 /// Upwork, as sign-in and refresh need it.
 #[derive(Debug)]
 pub struct Upwork {
     config: Config,
-    http: OnceLock<reqwest::Client>,
+    endpoints: OnceLock<Endpoints>,
     control: Handle,
     clock: SharedClock,
     /// Upwork counts these calls like those of the API.
     pacer: Arc<Pacer>,
+    descriptors: Arc<Descriptors>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,19 +64,16 @@ pub(crate) enum RevokeError {
     Unavailable(#[from] Unavailable),
 }
 
-struct Post {
-    /// The name of its span.
-    what: &'static str,
-    url: Url,
-    content_type: &'static str,
-    body: String,
-    bearer: Option<AccessToken>,
-}
-
 impl Upwork {
-    /// Makes no request, and creates the HTTP client for the first one.
-    pub fn new(config: Config, clock: SharedClock, control: Handle, pacer: Arc<Pacer>) -> Arc<Self> {
-        Arc::new(Self { config, http: OnceLock::new(), control, clock, pacer })
+    /// Makes no request, and creates the HTTP clients for the first one.
+    pub fn new(
+        config: Config,
+        clock: SharedClock,
+        control: Handle,
+        pacer: Arc<Pacer>,
+        descriptors: Arc<Descriptors>,
+    ) -> Arc<Self> {
+        Arc::new(Self { config, endpoints: OnceLock::new(), control, clock, pacer, descriptors })
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -120,7 +113,7 @@ impl Upwork {
         caller: CallerId,
     ) -> Result<Tokens, TokenError> {
         let request = TokenRequest { client, grant, sent_at: self.clock.now() };
-        let response = self.post_form("token", &self.config.token_url, &request.form(), caller).await?;
+        let response = self.send(Post { to: To::Token, body: form(&request.form()), bearer: None }, caller).await?;
         request.read(&response)
     }
 
@@ -131,7 +124,7 @@ impl Upwork {
         let (id, secret) = (self.config.client_id.as_str(), self.secret());
         let fields =
             [("token", token), ("token_type_hint", hint), ("client_id", id), ("client_secret", secret.expose())];
-        let response = self.post_form("revoke", &self.config.revoke_url, &fields, CallerId::Refresh).await?;
+        let response = self.send(Post { to: To::Revoke, body: form(&fields), bearer: None }, CallerId::Refresh).await?;
         let reason = || response.describe(&[token, secret.expose()]);
         match response.status {
             status if status.is_success() => Ok(()),
@@ -188,9 +181,7 @@ impl Upwork {
         caller: CallerId,
     ) -> Result<Value, UserInfoError> {
         let body = serde_json::json!({ "query": query }).to_string();
-        let (url, bearer) = (self.config.graphql_url.clone(), Some(token.clone()));
-        let response =
-            self.send(Post { what: "who am I", url, content_type: "application/json", body, bearer }, caller).await?;
+        let response = self.send(Post { to: To::Graphql, body, bearer: Some(token.clone()) }, caller).await?;
         if response.status == StatusCode::UNAUTHORIZED {
             return Err(UserInfoError::TokenRejected);
         }
@@ -208,40 +199,18 @@ impl Upwork {
         }
     }
 
-    async fn post_form(
-        self: &Arc<Self>,
-        what: &'static str,
-        url: &Url,
-        fields: &[(&str, &str)],
-        caller: CallerId,
-    ) -> Result<Response, Unavailable> {
-        let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        let content_type = "application/x-www-form-urlencoded";
-        self.send(Post { what, url: url.clone(), content_type, body, bearer: None }, caller).await
-    }
-
     /// Sends, when Upwork's limits allow it, in a separate task that completes even if its caller disconnects.
     async fn send(self: &Arc<Self>, post: Post, caller: CallerId) -> Result<Response, Unavailable> {
         let this = self.clone();
         let task = self.control.spawn(trace::carry(async move {
             let permit = this.pacer.acquire(caller).await.map_err(Unavailable::rate_limited)?;
-            let http = this.http().map_err(Unavailable::no_response)?;
-            let mut request = http.post(post.url).header(CONTENT_TYPE, post.content_type).body(post.body);
-            if let Some(token) = post.bearer {
-                request = request.bearer_auth(token.expose());
-            }
-            // Without the field, any coding would be allowed (RFC 9110 section 12.5.3).
-            let request = request.header(ACCEPT_ENCODING, "identity");
-            let request = request.header(USER_AGENT, &this.config.outbound.user_agent);
+            let endpoints = this.endpoints().map_err(Unavailable::no_response)?;
             let late = |_| Err(Unavailable::no_response(format!("no answer within {} seconds", TIMEOUT.as_secs())));
-            let span = trace::child(post.what);
-            let (started, response) = (Instant::now(), receive(request, permit, &this.clock));
+            let span = trace::child(post.to.span());
+            let response = endpoints.post(post, permit, &this.clock);
             let response = tokio::time::timeout(TIMEOUT, response).await.unwrap_or_else(late);
-            if let Ok(response) = &response {
-                if let Some(span) = span {
-                    span.answered(response.status.as_u16());
-                }
-                this.pacer.metrics().upstream(Upstream::Oauth).answered(started.elapsed());
+            if let (Ok(response), Some(span)) = (&response, span) {
+                span.answered(response.status.as_u16());
             }
             response
         }));
@@ -249,66 +218,26 @@ impl Upwork {
         task.await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    fn http(&self) -> Result<&reqwest::Client, String> {
-        if let Some(client) = self.http.get() {
-            return Ok(client);
+    fn endpoints(&self) -> Result<&Endpoints, String> {
+        if let Some(endpoints) = self.endpoints.get() {
+            return Ok(endpoints);
         }
-        let client =
-            build_client(&self.config.outbound).map_err(|error| format!("the HTTP client cannot be built: {error}"))?;
-        Ok(self.http.get_or_init(|| client))
+        let metrics = self.pacer.metrics().upstream(Upstream::Oauth);
+        let endpoints = Endpoints::new(&self.config, &self.descriptors, metrics)
+            .map_err(|error| format!("the HTTP client cannot be made: {}", causes(&error)))?;
+        Ok(self.endpoints.get_or_init(|| endpoints))
+    }
+
+    /// Closes connections that have been idle for too long; call it now and then.
+    pub(crate) fn sweep(&self) {
+        if let Some(endpoints) = self.endpoints.get() {
+            endpoints.sweep();
+        }
     }
 }
 
-fn build_client(outbound: &Outbound) -> Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
-    let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client(outbound.ca_file.as_deref(), None)?)
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .connect_timeout(Duration::from_secs(5))
-        .pool_idle_timeout(Duration::from_secs(30));
-    if let Some(proxy) = &outbound.proxy {
-        builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
-    }
-    Ok(builder.build()?)
-}
-
-async fn receive(
-    request: reqwest::RequestBuilder,
-    permit: Permit,
-    clock: &SharedClock,
-) -> Result<Response, Unavailable> {
-    let reason = |error: reqwest::Error| Unavailable::no_response(causes(&error.without_url()));
-    let mut response = match request.send().await {
-        Ok(response) => response,
-        Err(error) => {
-            if error.is_connect() {
-                permit.cancel();
-            }
-            return Err(reason(error));
-        }
-    };
-    permit.answered(response.status(), response.headers());
-    let (status, retry_after) = (response.status(), retry_after(response.headers(), clock.now()));
-    let coding = response.headers().get(CONTENT_ENCODING).map(|coding| String::from_utf8_lossy(coding.as_bytes()));
-    if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
-        let (status, coding) = (status.as_u16(), quote(&coding, &[]));
-        return Err(Unavailable::invalid(format!(
-            "status {status} with the content coding {coding}, which we did not accept"
-        )));
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(reason)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_BODY {
-            return Err(Unavailable::no_response(format!("status {} with a body that is too long", status.as_u16())));
-        }
-    }
-    // RFC 8259 section 8.1: a byte order mark may be ignored.
-    if body.starts_with(BOM) {
-        body.drain(..BOM.len());
-    }
-    Ok(Response { status, retry_after, body })
+fn form(fields: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
 fn printable(name: &str) -> String {

@@ -18,3 +18,13 @@ pub(crate) enum Error {
     #[error("the upstream switched to a protocol that was not requested")]
     UnexpectedUpgrade,
 }
+
+impl Error {
+    /// Nothing was sent: there was no connection.
+    pub(crate) fn is_connect(&self) -> bool {
+        match self {
+            Self::NoDescriptor | Self::Connect(_) | Self::ConnectTimeout => true,
+            Self::Exchange(_) | Self::UnexpectedUpgrade => false,
+        }
+    }
+}

@@ -6,6 +6,7 @@
 mod caching;
 pub(crate) mod client;
 pub(crate) mod connect;
+pub(crate) mod endpoint;
 mod error;
 pub(crate) mod forwarded;
 pub(crate) mod headers;

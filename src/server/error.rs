@@ -1,7 +1,8 @@
 use std::io;
 
+use crate::proxy::endpoint::SetupError;
 use crate::store::StoreError;
-use crate::{broker, config, tls};
+use crate::{config, tls};
 
 /// Why the server could not start, or failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,9 @@ pub enum Error {
     /// The certificates, or the TLS configuration.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] tls::Error),
-    /// The API client.
-    #[error("the API client cannot be set up: {0}")]
-    Broker(#[from] broker::SetupError),
+    /// A client of the API or of the collector of spans.
+    #[error("an HTTP client cannot be set up: {0}")]
+    Client(#[from] SetupError),
     /// The session store.
     #[error("the session store cannot be opened: {0}")]
     Store(#[from] StoreError),

@@ -31,6 +31,7 @@ use crate::config::{Config, Sources};
 use crate::descriptors::Descriptors;
 use crate::gateway::Gateway;
 use crate::listener::{self, Address, Bound, DoorSpec, Drain, IncomingRequest, Limits, plain};
+use crate::oauth::upwork::Upwork;
 use crate::telemetry::Door;
 use crate::telemetry::metrics::{Metrics, Observed};
 use crate::telemetry::trace::Tracer;
@@ -137,7 +138,7 @@ pub async fn run(
     };
     let (workers, metrics) = (config.server.workers, services.metrics.clone());
     let health = config.server.health_path.clone().map(|path| HealthCheck::new(path, readiness.clone()));
-    let start = |url| span_export::start(url, services.metrics.spans(), ended.clone());
+    let start = |url| span_export::start(url, services.metrics.spans(), &descriptors, ended.clone());
     let (tracer, exporting) = config.otlp_url.as_ref().map(start).transpose()?.unzip();
     let make = move || worker(&services.gateway, health.clone(), tracer.clone());
     let serving = listener::run(specs, workers, make, metrics, drain.clone());
@@ -187,7 +188,7 @@ async fn leave(
 }
 
 fn spawn_background(services: &Services, readiness: &Readiness, ended: &CancellationToken) {
-    tokio::spawn(upkeep(services.metrics.clone(), ended.clone()));
+    tokio::spawn(upkeep(services.metrics.clone(), services.upwork.clone(), ended.clone()));
     let clock = || services.clock.clone();
     if services.store.keeps_records() {
         let (store, observed) = (|| services.store.clone(), readiness.clone());
@@ -288,8 +289,9 @@ fn door_specs(
     specs
 }
 
-async fn upkeep(metrics: Arc<Metrics>, ended: CancellationToken) {
+async fn upkeep(metrics: Arc<Metrics>, upwork: Arc<Upwork>, ended: CancellationToken) {
     while tokio::time::timeout(UPKEEP, ended.cancelled()).await.is_err() {
         metrics.run_upkeep();
+        upwork.sweep();
     }
 }

@@ -35,6 +35,7 @@ pub(super) struct Services {
     pub(super) metrics: Arc<Metrics>,
     pub(super) store: Store,
     pub(super) pacer: Arc<Pacer>,
+    pub(super) upwork: Arc<Upwork>,
     pub(super) service: Option<Arc<ServiceIdentity>>,
     pub(super) refresher: Arc<Refresher>,
     pub(super) clock: SharedClock,
@@ -48,7 +49,8 @@ impl Services {
         let ring = SharedKeyring::new(config.keyring()?);
         let store = store::open_store(&config.store, ring.clone(), clock.clone(), control.clone())?.measured(&metrics);
         let pacer = Pacer::new(&config.broker.pace, clock.clone(), metrics.clone(), control.clone());
-        let upwork = Upwork::new(config.oauth.clone(), clock.clone(), control.clone(), pacer.clone());
+        let upwork =
+            Upwork::new(config.oauth.clone(), clock.clone(), control.clone(), pacer.clone(), descriptors.clone());
         let deps = Dependencies {
             upwork: upwork.clone(),
             store: store.clone(),
@@ -64,7 +66,7 @@ impl Services {
         let context = Context { clock: clock.clone(), metrics: metrics.clone() };
         let sessions = Sessions::new(&config.session, store.clone(), access.clone(), refresher.clone(), context);
         let public = &config.gateway.public;
-        let sign_in = SignIn::new(public, &config.session, upwork, ring.clone(), sessions.clone());
+        let sign_in = SignIn::new(public, &config.session, upwork.clone(), ring.clone(), sessions.clone());
         let callers = Callers::new(&config.gateway, ring.clone(), sessions, service.clone());
         let assertions =
             config.gateway.assertion.clone().map(|audience| {
@@ -77,7 +79,7 @@ impl Services {
         let share = descriptors.requests_of_a_client();
         let gateway =
             Gateway::new(public.clone(), config.router.clone(), sign_in, callers, upstreams).limit_streams(share);
-        Ok(Self { gateway, ring, access, metrics, store, pacer, service, refresher, clock })
+        Ok(Self { gateway, ring, access, metrics, store, pacer, upwork, service, refresher, clock })
     }
 }
 

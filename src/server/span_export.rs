@@ -7,19 +7,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::descriptors::Descriptors;
+use crate::proxy::client::{Client, Timeouts};
+use crate::proxy::connect::Connector;
+use crate::proxy::endpoint::{Endpoint, SetupError};
 use crate::telemetry::causes;
-use crate::telemetry::metrics::SpanCounters;
+use crate::telemetry::metrics::{SpanCounters, UpstreamMetrics};
 use crate::telemetry::trace::{Span, Tracer, encode};
-use crate::tls;
 
 const BATCH: usize = 512;
 const LINGER: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUTS: Timeouts = Timeouts { connect: TIMEOUT, first_byte: TIMEOUT, idle: TIMEOUT };
+/// Bytes of an answer, which says no more than its status.
+const MAX_BODY: usize = 64 << 10;
+/// How often idle connections are looked at.
+const SWEEP: Duration = Duration::from_secs(30);
 /// Between the tries of one batch.
 const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
@@ -28,35 +37,32 @@ const PAUSES: [Duration; 4] =
 pub(super) fn start(
     base: &Url,
     counters: SpanCounters,
+    descriptors: &Arc<Descriptors>,
     ended: CancellationToken,
-) -> Result<(Arc<Tracer>, JoinHandle<()>), tls::Error> {
+) -> Result<(Arc<Tracer>, JoinHandle<()>), SetupError> {
     let (tracer, spans) = Tracer::new(counters.overflow.clone());
-    let exporter = Exporter::new(base, counters)?;
+    let exporter = Exporter::new(base, counters, descriptors)?;
     Ok((tracer, tokio::spawn(exporter.run(spans, ended))))
 }
 
 struct Exporter {
-    http: reqwest::Client,
-    url: Url,
+    collector: Endpoint,
     counters: SpanCounters,
     /// The log has said that the collector is unreachable.
     warned: bool,
 }
 
 impl Exporter {
-    fn new(base: &Url, counters: SpanCounters) -> Result<Self, tls::Error> {
+    fn new(base: &Url, counters: SpanCounters, descriptors: &Arc<Descriptors>) -> Result<Self, SetupError> {
         let mut url = base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(["v1", "traces"]);
         }
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client(None, None)?)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|error| rustls::Error::General(causes(&error)))?;
-        Ok(Self { http, url, counters, warned: false })
+        let collector = Endpoint::new(&url, |upstream| {
+            let connector = Connector::new(upstream, None, None)?;
+            Ok(Client::new(connector, TIMEOUTS, descriptors.clone(), UpstreamMetrics::uncounted()))
+        })?;
+        Ok(Self { collector, counters, warned: false })
     }
 
     /// Runs until the tracer is gone or `ended`, then tries once to send the remaining spans.
@@ -64,7 +70,7 @@ impl Exporter {
         let mut batch = Vec::new();
         while !ended.is_cancelled() {
             let filling = async {
-                if spans.recv_many(&mut batch, BATCH).await > 0 {
+                if self.receive(&mut spans, &mut batch).await > 0 {
                     let full = async { while batch.len() < BATCH && spans.recv_many(&mut batch, BATCH).await > 0 {} };
                     let _ = tokio::time::timeout(LINGER, full).await;
                 }
@@ -83,19 +89,41 @@ impl Exporter {
         }
     }
 
+    /// Waits for spans, and closes idle connections meanwhile.
+    async fn receive(&self, spans: &mut mpsc::Receiver<Span>, batch: &mut Vec<Span>) -> usize {
+        loop {
+            match tokio::time::timeout(SWEEP, spans.recv_many(batch, BATCH)).await {
+                Ok(count) => return count,
+                Err(_) => self.collector.sweep(),
+            }
+        }
+    }
+
+    async fn send(&self, body: Vec<u8>) -> Result<StatusCode, String> {
+        let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let answer = async {
+            let response = self.collector.post(&[json], body).await.map_err(|error| causes(&error))?;
+            let status = response.status();
+            // Read to its end, so that the connection can be used again.
+            let _ = response.into_body().collect(MAX_BODY).await;
+            Ok(status)
+        };
+        tokio::time::timeout(TIMEOUT, answer).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
+    }
+
     async fn deliver(&mut self, batch: &[Span], ended: &CancellationToken) {
-        let body = encode(batch);
+        let body = encode(batch).to_string().into_bytes();
         let mut pauses = PAUSES.iter();
         let why = loop {
-            let why = match self.http.post(self.url.clone()).json(&body).send().await {
-                Ok(answer) if answer.status().is_success() => {
+            let why = match self.send(body.clone()).await {
+                Ok(status) if status.is_success() => {
                     self.counters.exported.increment(batch.len() as u64);
                     self.warned = false;
                     return;
                 }
-                Ok(answer) if !is_retryable(answer.status()) => break format!("it answers {}", answer.status()),
-                Ok(answer) => format!("it answers {}", answer.status()),
-                Err(error) => causes(&error.without_url()),
+                Ok(status) if !is_retryable(status) => break format!("it answers {status}"),
+                Ok(status) => format!("it answers {status}"),
+                Err(why) => why,
             };
             let Some(pause) = pauses.next() else { break why };
             if ended.run_until_cancelled(tokio::time::sleep(*pause)).await.is_none() {

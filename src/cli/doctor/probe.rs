@@ -1,6 +1,5 @@
 //! Sends one request to the app or to Upwork, and returns the response or the chain of causes. Follows no redirects.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -16,8 +15,8 @@ use crate::policy::AppRoute;
 use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::{AppConfig, Client, HostPolicy, Upstream};
-use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
-use crate::telemetry::{Upstream as Counted, causes};
+use crate::telemetry::causes;
+use crate::telemetry::metrics::UpstreamMetrics;
 
 /// A longer body reads as empty.
 const MAX_BODY: usize = 256 << 10;
@@ -40,7 +39,7 @@ pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json:
     let upstream = Upstream::of(url).ok_or("the URL has no host or port")?;
     let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone());
     let connector = connector.map_err(|error| causes(&error))?;
-    let client = Client::new(connector, TIMEOUTS, Descriptors::new(None), uncounted());
+    let client = Client::new(connector, TIMEOUTS, Descriptors::new(None), UpstreamMetrics::uncounted());
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let mut request = Request::builder()
         .method(method)
@@ -93,11 +92,7 @@ pub(super) async fn app(config: &Config, app: &AppConfig) -> Finding {
 
 async fn get(app: &AppConfig, path: &str, host: &str) -> Probe {
     let app = AppConfig { timeouts: TIMEOUTS, ..app.clone() };
-    let client = app.client(Descriptors::new(None), uncounted()).map_err(|error| causes(&error))?;
+    let client = app.client(Descriptors::new(None), UpstreamMetrics::uncounted()).map_err(|error| causes(&error))?;
     let request = Request::get(path).header(HOST, host).body(Body::empty()).map_err(|error| causes(&error))?;
     send(client, request).await
-}
-
-fn uncounted() -> Arc<UpstreamMetrics> {
-    Metrics::new().upstream(Counted::App).clone()
 }

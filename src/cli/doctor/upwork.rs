@@ -17,6 +17,7 @@ use super::probe::{self, Probe};
 use super::session;
 use crate::clock::{SharedClock, Timestamp};
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 use crate::oauth::login::Login;
 use crate::oauth::token::{Client, TokenError, TokenGrant};
 use crate::oauth::upwork::Upwork;
@@ -38,7 +39,8 @@ const UNREACHABLE: &str =
 
 pub(super) async fn all(config: &Config, clock: &SharedClock) -> Vec<Finding> {
     let pacer = Pacer::new(&config.broker.pace, clock.clone(), Arc::new(Metrics::new()), Handle::current());
-    let upwork = Upwork::new(config.oauth.clone(), clock.clone(), Handle::current(), pacer);
+    let descriptors = Descriptors::new(None);
+    let upwork = Upwork::new(config.oauth.clone(), clock.clone(), Handle::current(), pacer, descriptors);
     let mut findings = vec![callback(config), token(&upwork).await];
     let outbound = &config.oauth.outbound;
     let page = probe::upwork(outbound, &authorization_request(config, clock.now()), Method::GET, "").await;

@@ -22,6 +22,7 @@ use super::output::{Failure, print, print_error};
 use super::runtime::block_on;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Sources};
+use crate::descriptors::Descriptors;
 use crate::oauth::callback::{Authorization, Callback, CallbackError, VerifiedCode};
 use crate::oauth::login::{AuthorizationRequest, LIFETIME, Login};
 use crate::oauth::login_cookies::{BrowserLogins, PendingLogin};
@@ -161,7 +162,8 @@ impl Attempt {
 
     async fn redeem(&self, code: &VerifiedCode, out: &Path, force: bool) -> Result<String, String> {
         let pacer = Pacer::new(&Pace::default(), self.clock.clone(), Arc::new(Metrics::new()), Handle::current());
-        let upwork = Upwork::new(self.client.clone(), self.clock.clone(), Handle::current(), pacer);
+        let descriptors = Descriptors::new(None);
+        let upwork = Upwork::new(self.client.clone(), self.clock.clone(), Handle::current(), pacer, descriptors);
         let tokens =
             upwork.tokens(TokenGrant::Code(code), CallerId::SignIn(None)).await.map_err(|error| error.to_string())?;
         let refresh = tokens.refresh.as_ref().ok_or("Upwork returned no refresh token")?;

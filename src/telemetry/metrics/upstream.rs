@@ -33,24 +33,27 @@ impl UpstreamMetrics {
         let connections = "Open connections to an upstream, by upstream and state.";
         let opened = "Connections opened to an upstream, by upstream.";
         let label = ("upstream", upstream.as_str());
-        // The client of the token endpoint does not report its open connections.
-        let pooled = upstream != Upstream::Oauth;
-        let gauge = |state| {
-            let labels = [label, ("state", state)];
-            if pooled { registry.gauge("upwarden_upstream_connections", connections, &labels) } else { Gauge::noop() }
-        };
+        let gauge = |state| registry.gauge("upwarden_upstream_connections", connections, &[label, ("state", state)]);
         Self {
             seconds: registry.histogram("upwarden_upstream_duration_seconds", seconds, &[label]),
-            opened: if pooled {
-                registry.counter("upwarden_upstream_connections_opened_total", opened, &[label])
-            } else {
-                Counter::noop()
-            },
+            opened: registry.counter("upwarden_upstream_connections_opened_total", opened, &[label]),
             open: AtomicUsize::new(0),
             pools: Mutex::default(),
             idle: gauge("idle"),
             in_use: gauge("in_use"),
         }
+    }
+
+    /// For an upstream that is not measured.
+    pub(crate) fn uncounted() -> Arc<Self> {
+        Arc::new(Self {
+            seconds: Histogram::noop(),
+            opened: Counter::noop(),
+            open: AtomicUsize::new(0),
+            pools: Mutex::default(),
+            idle: Gauge::noop(),
+            in_use: Gauge::noop(),
+        })
     }
 
     /// The head of an answer arrived after `took`.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
 use upwarden::testing::broker::Pace;
 use upwarden::testing::clock::{Clock, ManualClock, Timestamp};
+use upwarden::testing::descriptors::Descriptors;
 use upwarden::testing::listener::plain;
 use upwarden::testing::oauth::{
     Config, Dependencies, Outbound, RefreshError, ServiceConfig, ServiceGrant, ServiceIdentity, Upwork,
@@ -101,7 +102,7 @@ impl Scene {
         let pace = Pace { per_second: 100_000, per_minute: 100_000, ..Pace::default() };
         let pacer = Pacer::new(&pace, self.clock.clone(), self.metrics.clone(), Handle::current());
         let deps = Dependencies {
-            upwork: Upwork::new(config, self.clock.clone(), Handle::current(), pacer),
+            upwork: Upwork::new(config, self.clock.clone(), Handle::current(), pacer, Descriptors::new(None)),
             store: self.store.clone(),
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),

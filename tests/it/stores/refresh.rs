@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use upwarden::sandbox::{self, Fault, GRAPHQL_PATH, REVOKE_PATH, Sandbox, TOKEN_PATH, Target, Times};
 use upwarden::testing::broker::Pace;
 use upwarden::testing::clock::ManualClock;
+use upwarden::testing::descriptors::Descriptors;
 use upwarden::testing::listener::plain;
 use upwarden::testing::oauth::{Config as OauthConfig, Dependencies, Outbound, RefreshError, Refresher, Upwork};
 use upwarden::testing::pacing::Pacer;
@@ -94,7 +95,7 @@ impl Scene {
         let metrics = Arc::new(Metrics::new());
         let pace = Pace { per_second: 100_000, per_minute: 100_000, ..Pace::default() };
         let pacer = Pacer::new(&pace, clock.clone(), metrics.clone(), Handle::current());
-        let upwork = Upwork::new(config, clock.clone(), Handle::current(), pacer);
+        let upwork = Upwork::new(config, clock.clone(), Handle::current(), pacer, Descriptors::new(None));
         let deps = Dependencies { upwork, store, metrics, clock, control: Handle::current() };
         Refresher::new(deps, WHOLE, NEVER)
     }

@@ -1,0 +1,139 @@
+//! Upwork's token, revocation and GraphQL endpoints, as we call them for ourselves.
+//!
+//! Sends a form or a query; reads a bounded part of the response.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use url::Url;
+
+use super::config::Config;
+use super::response::{Response, Unavailable, quote};
+use crate::body::CollectError;
+use crate::clock::SharedClock;
+use crate::descriptors::Descriptors;
+use crate::pacing::{Permit, retry_after};
+use crate::proxy::client::{Client, Timeouts};
+use crate::proxy::connect::Connector;
+use crate::proxy::endpoint::{Endpoint, SetupError};
+use crate::session::tokens::AccessToken;
+use crate::telemetry::causes;
+use crate::telemetry::metrics::UpstreamMetrics;
+
+/// How long a call may take, without its wait under Upwork's limits.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(5), first_byte: TIMEOUT, idle: TIMEOUT };
+const MAX_BODY: usize = 256 << 10;
+/// The byte order mark in UTF-8.
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum To {
+    Token,
+    Revoke,
+    Graphql,
+}
+
+impl To {
+    /// The name of its span.
+    pub(super) const fn span(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Revoke => "revoke",
+            Self::Graphql => "who am I",
+        }
+    }
+
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Token | Self::Revoke => "application/x-www-form-urlencoded",
+            Self::Graphql => "application/json",
+        }
+    }
+}
+
+pub(super) struct Post {
+    pub(super) to: To,
+    pub(super) body: String,
+    pub(super) bearer: Option<AccessToken>,
+}
+
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    token: Endpoint,
+    revoke: Endpoint,
+    graphql: Endpoint,
+    user_agent: HeaderValue,
+}
+
+impl Endpoints {
+    pub(super) fn new(
+        config: &Config,
+        descriptors: &Arc<Descriptors>,
+        metrics: &Arc<UpstreamMetrics>,
+    ) -> Result<Self, SetupError> {
+        let outbound = &config.outbound;
+        let endpoint = |url: &Url| {
+            Endpoint::new(url, |upstream| {
+                let connector = Connector::new(upstream, outbound.ca_file.as_deref(), outbound.proxy.clone())?;
+                Ok(Client::new(connector, TIMEOUTS, descriptors.clone(), metrics.clone()).of_api())
+            })
+        };
+        let user_agent = outbound.user_agent.parse().map_err(|_| SetupError::Unusable("upwork.user_agent"))?;
+        let (token, revoke) = (endpoint(&config.token_url)?, endpoint(&config.revoke_url)?);
+        Ok(Self { token, revoke, graphql: endpoint(&config.graphql_url)?, user_agent })
+    }
+
+    pub(super) async fn post(&self, post: Post, permit: Permit, clock: &SharedClock) -> Result<Response, Unavailable> {
+        let Post { to, body, bearer } = post;
+        let endpoint = match to {
+            To::Token => &self.token,
+            To::Revoke => &self.revoke,
+            To::Graphql => &self.graphql,
+        };
+        let mut fields = vec![
+            (CONTENT_TYPE, HeaderValue::from_static(to.content_type())),
+            // Without the field, any coding would be allowed (RFC 9110 section 12.5.3).
+            (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+            (USER_AGENT, self.user_agent.clone()),
+            (ACCEPT, HeaderValue::from_static("*/*")),
+        ];
+        // A token is visible ASCII.
+        let bearer = bearer.and_then(|token| HeaderValue::try_from(["Bearer ", token.expose()].concat()).ok());
+        fields.extend(bearer.map(|bearer| (AUTHORIZATION, bearer)));
+        let response = match endpoint.post(&fields, body).await {
+            Ok(response) => response,
+            Err(error) => {
+                if error.is_connect() {
+                    permit.cancel();
+                }
+                return Err(Unavailable::no_response(causes(&error)));
+            }
+        };
+        permit.answered(response.status(), response.headers());
+        let (head, body) = response.into_parts();
+        let status = head.status;
+        let coding = head.headers.get(CONTENT_ENCODING).map(|coding| String::from_utf8_lossy(coding.as_bytes()));
+        if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
+            let (status, coding) = (status.as_u16(), quote(&coding, &[]));
+            return Err(Unavailable::invalid(format!(
+                "status {status} with the content coding {coding}, which we did not accept"
+            )));
+        }
+        let body = body.collect(MAX_BODY).await.map_err(|error| {
+            Unavailable::no_response(match error {
+                CollectError::TooLong => format!("status {} with a body that is too long", status.as_u16()),
+                CollectError::Cut(_) => causes(&error),
+            })
+        })?;
+        // RFC 8259 section 8.1: a byte order mark may be ignored.
+        let body = body.strip_prefix(BOM).unwrap_or(&body).to_vec();
+        Ok(Response { status, retry_after: retry_after(&head.headers, clock.now()), body })
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub(super) fn sweep(&self) {
+        [&self.token, &self.revoke, &self.graphql].into_iter().for_each(Endpoint::sweep);
+    }
+}
