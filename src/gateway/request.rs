@@ -163,10 +163,9 @@ impl RequestInfo {
         ReturnTo::parse(without_marker(target.as_str()), prefix)
     }
 
-    /// Whether this address is too long for a sign-in to lead back to it.
-    pub(super) fn is_too_long_to_return_to(&self, prefix: &str) -> bool {
-        let length = self.uri.path_and_query().map_or(0, |target| target.as_str().len());
-        self.safe() && (length > MAX_LENGTH || self.return_to(prefix).is_some_and(|place| place.is_cut()))
+    /// Whether the address is too long for a sign-in to lead back to it.
+    pub(super) fn is_too_long_to_return_to(&self) -> bool {
+        self.safe() && self.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_LENGTH)
     }
 
     /// `preflight`: this is a preflight, and preflights pass.

@@ -164,14 +164,14 @@ impl Upwork {
         caller: CallerId,
     ) -> Result<UserInfo, UserInfoError> {
         let data = self.query(token, query, caller).await?;
-        let text = |path: &str| data.pointer(path).and_then(Value::as_str);
-        let name = |path: &str| text(path).map(printable).filter(|name| !name.is_empty());
-        let id = text("/user/id").filter(|id| !id.is_empty());
+        let text = |of: &str, field: &str| data.get(of)?.get(field)?.as_str();
+        let name = |of| text(of, "name").map(printable).filter(|name| !name.is_empty());
+        let id = text("user", "id").filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| UserInfoError::NoUser("user.id is missing".to_owned()))?.to_owned();
-        let nid = text("/user/nid").unwrap_or(&id).to_owned();
+        let nid = text("user", "nid").unwrap_or(&id).to_owned();
         let organization =
-            text("/organization/id").map(|id| Organization { id: id.to_owned(), name: name("/organization/name") });
-        Ok(UserInfo { user: User { id, nid, name: name("/user/name") }, organization })
+            text("organization", "id").map(|id| Organization { id: id.to_owned(), name: name("organization") });
+        Ok(UserInfo { user: User { id, nid, name: name("user") }, organization })
     }
 
     async fn query(
@@ -189,14 +189,13 @@ impl Upwork {
         if !response.status.is_success() {
             return Err(unusable(if response.is_html() { "an HTML page" } else { "an error" }).into());
         }
-        let value: Value = serde_json::from_slice(&response.body).map_err(|_| unusable("no JSON"))?;
-        match (value.get("data").filter(|data| data.is_object()), value.pointer("/errors/0/message")) {
-            (Some(data), None) => Ok(data.clone()),
-            (_, Some(message)) => {
-                Err(UserInfoError::NoUser(quote(message.as_str().unwrap_or("an error"), &[token.expose()])))
-            }
-            (None, None) => Err(unusable("neither data nor errors").into()),
+        let mut answer: Value = serde_json::from_slice(&response.body).map_err(|_| unusable("no JSON"))?;
+        if let Some(message) = answer.get("errors").and_then(|errors| errors.get(0)?.get("message")) {
+            let message = quote(message.as_str().unwrap_or("an error"), &[token.expose()]);
+            return Err(UserInfoError::NoUser(message));
         }
+        let data = answer.get_mut("data").map(Value::take).filter(Value::is_object);
+        data.ok_or_else(|| unusable("neither data nor errors").into())
     }
 
     /// Sends, when Upwork's limits allow it, in a separate task that completes even if its caller disconnects.

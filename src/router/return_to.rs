@@ -3,7 +3,9 @@
 //! Turns an untrusted `return_to` into a path on this host, as a browser's URL parser understands it, or nothing. Never
 //! contains an address on another host, or one that would itself begin or end a sign-in.
 
-use url::Url;
+use std::sync::LazyLock;
+
+use url::{Position, Url};
 
 /// A path on this host with its query and fragment; begins with one slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,9 @@ pub struct ReturnTo {
     /// It had a query that was too long.
     cut: bool,
 }
+
+/// Stands for this host, against which an address is resolved.
+static HERE: LazyLock<Option<Url>> = LazyLock::new(|| Url::parse("https://here.invalid/").ok());
 
 /// In bytes. A longer address loses its query, and its path too if that is too long. Sealed, it fits into two cookies.
 pub const MAX_LENGTH: usize = 4096;
@@ -33,9 +38,10 @@ impl ReturnTo {
         if !plain {
             return None;
         }
-        let here = Url::parse("https://here.invalid/").ok()?;
+        let here = HERE.as_ref()?;
         let there = here.join(text).ok()?;
-        let stays = there.origin() == here.origin() && there.username().is_empty() && there.password().is_none();
+        // The same scheme, host and port, and no user name or password.
+        let stays = there[..Position::BeforePath] == here[..Position::BeforePath];
         if !stays || there.path().starts_with("//") {
             return None;
         }
@@ -48,7 +54,7 @@ impl ReturnTo {
     }
 
     fn bounded(there: &Url) -> Option<Self> {
-        let whole = &there[url::Position::BeforePath..];
+        let whole = &there[Position::BeforePath..];
         let target = [whole, there.path()].into_iter().find(|text| text.len() <= MAX_LENGTH)?;
         Some(Self { target: target.to_owned(), cut: target != whole })
     }

@@ -182,7 +182,9 @@ impl Keyring {
 
     /// Grants stay readable if the deployment's name changes, because they never leave the store.
     fn associated(&self, purpose: Purpose) -> Vec<u8> {
-        let mut data = purpose.label().to_vec();
+        let label = purpose.label();
+        let mut data = Vec::with_capacity(label.len() + 1 + self.deployment.len());
+        data.extend_from_slice(label);
         data.push(VERSION);
         match purpose {
             Purpose::Session | Purpose::Login | Purpose::State | Purpose::Ticket | Purpose::NewToken => {
@@ -252,8 +254,10 @@ impl Keyring {
         }
         let (index, key) = self.keys.iter().enumerate().find(|(_, key)| key.id == id)?;
         let (cipher, nonce) = key.derive(purpose, salt)?;
-        let bytes = cipher.open_in_place(nonce, Aad::from(self.associated(purpose)), body).ok()?.to_vec();
-        Some(OpenedValue { bytes: Zeroizing::new(bytes), reseal: index > 0 })
+        let length = cipher.open_in_place(nonce, Aad::from(self.associated(purpose)), body).ok()?.len();
+        sealed.truncate(HEAD + length);
+        sealed.drain(..HEAD);
+        Some(OpenedValue { bytes: sealed, reseal: index > 0 })
     }
 
     pub(crate) fn open_json<T: DeserializeOwned>(&self, purpose: Purpose, text: &str) -> Option<T> {

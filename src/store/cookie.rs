@@ -24,10 +24,10 @@ pub struct CookieStore {
     cache: Arc<Mutex<Cache>>,
 }
 
-/// Recently opened sessions, by the unique part of their sealed value. Each has the whole value, too.
+/// Recently opened or sealed sessions, by the unique part of their sealed value. Each has the whole value, too.
 #[derive(Debug)]
 struct Cache {
-    /// The ring that opened them.
+    /// The ring that opened and sealed them.
     ring: Arc<Keyring>,
     sessions: Recent<String, (String, StoredSession), Instant>,
 }
@@ -48,7 +48,7 @@ impl CookieStore {
         &self.ring
     }
 
-    /// The sessions that this ring opened; those of another ring are dropped.
+    /// The sessions that this ring opened or sealed; those of another ring are dropped.
     fn cache(&self, ring: &Arc<Keyring>) -> MutexGuard<'_, Cache> {
         let mut cache = lock(&self.cache);
         if !Arc::ptr_eq(&cache.ring, ring) {
@@ -68,13 +68,22 @@ impl CookieStore {
         let opened = ring.open(Purpose::Session, value)?;
         let session = Session::from_bytes(&opened.bytes)?;
         let stored = StoredSession { reseal: opened.reseal, ..StoredSession::new(session) };
-        let opened = (value.to_owned(), stored.clone());
-        self.cache(&ring).sessions.insert(key.to_owned(), opened, now, now + REMEMBERED);
+        self.remember(&ring, value, stored.clone());
         Some(stored)
     }
 
+    /// Also remembers the session, because the browser's next request brings the value back.
     pub(super) fn save(&self, stored: &StoredSession) -> Result<String, NoRandomness> {
-        self.ring.load().seal(Purpose::Session, &stored.session.to_bytes())
+        let ring = self.ring.load();
+        let value = ring.seal(Purpose::Session, &stored.session.to_bytes())?;
+        self.remember(&ring, &value, StoredSession { reseal: false, ..stored.clone() });
+        Ok(value)
+    }
+
+    fn remember(&self, ring: &Arc<Keyring>, value: &str, stored: StoredSession) {
+        let now = Instant::now();
+        let entry = (value.to_owned(), stored);
+        self.cache(ring).sessions.insert(unique_part(value).to_owned(), entry, now, now + REMEMBERED);
     }
 }
 
@@ -89,6 +98,8 @@ mod tests {
         let ring = SharedKeyring::new(Keyring::generate().unwrap());
         let store = CookieStore::new(ring.clone());
         let value = store.save(&StoredSession::new(session(true))).unwrap();
+        // At another replica, which did not seal it.
+        let store = CookieStore::new(ring.clone());
         assert_eq!(store.open(&value).unwrap().session.user.nid, "foo");
         let login = ring.load().seal(Purpose::Login, &session(true).to_bytes()).unwrap();
         assert!(store.open(&login).is_none(), "a value of another purpose is no session");
@@ -100,11 +111,14 @@ mod tests {
         let key = || Key::parse(&Key::generate().unwrap()).unwrap();
         let ring = SharedKeyring::new(Keyring::new(vec![key()]).unwrap());
         let store = CookieStore::new(ring.clone());
-        let value = store.save(&StoredSession::new(session(true))).unwrap();
-        let (first, second) = (store.open(&value).unwrap(), store.open(&value).unwrap());
+        let saved = StoredSession::new(session(true));
+        let value = store.save(&saved).unwrap();
+        assert!(Arc::ptr_eq(&saved.session, &store.open(&value).unwrap().session), "not opened");
+        let replica = CookieStore::new(ring.clone());
+        let (first, second) = (replica.open(&value).unwrap(), replica.open(&value).unwrap());
         assert!(Arc::ptr_eq(&first.session, &second.session), "opened once");
         ring.replace(Keyring::new(vec![key()]).unwrap());
-        assert!(store.open(&value).is_none(), "a removed key opens nothing");
+        assert!(store.open(&value).is_none() && replica.open(&value).is_none(), "a removed key opens nothing");
     }
 
     #[test]

@@ -125,6 +125,8 @@ impl CallbackDedup {
         let pause = PAUSE * 2_u32.pow(number - 1);
         let failed = Redemption::Attempt { number, outcome: outcome.clone(), until: Some(now.plus(pause)) };
         let mut entry = Entry { dedup: self.clone(), id: id.to_owned(), began: now, over_at, next: Redemption::Over };
+        // Boxed once, rather than copied from one wrapper of the task into the next.
+        let work = Box::pin(work);
         self.control.spawn(trace::carry(async move {
             let outcome = work.await;
             if number <= MAX_RETRIES && matches!(outcome, Err(Failure { retry: true, .. })) {

@@ -119,10 +119,11 @@ impl SignIn {
         if let Some(answer) = self.to_public_url(request)? {
             return Ok(answer);
         }
-        if request.is_too_long_to_return_to(prefix) {
-            return Err(ClientFault::AddressTooLong.into());
+        match request.return_to(prefix) {
+            _ if request.is_too_long_to_return_to() => Err(ClientFault::AddressTooLong.into()),
+            Some(place) if place.is_cut() => Err(ClientFault::AddressTooLong.into()),
+            place => self.begin(request, &place.unwrap_or_else(ReturnTo::home), 0),
         }
-        self.begin(request, &request.return_to(prefix).unwrap_or_else(ReturnTo::home), 0)
     }
 
     /// Sends the browser to Upwork, after `failures` sign-ins in a row that failed.
@@ -242,8 +243,7 @@ impl SignIn {
             })?;
             this.store(session, &cookies, client, id).await.map_err(Failure::last)
         };
-        // Boxed once, rather than copied from one wrapper of the task into the next.
-        self.callbacks.once(login, self.context().now(), Box::pin(work)).await
+        self.callbacks.once(login, self.context().now(), work).await
     }
 
     async fn redeem(&self, brought: CallbackResult, address: Option<IpAddr>) -> Result<Session, Failure> {
