@@ -2,14 +2,14 @@
 # docker build -t upwarden .
 # docker buildx build --platform linux/amd64,linux/arm64 .     compiles for both on this machine's own architecture, without emulation
 #
-# The bases are named by tag, so that a build gets their security updates. A release pins them: it resolves the tags to digests
+# The base images are named by tag, so that a build gets their security updates. A release pins them: it resolves the tags to digests
 # and passes those as RUST_IMAGE and RUNTIME_IMAGE (.github/workflows/release.yml).
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/base-nossl-debian12:nonroot
 
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS build
 ARG TARGETARCH
-# Lists the crates inside of the program, where scanners of images find them.
+# Lists the crates inside the program, where scanners of images find them.
 RUN cargo install --locked --root /usr/local cargo-auditable@0.7.7
 # A C compiler for the other architecture.
 RUN set -eu; here=$(dpkg --print-architecture); \
@@ -28,7 +28,7 @@ RUN set -eu; here=$(dpkg --print-architecture); \
     fi; \
     echo "$cpu-unknown-linux-gnu" >/target; \
     echo "$gcc" >/gcc; \
-    # What the C library's image lacks: it unwinds the stack of a task that panics.
+    # Missing in the C library's image: it unwinds the stack of a task that panics.
     install -D "$($gcc -print-file-name=libgcc_s.so.1)" "/root-files/usr/lib/$cpu-linux-gnu/libgcc_s.so.1"
 WORKDIR /build
 COPY . .
@@ -56,6 +56,6 @@ WORKDIR /etc/upwarden
 USER 65532:65532
 # The public door. It listens on loopback until public.listen says otherwise.
 EXPOSE 4180
-# Only in images of Docker's format: buildah and podman drop it unless they are run with --format docker.
+# Only in Docker's image format: buildah and podman drop it unless they are run with --format docker.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["/usr/local/bin/upwarden", "health"]
 ENTRYPOINT ["/usr/local/bin/upwarden"]

@@ -148,7 +148,7 @@ mod tests {
         json::line(&mut written, tracing::Level::INFO, "request", |fields| line.record(fields)).unwrap();
         let written: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&written).unwrap();
         let docs = include_str!("../../docs/operations.md");
-        let (_, table) = docs.split_once("| field | is |\n").expect("the table");
+        let (_, table) = docs.split_once("| field | meaning |\n").expect("the table");
         let rows = table.lines().take_while(|line| line.starts_with('|'));
         let names = rows.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
         let written: BTreeSet<_> = written.keys().map(String::as_str).collect();
