@@ -72,8 +72,8 @@ fn environment(variables: &[(String, String)], problems: &mut Vec<Problem>) -> E
 }
 
 /// Kubernetes puts variables for each service into every container: for one named `upwarden`, `UPWARDEN_PORT`,
-/// `UPWARDEN_SERVICE_HOST`, `UPWARDEN_PORT_4180_TCP_ADDR` …; for `upwarden-x`, `UPWARDEN_X_SERVICE_HOST` … None of them is a
-/// setting of ours, and none has two underscores in a row.
+/// `UPWARDEN_SERVICE_HOST`, `UPWARDEN_PORT_4180_TCP_ADDR` …; for `upwarden-x`, `UPWARDEN_X_SERVICE_HOST` … None of them
+/// is one of our settings, and none has two underscores in a row.
 fn is_service_variable(name: &str, value: &str) -> bool {
     if name.contains("__") {
         return false;

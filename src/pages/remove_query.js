@@ -1,2 +1,2 @@
-// The query holds a code: out of the address bar and the tab's history with it.
+// The query contains a code: remove it from the address bar and from the tab's history.
 history.replaceState(null, "", location.pathname);

@@ -1,4 +1,4 @@
-// Asks for the page again, ever less often, and opens it once the answer is another. Without scripts the page refreshes.
+// Asks for the page again, at growing intervals, and opens it once the answer has changed. Without scripts the page refreshes.
 (() => {
   const { retry, status } = document.querySelector("[data-retry]").dataset;
   let wait = Number(retry) * 1000;
@@ -10,7 +10,7 @@
         return;
       }
     } catch {
-      // This site itself cannot be reached just now.
+      // This site itself cannot be reached right now.
     }
     wait = Math.min(wait * 1.5, 30000);
     setTimeout(ask, wait);

@@ -1,4 +1,4 @@
-//! The control address: JSON in, JSON out. It is for the person or test that runs the sandbox, and hands out no token.
+//! The control address: JSON in, JSON out. It is for the person or test that runs the sandbox, and issues no tokens.
 
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};

@@ -136,7 +136,7 @@ impl Sandbox {
         Some(self.0.lock().grants.open(account, client_id, &self.0.config, self.0.clock.now()))
     }
 
-    /// Releases held answers for good, so that their connections can close.
+    /// Releases held answers permanently, so that their connections can close.
     pub(super) fn close(&self) {
         self.0.closing.cancel();
     }

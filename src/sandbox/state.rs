@@ -31,7 +31,7 @@ pub(super) struct Inner {
     state: Mutex<State>,
     pub(super) release: watch::Sender<u64>,
     pub(super) held: watch::Sender<usize>,
-    /// Releases answers for good, at shutdown.
+    /// Releases all answers permanently, at shutdown.
     pub(super) closing: CancellationToken,
 }
 

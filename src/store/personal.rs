@@ -89,7 +89,7 @@ pub struct NewTokenRecord {
 impl Store {
     /// Locks a user's personal access tokens, so that one request at a time counts them and adds one.
     pub async fn lock_tokens(&self, user_id: &str) -> Result<Lock, StoreError> {
-        let busy = || StoreError::Down("another request is making a token".to_owned());
+        let busy = || StoreError::Down("another request is creating a token".to_owned());
         self.lock(&tokens_of(user_id)).await?.ok_or_else(busy)
     }
 

@@ -71,7 +71,7 @@ async fn as_json_a_line_has_the_fields_of_any_other() {
 }
 
 #[tokio::test]
-async fn no_request_has_a_line_where_they_are_switched_off() {
+async fn no_request_has_a_line_if_they_are_switched_off() {
     let sidecar = Start::with(App::default()).set("log.access", false).start();
     sidecar.client().get("/").await;
     let log = sidecar.log();
@@ -103,7 +103,7 @@ async fn a_line_is_written_at_the_end_of_the_answer_with_its_bytes_and_says_if_i
 }
 
 #[tokio::test]
-async fn of_a_part_of_the_requests_those_that_fail_have_a_line_all_the_same() {
+async fn with_a_fraction_of_the_lines_failed_requests_still_have_one() {
     let sidecar = Start::with(App::default()).set("log.access", 0.001).start();
     let client = sidecar.client();
     for _ in 0..20 {
@@ -133,7 +133,7 @@ async fn a_trusted_proxys_request_id_is_kept_and_no_one_elses() {
         let problem = world.client().get("/upwork/nothing").header("x-request-id", sent).await.json();
         assert_eq!(problem["request_id"] == sent, kept, "{problem}");
     }
-    // Which of two it would be is not said.
+    // Of two, neither is used.
     let mut client = Raw::to(trusting.public_address()).await;
     client.send("GET /named HTTP/1.1\r\nHost: a\r\nX-Request-Id: one\r\nX-Request-Id: other\r\n\r\n").await;
     let answer = client.until("GET /named\n").await;

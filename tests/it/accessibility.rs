@@ -10,7 +10,7 @@ use upwarden::testing::pages::{self, Page};
 use super::harness::{App, Browser, FREELANCER, World, has, within};
 use super::pages::all;
 
-/// Chromium as a person who prefers dark pages has it.
+/// Chromium for a user who prefers dark pages.
 pub(crate) const DARK: &str = "--blink-settings=preferredColorScheme=0";
 
 pub(crate) fn axe() -> Option<String> {
@@ -41,9 +41,9 @@ async fn serve(shown: Vec<(&'static str, Page)>) -> (String, Vec<&'static str>) 
             let response = Response::builder();
             let (response, text) = match place.and_then(|place: usize| shown.get(place)) {
                 Some((name, page)) => {
-                    // The page of an app that is down asks again, and stays while the answer is the same.
+                    // The page of an app that is down checks again, and stays while the answer is the same.
                     let status = if *name == "problem" { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
-                    // The page of the implicit grant would go on at once.
+                    // The page of the implicit grant would continue at once.
                     let csp = if *name == "fragment" { pages::CSP } else { &page.csp };
                     let response = response.status(status).header("content-security-policy", csp);
                     (response.header("content-type", "text/html; charset=utf-8"), page.html.clone())

@@ -1,4 +1,4 @@
-//! `bench/compare` runs and cleans up after itself. What it measures is not looked at.
+//! `bench/compare` runs and cleans up after itself. Its figures are not checked.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -80,7 +80,7 @@ async fn branded_pages_can_be_read_in_light_and_in_dark_and_their_logo_is_seen()
     let Some(axe) = axe() else { return };
     let folder = tempfile::tempdir().unwrap();
     let world = branded(&written(&folder, "logo.svg", SVG.as_bytes())).app(App::sample()).start();
-    // Yellow cannot be read on white: a darker shade of it; on a dark ground it can.
+    // Yellow is unreadable on white, so a darker shade is used; on a dark background it is readable.
     for (scheme, accent) in [(&[][..], "rgb(127, 106, 0)"), (&[DARK], "rgb(255, 212, 0)")] {
         let Some(browser) = Browser::with(scheme).await else { return };
         browser.open(&world.url("/")).await;

@@ -6,7 +6,7 @@ use super::harness::{AGENCY, App, Browser, FREELANCER, TOKEN, World, logs, until
 
 const DEEP: &str = "/deep/page?tab=2&q=a%20b";
 
-/// Opens `target` as somebody who says yes at Upwork, and waits for the app's page.
+/// Opens `target` as a user who accepts at Upwork, and waits for the app's page.
 async fn sign_in(browser: &Browser, world: &World, target: &str) {
     browser.open(&world.url(target)).await;
     browser.consent(FREELANCER, "accept").await;
@@ -27,7 +27,7 @@ async fn the_app_opens_after_consent_at_the_page_first_asked_for_and_no_token_is
     let graphql = browser.text_where("#graphql", |text| text.contains("\"data\"")).await;
     assert!(graphql.contains(FREELANCER) && graphql.contains("Foo Bar"), "{graphql}");
     browser.text_where("#jobs", |text| !text.contains("loading")).await;
-    // What stays open works behind the gate.
+    // Long-lived connections work behind upwarden.
     assert_eq!(browser.text_where("#echo", |text| text.starts_with("hello")).await, "hello, Foo Bar");
     let event = browser.text_where("#events", |text| text.ends_with('Z')).await;
     browser.text_where("#events", |text| text.ends_with('Z') && text != event).await;
@@ -94,7 +94,7 @@ async fn declining_shows_its_page_and_the_way_back_in() {
 async fn a_second_tab_is_signed_in_and_parallel_tabs_all_finish() {
     let Some(browser) = Browser::start().await else { return };
     let world = World::new().app(App::sample()).start();
-    // Three tabs stand at Upwork before the first says yes.
+    // Three tabs are at Upwork before the first accepts.
     let mut tabs = vec![browser.here().await];
     browser.open(&world.url("/tab/0")).await;
     for tab in 1..3 {
@@ -130,8 +130,8 @@ async fn signing_out_by_the_page_ends_it_and_back_shows_nothing() {
     assert_eq!(browser.cookies().await.len(), 0);
     assert!(world.counters().revoke >= 1);
 
-    // While the app is connected at Upwork, a visit signs in again without a screen; here nobody is, any more. Back asks
-    // for the page again, and nothing of the old one is shown out of some cache.
+    // While the app is connected at Upwork, a visit signs in again without a screen, so the grants are revoked first.
+    // Back requests the page again, and no cache shows the old one.
     world.upwork.sandbox.revoke_all();
     for _ in 0..2 {
         browser.back().await;

@@ -85,9 +85,9 @@ async fn a_user_signs_in_to_the_demo_and_calls_the_api() {
     }
 }
 
-/// An app of one's own, and a door on every interface, as in a container.
+/// The user's own app, and a door on every interface, as in a container.
 #[tokio::test]
-async fn an_app_of_ones_own_is_signed_in_to_at_localhost() {
+async fn the_users_own_app_is_signed_in_to_at_localhost() {
     let app = App::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -170,7 +170,7 @@ fn a_taken_port_is_reported_and_the_next_free_one_is_used() {
 async fn a_second_signal_ends_it_at_once() {
     let demo = demo();
     let browser = sign_in(&demo).await;
-    // A request in flight holds up the drain: a form whose body stalls.
+    // A request in flight delays the drain: a form whose body stalls.
     let (pieces, body) = super::harness::feed();
     let call = browser.call(http::Method::POST, "/notes").body(body);
     let held = tokio::spawn(async move { call.attempt().await.map(drop) });
@@ -203,7 +203,7 @@ fn serving_without_a_key_says_how_to_make_one() {
 }
 
 #[test]
-fn a_demo_beyond_this_machine_is_refused_by_the_flag_that_was_typed() {
+fn a_demo_beyond_this_machine_is_refused_and_the_flag_is_named() {
     for flag in ["--public", "--sandbox", "--neighbour"] {
         let refused = command(&["demo", flag, "192.0.2.1:4180"]).output().unwrap();
         let text = String::from_utf8(refused.stderr).unwrap();

@@ -216,7 +216,7 @@ async fn an_app_that_refuses_the_public_host_fails() {
 }
 
 #[tokio::test]
-async fn a_door_and_a_service_identity_that_can_only_fail_do() {
+async fn a_door_and_a_service_identity_that_can_only_fail_are_reported() {
     let world = World::new(None).await;
     let door = "neighbour.listen=127.0.0.1:4181";
     let mut bare = World::new(None).await;
@@ -333,7 +333,7 @@ async fn a_store_is_opened_and_called() {
 }
 
 #[tokio::test]
-async fn a_store_of_several_servers_is_called_what_it_is() {
+async fn a_store_of_several_servers_is_described() {
     let (Some(group), Some(cluster)) = (Watched::start(), Cluster::start(0)) else { return };
     let world = World::new(None).await;
     let doctor = async |url: &str| world.doctor(&["store.kind=valkey", &format!("store.url={url}")]).await;
@@ -363,7 +363,7 @@ async fn a_store_of_several_servers_is_called_what_it_is() {
         assert!(report.has("fail", "store", remedy), "{remedy}: {}", report.text);
         assert!(!report.text.contains("s3cr3t") && !report.text.contains("w4tch"), "{}", report.text);
     }
-    // What the documentation says a user needs, less one.
+    // The documented permissions, less one.
     for node in &cluster.nodes {
         node.order::<()>(&["ACL", "SETUSER", "upwarden", "-wait"]);
     }

@@ -1,7 +1,7 @@
-//! What a request costs, in instructions of user space, stays within the budget of `bench/instructions.toml`.
+//! The cost of a request, in user-space instructions, stays within the budget of `bench/instructions.toml`.
 //!
-//! callgrind counts them, so the machine's speed and load do not matter. Each kind of request is made N times and then 2N
-//! times; the difference by N is the cost of one, without what a measurement costs once.
+//! callgrind counts them, so the machine's speed and load do not matter. Each kind of request is made N times and then
+//! 2N times; the difference divided by N is the cost of one, without the fixed cost of a measurement.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The one integration test binary. Each module is one subject.
+//! The integration test binary. Each module is one subject.
 
 #![expect(
     clippy::unwrap_used,

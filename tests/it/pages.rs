@@ -1,4 +1,4 @@
-//! The pages upwarden shows itself: well formed for people and screen readers, and closed to hostile texts.
+//! upwarden's own pages: well formed for people and screen readers, and safe against hostile texts.
 
 #![expect(clippy::unwrap_used, reason = "a helper fails its test as a test does")]
 
@@ -8,7 +8,7 @@ use upwarden::testing::clock::Timestamp;
 use upwarden::testing::pages::{self, Branding, Frame, Neighbour, Page};
 use upwarden::testing::secret::Secret;
 
-/// In every field that a stranger may have chosen.
+/// A text for every field that a stranger may choose.
 const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}";
 
 static PLAIN: LazyLock<Branding> = LazyLock::new(Branding::default);
@@ -131,7 +131,7 @@ pub(crate) fn all(text: &str) -> Vec<(&'static str, Page)> {
     ]
 }
 
-/// What stands in each `name="…"` of a document.
+/// The value of each `name="…"` in a document.
 fn attributes<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
     let start = format!(" {name}=\"");
     html.split(start.as_str()).skip(1).filter_map(|rest| rest.split('"').next()).collect()
@@ -156,7 +156,7 @@ fn every_page_has_its_language_title_landmarks_and_one_heading() {
 }
 
 #[test]
-fn no_page_lets_a_hostile_text_out_of_its_place() {
+fn no_hostile_text_escapes_its_place_on_a_page() {
     for (name, Page { html, .. }) in all(HOSTILE) {
         // What a template failing would leave.
         assert!(!html.contains("could not render"), "{name}");
@@ -169,7 +169,7 @@ fn no_page_lets_a_hostile_text_out_of_its_place() {
 }
 
 #[test]
-fn no_page_has_a_style_of_its_own_an_event_handler_or_another_origin() {
+fn no_page_has_inline_styles_event_handlers_or_other_origins() {
     for (name, Page { html, .. }) in all("Ann") {
         assert!((name == "notice" || !html.contains("<style")) && attributes(&html, "style").is_empty(), "{name}");
         assert!(!html.contains("onclick") && !html.contains("onload") && !html.contains("javascript:"), "{name}");
@@ -219,7 +219,7 @@ fn every_field_has_a_label_and_every_form_posts() {
 }
 
 #[test]
-fn a_problem_asks_again_only_when_told_to() {
+fn a_problem_checks_again_only_if_it_should() {
     let asks = problem("Ann").html;
     assert!(asks.contains("<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>"), "{asks}");
     assert!(asks.contains("data-retry=\"5\" data-status=\"502\""), "{asks}");
@@ -273,7 +273,7 @@ fn contrast(scheme: &str, one: &str, other: &str) -> f64 {
 }
 
 #[test]
-fn text_stands_out_from_its_ground_in_light_and_in_dark() {
+fn text_has_enough_contrast_in_light_and_in_dark() {
     let (light, dark) = PLAIN.stylesheet().split_once("prefers-color-scheme: dark").unwrap();
     for scheme in [light, dark] {
         for text in ["ink", "soft", "accent", "bad"] {

@@ -56,7 +56,7 @@ async fn the_client_in_the_header_is_the_client() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_in_the_header_is_believed_as_one() {
+async fn a_trusted_proxy_in_the_header_is_trusted() {
     let world = plan().set("public.trusted_proxies", "127.0.0.1,203.0.113.7").start();
     let mut client = Raw::to(world.public_address()).await;
     client.send([LINE, get("/").as_bytes()].concat()).await;

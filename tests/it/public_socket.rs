@@ -1,4 +1,4 @@
-//! `public.listen = "unix:…"`: a proxy of this machine in front of the public door.
+//! `public.listen = "unix:…"`: a proxy on this machine in front of the public door.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -46,7 +46,7 @@ async fn a_user_signs_in_and_opens_a_websocket() {
 }
 
 #[tokio::test]
-async fn claims_are_believed_only_if_the_socket_is_trusted() {
+async fn claims_are_used_only_if_the_socket_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
     for (trusted, address, forwarded, proto, host) in [
         ("unix", "203.0.113.7", "for=203.0.113.7, for=unknown", "https", "tools.example"),
@@ -85,7 +85,7 @@ async fn clients_without_an_address_share_no_limit() {
     let limited =
         |plan: Plan| plan.set("public.limits.sign_ins_per_address", 2).set("public.limits.connections_per_address", 1);
     let begin = async |world: &World, chain: &str| {
-        // The one place of an address is free a moment after its last answer was read.
+        // The only slot of an address is free a moment after its last answer was read.
         until("a free place", async || {
             let begun = world.client().navigate("/app").header("x-forwarded-for", chain).await;
             Some(begun.status.as_u16()).filter(|status| *status != 503)
@@ -117,7 +117,7 @@ async fn clients_without_an_address_share_no_limit() {
 }
 
 #[tokio::test]
-async fn the_proxy_protocol_names_the_client_and_its_headers_are_not_believed() {
+async fn the_proxy_protocol_names_the_client_and_its_headers_are_not_trusted() {
     let folder = tempfile::tempdir().unwrap();
     let world = trusting(folder.path()).set("public.proxy_protocol", true).start();
     let request = "GET /open HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n";

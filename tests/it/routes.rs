@@ -1,4 +1,5 @@
-//! `[[routes]]` through the whole sidecar: which part of the app a request reaches, as whom, and what forward-auth says of it.
+//! `[[routes]]` through the whole sidecar: which part of the app a request reaches, as which user, and the answer of
+//! forward authentication.
 
 use http::Method;
 use upwarden::testing::body::Body;
@@ -44,7 +45,7 @@ async fn outcome(client: &Client, method: &Method, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn each_route_admits_whom_it_should_and_leads_where_it_should() {
+async fn each_route_admits_the_right_users_and_leads_to_the_right_upstream() {
     let world = plan(&api()).start();
     let (none, ann, other) = (world.client(), world.sign_in(FREELANCER).await, world.sign_in(AGENCY).await);
     let table = [
@@ -102,7 +103,7 @@ async fn verify_follows_the_same_routes() {
         for ((client, of_listed), expected) in clients.iter().zip(&of_listed).zip(expected) {
             let appended = verified(client, &method, &format!("/upwork/auth/verify{uri}"), &[]).await;
             assert_eq!(appended, expected, "{method} {uri}");
-            // What the front's client may have made up opens nothing, and leads past nothing.
+            // Claims that the front's client may have forged open nothing and bypass nothing.
             assert_eq!(verified(client, &Method::GET, "/upwork/auth/verify", &claim).await, "401", "{method} {uri}");
             let named = verified(of_listed, &Method::GET, "/upwork/auth/verify", &claim).await;
             assert_eq!(named, expected, "{method} {uri}, in headers that are listed");

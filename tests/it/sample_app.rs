@@ -90,7 +90,7 @@ async fn it_shows_who_is_signed_in_and_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn it_says_so_when_no_one_is_signed_in() {
+async fn it_reports_that_no_one_is_signed_in() {
     let app = App::start(None).await;
     let (_, page) = app.get("/", &[]).await;
     assert!(page.contains("<span id=\"user\">nobody</span>") && page.contains("No identity headers"));
@@ -181,7 +181,7 @@ async fn an_address_that_speaks_websocket_says_so_to_others() {
     app.stop().await;
 }
 
-/// A neighbour door that says who asked for what.
+/// A neighbour door that reports who requested what.
 async fn neighbour(shutdown: CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -207,7 +207,7 @@ fn paced(late: &RateLimited) -> FaultRow {
 fn forbidden_target() -> FaultRow {
     let text = words(
         "This endpoint cannot be called through upwarden",
-        "Upwork’s OAuth endpoints are off limits: upwarden signs in and refreshes tokens by itself.",
+        "Upwork’s OAuth endpoints cannot be used: upwarden itself signs users in and refreshes tokens.",
         "Call the API itself. The bearer token is added for you.",
     );
     FaultRow::new(StatusCode::FORBIDDEN, "forbidden-target", text)

@@ -141,7 +141,7 @@ fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         remedy: &remedy,
         actions: &actions,
         retry_after,
-        // A page that reloads by itself needs its query.
+        // A page that reloads needs its query.
         wipe_query: view.is_callback() && retry_after.is_none(),
         details: &[],
         copy: match fault {

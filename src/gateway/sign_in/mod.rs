@@ -92,7 +92,7 @@ impl SignIn {
         self.cookies.owns(name) || self.loops.cookie().owns(name)
     }
 
-    /// `Set-Cookie` values that clear every cookie of ours but the session's.
+    /// `Set-Cookie` values that clear all our cookies except the session's.
     pub(super) fn clear_cookies(&self, seen: &RequestCookies) -> Vec<HeaderValue> {
         [self.cookies.clear_shown(seen), self.loops.cookie().clear_shown(seen)].concat()
     }

@@ -116,7 +116,7 @@ pub struct AppHeaders {
     client: Fields,
     /// Our fields. Each replaces the client's fields of its name.
     ours: Vec<(HeaderName, HeaderValue)>,
-    /// The names of ours.
+    /// The names of our fields.
     names: Names,
 }
 

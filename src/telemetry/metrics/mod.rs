@@ -71,8 +71,8 @@ pub(crate) enum Observed {
 impl Observed {
     fn described(self) -> (&'static str, &'static str) {
         match self {
-            Self::PaceQueue => ("upwarden_pace_queue", "Calls that wait for their turn under Upwork's limits."),
-            Self::PaceQuota => ("upwarden_pace_quota", "Calls to Upwork that a day (UTC) has."),
+            Self::PaceQueue => ("upwarden_pace_queue", "Calls waiting for their turn under Upwork's limits."),
+            Self::PaceQuota => ("upwarden_pace_quota", "Calls to Upwork allowed in a day (UTC)."),
             Self::PaceQuotaLeft => ("upwarden_pace_quota_left", "Calls to Upwork left today (UTC)."),
             Self::RefreshesInFlight => ("upwarden_refreshes_in_flight", "Token refreshes in progress."),
             Self::StoreUp => ("upwarden_store_up", "Whether the session store answers and can be written: 1 or 0."),
@@ -121,8 +121,8 @@ impl Metrics {
             .unwrap_or_else(|_| PrometheusBuilder::new());
         let recorder = builder.build_recorder();
         let registry = Registry(&recorder);
-        let sessions = "Session cookies looked at, by result.";
-        let pace_refused = "Calls that did not get their turn under Upwork's limits, by reason.";
+        let sessions = "Session cookies checked, by result.";
+        let pace_refused = "Calls refused under Upwork's limits, by reason.";
         let pace_waits = "Time that calls waited for their turn under Upwork's limits.";
         let build = [("version", env!("CARGO_PKG_VERSION"))];
         registry.gauge("upwarden_build_info", "Always 1; the labels describe the build.", &build).set(1.0);
@@ -268,7 +268,7 @@ impl Metrics {
             )
         };
         SpanCounters {
-            exported: registry.counter("upwarden_spans_exported_total", "Spans that the collector took.", &[]),
+            exported: registry.counter("upwarden_spans_exported_total", "Spans that the collector accepted.", &[]),
             overflow: dropped("overflow"),
             undelivered: dropped("undelivered"),
         }
@@ -276,7 +276,7 @@ impl Metrics {
 
     /// Zero once the service identity's refresh token is dead.
     pub(crate) fn service_refresh_token_left(&self, left: Duration) {
-        let help = "How long the service identity's refresh token lives on unused; 0 once it is dead.";
+        let help = "How long the service identity's refresh token would live if it were not used; 0 once it is dead.";
         let gauge = Registry(&self.recorder).gauge("upwarden_service_refresh_token_seconds_left", help, &[]);
         gauge.set(left.as_secs_f64());
     }
@@ -294,7 +294,7 @@ impl Metrics {
         let help = "Whether the configuration could be read when it last changed: 1 or 0.";
         registry.gauge("upwarden_config_last_reload_successful", help, &[]).set(f64::from(u8::from(success)));
         if success {
-            let help = "When the configuration that is in force was read.";
+            let help = "When the configuration in force was read.";
             let gauge = registry.gauge("upwarden_config_last_reload_success_timestamp_seconds", help, &[]);
             gauge.set(Duration::from_secs(u64::try_from(now).unwrap_or(0)).as_secs_f64());
         }
@@ -360,14 +360,14 @@ fn store(registry: Registry<'_>, scope: Scope) -> StoreMetrics {
 }
 
 fn upstream_errors(registry: Registry<'_>) -> Counters<Side> {
-    let help = "Upstreams that failed, by side.";
+    let help = "Failures of upstreams, by side.";
     let counter =
         |side: Side| (side, registry.counter("upwarden_upstream_errors_total", help, &[("side", side.as_str())]));
     Counters([Side::App, Side::Upwork].map(counter).into())
 }
 
 fn refused(registry: Registry<'_>, scope: Scope) -> Counters<(Door, Refusal)> {
-    let help = "What a door refused or ended by itself, by reason.";
+    let help = "Messages and connections that a door refused or ended, by reason.";
     let counter = |door: Door, refusal: Refusal| {
         let labels = [("door", door.as_str()), ("reason", refusal.into())];
         ((door, refusal), registry.counter("upwarden_refused_total", help, &labels))

@@ -1,9 +1,9 @@
 //! Circles between the files of one top-level module.
 //!
-//! The nodes are the files. There is an edge from one file to another when code of the first that is not for tests names
-//! an item that the second defines. Re-exports are followed to the file that defines the item, and a re-export is no use
-//! of its own: a `mod.rs` that only declares and re-exports has no edges. Naming a module alone is no use either; the
-//! items that are reached through it are. What no name shows, such as a call of a method, is not seen.
+//! The nodes are the files. There is an edge from one file to another if non-test code of the first names an item that
+//! the second defines. Re-exports are followed to the file that defines the item, but do not count as uses: a `mod.rs`
+//! that only declares and re-exports has no edges. Naming a module does not count either; naming an item through it
+//! does. Uses without a name, such as method calls, are not found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,7 +91,7 @@ pub(super) fn top(file: &str) -> &str {
     file.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default()
 }
 
-/// The largest sets of files of which each reaches each.
+/// The largest sets of files that all reach each other.
 pub(super) fn circles<'a>(graph: &Graph<'a>) -> BTreeSet<BTreeSet<&'a str>> {
     let ahead_of = |from: &'a str| {
         let mut seen = BTreeSet::new();

@@ -1,7 +1,7 @@
-//! Checks the code against the map in `src/lib.rs`: a module uses only modules on lower layers, some modules never meet,
-//! and no files of one module form a circle. Unit tests keep to the layer of their module, too.
+//! Checks the code against the map in `src/lib.rs`: a module uses only modules on lower layers, some modules never use
+//! each other, and no files of one module form a circle. Unit tests obey the layer of their module, too.
 //!
-//! The table of layers is read from the documentation itself, so the two cannot part.
+//! The table of layers is read from the documentation itself, so the two cannot differ.
 
 mod circles;
 mod source;
@@ -20,9 +20,9 @@ const MAX_FIELDS: usize = 7;
 /// Structs whose fields are a wire format: the claims of a JWT.
 const WIRE_FORMATS: [(&str, &str); 1] = [("src/gateway/upstreams/assertion.rs", "Claims")];
 
-/// Which module may not use which, beyond the layers; `*` is every other module.
+/// Modules that may not use each other, beyond the layers; `*` is every other module.
 const APART: [(&str, &[&str]); 4] = [
-    // One bug cannot cancel another: what imitates Upwork shares nothing with what talks to it.
+    // The imitation of Upwork shares no code with its client, so that one bug cannot hide another.
     ("sandbox", &["oauth", "broker", "store", "session", "seal", "policy"]),
     ("telemetry", &["*"]),
     ("proxy", &["session", "seal", "oauth"]),

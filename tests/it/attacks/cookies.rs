@@ -185,7 +185,7 @@ async fn copies_of_one_cookie_make_one_store_read() {
     let before = reads(&mut admin).await;
     let copies = vec![format!("upwarden={}", client.cookie("upwarden")); 200].join("; ");
     assert_eq!(world.client().get("/").header("cookie", &copies).await.status, 200);
-    // The store is probed now and then, which reads too.
+    // The store is probed periodically, which also reads.
     let read = reads(&mut admin).await - before;
     assert!((1..20).contains(&read), "{read}");
 }

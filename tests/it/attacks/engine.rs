@@ -1,5 +1,5 @@
-//! What must hold between any client and any upstream: the engine relays whole messages or cuts them, and neither side is told
-//! anything that the other did not say.
+//! What must hold between any client and any upstream: the engine relays whole messages or cuts them, and sends neither
+//! side anything that the other did not send.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -75,7 +75,7 @@ impl Message {
     }
 }
 
-/// Every message of `bytes` up to what the reader refuses, and whether it refused something.
+/// Every message of `bytes` before the first that the reader refuses, and whether it refused one.
 fn messages<H: Copy>(
     bytes: &[u8],
     mut step: impl FnMut(&[u8]) -> Result<Step<H>, ()>,
@@ -145,7 +145,7 @@ async fn write(stream: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8], piece: u
     }
 }
 
-/// An upstream that answers each request with the same bytes; what it was sent.
+/// An upstream that answers each request with the same bytes; returns what it received.
 async fn upstream(mut stream: UnixStream, answer: Rc<[u8]>, manners: Manners) -> Vec<u8> {
     let (mut received, mut reader, mut read) = (Vec::new(), RequestReader::new(Limits::default()), 0);
     loop {
@@ -214,7 +214,7 @@ impl Relay {
     async fn forward(&self, head: Head, body: Body, index: usize) -> Option<Response<Body>> {
         let mut headers = AppHeaders::from_client(head.headers, &RequestCookies::default());
         headers.set(HeaderName::from_static("x-index"), HeaderValue::from(index));
-        // HTTP/1.0 has no Host, and what goes on is HTTP/1.1 (RFC 9112 section 3.2).
+        // HTTP/1.0 has no Host, but HTTP/1.1 is forwarded (RFC 9112 section 3.2).
         if !headers.lines().any(|line| *line.name == HOST) {
             headers.set(HOST, HeaderValue::from_static("app"));
         }

@@ -1,8 +1,8 @@
-//! What a client sends in its fields, and what the app and Upwork see of it.
+//! A client's header fields, and what the app and Upwork see of them.
 
 use crate::harness::{FREELANCER, World, logs};
 
-/// What the app must get, whatever was sent: exactly one line each, and ours.
+/// What the app must get, whatever the client sends: exactly one line each, with our value.
 const TRUE: [(&str, &str); 4] = [
     ("x-upwork-user-id", FREELANCER),
     ("x-upwork-user", "foofreelancer"),
@@ -178,7 +178,7 @@ async fn one_client_behind_an_unlisted_proxy_locks_no_one_out() {
     let warned =
         logs().lines().filter(|line| line.contains("public.trusted_proxies") && line.contains("127.0.0.1")).count();
     assert!(warned >= 1);
-    // Where some proxy is listed, or nothing was forwarded, an address counts for itself.
+    // If a proxy is listed, or the request was not forwarded, an address counts for itself.
     for (proxies, forwarded) in [("203.0.113.9", true), ("", false)] {
         let world =
             World::new().set("public.limits.sign_ins_per_address", 3).set("public.trusted_proxies", proxies).start();

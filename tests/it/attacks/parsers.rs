@@ -1,4 +1,4 @@
-//! The properties of every parser on generated input: some of it random, most of it altered from what is valid.
+//! The properties of every parser on generated input: some of it random, most of it mutated from valid input.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -180,7 +180,7 @@ fn lengths_at_the_edges_of_a_cookie_come_back_whole() {
 }
 
 proptest! {
-    // The same cases in each run: what is new is for the fuzz target to find.
+    // The same cases in each run; the fuzz target searches for new ones.
     #![proptest_config(ProptestConfig {
         cases: 256,
         failure_persistence: None,

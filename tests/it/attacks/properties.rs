@@ -181,7 +181,7 @@ pub(crate) fn stays(text: &str, there: &Url) {
     assert!(harmless, "{text:?} → {there} is {route:?}");
 }
 
-/// The name as servers read it that fold several characters into one.
+/// The name as read by servers that treat several characters as the same.
 fn folded(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }

@@ -1,5 +1,5 @@
 //! Generated spellings of paths through the whole sidecar: none reaches the app, the API or the sign-in endpoints under
-//! another rule than the one that was applied to it, not even for a server that undoes every spelling it knows.
+//! another rule than the one that was applied to it, not even for a server that normalizes every spelling it knows.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -133,7 +133,7 @@ fn a_path_is_served_under_the_rule_that_was_applied_to_it() {
                     );
                 }
                 if api {
-                    // Case and parameters are for the API to judge; where the path leads is not.
+                    // The API decides about case and parameters, but not where the path leads.
                     let leads_there = meant == "/upwork/graphql" || format!("{meant}/").starts_with("/upwork/api/");
                     prop_assert!(!cookies.is_empty() && leads_there, "{target} reached the API as {meant}\n{answer}");
                     prop_assert!(path.starts_with("/upwork/api/") || path == "/upwork/graphql", "{target}");

@@ -1,5 +1,5 @@
-//! What must hold for any bytes on a connection: the strict reader says the same in whatever pieces they arrive, and hyper
-//! behind it reads exactly the messages that it let through.
+//! What must hold for any bytes on a connection: the strict reader's result does not depend on the pieces, and hyper
+//! behind it reads exactly the messages that it accepts.
 
 use std::sync::{Arc, Mutex};
 
@@ -124,8 +124,8 @@ struct Seen {
     body: Option<u64>,
 }
 
-/// Of everything that the strict reader lets through, hyper reads the same requests in the same order, with bodies of the
-/// same length. It may stop earlier but never sees one more.
+/// From everything that the strict reader accepts, hyper reads the same requests in the same order, with bodies of the
+/// same length. It may stop earlier but never sees an additional one.
 pub(crate) fn agrees_with_hyper(bytes: &[u8], pieces: &[u8]) {
     let reading = requests(bytes, pieces);
     // After an upgrade there is no HTTP, and HTTP/1.0 ends after one request.

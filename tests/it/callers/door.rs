@@ -1,4 +1,4 @@
-//! The neighbour door: who is served, what is there, and what is refused.
+//! The neighbour door: who is served, what it offers, and what is refused.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Stdio};
@@ -109,7 +109,7 @@ async fn only_a_client_with_the_secret_is_served() {
 }
 
 #[tokio::test]
-async fn a_long_document_is_looked_at_when_it_is_its_turn_and_a_refused_one_has_used_it() {
+async fn a_long_document_is_checked_when_it_is_its_turn_and_a_refused_one_has_used_it() {
     let world = World::new().set("neighbour.read_only", "true").set("pace.per_day", 5).start();
     let long = |operation: &str| format!("{operation} A {{ {} }}", "a ".repeat(4_000));
     let left = async || {
@@ -161,7 +161,7 @@ async fn a_read_only_door_serves_queries_only() {
     ] {
         assert_eq!(call.await.problem(), "read-only");
     }
-    // Whatever the path is called otherwise, GraphQL is looked at as GraphQL.
+    // GraphQL is checked as GraphQL under any path.
     for path in ["/upwork/api/graphql/", "/upwork/api/graphql/v1", "/upwork/api/v3/GraphQL;a=b"] {
         let query: String = url::form_urlencoded::byte_serialize(MUTATION.as_bytes()).collect();
         let answer = neighbour.get(&format!("{path}?query={query}")).await;

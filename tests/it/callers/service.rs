@@ -77,7 +77,7 @@ impl Scene {
         std::fs::write(self.file(), format!("{}\n", granted.refresh_token.expose())).unwrap();
     }
 
-    /// A process of its own over the same store.
+    /// Another process over the same store.
     fn process(&self) -> Arc<ServiceIdentity> {
         let at = |path: &str| self.url.join(path).unwrap();
         let config = Config {

@@ -150,7 +150,7 @@ async fn one_refresh_serves_every_token_and_session_of_a_grant() {
     let world = folder.world().upwork(upwarden::sandbox::Config { strict: true, ..Default::default() }).start();
     let browser = world.sign_in(FREELANCER).await;
     let (one, two) = (token(&browser).await, token(&browser).await);
-    // A browser that signed in before the first token has a grant of its own; one that signs in now shares the grant.
+    // A browser that signed in before the first token has its own grant; one that signs in now shares the grant.
     let second = world.sign_in(FREELANCER).await;
     for round in 1..=3 {
         world.turn(Duration::from_hours(25));
@@ -182,7 +182,7 @@ async fn a_rarely_used_token_is_not_lost() {
     let token = token(&browser).await;
     for refreshed in 1..=8 {
         world.turn(Duration::from_hours(24 * 6));
-        // Stored, not only requested: otherwise the next turn of the clock would date the token.
+        // Wait until it is stored, not only requested: otherwise the next clock change would date the token.
         until("a refresh without a call", || async {
             (world.metric("upwarden_refreshes_total{outcome=\"renewed\"}").await >= refreshed).then_some(())
         })
@@ -230,7 +230,7 @@ async fn a_sign_out_leaves_the_other_browsers_of_a_shared_grant_signed_in() {
         assert_eq!(other.get("/").await.status, 200);
         assert_eq!(whom(&other.graphql(WHO).await), FREELANCER);
     }
-    // Everywhere is everywhere, and no one uses the grant any more.
+    // A sign-out everywhere ends all sessions, so the grant is not used any more.
     let out = third.post("/upwork/auth/logout", "everywhere=1").await;
     assert_eq!(out.location(), "/upwork/auth/logout?done=revoked&everywhere=1");
     assert_eq!((world.counters().revoke, browser.get("/").await.status.as_u16()), (1, 401));

@@ -1,5 +1,6 @@
-//! The Helm chart, which is the one source: what it makes is valid for three versions of Kubernetes, its configuration is
-//! accepted by upwarden, and the plain manifest and the kustomize component are generated from it (`UPWARDEN_UPDATE=1`).
+//! The Helm chart, from which everything is generated: its output is valid for three versions of Kubernetes, its
+//! configuration is accepted by upwarden, and the plain manifest and the kustomize component are generated from it
+//! (`UPWARDEN_UPDATE=1`).
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -71,7 +72,7 @@ fn find<'a>(documents: &'a [Value], kind: &str) -> &'a Value {
 }
 
 #[test]
-fn what_the_chart_makes_is_valid_for_three_versions_of_kubernetes() {
+fn the_charts_output_is_valid_for_three_versions_of_kubernetes() {
     if !tools() {
         return;
     }

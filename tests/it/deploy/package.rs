@@ -1,4 +1,4 @@
-//! `deploy/package` and what it makes.
+//! `deploy/package` and its output.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A supervisor that passes sockets and waits for readiness, as systemd does; and what systemd says of the unit.
+//! A supervisor that passes sockets and waits for readiness, as systemd does; and what systemd reports about the unit.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -38,7 +38,7 @@ async fn a_restart_with_passed_sockets_refuses_no_connection_while_a_slow_reques
     go.notify_one();
     assert!(waiting.until("done").await.starts_with("HTTP/1.1 200"), "the slow request is answered");
     assert_eq!(old.ended().await.code(), Some(0));
-    // Between the two processes no one accepts, and no one is refused.
+    // Between the two processes, connections are neither accepted nor refused.
     let mut between = Raw::to(at).await;
     between.send("GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
     clients.push(between);
@@ -66,7 +66,7 @@ async fn a_unix_socket_for_the_public_door_outlives_the_process_that_it_was_pass
     old.signal("TERM");
     assert_eq!(old.ended().await.code(), Some(0));
     assert!(at.exists(), "the supervisor's file is left alone");
-    // Between the two processes no one accepts, and no one is refused.
+    // Between the two processes, connections are neither accepted nor refused.
     let mut waiting = UnixStream::connect(&at).unwrap();
     waiting.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     waiting.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -99,7 +99,7 @@ impl Pod {
         until("calls of the app", async || (self.called.load(Relaxed) > before + 20).then_some(())).await;
     }
 
-    /// What Kubernetes does with a pod that it deletes. The number of calls that the app made.
+    /// Does what Kubernetes does to delete a pod. Returns the number of calls that the app made.
     async fn delete(mut self, endpoints: &Mutex<Vec<SocketAddr>>) -> usize {
         let admin = self.sidecar.admin.to_string();
         let hook = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,4 @@
-//! Bodies of requests: lengths, codings, chunks, trailers, limits, each with what the strict reader says of it.
+//! Bodies of requests: lengths, codings, chunks, trailers, limits, each with the strict reader's result.
 
 use upwarden::testing::framing::Limits;
 

@@ -1,5 +1,5 @@
-//! One reading of any request: an app that reads with other code reads what our guard passes of a mutated request in the
-//! same way, and what the guard refuses never reaches the app.
+//! One reading of any request: an app with a different parser reads whatever our reader accepts of a mutated request in
+//! the same way, and refused messages never reach the app.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;

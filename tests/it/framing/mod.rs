@@ -1,4 +1,4 @@
-//! Where messages end: tables of messages with what the strict reader must say of each, properties of any bytes, and both
+//! Where messages end: tables of messages with the strict reader's result for each, properties of any bytes, and both
 //! through the whole sidecar.
 
 mod bodies;

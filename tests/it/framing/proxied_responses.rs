@@ -1,5 +1,5 @@
-//! Every answer of the tables, sent by an app: the client gets it whole, cut, or as a 502, never as a short success, and a
-//! connection on which something was wrong is not used again.
+//! Every answer of the tables, sent by an app: the client gets it whole, cut, or as a 502, never as a short success,
+//! and a connection with any error is not used again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

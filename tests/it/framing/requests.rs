@@ -1,4 +1,4 @@
-//! Heads of requests, each with what the strict reader says of it.
+//! Heads of requests, each with the strict reader's result.
 
 use upwarden::testing::framing::Limits;
 

@@ -1,4 +1,4 @@
-//! Responses, each with what the strict reader says of it.
+//! Responses, each with the strict reader's result.
 
 use upwarden::testing::framing::Method;
 
@@ -142,7 +142,7 @@ fn an_ambiguous_response_is_refused() {
 }
 
 #[test]
-fn a_101_that_was_asked_for_ends_framing() {
+fn a_requested_101_ends_framing() {
     let asked = |message: &str| responses(&[message.as_bytes()], &[Method::Other], true).join(", ");
     assert_eq!(asked("HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n\0any\nthing"), "opaque");
     assert_eq!(asked("HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n"), "none");

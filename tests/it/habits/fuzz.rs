@@ -1,4 +1,4 @@
-//! The fuzz targets are a workspace of their own, so these checks keep it in step with the product.
+//! The fuzz targets are a separate workspace; these checks keep it in sync with the product.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What people read and deploy with says what is so: cheap checks, by reading the files.
+//! The documents and deployment files are correct: cheap checks that read the files.
 
 mod fuzz;
 mod reference;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// Files that links may start from.
 const READ: [&str; 4] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
-/// Variables of ours that are no configuration.
+/// Our variables that are not configuration.
 const NOT_CONFIG: [&str; 5] =
     ["UPWARDEN_TESTS_APPS", "UPWARDEN_TESTS_REQUIRE", "UPWARDEN_SECRET", "UPWARDEN_TOKEN", "UPWARDEN_TESTS_QUICK"];
 
@@ -75,7 +75,7 @@ fn the_readme_lists_every_document() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Comments cite a document by its path, and a heading of it in quotes behind that.
+/// Comments cite a document by its path, followed by a heading in quotes.
 #[test]
 fn every_document_and_heading_that_a_comment_cites_exists() {
     let (mut dead, mut found) = (Vec::new(), 0);
@@ -110,7 +110,7 @@ fn what_people_deploy_with_sets_only_keys_that_exist() {
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));
 }
 
-/// A default that stands behind its key, as in "`KEY` (5 s)".
+/// A default after its key, as in "`KEY` (5 s)".
 #[test]
 fn every_default_that_the_docs_mention_is_that_of_its_key() {
     let (settings, mut found) = (settings(), 0);

@@ -1,4 +1,4 @@
-//! The reference and the errors in the docs, held against the code and the built program.
+//! The reference and the errors in the docs, checked against the code and the built program.
 
 use std::collections::BTreeSet;
 use std::process::Command;

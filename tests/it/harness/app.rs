@@ -88,7 +88,7 @@ impl App {
         Self::scripted(Script::Raw(Arc::new(move |stream| Box::pin(talk(stream)))))
     }
 
-    /// An app that says when `/slow` was asked, and answers that only once it is notified.
+    /// An app that signals a request for `/slow`, and answers it only once it is notified.
     pub(crate) fn slow() -> (Self, Arc<Notify>, Arc<Notify>) {
         let (asked, go) = (Arc::<Notify>::default(), Arc::<Notify>::default());
         let (seen, release) = (asked.clone(), go.clone());

@@ -1,4 +1,4 @@
-//! A real browser: Debian's Chromium, driven over `WebDriver`.
+//! A real browser: Debian's Chromium, driven by `WebDriver`.
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -33,7 +33,7 @@ const FLAGS: [&str; 12] = [
     "--window-size=1280,960",
 ];
 
-/// Chromium with a profile of its own. End it with [`Browser::quit`].
+/// Chromium with its own profile. End it with [`Browser::quit`].
 pub(crate) struct Browser {
     driver: WebDriver,
     child: Child,

@@ -35,7 +35,7 @@ const NAVIGATION: [(&str, &str); 5] = [
 const FETCH: [(&str, &str); 4] =
     [("accept", "*/*"), ("sec-fetch-mode", "cors"), ("sec-fetch-dest", "empty"), ("sec-fetch-site", "same-origin")];
 
-/// Connections have a thread of their own, since the test's thread does nothing for them while it ends its world.
+/// Connections have their own thread, since the test's thread does not serve them while it ends its world.
 static CONNECTIONS: LazyLock<Handle> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let handle = runtime.handle().clone();
@@ -191,7 +191,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// With this field in place of any of its name.
+    /// With this field instead of any others of its name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
         self.headers.insert(HeaderName::try_from(name).unwrap(), value);

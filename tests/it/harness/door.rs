@@ -1,4 +1,4 @@
-//! The listener alone, with a handler of the test's own behind it.
+//! The listener alone, with the test's own handler behind it.
 
 use std::future::Future;
 use std::io;
@@ -88,14 +88,14 @@ impl OpenDoor {
         assert!(tokio::time::timeout(PATIENCE, counting).await.is_ok(), "{line} in {}", all());
     }
 
-    /// Drains; whatever went wrong fails the test.
+    /// Drains. Any error fails the test.
     pub(crate) async fn close(self) {
         self.drain.cancel();
         within(self.running).await.unwrap().unwrap();
     }
 }
 
-/// The request alone, with what came beside it in its extensions.
+/// The request alone, with the other parts in its extensions.
 pub(crate) fn in_extensions(incoming: IncomingRequest) -> Request<Body> {
     let IncomingRequest { head, body, exchange, refused } = incoming;
     let mut request = Request::new(body);

@@ -1,13 +1,14 @@
-//! What the tests are made of. Every wait is on a condition and bounded; nothing depends on the length of a pause.
+//! The building blocks of the tests. Every wait is for a condition and has a limit; nothing depends on the length of a
+//! pause.
 //!
 //! ```text
 //! Client, Raw, Frames, Browser ──(Tap)── sidecar ──── App or sample app
 //!                                           └──── sandbox of Upwork
 //! ```
-//! - A [`World`] is all of this in the test's process, with one clock that the test turns. When it is dropped, everything
-//!   ends and is joined, and an error in it fails the test.
-//! - A [`Sidecar`] is the real binary as a process of its own, in front of an [`App`] in the test's process.
-//! - A [`Door`] is the listener alone, with a handler of the test's own.
+//! - A [`World`] is all of this in the test's process, with one clock that the test sets. When it is dropped,
+//!   everything ends and is joined, and an error in it fails the test.
+//! - A [`Sidecar`] is the real binary in its own process, in front of an [`App`] in the test's process.
+//! - A [`Door`] is the listener alone, with the test's own handler.
 
 mod answer;
 mod app;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::PATIENCE;
 
-/// A running `upwarden`; it is killed when this is dropped, if it still runs.
+/// A running `upwarden`. Dropping this kills it if it is still running.
 pub(crate) struct Upwarden {
     child: Child,
     lines: Receiver<String>,

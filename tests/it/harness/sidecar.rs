@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, so that its memory, its descriptors and its end are its own, too.
+//! The real binary in its own process, so that its memory, its descriptors and its end are separate.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -47,7 +47,7 @@ impl Start {
         self.set("public_url", "https://localhost").set("public.tls.certificates", setting(&[certificate]))
     }
 
-    /// By a shell, after this command of it: `ulimit -n 64`.
+    /// Started by a shell after this command, such as `ulimit -n 64`.
     pub(crate) fn after(self, line: &str) -> Self {
         Self { shell: Some(line.to_owned()), ..self }
     }
@@ -86,7 +86,7 @@ impl Start {
         Sidecar { child, public, admin, neighbour: at("neighbour"), app: Some(app_ends.drop_guard()), log }
     }
 
-    /// Its status and its log, where it must not start.
+    /// Its status and its log, if it must not start.
     pub(crate) fn refused(self) -> (ExitStatus, String) {
         let output = self.spawn(CancellationToken::new()).wait_with_output().unwrap();
         (output.status, String::from_utf8(output.stderr).unwrap())
@@ -138,7 +138,7 @@ fn find(value: &serde_json::Value, name: &str) -> Option<String> {
     direct.or_else(|| value.as_object()?.values().find_map(|inner| find(inner, name)))
 }
 
-/// Serves the app on a thread of its own until `end`; its address.
+/// Serves the app on its own thread until `end`; returns its address.
 fn serve(app: App, end: CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();

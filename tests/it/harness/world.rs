@@ -58,7 +58,7 @@ pub(crate) struct World {
     /// The traffic between browser and sidecar, if the plan asked for it.
     pub(crate) tap: Option<Tap>,
     public: SocketAddr,
-    /// The public door, where it is a Unix socket.
+    /// The public door, if it is a Unix socket.
     socket: Option<PathBuf>,
     pub(super) others: Vec<SocketAddr>,
     pub(super) app_address: SocketAddr,
@@ -107,7 +107,7 @@ impl World {
 }
 
 impl Plan {
-    /// With this setting, as `--set` would give it, in place of the usual one.
+    /// With this setting, as from `--set`, instead of the usual one.
     pub(crate) fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.settings.push((key.to_owned(), format!("{value}")));
         self
@@ -257,7 +257,7 @@ pub(super) fn sidecar(sources: Sources, doors: Doors, clock: Arc<ManualClock>) -
     })
 }
 
-/// The sandbox and the app, on a thread of their own.
+/// The sandbox and the app, on their own thread.
 struct Around {
     sandbox: Sandbox,
     sockets: (std::net::TcpListener, std::net::TcpListener),
@@ -347,8 +347,8 @@ impl World {
         }
     }
 
-    /// The output of `future`, while the clock is turned second by second, so that a call goes on that waits under Upwork's
-    /// limits.
+    /// The output of `future`, while the clock advances second by second, so that a call that waits under Upwork's
+    /// limits continues.
     pub(crate) async fn turning<F: IntoFuture>(&self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future.into_future());
         loop {
@@ -360,7 +360,7 @@ impl World {
         }
     }
 
-    /// Changes the configuration file, which the sidecar looks at regularly.
+    /// Changes the configuration file, which the sidecar checks regularly.
     pub(crate) fn rewrite(&self, toml: &str) {
         std::fs::write(self.file.as_ref().expect("the plan has a file"), toml).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Answers that begin before their request has ended, and what then becomes of the connection.
+//! Answers that begin before their request has ended, and the connection afterwards.
 
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ async fn an_answer_reaches_a_client_that_is_still_uploading() {
 }
 
 #[tokio::test]
-async fn an_upload_that_goes_on_after_its_answer_is_read_and_dropped() {
+async fn an_upload_that_continues_after_its_answer_is_read_and_dropped() {
     let door = Door::default().open(|_, _| async { Response::new(Body::full("enough")) });
     let client = door.connect().await;
     let (mut read, mut write) = client.0.into_split();
@@ -164,7 +164,7 @@ async fn no_upload_is_forwarded_after_the_end_of_its_answer() {
 }
 
 #[tokio::test]
-async fn a_refusal_by_the_gate_keeps_the_connection_open() {
+async fn a_refusal_by_upwarden_keeps_the_connection_open() {
     let world = World::new().start();
     for door in [world.public_address(), world.neighbour_address()] {
         let mut client = Raw::to(door).await;

@@ -31,7 +31,7 @@ async fn no_body_is_forwarded_when_the_app_refuses_the_expectation() {
 }
 
 #[tokio::test]
-async fn a_client_that_got_no_100_is_told_that_nothing_follows() {
+async fn a_client_that_got_no_100_gets_connection_close() {
     // The app's 100 and its answer come at once: the body is asked for, and answered, before the client can be told.
     let (app, _) = blunt(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 401 No\r\ncontent-length: 4\r\n\r\nno.\n");
     let world = World::open(app).start();
@@ -127,7 +127,7 @@ async fn a_connection_whose_upstream_sent_no_100_is_used_for_no_other_request() 
             ))
             .await;
         client.until(&format!("POST {target} ")).await;
-        // Whoever comes next gets their own answer.
+        // The next client gets its own answer.
         let mut victim = Raw::to(world.public_address()).await;
         victim.send("GET /victim HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         let got = victim.rest().await;

@@ -23,7 +23,7 @@ async fn ask_forever(mut client: impl AsyncWrite + Unpin) {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_nothing_is_given_up_with_tls_and_without() {
+async fn a_client_that_does_not_read_is_dropped_with_tls_and_without() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = Certificate::write(folder.path(), "localhost");
     for tls in [None, Some(Arc::new(certificate.server()))] {
@@ -44,7 +44,7 @@ async fn a_client_that_reads_nothing_is_given_up_with_tls_and_without() {
 }
 
 #[tokio::test]
-async fn an_http_1_0_client_that_is_given_up_does_not_take_its_answer_for_complete() {
+async fn a_dropped_http_1_0_client_does_not_mistake_its_answer_for_complete() {
     let door = Door { limits: impatient(), ..Door::default() }.open(|_, _| async {
         let piece = || Ok::<_, Error>(Frame::data(vec![b'x'; 1 << 16].into()));
         Response::new(Body::wrap(http_body_util::StreamBody::new(futures_util::stream::repeat_with(piece))))

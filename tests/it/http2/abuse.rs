@@ -57,7 +57,7 @@ async fn a_flood_of_continuation_frames_ends_the_connection() {
     bad.send(&frame(HEADERS, END_STREAM, 1, &get("/bad"))).await;
     let more = field("x-more", &"m".repeat(100)).repeat(150);
     let mut sent = 0;
-    // CVE-2024-24549 and the like: fields without END_HEADERS, again and again.
+    // CVE-2024-24549 and similar: endless fields without END_HEADERS.
     while sent < 64 << 20 && bad.send(&frame(CONTINUATION, 0, 1, &more)).await {
         sent += more.len();
     }
@@ -209,7 +209,7 @@ async fn connection_specific_fields_are_a_protocol_error() {
     }
     others_are_served(&world).await;
     assert!(world.app.seen().iter().all(|seen| seen.target != "/bad"));
-    // The HTTP library resets these streams, or ends the connection, by itself.
+    // The HTTP library itself resets these streams, or ends the connection.
     let counted = async |reason: &str| {
         world.metric(&format!("upwarden_refused_total{{door=\"public\",reason=\"{reason}\"}}")).await
     };

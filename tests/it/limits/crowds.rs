@@ -13,7 +13,7 @@ use crate::harness::frames::{CANCEL, DATA, END_HEADERS, END_STREAM, Frames, HEAD
 use crate::harness::{App, Raw, Start, full, within};
 use crate::upgrades::websockets::echo;
 
-/// How many descriptors this process may have, less what other tests need.
+/// How many descriptors this process may have, minus those that other tests need.
 fn descriptors() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();

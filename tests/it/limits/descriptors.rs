@@ -119,7 +119,7 @@ async fn connected_clients_share_what_is_left_for_the_app() {
 }
 
 #[tokio::test]
-async fn answers_that_no_one_reads_keep_no_one_else_out() {
+async fn unread_answers_do_not_block_other_clients() {
     let app = App::new(|request| async move {
         let long = request.uri().path() == "/long";
         Response::new(Body::full(if long { vec![b'x'; 1 << 20] } else { b"here".to_vec() }))

@@ -1,4 +1,4 @@
-//! A body costs a bounded buffer, however long it is and however slowly it is read. Measured on a process of its own.
+//! A body costs a bounded buffer, however long it is and however slowly it is read. Measured on a separate process.
 //! `UPWARDEN_TESTS_QUICK=1` moves 256 MiB each way instead of 1 GiB.
 
 use std::convert::Infallible;
@@ -220,7 +220,7 @@ async fn a_stalled_download_over_tls_costs_little() {
         }
     }
     let each = sidecar.memory().saturating_sub(before) / READERS;
-    // TLS comes on top: a record, the keys, and what the handshake leaves.
+    // TLS adds a record, the keys, and what the handshake leaves.
     assert!(each <= MOST + (32 << 10), "a stalled download costs {} KiB", each >> 10);
 }
 

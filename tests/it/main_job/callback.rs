@@ -1,4 +1,4 @@
-//! The callback: which responses of Upwork's sign someone in, and which redeem nothing.
+//! The callback: which of Upwork's responses sign a user in, and which redeem nothing.
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ async fn a_login_is_redeemed_once_whatever_its_callbacks_bring() {
 }
 
 #[tokio::test]
-async fn a_login_that_upwork_was_too_busy_for_is_tried_again_three_times_with_pauses() {
+async fn a_login_is_retried_three_times_with_pauses_while_upwork_is_busy() {
     for (fault, name) in [("503", "upwork-busy"), ("cut", "upwork-unreachable")] {
         let world = World::new().start();
         let client = world.client();
@@ -168,7 +168,7 @@ async fn a_login_that_upwork_was_too_busy_for_is_tried_again_three_times_with_pa
 }
 
 #[tokio::test]
-async fn a_grant_whose_user_cannot_be_told_is_revoked_and_its_login_is_over() {
+async fn a_grant_whose_user_is_unknown_is_revoked_and_its_login_is_over() {
     let world = World::new().start();
     let client = world.client();
     let back = world.callback(&client, "/x").await;

@@ -23,7 +23,7 @@ async fn each_failure_of_upwork_is_a_page_or_a_problem_and_no_session() {
             let client = world.client();
             let back = world.callback(&client, "/x").await;
             world.fault(&json!({ target: fault }));
-            // After a 429 no call goes for a while.
+            // After a 429, no call is sent for a while.
             let page = world.turning(client.navigate(&back)).await;
             let status = if name == "upwork-busy" { 503 } else { 502 };
             assert_eq!((page.status.as_u16(), page.page().as_str()), (status, title), "{fault} at {target}");
@@ -215,7 +215,7 @@ async fn answering(coding: &'static str, before: &'static str) -> (String, tokio
 }
 
 #[tokio::test]
-async fn a_coding_that_was_not_asked_for_is_named_and_a_byte_order_mark_is_skipped() {
+async fn an_unrequested_coding_is_named_and_a_byte_order_mark_is_skipped() {
     for (coding, before, status) in [("gzip", "", 502), ("identity", "\u{feff}", 303)] {
         let (url, _ended) = answering(coding, before).await;
         let world = World::new().set("upwork.token_url", format!("{url}/token"));

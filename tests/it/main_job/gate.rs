@@ -161,7 +161,7 @@ async fn a_navigation_that_a_service_worker_passes_on_ends_at_a_sign_in() {
         let answer = world.client().get(target).headers(&passed_on).await;
         assert!(answer.status == 303 && answer.location().contains("/oauth2/authorize"), "{target}: {answer:?}");
     }
-    // With an init object a navigation looks like a request of the worker's own: the page's link is the way out.
+    // With an init object, a navigation looks like the worker's own request; the page's link leads to a sign-in.
     let with_init = [("sec-fetch-mode", "same-origin"), ("sec-fetch-dest", "empty"), html];
     let page = world.client().get("/x").headers(&with_init).await;
     assert_eq!(page.page(), "Sign in to continue");
@@ -298,7 +298,7 @@ async fn another_host_is_sent_to_the_public_url_before_any_cookie_is_set() {
     let answer = world.sign_in_with(&client, FREELANCER, &cleaned.location()).await;
     assert_eq!(answer.location(), "/x?a=b");
 
-    // Where a proxy hides the name, the second one in a row names the cause.
+    // If a proxy hides the name, the second redirect in a row names the cause.
     let second = elsewhere.navigate("/x?a=b&upwarden_host=1").await;
     assert_eq!(second.status, 421);
     assert!(second.page().len() > 5 && second.text().contains("trusted_proxies"), "{}", second.text());
@@ -366,7 +366,7 @@ async fn http_through_a_trusted_proxy_goes_to_public_url_before_a_sign_in_begins
         assert_eq!((moved.status.as_u16(), moved.location()), (303, expected));
         assert!(moved.set_cookies().is_empty(), "{target}");
     }
-    // A proxy that says http of everything is not a reason to loop.
+    // A proxy that reports http for every request must not cause a loop.
     let upwork = format!("http://{}/", world.upwork.address);
     for answer in [by("/x?a=b&upwarden_host=1", "http").await, by("/x?a=b", "https").await, client.navigate("/x").await]
     {

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{FREELANCER, TOKEN, World, logs};
 
 #[tokio::test]
-async fn the_log_ties_a_request_to_its_answer_and_holds_no_secret() {
+async fn the_log_links_a_request_to_its_answer_and_contains_no_secret() {
     let world = World::new().start();
     let client = world.client();
     let asked = client.navigate("/x?password=hunter2").await;

@@ -60,7 +60,7 @@ async fn signing_out_works_while_upwork_is_down() {
 }
 
 #[tokio::test]
-async fn signing_out_twice_says_so() {
+async fn a_second_sign_out_is_reported_as_such() {
     let world = World::new().start();
     let out = world.client().post("/upwork/auth/logout", "").await;
     assert_eq!((out.status.as_u16(), out.location().as_str()), (303, "/upwork/auth/logout"));

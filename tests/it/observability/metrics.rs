@@ -1,4 +1,4 @@
-//! `/metrics` of a sidecar that has everything, and what moves in it.
+//! `/metrics` of a sidecar with every feature, and how they change.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn everything(folder: &Path) -> Plan {
 }
 
 #[tokio::test]
-async fn promtool_has_nothing_against_the_metrics() {
+async fn promtool_accepts_the_metrics() {
     let folder = tempfile::tempdir().unwrap();
     let world = everything(folder.path()).start();
     let client = world.sign_in(FREELANCER).await;

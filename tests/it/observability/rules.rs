@@ -23,7 +23,7 @@ fn alerts() -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The metrics that the table of docs/operations.md has; a test beside the code holds that against the code.
+/// The metrics that the table of docs/operations.md has; a test beside the code checks it.
 fn documented() -> BTreeSet<String> {
     let docs = read("docs/operations.md");
     let rows = docs.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
@@ -85,7 +85,7 @@ fn alerts_runbook_and_dashboard_name_only_metrics_that_exist() {
         let unknown: Vec<_> = metrics(&text).into_iter().filter(|name| !documented.contains(name)).collect();
         assert!(unknown.is_empty(), "{what}: {unknown:?}");
     }
-    // And what is measured can be seen.
+    // The dashboard shows what is measured.
     let shown = metrics(&read("deploy/grafana/upwarden.json"));
     let hidden: Vec<_> = documented
         .iter()

@@ -1,4 +1,4 @@
-//! Unusual responses and errors: each is reported as what it is, and repeats nothing that was sent.
+//! Unusual responses and errors: each is reported correctly, and repeats nothing that was sent.
 
 use http::Method;
 use serde_json::json;

@@ -1,6 +1,7 @@
 //! Another authorization server than the sandbox, strict by the RFCs, in Upwork's place.
 //!
-//! It shares no code with the sandbox or with the rooms it tests, and notes each thing that a client must not do.
+//! It shares no code with the sandbox or with the modules that it tests, and records everything that a client must not
+//! do.
 
 mod answers;
 mod server;
@@ -31,7 +32,7 @@ fn world(server: &Server) -> Plan {
         .set("upwork.api_url", at(""))
 }
 
-/// Begins a sign-in and lets the server answer; the callback's address, which nobody has opened yet.
+/// Begins a sign-in and lets the server answer; returns the callback's address, which was not opened yet.
 async fn callback(world: &World, server: &Server, client: &Client, target: &str) -> String {
     server.lock().redirect = world.url("/upwork/auth/callback");
     let asked = client.navigate(target).await.location();

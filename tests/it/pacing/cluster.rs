@@ -101,7 +101,8 @@ impl Cluster {
         self.shared.clock.now()
     }
 
-    /// Callers at a replica, each of which makes some calls one after the other. A call is up to half a second on its way.
+    /// Callers at a replica, each of which makes some calls one after the other. A call takes up to half a second to
+    /// arrive.
     pub(super) fn call(
         &self,
         replica: usize,
@@ -119,7 +120,7 @@ impl Cluster {
                     let released = server.now().millis();
                     let way = {
                         let mut log = log.lock().unwrap();
-                        // The same ones in every run.
+                        // The same numbers in every run.
                         let random = (log.len() as u64 + 7).wrapping_mul(6_364_136_223_846_793_005);
                         let way = (random >> 33) % 500;
                         log.push((released, released + i64::try_from(way).unwrap(), replica));
@@ -205,7 +206,7 @@ impl Cluster {
         self.shared.down.store(down, Ordering::Relaxed);
     }
 
-    /// Calls that ten in any second and three hundred in any minute forbid.
+    /// The calls beyond ten in any second or three hundred in any minute.
     pub(super) fn violations(&self) -> usize {
         let mut arrivals: Vec<i64> = self.log.lock().unwrap().iter().map(|(_, arrival, _)| *arrival).collect();
         arrivals.sort_unstable();

@@ -69,7 +69,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn two_thousand_calls_of_twenty_callers_meet_no_429_and_lose_no_time() {
+async fn two_thousand_calls_of_twenty_callers_get_no_429_and_waste_no_time() {
     let world = World::new();
     // The greedy caller has two hundred calls at a time, the others one each.
     let calls = (0..200).map(|_| (0, 5)).chain((1..20).map(|caller| (caller, if caller < 13 { 53 } else { 52 })));

@@ -78,7 +78,7 @@ async fn a_greedy_replica_starves_no_other_and_gets_what_others_leave() {
 }
 
 #[tokio::test]
-async fn a_single_call_goes_at_once_at_any_moment() {
+async fn a_single_call_is_always_sent_at_once() {
     let Some(mut cluster) = Cluster::new(patient(), &[0, 0, 0]).await else { return };
     for call in 1..50 {
         cluster.call(call % 3, 1, 1);
@@ -90,7 +90,7 @@ async fn a_single_call_goes_at_once_at_any_moment() {
 }
 
 #[tokio::test]
-async fn a_burst_of_ten_goes_within_a_second_at_one_replica_or_at_several() {
+async fn a_burst_of_ten_is_sent_within_a_second_by_one_replica_or_by_several() {
     for skews in [&[0][..], &[0, 0], &[-2_500, 0, 2_500]] {
         let Some(mut cluster) = Cluster::new(patient(), skews).await else { return };
         cluster.run_for(Duration::from_secs(2)).await;
@@ -332,7 +332,7 @@ async fn count_calls(server: &Server) -> usize {
 }
 
 #[tokio::test]
-async fn a_store_that_dies_holds_no_call_up_and_counts_them_when_it_is_back() {
+async fn a_store_that_dies_delays_no_call_and_counts_them_when_it_is_back() {
     let Some(mut server) = Server::start(Transport::Socket) else { return };
     let replicas = [Real::start(&server), Real::start(&server)];
     for replica in &replicas {

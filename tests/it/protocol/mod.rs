@@ -1,7 +1,7 @@
 //! Models of what replicas agree on, explored exhaustively within small bounds: kill, pause, partition, lost messages.
 //!
-//! Each action names the function of upwarden that it stands for. A model is also shown to find a fault: with one rule
-//! broken, it must give a counterexample.
+//! Each action names the function of upwarden that it represents. Each model is also shown to find faults: with one
+//! rule broken, it must find a counterexample.
 
 mod pacing;
 mod refresh;

@@ -122,7 +122,7 @@ impl Crowd {
         self.judge(client.graphql(ME), &client, |tally| tally.called += 1).await;
     }
 
-    /// Checks that a signed-in user gets what was asked for, or an error that passes.
+    /// Checks that a signed-in user gets the requested page, or a temporary error.
     async fn judge(&self, asked: Call, client: &Client, well: impl Fn(&mut Tally)) {
         let answer = match asked.attempt().await {
             Ok(answer) => Some(answer.whole().await).filter(|answer| !answer.broken),

@@ -146,7 +146,7 @@ async fn in_chromium_no_token_stays_in_the_address_bar_or_in_back() {
     browser.back().await;
     assert!(!browser.url().await.contains("access_token"));
 
-    // After expiry: no screen, since the consent still holds.
+    // After expiry there is no screen, since the consent is still valid.
     world.turn(DAY);
     let authorize = world.counters().authorize;
     browser.open(&world.url("/renewed?x=1")).await;

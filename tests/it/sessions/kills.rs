@@ -81,7 +81,7 @@ async fn sealed(world: &World, store: &Config, count: usize) -> Vec<Client> {
     clients
 }
 
-/// A replica as a process of its own.
+/// A replica in its own process.
 struct Replica {
     process: Upwarden,
     public: SocketAddr,

@@ -1,4 +1,4 @@
-//! Answers that come after their session is over: they neither bring it back nor clear another one.
+//! Answers that arrive after their session has ended: they neither restore it nor clear another one.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;

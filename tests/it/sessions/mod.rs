@@ -1,4 +1,4 @@
-//! Sessions that never lose a user: the ways in which similar proxies lost sessions, tried against the whole server.
+//! Sessions are never lost: the ways in which similar proxies lost sessions, tried against the whole server.
 //!
 //! `main_job` tests one session at one replica, `stores` each store by itself.
 

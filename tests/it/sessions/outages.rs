@@ -1,4 +1,4 @@
-//! Upwork is slow or broken, clocks differ, callers hang up, and answers come out of order.
+//! Upwork is slow or broken, clocks differ, callers disconnect, and answers arrive out of order.
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use super::{DAY, ME, SECOND};
 use crate::harness::{App, FREELANCER, World, logs, until, within};
 
 #[tokio::test]
-async fn a_caller_that_hangs_up_cancels_no_refresh() {
+async fn a_caller_that_disconnects_cancels_no_refresh() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY);
@@ -31,7 +31,7 @@ async fn a_caller_that_hangs_up_cancels_no_refresh() {
 }
 
 #[tokio::test]
-async fn after_an_outage_everything_works_again_by_itself() {
+async fn after_an_outage_everything_works_again() {
     let worlds = ["500", "html", "429", "garbage", "cut"].map(|fault| async move {
         let world = World::new().start();
         let client = world.sign_in(FREELANCER).await;
@@ -41,7 +41,7 @@ async fn after_an_outage_everything_works_again_by_itself() {
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "refresh-unavailable"), "{fault}");
         let page = client.navigate("/upwork/auth/").await;
         assert!(page.text().contains("Upwork did not answer; the next call tries again"), "{fault}: {}", page.text());
-        // A failure is kept for a second, so that a crowd does not ask one by one.
+        // A failure is kept for a second, so that many requests do not ask one after the other.
         let answer = until("a fresh token", async || {
             Some(world.turning(client.graphql(ME)).await).filter(|answer| answer.status != 503)
         })
@@ -129,7 +129,7 @@ async fn clocks_that_are_ten_minutes_off_sign_no_one_out() {
 }
 
 #[tokio::test]
-async fn a_late_answer_brings_no_old_session_back() {
+async fn a_late_answer_restores_no_old_session() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.turn(DAY.saturating_sub(60 * SECOND));
@@ -243,7 +243,7 @@ async fn the_browsers_of_one_person_make_few_refreshes_together() {
 }
 
 #[tokio::test]
-async fn the_bot_wall_of_the_cdn_is_passed_on_unchanged_and_logged() {
+async fn the_bot_check_of_the_cdn_is_passed_on_unchanged_and_logged() {
     let world = World::new().start();
     let client = world.sign_in(FREELANCER).await;
     world.fault(&json!({ "api": "html" }));

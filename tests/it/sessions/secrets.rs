@@ -46,7 +46,7 @@ async fn a_changed_client_secret_is_used_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_changed_secret_of_the_neighbour_door_is_asked_for_without_a_restart() {
+async fn a_changed_secret_of_the_neighbour_door_is_required_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     std::fs::write(&file, "before").unwrap();

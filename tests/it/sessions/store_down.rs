@@ -1,4 +1,4 @@
-//! A store that is down, or refuses writes: what clients get, and what is left afterwards.
+//! A store that is down, or refuses writes: what clients get, and the state afterwards.
 
 use redis::aio::MultiplexedConnection;
 use redis::cmd;
@@ -110,7 +110,7 @@ async fn public_paths_are_served_without_a_store_and_without_identity() {
 }
 
 #[tokio::test]
-async fn a_sign_out_goes_on_when_its_client_hangs_up() {
+async fn a_sign_out_completes_when_its_client_disconnects() {
     let Some(server) = Server::start(Transport::Tcp) else { return };
     let world = plan(&server).start();
     let client = world.sign_in(FREELANCER).await;

@@ -12,7 +12,7 @@ use crate::harness::{Answer, Client, FREELANCER, World, within};
 type Spoil<'a> = &'a dyn Fn(&World, &Client);
 
 /// Signs in until the site reports a loop; returns the number of sign-ins, and the page.
-async fn go_round(world: &World, spoil: Spoil<'_>) -> (usize, Answer) {
+async fn sign_in_until_loop(world: &World, spoil: Spoil<'_>) -> (usize, Answer) {
     let client = world.client();
     for round in 0..6 {
         let asked = client.navigate("/x").await;
@@ -123,26 +123,29 @@ async fn a_callback_that_comes_twice_redeems_its_code_once() {
 #[tokio::test]
 async fn sign_ins_that_succeed_and_do_not_last_stop_with_their_cause() {
     let world = World::new().start();
-    stopped(&go_round(&world, &|_, client| forget(client, &["upwarden"])).await, "did not send back the cookie");
+    stopped(
+        &sign_in_until_loop(&world, &|_, client| forget(client, &["upwarden"])).await,
+        "did not send back the cookie",
+    );
     world.turn(Duration::from_secs(61));
     let keys = |_: &World, client: &Client| client.plant("upwarden", &"A".repeat(300));
-    stopped(&go_round(&world, &keys).await, "keys have changed");
+    stopped(&sign_in_until_loop(&world, &keys).await, "keys have changed");
 
     let long = upwarden::sandbox::Config { token_chars: 3000, ..upwarden::sandbox::Config::default() };
     let world = World::new().upwork(long).start();
     let all = |_: &World, client: &Client| forget(client, &["upwarden", "upwarden-1", "upwarden-2"]);
-    stopped(&go_round(&world, &all).await, "more than browsers or the proxy in front accept");
+    stopped(&sign_in_until_loop(&world, &all).await, "more than browsers or the proxy in front accept");
     world.turn(Duration::from_secs(61));
     // The browser keeps the first chunk and drops another.
     let one = |_: &World, client: &Client| forget(client, &["upwarden-1"]);
-    stopped(&go_round(&world, &one).await, "more than browsers or the proxy in front accept");
+    stopped(&sign_in_until_loop(&world, &one).await, "more than browsers or the proxy in front accept");
 }
 
 #[tokio::test]
 async fn a_session_that_is_over_as_it_begins_stops_with_the_clock_as_its_cause() {
     let ahead = format!("{{\"{FREELANCER}\" = \"2026-11-24T02:20:00Z\"}}");
     let world = World::new().file(&format!("access.not_before = {ahead}\n")).start();
-    stopped(&go_round(&world, &|_, _| ()).await, "differ by 1200 seconds");
+    stopped(&sign_in_until_loop(&world, &|_, _| ()).await, "differ by 1200 seconds");
     // Half an hour later it is admitted.
     world.turn(Duration::from_secs(1800));
     let client = world.sign_in(FREELANCER).await;
@@ -213,7 +216,11 @@ async fn a_session_that_is_used_ends_the_count() {
     assert!(client.cookies().contains(&"upwarden-tries".to_owned()));
     assert_eq!(client.navigate("/upwork/auth/").await.status, 200);
     assert_eq!(client.cookies(), ["upwarden"]);
-    assert_eq!(go_round(&world, &|_, client| forget(client, &["upwarden"])).await.0, 3, "it still counts to three");
+    assert_eq!(
+        sign_in_until_loop(&world, &|_, client| forget(client, &["upwarden"])).await.0,
+        3,
+        "it still counts to three"
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Groups of servers that lose nodes under many writes and reads: what was acknowledged is there afterwards.
+//! Groups of servers that lose nodes under many writes and reads: acknowledged writes are there afterwards.
 //!
 //! With `UPWARDEN_TESTS_CHAOS=1` ten thousand users sign in meanwhile.
 
@@ -174,7 +174,7 @@ async fn survive<G: Send + 'static>(
 }
 
 #[tokio::test]
-async fn a_primary_that_is_killed_or_stands_still_loses_nothing_with_sentinel() {
+async fn a_primary_that_is_killed_or_suspended_loses_nothing_with_sentinel() {
     let Some(group) = Watched::start() else { return };
     survive("Sentinel", group.url(), group, |crowd, group| {
         crowd.at(10);
@@ -205,7 +205,7 @@ async fn a_primary_that_is_killed_or_stands_still_loses_nothing_with_sentinel() 
 }
 
 #[tokio::test]
-async fn a_node_that_is_killed_or_stands_still_loses_nothing_with_a_cluster() {
+async fn a_node_that_is_killed_or_suspended_loses_nothing_with_a_cluster() {
     let Some(cluster) = Cluster::start(1) else { return };
     survive("Cluster", cluster.url(), cluster, |crowd, cluster| {
         crowd.at(10);
@@ -233,7 +233,7 @@ async fn a_node_that_is_killed_or_stands_still_loses_nothing_with_a_cluster() {
 }
 
 #[tokio::test]
-async fn what_no_replica_has_is_not_acknowledged() {
+async fn a_write_that_no_replica_has_is_not_acknowledged() {
     let Some(group) = Watched::start() else { return };
     let world = World::at(Config::Valkey(ServerConfig::new(group.url())));
     let ends_at = START.plus(LIFETIME);

@@ -1,4 +1,4 @@
-//! What every store does, tested on each; then what only one of them has.
+//! What all stores have in common, tested on each; then what only one of them has.
 
 mod chaos;
 mod crash;
@@ -94,7 +94,7 @@ async fn the_cookie_from_before_a_refresh_leads_to_the_newest_tokens() {
 }
 
 #[tokio::test]
-async fn a_late_write_does_not_bring_replaced_tokens_back() {
+async fn a_late_write_does_not_restore_replaced_tokens() {
     for world in World::with_records() {
         let value = world.save(session("aa", "1")).await;
         let stored = world.open(&value).await.unwrap();

@@ -224,7 +224,7 @@ impl Watched {
         self.servers.iter().position(|server| server.port == port).unwrap()
     }
 
-    /// The first Sentinel is one that nobody answers at.
+    /// The first Sentinel's address has no server.
     pub(crate) fn url(&self) -> Secret {
         let sentinels: Vec<String> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
         let hosts = sentinels.join(",");

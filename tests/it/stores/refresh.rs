@@ -20,7 +20,7 @@ use upwarden::testing::telemetry::Metrics;
 
 use super::world::{START, WHOLE, World, until, within};
 
-/// Users are not asked about again.
+/// Users are not rechecked.
 const NEVER: Duration = Duration::from_hours(365 * 24);
 const CLIENT: &str = "0123456789abcdef0123456789abcdef";
 const FREELANCER: &str = "1181921839933591552";
@@ -71,7 +71,7 @@ impl Scene {
         Self { world, sandbox, url, shutdown, value }
     }
 
-    /// With a store and refreshes of its own, like another process.
+    /// With its own store and refreshes, like another process.
     fn replica(&self) -> Replica {
         let store = self.world.open_again().unwrap();
         Replica { refresher: self.refresher(store.clone(), self.world.clock.clone()), store }

@@ -1,4 +1,4 @@
-//! What only a server does: it is reached in several ways, goes away, comes back, and deletes what has expired.
+//! What only a server does: it is reached in several ways, disappears, returns, and deletes expired records.
 
 use std::time::Duration;
 

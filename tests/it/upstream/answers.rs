@@ -1,4 +1,4 @@
-//! What an app may answer, and what the client gets of it.
+//! The answers that an app may send, and what the client gets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! An app that authenticates connections (NTLM, Negotiate): what one client proved counts for no other (RFC 4559 section 6).
+//! An app that authenticates connections (NTLM, Negotiate): one client's authentication is never used for another (RFC
+//! 4559 section 6).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,7 +44,7 @@ async fn asks(client: &mut Raw, fields: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_a_client_proved_to_the_app_counts_for_its_own_connection_only() {
+async fn a_clients_authentication_counts_for_its_own_connection_only() {
     for scheme in ["NTLM", "Negotiate", "negotiate"] {
         let (app, connections) = app(scheme);
         let world = World::open(app).set("workers", 1).start();

@@ -1,4 +1,5 @@
-//! What breaks off on one side breaks off on the other: a cut is a reset wherever a close would mean that all is there.
+//! A message that breaks off on one side breaks off on the other: a cut is a reset wherever a close would mean a
+//! complete message.
 
 use std::io::ErrorKind;
 use std::sync::Arc;

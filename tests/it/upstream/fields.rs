@@ -1,5 +1,5 @@
-//! What the app learns about the user and the client: our own fields, nothing that a client forged, everything that a trusted
-//! proxy knows.
+//! What the app learns about the user and the client: our own fields, nothing forged by a client, and everything from a
+//! trusted proxy.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -134,7 +134,7 @@ async fn no_other_claim_passes_behind_a_trusted_proxy_unless_it_is_listed() {
 }
 
 #[tokio::test]
-async fn the_app_is_told_the_public_scheme_for_the_public_host() {
+async fn the_app_gets_the_public_scheme_for_the_public_host() {
     let world = World::open(App::default()).set("public_url", "https://tools.example.com").start();
     for (host, proto, port) in [("tools.example.com", "https", "443"), ("other.example.com", "http", "80")] {
         world.client().named(host).get("/").await;

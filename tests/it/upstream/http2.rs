@@ -27,7 +27,7 @@ struct Http2App {
 }
 
 impl Http2App {
-    /// Answers with `answer`; a connection says goodbye after `requests`.
+    /// Answers with `answer`; a connection sends GOAWAY after `requests`.
     fn new<H, F>(requests: usize, answer: H) -> Self
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -205,7 +205,7 @@ async fn an_app_that_closes_its_connections_loses_no_request() {
 }
 
 #[tokio::test]
-async fn a_request_that_the_app_refused_to_look_at_is_sent_again_if_it_is_still_there() {
+async fn a_request_that_the_app_did_not_process_is_sent_again_if_it_is_still_complete() {
     let app = Http2App::raw(|stream| async move {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         let mut refused = false;

@@ -1,4 +1,4 @@
-//! A proxy and a private CA on the way to Upwork.
+//! A proxy and a private CA between upwarden and Upwork.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! Redirects of an app that knows itself by its own address only.
+//! Redirects of an app that knows only its own address.
 
 use bytes::Bytes;
 use http::Request;

@@ -1,4 +1,4 @@
-//! Bodies on their way to the app and back: piece by piece, whole, with trailers.
+//! Bodies to the app and back: piece by piece, whole, with trailers.
 
 use std::sync::Arc;
 

@@ -7,12 +7,13 @@ mod script;
 use model::{Action, Pacing, SECOND, WAY};
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// The second: two calls may go, and three are made. Time passes by the way of a call, and by what makes a second with it.
+/// The second: two calls are allowed, and three are made. Time passes by the delay of a call, and by the rest of a
+/// second.
 fn second(fault: Option<Action>) -> impl Checker<Pacing> {
     explore(Pacing { per_second: 2, per_minute: 60, calls: 3, times: [WAY, 1_020], waits: 3, fault })
 }
 
-/// The minute: three calls may go, and four are made.
+/// The minute: three calls are allowed, and four are made.
 fn minute(fault: Option<Action>) -> impl Checker<Pacing> {
     explore(Pacing { per_second: 2, per_minute: 3, calls: 4, times: [1_020, 30_050], waits: 3, fault })
 }
@@ -33,7 +34,7 @@ fn a_late_reply_of_the_store_costs_no_call_too_many() {
 }
 
 #[test]
-fn a_replica_that_stands_still_makes_no_call_too_many() {
+fn a_suspended_replica_makes_no_call_too_many() {
     second(Some(Action::Sleep(0))).assert_properties();
 }
 

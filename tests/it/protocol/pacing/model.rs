@@ -41,7 +41,7 @@ const ALL: &str = "every call is made";
 pub(super) struct Pacing {
     pub(super) per_second: u32,
     pub(super) per_minute: u32,
-    /// Calls that are made: one more than the limit that is looked at.
+    /// The number of calls: one more than the checked limit.
     pub(super) calls: usize,
     /// How time may pass, and how often.
     pub(super) times: [i64; 2],

@@ -1,4 +1,4 @@
-//! Questions as the fronts ask them, without the fronts: what the answers say, and when a session is renewed.
+//! The fronts' questions without the fronts: the answers, and when a session is renewed.
 
 use super::super::{DAY, SECOND};
 use crate::harness::{FREELANCER, World};
@@ -64,9 +64,9 @@ async fn what_traefik_gives_its_client_leads_to_sign_in_and_back() {
     assert_eq!(world.counters().token.refresh_token, 1);
 }
 
-/// As Envoy asks, which keeps a cookie to itself that comes with a yes.
+/// As Envoy asks, which drops a cookie from an admitting answer.
 #[tokio::test]
-async fn a_scripts_request_that_is_due_for_a_recheck_goes_on_where_there_is_a_store() {
+async fn a_scripts_request_that_is_due_for_a_recheck_is_admitted_with_a_store() {
     const ASKED: &str = "/upwork/auth/verify/data";
     let folder = tempfile::tempdir().unwrap();
     let stored = || World::new().set("store.kind", "embedded");
@@ -93,9 +93,9 @@ async fn a_scripts_request_that_is_due_for_a_recheck_goes_on_where_there_is_a_st
     }
 }
 
-/// As Envoy asks: at the target's own path, and with 200 alone for a yes.
+/// As Envoy asks: at the target's own path, with 200 as the only admitting status.
 #[tokio::test]
-async fn a_target_that_is_appended_is_judged_as_the_gate_would() {
+async fn an_appended_target_is_judged_like_a_direct_request() {
     let world = World::new().public("/open").start();
     let client = world.sign_in(FREELANCER).await;
     for (target, stranger, user) in [

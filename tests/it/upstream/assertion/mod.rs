@@ -1,4 +1,4 @@
-//! `app.assertion`: the user, signed, as libraries of three languages verify it.
+//! `app.assertion`: the signed user, verified by libraries in three languages.
 
 mod user;
 mod verifiers;
@@ -184,7 +184,7 @@ async fn libraries_of_three_languages_verify_what_the_binary_signs() {
         }
     }
 
-    // Both keys verify while the ring has both, and the removed one does no longer.
+    // Both keys verify while the ring has both; a removed one does not.
     std::fs::write(&path, format!("{NEW}\n{OLD}\n")).unwrap();
     binary.signal("HUP");
     let new = async || Some(asserted(&world, &client).await).filter(|token| part(token, 0) != part(&by_old, 0));

@@ -1,4 +1,4 @@
-//! A gRPC app behind the gate, with gRPC's own library for Python on both sides. `tests/run` installs it.
+//! A gRPC app behind upwarden, with gRPC's own library for Python on both sides. `tests/run` installs it.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
