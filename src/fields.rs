@@ -1,6 +1,6 @@
-//! The fields of a request, in the order in which they came and, over HTTP/1, as their names were spelled (RFC 9110 section 5).
+//! The fields of a message, in the order in which they came and, over HTTP/1, as their names were spelled (RFC 9110 section 5).
 //!
-//! A request has few fields, and is asked for many that it does not have. So this is a list, which says at once that a name
+//! A message has few fields, and is asked for many that it does not have. So this is a list, which says at once that a name
 //! is not in it, where `http::HeaderMap` hashes each name that is asked for.
 
 use std::borrow::Borrow;
@@ -78,6 +78,11 @@ impl Fields {
         list.iter().filter(move |field| field.name == name.borrow()).map(|field| &field.value)
     }
 
+    /// Every line of a field, to be changed.
+    pub(crate) fn get_all_mut(&mut self, name: &HeaderName) -> impl Iterator<Item = &mut HeaderValue> {
+        self.list.iter_mut().filter(move |field| field.name == name).map(|field| &mut field.value)
+    }
+
     pub fn len(&self) -> usize {
         self.list.len()
     }
@@ -149,12 +154,25 @@ impl From<HeaderMap> for Fields {
     }
 }
 
+impl From<Fields> for HeaderMap {
+    fn from(fields: Fields) -> Self {
+        fields.list.into_iter().map(|field| (field.name, field.value)).collect()
+    }
+}
+
+impl Extend<(HeaderName, HeaderValue)> for Fields {
+    fn extend<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(&mut self, lines: T) {
+        for (name, value) in lines {
+            self.append(name, value);
+        }
+    }
+}
+
 impl FromIterator<(HeaderName, HeaderValue)> for Fields {
     fn from_iter<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(lines: T) -> Self {
-        lines.into_iter().fold(Self::default(), |mut fields, (name, value)| {
-            fields.append(name, value);
-            fields
-        })
+        let mut fields = Self::default();
+        fields.extend(lines);
+        fields
     }
 }
 

@@ -14,8 +14,8 @@
 //!  4  store     policy
 //!  3  session   proxy     pages     listener
 //!  2  router    seal      http1
-//!  1  secret    clock     cookies   body      tls       telemetry  framing   descriptors
-//!  0  recent    fields                       bounded maps, locking a mutex, a request's header fields
+//!  1  secret    clock     cookies   response  tls       telemetry  framing   descriptors
+//!  0  recent    fields    body                bounded maps, locking a mutex, what messages consist of
 //! ```
 //!
 //! # The life of a request
@@ -56,6 +56,7 @@ mod pages;
 mod policy;
 mod proxy;
 mod recent;
+mod response;
 mod router;
 mod sample_app;
 mod seal;
@@ -134,6 +135,9 @@ pub mod testing {
     }
     pub mod fields {
         pub use crate::fields::{Fields, Line};
+    }
+    pub mod response {
+        pub use crate::response::Response;
     }
     pub mod policy {
         pub use crate::policy::{Access, AppRoute, Routes};

@@ -12,9 +12,9 @@ mod target;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderValue};
+use http::header::{HOST, HeaderValue, RETRY_AFTER};
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode};
+use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -30,6 +30,7 @@ use crate::proxy::client::Timeouts;
 use crate::proxy::connect::Connector;
 use crate::proxy::endpoint::SetupError;
 use crate::proxy::{self, ApiHeaders, Client};
+use crate::response::Response;
 use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
@@ -128,7 +129,7 @@ pub(crate) enum CallError {
 
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub response: Result<Response<Body>, CallError>,
+    pub response: Result<Response, CallError>,
     pub update: Option<TokenUpdate>,
     /// How long the API took, over all attempts.
     pub upstream: Option<Duration>,
@@ -251,7 +252,7 @@ impl Broker {
         };
         let (body, record) = keep::record_body(body, self.retry_body);
         let response = match call.send(&first, body, documents).await {
-            Ok(response) if response.status() == StatusCode::UNAUTHORIZED => response,
+            Ok(response) if response.status == StatusCode::UNAUTHORIZED => response,
             response => return (response, update),
         };
         let now = self.pacer.now();
@@ -277,7 +278,7 @@ impl Broker {
             None => Err(CallError::SendAgain),
         };
         let rejected = match &response {
-            Ok(response) => response.status() == StatusCode::UNAUTHORIZED,
+            Ok(response) => response.status == StatusCode::UNAUTHORIZED,
             Err(error) => matches!(error, CallError::SendAgain),
         };
         self.rejections.note(call.caller.clone(), rejected, now);
@@ -314,7 +315,7 @@ impl Broker {
     }
 }
 
-type Attempt = (Result<Response<Body>, CallError>, Option<TokenUpdate>);
+type Attempt = (Result<Response, CallError>, Option<TokenUpdate>);
 
 fn without_token(error: RefreshError, source: TokenSource) -> Attempt {
     let update = if matches!(error, RefreshError::Revoked) { source.revoked() } else { None };
@@ -340,7 +341,7 @@ impl Call<'_> {
         token: &AccessToken,
         body: Body,
         documents: Option<LongDocuments>,
-    ) -> Result<Response<Body>, CallError> {
+    ) -> Result<Response, CallError> {
         if let Ok(value) = HeaderValue::try_from(["Bearer ", token.expose()].concat()) {
             self.headers.authorize(value);
         }
@@ -351,11 +352,11 @@ impl Call<'_> {
         let (span, began) = (trace::child("upwork api"), Instant::now());
         let sent = proxy::to_api(self.client, &self.method, &self.path, &self.headers, body).await;
         if let (Some(span), Ok(response)) = (span, &sent) {
-            span.answered(response.status().as_u16());
+            span.answered(response.status.as_u16());
         }
         self.took = Some(self.took.unwrap_or_default() + began.elapsed());
         match &sent {
-            Ok(response) => permit.answered(response.status(), response.headers()),
+            Ok(response) => permit.answered(response.status, response.headers.get(RETRY_AFTER)),
             Err(proxy::Error::NoDescriptor | proxy::Error::Connect(_) | proxy::Error::ConnectTimeout) => {
                 permit.cancel();
             }

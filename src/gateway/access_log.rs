@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::request::RequestInfo;
 use crate::body::{self, Body};
 use crate::listener::{Peer, Rejection};
+use crate::response::Response;
 use crate::telemetry::RouteKind;
 use crate::telemetry::access::AccessLine;
 use crate::telemetry::metrics::Metrics;
@@ -129,12 +129,12 @@ pub(super) struct Answered {
 
 impl Answered {
     /// Returns the response, whose end writes the line: at once if the body is empty or complete.
-    pub(super) fn with(self, response: Response<Body>) -> Response<Body> {
-        let (status, head) = (response.status().as_u16(), self.received.started.elapsed());
+    pub(super) fn with(self, response: Response) -> Response {
+        let (status, head) = (response.status.as_u16(), self.received.started.elapsed());
         self.metrics.request(self.received.kind, status, head);
         let mut open = OpenLine { answered: self, status, head, bytes: 0, ended: false };
-        if !response.body().is_streamed() || response.body().is_end_stream() {
-            open.bytes = response.body().size_hint().exact().unwrap_or(0);
+        if !response.body.is_streamed() || response.body.is_end_stream() {
+            open.bytes = response.body.size_hint().exact().unwrap_or(0);
             open.ended = true;
             return response;
         }

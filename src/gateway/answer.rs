@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use http::Response;
 use http::header::HeaderValue;
 
 use super::sessions::SessionChange;
-use crate::body::Body;
 use crate::listener::Rejection;
+use crate::response::Response;
 use crate::session::Session;
 
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) response: Response<Body>,
+    pub(super) response: Response,
     /// The effect on the session's cookie.
     pub(super) change: SessionChange,
     /// `Set-Cookie` values of the sign-in's own cookies.
@@ -27,8 +26,8 @@ pub(super) struct Answer {
     pub(super) upstream: Option<Duration>,
 }
 
-impl From<Response<Body>> for Answer {
-    fn from(response: Response<Body>) -> Self {
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
         Self {
             response,
             change: SessionChange::Keep,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use http::Response;
 use http::header::{HOST, HeaderValue};
 use tokio_util::sync::CancellationToken;
 
@@ -17,13 +16,13 @@ use super::sessions::{SessionChange, hold_until};
 use super::state::{Gateway, refusal};
 use super::upstreams::{ApiCall, CallFailure, CallOutcome, Told, asks_upgrade, is_cdn_wall};
 use super::{endpoints, response};
-use crate::body::Body;
 use crate::broker::{TokenSource, TokenUpdate};
 use crate::fields::Fields;
 use crate::listener::{IncomingRequest, Peer};
 use crate::policy::{Credential, Decision, Facts, Target};
 use crate::proxy::headers::REQUEST_ID;
 use crate::proxy::private_unless_said;
+use crate::response::Response;
 use crate::router::public_url::without_marker;
 use crate::router::{self, Route};
 use crate::session::Session;
@@ -42,7 +41,7 @@ struct Visitor<'a, W> {
 
 impl Gateway {
     /// Answers one request.
-    pub(crate) async fn handle(&self, incoming: IncomingRequest, peer: Arc<Peer>) -> Response<Body> {
+    pub(crate) async fn handle(&self, incoming: IncomingRequest, peer: Arc<Peer>) -> Response {
         let (request, mut message, refused) =
             request::read(incoming, &peer, &self.config, |name| self.owns_cookie(name));
         self.warn_of_unknown_proxy(&request);
@@ -62,8 +61,8 @@ impl Gateway {
         };
         let Answer { mut response, change, cookies, user, fault, refused, upstream } =
             answer.unwrap_or_else(|fault| self.fault(&request, &fault));
-        self.sessions.commit(change, cookies, &request.cookies, response.headers_mut()).await;
-        response.headers_mut().insert(REQUEST_ID, (&request.id).into());
+        self.sessions.commit(change, cookies, &request.cookies, &mut response.headers).await;
+        response.headers.insert(REQUEST_ID, (&request.id).into());
         if let Some(slot) = slot {
             response = response.map(|body| slot.hold(body));
         }
@@ -314,7 +313,7 @@ impl Gateway {
         Ok(self.confirm(held, answer))
     }
 
-    fn api_answer(&self, request: &RequestInfo, caller: &Caller, response: Response<Body>) -> Answer {
+    fn api_answer(&self, request: &RequestInfo, caller: &Caller, response: Response) -> Answer {
         if !is_cdn_wall(&response) {
             return match caller {
                 Caller::Session(stored) | Caller::Ticket(stored) => {

@@ -1,13 +1,14 @@
 //! Responses of our own, each with the fields that every answer of its kind has. None of them sets a cookie.
 
+use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use http::{Response, StatusCode};
 
-use crate::body::{Body, WithField};
+use crate::body::Body;
 use crate::pages::{Branding, Logo, Page};
+use crate::response::Response;
 
 /// `WWW-Authenticate` of a 401 to a request without a token (RFC 6750 section 3).
 pub(super) const CHALLENGE: &str = "Bearer realm=\"upwarden\"";
@@ -17,11 +18,8 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const A_DAY: HeaderValue = HeaderValue::from_static("public, max-age=86400");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
-fn response<const N: usize>(status: StatusCode, body: Body, fields: [(HeaderName, HeaderValue); N]) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().extend(fields);
-    response
+fn response<const N: usize>(status: StatusCode, body: Body, fields: [(HeaderName, HeaderValue); N]) -> Response {
+    Response { status, headers: fields.into_iter().collect(), body }
 }
 
 fn text(value: &str) -> HeaderValue {
@@ -29,7 +27,7 @@ fn text(value: &str) -> HeaderValue {
 }
 
 /// 303 (RFC 9700 section 4.12): the method becomes GET, and a code disappears from the address bar.
-pub(super) fn see_other(location: &str) -> Response<Body> {
+pub(super) fn see_other(location: &str) -> Response {
     let fields = [
         (LOCATION, text(location)),
         (CACHE_CONTROL, NO_STORE),
@@ -39,22 +37,22 @@ pub(super) fn see_other(location: &str) -> Response<Body> {
 }
 
 /// A status without a body.
-pub(super) fn empty(status: StatusCode) -> Response<Body> {
+pub(super) fn empty(status: StatusCode) -> Response {
     response(status, Body::empty(), [(CACHE_CONTROL, NO_STORE)])
 }
 
 /// A page that no other page can show in a frame.
-pub(super) fn page(status: StatusCode, page: Page) -> Response<Body> {
+pub(super) fn page(status: StatusCode, page: Page) -> Response {
     whole_page(status, page, HeaderValue::from_static("DENY"))
 }
 
 /// A page that pages of this site can show in a frame.
-pub(super) fn framed_page(status: StatusCode, page: Page) -> Response<Body> {
+pub(super) fn framed_page(status: StatusCode, page: Page) -> Response {
     whole_page(status, page, HeaderValue::from_static("SAMEORIGIN"))
 }
 
 /// Forms need a referrer: under `no-referrer` Chromium posts `Origin: null`.
-fn whole_page(status: StatusCode, page: Page, frame_options: HeaderValue) -> Response<Body> {
+fn whole_page(status: StatusCode, page: Page, frame_options: HeaderValue) -> Response {
     let fields = [
         (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, text(&page.csp)),
@@ -66,7 +64,7 @@ fn whole_page(status: StatusCode, page: Page, frame_options: HeaderValue) -> Res
     response(status, Body::full(page.html), fields)
 }
 
-pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     let fields = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (CACHE_CONTROL, NO_STORE),
@@ -76,7 +74,7 @@ pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Respons
     response(status, Body::full(serde_json::to_vec(value).unwrap_or_default()), fields)
 }
 
-pub(super) fn stylesheet(branding: &Branding) -> Response<Body> {
+pub(super) fn stylesheet(branding: &Branding) -> Response {
     let fields = [
         (CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),
         (CACHE_CONTROL, A_DAY),
@@ -85,7 +83,7 @@ pub(super) fn stylesheet(branding: &Branding) -> Response<Body> {
     response(StatusCode::OK, Body::full(branding.stylesheet().to_owned()), fields)
 }
 
-pub(super) fn logo(logo: &Logo) -> Response<Body> {
+pub(super) fn logo(logo: &Logo) -> Response {
     let fields = [
         (CONTENT_TYPE, HeaderValue::from_static(logo.content_type)),
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static(Logo::CSP)),
@@ -96,6 +94,6 @@ pub(super) fn logo(logo: &Logo) -> Response<Body> {
 }
 
 /// A JWK set. It may be cached for as long as a key is listed before it signs (docs/sessions.md "Keys").
-pub(super) fn public_keys(keys: &impl serde::Serialize) -> Response<Body> {
-    json(StatusCode::OK, keys).with(CACHE_CONTROL, "public, max-age=300")
+pub(super) fn public_keys(keys: &impl serde::Serialize) -> Response {
+    json(StatusCode::OK, keys).with(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"))
 }

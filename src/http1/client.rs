@@ -13,8 +13,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
-use http::{Response, StatusCode};
+use http::StatusCode;
+use http::header::{CONNECTION, HeaderName, PROXY_AUTHENTICATE, WWW_AUTHENTICATE};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -25,7 +25,9 @@ use super::socket::Socket;
 use super::upload::Upload;
 use super::{head, poll_read, poll_read_body};
 use crate::body::{self, Body};
+use crate::fields::Fields;
 use crate::framing::{BodyLength, Refusal, ResponseHead, Step};
+use crate::response::Response;
 
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseTimeouts {
@@ -61,7 +63,7 @@ pub struct Failure {
 /// A response, and for a 101 the socket, which now speaks another protocol.
 #[derive(Debug)]
 pub struct Answer {
-    pub response: Response<Body>,
+    pub response: Response,
     pub upgraded: Option<Socket>,
 }
 
@@ -72,7 +74,7 @@ pub fn send(
     request: Outgoing,
     timeouts: ResponseTimeouts,
     pools: Pools<'_>,
-    on_interim: impl FnMut(StatusCode, HeaderMap),
+    on_interim: impl FnMut(StatusCode, Fields),
 ) -> impl Future<Output = Result<Answer, Failure>> {
     connection.reader.expect(request.method, request.upgrade);
     connection.authenticates |= request.authenticates;
@@ -86,7 +88,7 @@ pub fn send(
 async fn run(
     mut call: Call,
     pools: Pools<'_>,
-    mut on_interim: impl FnMut(StatusCode, HeaderMap),
+    mut on_interim: impl FnMut(StatusCode, Fields),
 ) -> Result<Answer, Failure> {
     let error = match poll_fn(|cx| call.poll_head(cx, &mut on_interim)).await {
         // RFC 9110 section 7.8: another protocol begins after the whole request.
@@ -121,8 +123,8 @@ impl Call {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        on_interim: &mut impl FnMut(StatusCode, HeaderMap),
-    ) -> Poll<Result<(Response<()>, ResponseHead), Error>> {
+        on_interim: &mut impl FnMut(StatusCode, Fields),
+    ) -> Poll<Result<(Response, ResponseHead), Error>> {
         loop {
             if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
                 return Poll::Ready(Err(Error::RequestBody(error)));
@@ -135,9 +137,9 @@ impl Call {
                         head::response(bytes, head.fields).ok_or_else(|| refused(Refusal::StatusLine))?;
                     head::keep_one_length(&mut response, head.length);
                     self.closes |= head.stray_framing;
-                    match response.status() {
+                    match response.status {
                         StatusCode::CONTINUE => self.upload.proceed(),
-                        status if head.interim => on_interim(status, response.into_parts().0.headers),
+                        status if head.interim => on_interim(status, response.headers),
                         _ => return Poll::Ready(Ok((response, head))),
                     }
                     continue;
@@ -176,29 +178,28 @@ impl Call {
         reader.step(&self.connection.input).map_err(refused).is_ok()
     }
 
-    fn answer(mut self, response: Response<()>, head: ResponseHead, pools: Pools<'_>) -> Answer {
+    fn answer(mut self, response: Response, head: ResponseHead, pools: Pools<'_>) -> Answer {
         self.upload.answered();
         if head.body == BodyLength::Opaque {
             let Connection { mut socket, input, .. } = *self.connection;
             socket.early = input.freeze();
-            return Answer { response: response.map(|()| Body::empty()), upgraded: Some(socket) };
+            return Answer { response, upgraded: Some(socket) };
         }
-        if let Some(keep_idle) = keep_alive(response.headers()) {
+        if let Some(keep_idle) = keep_alive(&response.headers) {
             self.connection.keep_idle = keep_idle;
         }
         let challenges = [WWW_AUTHENTICATE, PROXY_AUTHENTICATE];
-        let mut lines = challenges.iter().flat_map(|name| response.headers().get_all(name));
-        self.connection.authenticates |= lines.any(head::authenticates);
-        let keeps_alive =
-            head::keeps_alive(response.headers().get_all(CONNECTION).iter(), head.http_10) && !self.closes;
+        let lines = || challenges.iter().flat_map(|name| response.headers.get_all(name));
+        self.connection.authenticates |= lines().any(head::authenticates);
+        let keeps_alive = head::keeps_alive(response.headers.get_all(CONNECTION), head.http_10) && !self.closes;
         let reusable = keeps_alive && head.body != BodyLength::UntilClose;
         let pool = if reusable { pools.home(&self.connection) } else { None };
         let mut body = ResponseBody { call: Some(self), pool, left: head.body.bytes() };
         if head.body == BodyLength::None {
             body.finish();
-            return Answer { response: response.map(|()| Body::empty()), upgraded: None };
+            return Answer { response, upgraded: None };
         }
-        Answer { response: response.map(|()| Body::wrap(body)), upgraded: None }
+        Answer { response: response.map(|_| Body::wrap(body)), upgraded: None }
     }
 
     /// The next piece of the response's body; ready with `None` at its end.
@@ -246,7 +247,7 @@ fn refused(refusal: Refusal) -> Error {
 }
 
 /// How long the upstream keeps an idle connection (`Keep-Alive: timeout=5`), less a second.
-fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+fn keep_alive(headers: &Fields) -> Option<Duration> {
     const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     let text = headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let seconds: u64 = text.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?.trim().parse().ok()?;

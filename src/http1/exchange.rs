@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::head;
 use super::socket::Socket;
 use crate::body;
+use crate::fields::Fields;
 use crate::framing::Rejection;
 use crate::recent::lock;
 
@@ -74,7 +75,7 @@ impl Exchange {
     }
 
     /// Sends an interim response (RFC 9110 section 15.2), unless the client speaks HTTP/1.0 or the response has begun.
-    pub(crate) fn inform(&self, status: StatusCode, headers: &HeaderMap) {
+    pub(crate) fn inform(&self, status: StatusCode, headers: &Fields) {
         let mut state = lock(&self.0);
         if state.takes_interim {
             head::write_response(&mut state.interim, false, status, headers);

@@ -6,14 +6,15 @@ use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 use http_body::Frame;
 
 use crate::clock::{Clock, SystemClock};
 use crate::fields::Fields;
 use crate::framing::{Piece, number};
+use crate::response::Response;
 
 /// A request's head.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +32,7 @@ pub(super) fn request(mut bytes: Bytes, fields: usize) -> Option<Head> {
     let method = Method::from_bytes(line.get(..first)?).ok()?;
     let version = if line.ends_with(b"1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut uri = Uri::from_maybe_shared(line.slice(first + 1..last)).ok()?;
-    let mut headers = Fields::of_head(bytes.clone(), fields);
-    read(&bytes, |at, name, value| headers.read(at, name, value))?;
+    let mut headers = read_fields(&bytes, fields)?;
     if let Some(authority) = uri.authority() {
         // HTTP/1.0 needs no Host. Without one, the target names it (RFC 9112 section 3.2.2).
         if !headers.contains_key(HOST) {
@@ -53,12 +53,11 @@ pub(crate) fn origin_form(uri: &Uri) -> Uri {
     }
 }
 
-pub(super) fn response(mut bytes: Bytes, fields: usize) -> Option<Response<()>> {
+/// A response without its body.
+pub(super) fn response(mut bytes: Bytes, fields: usize) -> Option<Response> {
     let line = start_line(&mut bytes)?;
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_bytes(line.get(9..12)?).ok()?;
-    *response.headers_mut() = map(&bytes, fields)?;
-    Some(response)
+    let status = StatusCode::from_bytes(line.get(9..12)?).ok()?;
+    Some(Response { status, headers: read_fields(&bytes, fields)?, ..Response::default() })
 }
 
 /// Splits off the first line, without its end and the empty lines before it (RFC 9112 section 2.2).
@@ -72,13 +71,19 @@ fn start_line(bytes: &mut Bytes) -> Option<Bytes> {
     }
 }
 
-/// Field lines up to the empty line, as in a head or a trailer section; about `count` of them.
-fn map(bytes: &Bytes, count: usize) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::with_capacity(count);
+/// The field lines of a head, about `count` of them.
+fn read_fields(bytes: &Bytes, count: usize) -> Option<Fields> {
+    let mut fields = Fields::of_head(bytes.clone(), count);
+    read(bytes, |at, name, value| fields.read(at, name, value))?;
+    Some(fields)
+}
+
+fn read_trailers(bytes: &Bytes) -> Option<HeaderMap> {
+    let mut trailers = HeaderMap::new();
     read(bytes, |_, name, value| {
-        headers.append(name, value);
+        trailers.append(name, value);
     })?;
-    Some(headers)
+    Some(trailers)
 }
 
 /// Passes on each field line up to the empty one, with the position of its name.
@@ -104,29 +109,29 @@ pub(super) fn frame(bytes: Bytes, piece: Piece) -> Option<Frame<Bytes>> {
     match piece {
         Piece::Data => (!bytes.is_empty()).then(|| Frame::data(bytes)),
         Piece::Framing => None,
-        Piece::Trailers => map(&bytes, 0).filter(|trailers| !trailers.is_empty()).map(Frame::trailers),
+        Piece::Trailers => read_trailers(&bytes).filter(|trailers| !trailers.is_empty()).map(Frame::trailers),
     }
 }
 
 /// The length that `Content-Length` announces.
-pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn announced(headers: &Fields) -> Option<u64> {
     headers.get(CONTENT_LENGTH).and_then(|value| number(value.as_bytes()).ok())
 }
 
 /// Leaves one `Content-Length` with one number, or none: repeated or meaningless ones would be ambiguous to the next
 /// reader.
-pub(super) fn keep_one_length(response: &mut Response<()>, length: Option<u64>) {
-    let length = length.filter(|_| !is_bodiless(response.status()));
-    let headers = response.headers_mut();
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+pub(super) fn keep_one_length(response: &mut Response, length: Option<u64>) {
+    let length = length.filter(|_| !is_bodiless(response.status));
+    let headers = &mut response.headers;
+    let mut lines = headers.get_all(CONTENT_LENGTH);
     let (first, repeated) = (lines.next(), lines.next().is_some());
     if !repeated && first.map(|value| number(value.as_bytes()).ok()) == length.map(Some) {
         return;
     }
-    match (length, headers.entry(CONTENT_LENGTH)) {
-        (Some(length), _) => drop(headers.insert(CONTENT_LENGTH, length.into())),
-        (None, Entry::Occupied(lines)) => drop(lines.remove_entry_mult()),
-        (None, Entry::Vacant(_)) => {}
+    drop(lines);
+    match length {
+        Some(length) => headers.insert(CONTENT_LENGTH, length.into()),
+        None => headers.strip(&CONTENT_LENGTH),
     }
 }
 
@@ -163,15 +168,15 @@ pub(super) fn write_request_line(out: &mut BytesMut, method: &Method, target: Op
 }
 
 /// A status line and fields, without the empty line after them.
-pub(super) fn write_response(out: &mut BytesMut, http_10: bool, status: StatusCode, headers: &HeaderMap) {
+pub(super) fn write_response(out: &mut BytesMut, http_10: bool, status: StatusCode, headers: &Fields) {
     out.extend_from_slice(if http_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in headers {
-        if *name != CONTENT_LENGTH || !is_bodiless(status) {
-            write_field(out, name.as_str().as_bytes(), value.as_bytes());
+    for line in headers.lines() {
+        if *line.name != CONTENT_LENGTH || !is_bodiless(status) {
+            write_field(out, line.spelled, line.value.as_bytes());
         }
     }
 }
@@ -181,8 +186,8 @@ pub(super) fn is_bodiless(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::NO_CONTENT
 }
 
-pub(super) fn write_fields(out: &mut BytesMut, headers: &HeaderMap) {
-    for (name, value) in headers {
+pub(super) fn write_trailers(out: &mut BytesMut, trailers: &HeaderMap) {
+    for (name, value) in trailers {
         write_field(out, name.as_str().as_bytes(), value.as_bytes());
     }
 }

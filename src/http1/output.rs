@@ -168,7 +168,7 @@ impl Source {
             BodyLength::Chunked => {
                 let mut last = BytesMut::from(&b"0\r\n"[..]);
                 if let Some(trailers) = trailers.filter(|_| self.trailers) {
-                    head::write_fields(&mut last, &trailers);
+                    head::write_trailers(&mut last, &trailers);
                 }
                 last.extend_from_slice(b"\r\n");
                 out.copy(&last);

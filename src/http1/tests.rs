@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -11,6 +11,7 @@ use super::*;
 use crate::body::Body;
 use crate::descriptors::Descriptors;
 use crate::framing::Limits;
+use crate::response::Response;
 
 const TIMEOUTS: ResponseTimeouts =
     ResponseTimeouts { first_byte: Duration::from_secs(5), idle: Duration::from_secs(5) };
@@ -28,7 +29,7 @@ fn get() -> Outgoing {
     Outgoing::from(Request::get("/a?b").header("host", "x").body(Body::empty()).unwrap())
 }
 
-type Answered = Result<(Response<()>, Result<Vec<u8>, ()>), Error>;
+type Answered = Result<(StatusCode, Result<Vec<u8>, ()>), Error>;
 
 /// What a GET gets if the upstream sends only these pieces, and whether its connection is used again.
 async fn answered(pieces: &[&[u8]]) -> (Answered, bool) {
@@ -43,9 +44,9 @@ async fn answered(pieces: &[&[u8]]) -> (Answered, bool) {
     let exchange = async {
         let answer =
             send(near, get(), TIMEOUTS, Pools::shared(&pool), |_, _| {}).await.map_err(|failure| failure.error)?;
-        let (head, body) = answer.response.into_parts();
+        let Response { status, body, .. } = answer.response;
         let body = body.collect(1000).await.map(|bytes| bytes.to_vec()).map_err(|_| ());
-        Ok((Response::from_parts(head, ()), body))
+        Ok((status, body))
     };
     let (_far, result) = tokio::join!(upstream, exchange);
     (result, pool.take().is_some())
@@ -96,7 +97,7 @@ async fn a_response_that_ends_early_is_cut() {
         far.write_all(response).await.unwrap();
         drop(far);
         let answer = send(near, get(), TIMEOUTS, Pools::shared(&pool), |_, _| {}).await.unwrap();
-        assert!(answer.response.into_body().collect(1000).await.is_err());
+        assert!(answer.response.body.collect(1000).await.is_err());
         assert!(pool.take().is_none());
     }
 }
@@ -108,7 +109,7 @@ async fn a_response_is_read_although_the_upstream_reads_no_request() {
     far.shutdown().await.unwrap();
     let request = Request::post("/").header("host", "x").body(Body::full(vec![b'x'; 1 << 20])).unwrap();
     let answer = send(near, Outgoing::from(request), TIMEOUTS, Pools::shared(&pool()), |_, _| {}).await.unwrap();
-    assert_eq!(answer.response.into_body().collect(1000).await.unwrap(), "big");
+    assert_eq!(answer.response.body.collect(1000).await.unwrap(), "big");
 }
 
 #[tokio::test]

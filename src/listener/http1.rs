@@ -3,21 +3,19 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use http::Response;
-
 use super::accept::DoorState;
 use super::door::{self, Peer};
 use super::permits::Permit;
-use crate::body::Body;
 use crate::http1::Socket;
 use crate::http1::server::{self, Ends, Event, IncomingRequest};
+use crate::response::Response;
 use crate::telemetry::metrics;
 
 /// Serves one connection to its end.
 pub(super) async fn serve<H, F>(socket: Socket, peer: Arc<Peer>, door: &DoorState, permit: Permit, handler: H)
 where
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + Unpin + 'static,
+    F: Future<Output = Response> + Send + Unpin + 'static,
 {
     let (peer_door, http1, metrics, drain) = (peer.door, door.http1.clone(), door.metrics.clone(), peer.drain.clone());
     let answers = door.descriptors.answers();

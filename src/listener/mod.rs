@@ -23,15 +23,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use http::Response;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::body::Body;
 pub use crate::framing::Rejection;
 pub use crate::http1::server::IncomingRequest;
+use crate::response::Response;
 use crate::telemetry::metrics::Metrics;
 use accept::{Acceptor, WorkerHandle};
 pub use bind::{Address, Bound, bind};
@@ -58,7 +57,7 @@ pub async fn run<M, H, F>(
 where
     M: Fn() -> H + Send + Sync + 'static,
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + Unpin + 'static,
+    F: Future<Output = Response> + Send + Unpin + 'static,
 {
     let (cut, closing) = (CancellationToken::new(), drain.closing());
     // The workers end with this function, however it ends.

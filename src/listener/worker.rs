@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -22,9 +21,9 @@ use super::door::{DoorTokens, Peer};
 use super::listen::Accepted;
 use super::permits::Permit;
 use super::{http1, http2, proxy_protocol};
-use crate::body::Body;
 use crate::http1::server::IncomingRequest;
 use crate::http1::{Socket, Stream};
+use crate::response::Response;
 use crate::telemetry::access::PeerIds;
 use crate::telemetry::metrics::Refusal;
 
@@ -46,7 +45,7 @@ pub(super) fn run<M, H, F>(runtime: tokio::runtime::Runtime, context: WorkerCont
 where
     M: Fn() -> H,
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + Unpin + 'static,
+    F: Future<Output = Response> + Send + Unpin + 'static,
 {
     let WorkerContext { mut connections, closing, cut } = context;
     runtime.block_on(async {
@@ -72,7 +71,7 @@ where
 async fn serve<H, F>(connection: NewConnection, handler: H, drain: CancellationToken, tracker: TaskTracker)
 where
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + Unpin + 'static,
+    F: Future<Output = Response> + Send + Unpin + 'static,
 {
     let NewConnection { socket, mut address, door, mut permit, tracked } = connection;
     // This task is tracked itself.
@@ -188,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    type Handler = fn(IncomingRequest, Arc<Peer>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+    type Handler = fn(IncomingRequest, Arc<Peer>) -> Pin<Box<dyn Future<Output = Response> + Send>>;
 
     /// Every idle connection keeps its future, so every byte of it costs.
     #[test]

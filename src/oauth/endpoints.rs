@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use url::Url;
 
 use super::config::Config;
@@ -111,17 +113,17 @@ impl Endpoints {
                 return Err(Unavailable::no_response(causes(&error)));
             }
         };
-        permit.answered(response.status(), response.headers());
-        let (head, body) = response.into_parts();
-        let status = head.status;
-        let coding = head.headers.get(CONTENT_ENCODING).map(|coding| String::from_utf8_lossy(coding.as_bytes()));
+        let (status, after) = (response.status, response.headers.get(RETRY_AFTER));
+        permit.answered(status, after);
+        let retry_after = after.and_then(|after| retry_after(after, clock.now()));
+        let coding = response.headers.get(CONTENT_ENCODING).map(|coding| String::from_utf8_lossy(coding.as_bytes()));
         if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
             let (status, coding) = (status.as_u16(), quote(&coding, &[]));
             return Err(Unavailable::invalid(format!(
                 "status {status} with the content coding {coding}, which we did not accept"
             )));
         }
-        let body = body.collect(MAX_BODY).await.map_err(|error| {
+        let body = response.body.collect(MAX_BODY).await.map_err(|error| {
             Unavailable::no_response(match error {
                 CollectError::TooLong => format!("status {} with a body that is too long", status.as_u16()),
                 CollectError::Cut(_) => causes(&error),
@@ -129,7 +131,7 @@ impl Endpoints {
         })?;
         // RFC 8259 section 8.1: a byte order mark may be ignored.
         let body = body.strip_prefix(BOM).unwrap_or(&body).to_vec();
-        Ok(Response { status, retry_after: retry_after(&head.headers, clock.now()), body })
+        Ok(Response { status, retry_after, body })
     }
 
     /// Closes connections that have been idle for too long.

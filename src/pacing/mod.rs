@@ -29,8 +29,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
@@ -301,13 +300,13 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Call when Upwork has answered. After a 429 no call is released for as long as it says, or for a pause that
-    /// doubles.
-    pub fn answered(self, status: StatusCode, headers: &HeaderMap) {
+    /// Call when Upwork has answered, with its `Retry-After`. After a 429 no call is released for as long as that says, or
+    /// for a pause that doubles.
+    pub fn answered(self, status: StatusCode, after: Option<&HeaderValue>) {
         let now = self.pacer.clock.now();
         let mut state = self.pacer.lock();
         if status == StatusCode::TOO_MANY_REQUESTS {
-            state.schedule.too_many(&self.release, retry_after(headers, now), now);
+            state.schedule.too_many(&self.release, after.and_then(|after| retry_after(after, now)), now);
         } else {
             state.schedule.succeeded(&self.release);
         }
@@ -338,8 +337,8 @@ impl Drop for Permit {
 }
 
 /// `Retry-After` in seconds, or as a date (RFC 9110 section 10.2.3).
-pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+pub(crate) fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
     let until_date = || {
         let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
         Some(Timestamp::from_seconds(i64::try_from(date.as_secs()).ok()?).since(now))

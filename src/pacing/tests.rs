@@ -5,8 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::task::JoinHandle;
 
 use super::schedule::{Admission, Release, Schedule};
@@ -169,9 +168,8 @@ impl World {
     }
 
     async fn answered(&self, status: StatusCode, retry_after: Option<&'static str>) {
-        let mut headers = HeaderMap::new();
-        headers.extend(retry_after.map(|value| (RETRY_AFTER, HeaderValue::from_static(value))));
-        self.pacer.acquire(CallerId::Service).await.unwrap().answered(status, &headers);
+        let retry_after = retry_after.map(HeaderValue::from_static);
+        self.pacer.acquire(CallerId::Service).await.unwrap().answered(status, retry_after.as_ref());
     }
 }
 
@@ -299,8 +297,7 @@ async fn waiting_calls_are_refused_at_once_when_a_pause_begins_that_is_too_long(
     let permit = world.pacer.acquire(CallerId::Service).await.unwrap();
     let waiting = world.call("a");
     world.settle().await;
-    let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("60"))]);
-    permit.answered(StatusCode::TOO_MANY_REQUESTS, &headers);
+    permit.answered(StatusCode::TOO_MANY_REQUESTS, Some(&HeaderValue::from_static("60")));
     let late = waiting.await.unwrap().unwrap_err();
     assert_eq!((late.reason, late.retry_after), (PaceRefusal::Paused, Duration::from_mins(1)));
 }
@@ -355,7 +352,6 @@ fn retry_after_is_read_in_seconds_and_as_a_date() {
         ("soon", None),
         ("-1", None),
     ] {
-        let headers = [(RETRY_AFTER, HeaderValue::from_static(text))].into_iter().collect();
-        assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text}");
+        assert_eq!(retry_after(&HeaderValue::from_static(text), now), seconds.map(Duration::from_secs), "{text}");
     }
 }

@@ -1,9 +1,10 @@
 //! What caches may store of an answer: an answer for one user is never shared with another (RFC 9111 section 5.2.2.7).
 
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, VARY};
-use http::{Response, StatusCode};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, HeaderValue, VARY};
 
-use super::headers::strip_where;
+use crate::fields::Fields;
+use crate::response::Response;
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private");
@@ -11,15 +12,15 @@ const OUR_VARY: HeaderValue = HeaderValue::from_static("Cookie, Authorization");
 
 /// An answer of the API is for its caller only: no directive allows a shared cache to store it, and without directives
 /// from Upwork no cache may.
-pub(super) fn keep_private(headers: &mut HeaderMap) {
-    let said: Vec<&[u8]> = headers.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes).collect();
+pub(super) fn keep_private(headers: &mut Fields) {
+    let said: Vec<&[u8]> = headers.get_all(CACHE_CONTROL).map(HeaderValue::as_bytes).collect();
     let value = restricted(&said.join(&b','));
     headers.insert(CACHE_CONTROL, value);
-    strip_where(headers, |name| {
+    headers.retain(|name, _| {
         let name = name.as_str();
-        name.ends_with("cdn-cache-control") || matches!(name, "surrogate-control" | "x-accel-expires")
+        !name.ends_with("cdn-cache-control") && !matches!(name, "surrogate-control" | "x-accel-expires")
     });
-    let varies = headers.get_all(VARY).iter().filter_map(|line| line.to_str().ok()).collect::<Vec<_>>().join(", ");
+    let varies = headers.get_all(VARY).filter_map(|line| line.to_str().ok()).collect::<Vec<_>>().join(", ");
     let value = match varies.as_str() {
         "" => OUR_VARY,
         varies => HeaderValue::try_from(format!("{varies}, Cookie, Authorization"))
@@ -46,10 +47,10 @@ fn restricted(said: &[u8]) -> HeaderValue {
 
 /// Makes an answer of the app to its user private, if the app says nothing about caches. A 304 changes the stored
 /// answer (RFC 9111 section 3.2), so it stays as it is.
-pub(crate) fn private_unless_said<B>(response: &mut Response<B>) {
-    let updates = matches!(response.status(), StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
-    if !updates && !response.headers().contains_key(CACHE_CONTROL) {
-        response.headers_mut().insert(CACHE_CONTROL, PRIVATE);
+pub(crate) fn private_unless_said(response: &mut Response) {
+    let updates = matches!(response.status, StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
+    if !updates && !response.headers.contains_key(CACHE_CONTROL) {
+        response.headers.insert(CACHE_CONTROL, PRIVATE);
     }
 }
 
@@ -71,28 +72,25 @@ mod tests {
             (vec!["private, no-cache"], "private, no-cache"),
             (vec!["private=\"x, public\""], "no-store"),
         ] {
-            let mut headers: HeaderMap =
+            let mut headers: Fields =
                 said.iter().map(|line| (CACHE_CONTROL, HeaderValue::from_str(line).unwrap())).collect();
             keep_private(&mut headers);
-            assert_eq!(headers.get_all(CACHE_CONTROL).iter().collect::<Vec<_>>(), [expected], "{said:?}");
-            assert_eq!(headers[VARY], "Cookie, Authorization");
+            assert_eq!(headers.get_all(CACHE_CONTROL).collect::<Vec<_>>(), [expected], "{said:?}");
+            assert_eq!(headers.get(VARY).unwrap(), "Cookie, Authorization");
         }
     }
 
     #[test]
     fn fields_for_shared_caches_are_gone_and_vary_grows() {
         let fields = ["surrogate-control", "cdn-cache-control", "cloudflare-cdn-cache-control", "x-accel-expires"];
-        let mut headers: HeaderMap = fields
+        let mut headers: Fields = fields
             .into_iter()
             .chain(["vary"])
             .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("Accept-Encoding")))
             .collect();
         headers.append(VARY, HeaderValue::from_static("Origin"));
         keep_private(&mut headers);
-        assert!(fields.iter().all(|name| !headers.contains_key(*name)));
-        assert_eq!(
-            headers.get_all(VARY).iter().collect::<Vec<_>>(),
-            ["Accept-Encoding, Origin, Cookie, Authorization"]
-        );
+        assert!(fields.iter().all(|name| !headers.contains_key(HeaderName::from_static(name))));
+        assert_eq!(headers.get_all(VARY).collect::<Vec<_>>(), ["Accept-Encoding, Origin, Cookie, Authorization"]);
     }
 }

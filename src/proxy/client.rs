@@ -7,15 +7,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 
 use super::connect::{Connector, Upstream};
 use super::error::Error;
 use super::http2::Http2;
 use crate::body::Body;
 use crate::descriptors::Descriptors;
+use crate::fields::Fields;
 use crate::framing::Limits;
 use crate::http1::{self, Answer, BoundPool, Connection, Failure, Outgoing, Pool, Pools, ResponseTimeouts, Socket};
+use crate::response::Response;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 const LIMITS: Limits =
@@ -85,12 +87,12 @@ impl Client {
         self.pool.sweep();
     }
 
-    pub(crate) async fn send(&self, request: impl Into<Outgoing>) -> Result<Response<Body>, Error> {
+    pub(crate) async fn send(&self, request: impl Into<Outgoing>) -> Result<Response, Error> {
         Ok(self.exchange(request.into(), Pools::shared(&self.pool), |_, _| {}).await?.response)
     }
 
     /// Sends a request in origin form, with `Host` among its fields.
-    pub(crate) async fn send_request(&self, request: Request<Body>) -> Result<Response<Body>, Error> {
+    pub(crate) async fn send_request(&self, request: Request<Body>) -> Result<Response, Error> {
         let Some(http2) = self.http2() else { return self.send(request).await };
         let (parts, body) = request.into_parts();
         let target = parts.uri.path_and_query().cloned();
@@ -102,7 +104,7 @@ impl Client {
     }
 
     /// Sends a request of [`Http2::request`] over HTTP/2.
-    pub(super) async fn send_http2(&self, http2: &Http2, request: Request<Body>) -> Result<Response<Body>, Error> {
+    pub(super) async fn send_http2(&self, http2: &Http2, request: Request<Body>) -> Result<Response, Error> {
         let started = Instant::now();
         let response = http2.send(request, self.timeouts.of_response(), || self.open()).await?;
         self.metrics.answered(started.elapsed());
@@ -119,7 +121,7 @@ impl Client {
         &self,
         mut request: Outgoing,
         pools: Pools<'_>,
-        mut on_interim: impl FnMut(StatusCode, HeaderMap),
+        mut on_interim: impl FnMut(StatusCode, Fields),
     ) -> Result<Answer, Error> {
         let started = Instant::now();
         let timeouts = self.timeouts.of_response();

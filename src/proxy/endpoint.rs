@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Response};
+use http::{HeaderName, HeaderValue, Method};
 use url::Url;
 
 use super::client::Client;
@@ -13,6 +13,7 @@ use super::connect::Upstream;
 use super::error::Error;
 use crate::body::Body;
 use crate::http1::Outgoing;
+use crate::response::Response;
 use crate::tls;
 
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Endpoint {
         &self,
         fields: &[(HeaderName, HeaderValue)],
         body: impl Into<Bytes>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response, Error> {
         let lines = std::iter::once((&HOST, &self.host)).chain(fields.iter().map(|(name, value)| (name, value)));
         self.client.send(Outgoing::new(&Method::POST, Some(&self.target), lines, Body::full(body))).await
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri, request};
+use http::{Method, Request, Uri, request};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
@@ -25,6 +25,7 @@ use crate::body::{self, Body};
 use crate::fields::Line;
 use crate::http1::{self, ResponseTimeouts, Socket, Timer};
 use crate::recent::lock;
+use crate::response::Response;
 
 /// How much of a response that its client does not read may be buffered.
 const STREAM_WINDOW: u32 = 64 << 10;
@@ -95,7 +96,7 @@ impl Http2 {
         request: Request<Body>,
         timeouts: ResponseTimeouts,
         connect: impl Fn() -> F,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response, Error> {
         let (parts, body) = request.into_parts();
         let again = body.is_end_stream().then(|| parts.clone());
         let progress = Arc::new(Mutex::new(Progress { moved: Instant::now(), starved: false, failed: None }));
@@ -113,7 +114,7 @@ impl Http2 {
                 return Err(http1::Error::FirstByteTimeout.into());
             };
             let mut failure = match sent {
-                Ok(response) => return Ok(response.map(|body| Body::wrap(Answer::new(body, timeouts.idle)))),
+                Ok(response) => return Ok(response.map(|body| Body::wrap(Answer::new(body, timeouts.idle))).into()),
                 Err(failure) => failure,
             };
             if let Some(error) = lock(&progress).failed.take() {

@@ -22,11 +22,12 @@ use futures_util::TryFutureExt as _;
 use futures_util::future::Either;
 use http::header::{TRAILER, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method};
 
 use crate::body::Body;
 use crate::descriptors::Descriptors;
 use crate::http1::{Answer, BoundPool, Exchange, Outgoing};
+use crate::response::Response;
 use crate::telemetry::metrics::UpstreamMetrics;
 use crate::tls;
 pub(crate) use caching::private_unless_said;
@@ -104,7 +105,7 @@ pub(crate) fn to_app(
     request: AppRequest,
     body: Body,
     owns: impl Fn(&str) -> bool,
-) -> impl Future<Output = Result<Response<Body>, Error>> {
+) -> impl Future<Output = Result<Response, Error>> {
     let AppRequest { method, target, headers, trailers, exchange, bound, upgrades } = request;
     let requested = headers.ours(&UPGRADE).cloned().zip(upgrades);
     let user = headers.ours(&headers::USER_ID).cloned();
@@ -129,10 +130,10 @@ pub(crate) fn to_app(
             }
             Either::Right(sending) => Answer { response: sending.await?, upgraded: None },
         };
-        let protocol = response.headers().get(UPGRADE).cloned();
-        headers::clean_app_response(response.headers_mut(), &owns);
+        let protocol = response.headers.get(UPGRADE).cloned();
+        headers::clean_app_response(&mut response.headers, &owns);
         if !trailers {
-            headers::strip(response.headers_mut(), &TRAILER);
+            response.headers.strip(&TRAILER);
         }
         if let Some(upgraded) = upgraded {
             let accepted = requested.zip(protocol).filter(|((requested, _), protocol)| is_offered(protocol, requested));
@@ -141,7 +142,7 @@ pub(crate) fn to_app(
                 return Err(Error::UnexpectedUpgrade);
             };
             let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-            headers::request_upgrade(response.headers_mut(), protocol);
+            headers::request_upgrade(&mut response.headers, protocol);
             upgrades.join(exchange.upgrade(), upgraded, websocket);
         }
         Ok(response)
@@ -161,10 +162,10 @@ pub(crate) fn to_api(
     target: &PathAndQuery,
     headers: &ApiHeaders,
     body: Body,
-) -> impl Future<Output = Result<Response<Body>, Error>> {
+) -> impl Future<Output = Result<Response, Error>> {
     api.send(Outgoing::new(method, Some(target), headers.lines(), body)).map_ok(|mut response| {
-        headers::clean_api_response(response.headers_mut());
-        caching::keep_private(response.headers_mut());
+        headers::clean_api_response(&mut response.headers);
+        caching::keep_private(&mut response.headers);
         response
     })
 }

@@ -3,10 +3,11 @@
 //! Rewrites `Location` and `Content-Location` with exactly this scheme, host and port to the public address. The rest
 //! after the authority stays unchanged, and so do relative and foreign addresses.
 
-use http::header::{CONTENT_LOCATION, Entry, HeaderMap, HeaderValue, LOCATION};
+use http::header::{CONTENT_LOCATION, HeaderValue, LOCATION};
 use url::{Origin, Url};
 
 use super::connect::Upstream;
+use crate::fields::Fields;
 
 #[derive(Clone, Debug)]
 pub(crate) struct OwnAddress {
@@ -28,10 +29,9 @@ impl OwnAddress {
         Some(Self { scheme, origin, public: public.to_owned() })
     }
 
-    pub(crate) fn rewrite(&self, headers: &mut HeaderMap) {
+    pub(crate) fn rewrite(&self, headers: &mut Fields) {
         for name in [LOCATION, CONTENT_LOCATION] {
-            let Entry::Occupied(mut lines) = headers.entry(name) else { continue };
-            for value in lines.iter_mut() {
+            for value in headers.get_all_mut(&name) {
                 if let Some(public) = self.public(value) {
                     *value = public;
                 }

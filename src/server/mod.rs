@@ -229,7 +229,7 @@ fn worker(
     move |incoming, peer| {
         let health = health.as_ref().filter(|_| peer.door == Door::Public && incoming.refused.is_none());
         if let Some(answer) = health.and_then(|health| health.answer(&incoming.head.method, incoming.head.uri.path())) {
-            return Box::pin(std::future::ready(answer)) as HandlerFuture;
+            return Box::pin(std::future::ready(answer.into())) as HandlerFuture;
         }
         let gateway = gateway.clone();
         // Constructed in place: `Box::pin` would copy the whole future.
@@ -260,7 +260,7 @@ fn descriptors(configured: usize) -> Arc<Descriptors> {
     descriptors
 }
 
-type HandlerFuture = std::pin::Pin<Box<dyn Future<Output = http::Response<crate::body::Body>> + Send>>;
+type HandlerFuture = std::pin::Pin<Box<dyn Future<Output = crate::response::Response> + Send>>;
 
 fn door_specs(
     config: &Config,

@@ -103,9 +103,9 @@ impl Exporter {
         let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = async {
             let response = self.collector.post(&[json], body).await.map_err(|error| causes(&error))?;
-            let status = response.status();
+            let status = response.status;
             // Read to its end, so that the connection can be used again.
-            let _ = response.into_body().collect(MAX_BODY).await;
+            let _ = response.body.collect(MAX_BODY).await;
             Ok(status)
         };
         tokio::time::timeout(TIMEOUT, answer).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))

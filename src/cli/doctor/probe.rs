@@ -29,7 +29,7 @@ pub(super) type Probe = Result<Response<Vec<u8>>, String>;
 
 async fn send(client: Client, request: Request<Body>) -> Probe {
     let response = client.send_request(request).await.map_err(|error| causes(&error))?;
-    let (head, body) = response.into_parts();
+    let (head, body) = http::Response::from(response).into_parts();
     let body = body.collect(MAX_BODY).await.map(|bytes| bytes.to_vec()).unwrap_or_default();
     Ok(Response::from_parts(head, body))
 }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use http::header::{HeaderName, HeaderValue, UPGRADE, WWW_AUTHENTICATE};
 use http::{Method, StatusCode, Uri};
 
-use crate::body::WithField;
 use crate::fields::Fields;
 use crate::gateway::answer::Answer;
 use crate::gateway::callers::Callers;
@@ -133,7 +132,9 @@ pub(super) async fn answer(
 
 /// 401 without a body: the front hands the client's request over to us.
 fn handed_over() -> Answer {
-    response::empty(StatusCode::UNAUTHORIZED).with(WWW_AUTHENTICATE, response::CHALLENGE).into()
+    response::empty(StatusCode::UNAUTHORIZED)
+        .with(WWW_AUTHENTICATE, HeaderValue::from_static(response::CHALLENGE))
+        .into()
 }
 
 fn let_in(
@@ -148,7 +149,7 @@ fn let_in(
     let Some(session) = stored.map(|stored| &stored.session) else { return response.into() };
     // The front answers the client and passes no cookie on.
     drop(gateway.sign_in.loops.confirm(gateway.shows_sign_in(request, headers, Some(session))));
-    response.headers_mut().extend(gateway.upstreams.app.identity().of(session));
+    response.headers.extend(gateway.upstreams.app.identity().of(session));
     Answer::from(response).user(session)
 }
 

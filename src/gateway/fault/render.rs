@@ -1,14 +1,14 @@
 //! Renders a fault: a page for a person, a problem document (RFC 9457) for a program, and a log line.
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
-use http::{Method, Response, StatusCode};
+use http::{Method, StatusCode};
 
 use super::row::{FaultRow, Links};
 use super::{ClientFault, Fault, OurFault};
-use crate::body::{Body, WithField};
 use crate::gateway::request::RequestInfo;
 use crate::gateway::response;
 use crate::pages::{self, Action, Branding, Frame, ProblemView};
+use crate::response::Response;
 use crate::router::ReturnTo;
 use crate::telemetry::RequestId;
 use crate::telemetry::trace::TraceId;
@@ -72,10 +72,10 @@ impl<'a> FaultView<'a> {
     }
 }
 
-pub(in crate::gateway) fn render(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
+pub(in crate::gateway) fn render(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response {
     log(row, &view.request.id);
     let mut response = if view.request.fetch.person { page(fault, row, view) } else { problem(row, view) };
-    let headers = response.headers_mut();
+    let headers = &mut response.headers;
     if row.status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, challenge(fault));
     }
@@ -110,7 +110,7 @@ fn log(row: &FaultRow, id: &RequestId) {
     }
 }
 
-fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
+fn page(fault: &Fault, row: &FaultRow, view: &FaultView<'_>) -> Response {
     let (id, login) = (view.request.id.to_string(), view.login_url());
     // `/` would lead to the wrong host again.
     let home = match fault {
@@ -167,7 +167,7 @@ struct Problem<'a> {
     login_url: Option<String>,
 }
 
-fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
+fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response {
     let detail = row.words.detail.clone().unwrap_or_else(|| {
         let remedy = row.words.page.remedy.replace('\n', " ");
         format!("{} {remedy}", row.words.page.cause).into()
@@ -181,5 +181,5 @@ fn problem(row: &FaultRow, view: &FaultView<'_>) -> Response<Body> {
         trace_id: view.request.trace.as_ref().map(|trace| trace.id()),
         login_url: matches!(row.links, Links::SignIn | Links::SignInElsewhere).then(|| view.login_url()),
     };
-    response::json(row.status, &problem).with(CONTENT_TYPE, "application/problem+json")
+    response::json(row.status, &problem).with(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))
 }

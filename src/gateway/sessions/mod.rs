@@ -15,13 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE};
+use http::header::{CACHE_CONTROL, HeaderValue, SET_COOKIE};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
 use crate::body::Body;
 use crate::clock::{SharedClock, Timestamp};
 use crate::cookies::{Jar, RequestCookies, TooLarge};
+use crate::fields::Fields;
 use crate::oauth::refresh::{FailedRefresh, Refresher};
 use crate::policy::{self, Access, Credential, Decision, Facts};
 use crate::session::{self, Lifetime, Session};
@@ -188,7 +189,7 @@ impl Sessions {
         change: SessionChange,
         others: Vec<HeaderValue>,
         seen: &RequestCookies,
-        headers: &mut HeaderMap,
+        headers: &mut Fields,
     ) {
         let mut lines = match change {
             SessionChange::Begin(lines) => lines,

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use http::Response;
 use http::header::CONTENT_TYPE;
 
 use super::app::body_fault;
 use super::read_only::{self, Collected};
-use crate::body::Body;
 use crate::broker::{ApiRequest, Broker, CallError, TokenSource, TokenUpdate};
 use crate::gateway::fault::Fault;
 use crate::gateway::request::{Message, RequestInfo};
 use crate::oauth::refresh::RefreshError;
 use crate::pacing::Quota;
+use crate::response::Response;
 use crate::router::Route;
 
 #[derive(Clone, Debug)]
@@ -32,7 +31,7 @@ pub(in crate::gateway) struct ApiCall {
 /// The outcome of a call.
 #[derive(Debug)]
 pub(in crate::gateway) struct CallOutcome {
-    pub(in crate::gateway) result: Result<Response<Body>, CallFailure>,
+    pub(in crate::gateway) result: Result<Response, CallFailure>,
     pub(in crate::gateway) update: Option<TokenUpdate>,
     /// How long Upwork's API took, if it was asked.
     pub(in crate::gateway) upstream: Option<Duration>,
@@ -85,7 +84,7 @@ impl ApiUpstream {
         let outcome = self.broker.call(api_request, call.source).await;
         let result = match outcome.response {
             Ok(mut response) => {
-                response.headers_mut().extend(self.quota().headers());
+                response.headers.extend(self.quota().headers());
                 Ok(response)
             }
             Err(CallError::Token(RefreshError::Revoked)) if !service => Err(CallFailure::Revoked),
@@ -99,7 +98,7 @@ impl ApiUpstream {
 }
 
 /// HTML instead of JSON: the bot check of Upwork's CDN. It is passed on unchanged, and says nothing about the session.
-pub(in crate::gateway) fn is_cdn_wall(response: &Response<Body>) -> bool {
-    let html = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    html && !response.status().is_success() && !response.status().is_redirection()
+pub(in crate::gateway) fn is_cdn_wall(response: &Response) -> bool {
+    let html = response.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    html && !response.status.is_success() && !response.status.is_redirection()
 }

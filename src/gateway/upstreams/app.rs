@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HOST, HeaderName, HeaderValue, MAX_FORWARDS, TE, UPGRADE, VIA};
-use http::{Method, Response, StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 
 use super::identity::IdentityHeaders;
-use crate::body::Body;
 use crate::fields::Fields;
 use crate::gateway::callers::is_our_token;
 use crate::gateway::fault::{ClientFault, Fault, OurFault};
@@ -23,6 +22,7 @@ use crate::proxy::headers::{REQUEST_ID, TICKET, TRACEPARENT, TRACESTATE, ascii_v
 use crate::proxy::upgrade::Upgrades;
 use crate::proxy::via::Via;
 use crate::proxy::{self, AppConfig, AppHeaders, AppRequest, Client, HostPolicy, OwnAddress};
+use crate::response::Response;
 use crate::session::Session;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace;
@@ -80,7 +80,7 @@ impl AppUpstream {
         mut message: Message,
         told: Told<'_>,
         owns: impl Fn(&str) -> bool,
-    ) -> impl Future<Output = Result<Response<Body>, Fault>> {
+    ) -> impl Future<Output = Result<Response, Fault>> {
         let body = self.settings.identity.strip_trailers(std::mem::take(&mut message.body));
         let passed = self.settings.via.passed(&message.headers);
         let ends = ends_here(&request.method, &mut message.headers);
@@ -101,10 +101,10 @@ impl AppUpstream {
             let exchange = onward.exchange.clone();
             let mut sent = proxy::to_app(&self.client, onward, body, &owns).await;
             if let (Some(own), Ok(response)) = (&self.settings.own_address, &mut sent) {
-                own.rewrite(response.headers_mut());
+                own.rewrite(&mut response.headers);
             }
             if let (Some(span), Ok(response)) = (span, &sent) {
-                span.answered(response.status().as_u16());
+                span.answered(response.status.as_u16());
             }
             sent.map_err(|error| body_fault(exchange.as_ref()).unwrap_or_else(|| Fault::of_app(&error)))
         }

@@ -13,8 +13,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::Method;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderValue, TE};
-use http::{Method, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -29,6 +29,7 @@ use super::timer::Timer;
 use crate::body::{self, Body};
 use crate::descriptors::Waiting;
 use crate::framing::{self, BodyLength, Refusal, Rejection, RequestHead, RequestReader, Step};
+use crate::response::Response;
 
 /// A client that has closed its half is answered while there is progress; after this long without any, it is assumed to
 /// be gone. On the wire the two look alike.
@@ -87,7 +88,7 @@ pub struct IncomingRequest {
 pub async fn serve<H, F, R>(socket: Socket, config: Arc<Config>, ends: Ends, handler: H, report: R)
 where
     H: Fn(IncomingRequest) -> F,
-    F: Future<Output = Response<Body>> + Unpin,
+    F: Future<Output = Response> + Unpin,
     R: Fn(Event),
 {
     let mut connection = Connection::new(socket, config, ends, report);
@@ -276,7 +277,7 @@ impl<R: Fn(Event)> Connection<R> {
 
     async fn exchange<F>(&mut self, mut answer: F, mut current: Current) -> Next
     where
-        F: Future<Output = Response<Body>> + Unpin,
+        F: Future<Output = Response> + Unpin,
     {
         let response = poll_fn(|cx| {
             loop {

@@ -6,18 +6,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderValue};
-use http::{Response, StatusCode, response};
 use http_body::Body as _;
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::{Connection, Current, Event, Gone, Next};
-use crate::body::{self, Body};
+use crate::body;
 use crate::framing::BodyLength;
 use crate::http1::exchange::Exchange;
 use crate::http1::head::{self, is_bodiless};
 use crate::http1::output::Source;
+use crate::response::Response;
 
 /// How long the rest of a request's body may take after the response.
 const DISCARD: Duration = Duration::from_secs(5);
@@ -29,23 +30,22 @@ enum Cut {
 }
 
 impl<R: Fn(Event)> Connection<R> {
-    pub(super) async fn respond(&mut self, response: Response<Body>, current: &mut Current) -> Next {
-        let (mut parts, body) = response.into_parts();
+    pub(super) async fn respond(&mut self, mut response: Response, current: &mut Current) -> Next {
         let interim = current.exchange.end_interim();
         self.output.head().extend_from_slice(&interim);
-        let length = response_length(&parts, &body, current);
-        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let length = response_length(&response, current);
+        let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
         let last = self.over || !current.keep_alive || length == BodyLength::UntilClose || self.drain.is_cancelled();
-        let success = parts.status.is_success();
+        let success = response.status.is_success();
         let follows = switches || (!last && poll_fn(|cx| self.poll_follows(cx, current, success)).await);
         current.expects = false;
         if !follows {
-            parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         } else if current.http_10 {
-            parts.headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+            response.headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
         }
-        self.write_head(&parts, &body, length, current);
-        let mut source = Source::new(body, length, current.takes_trailers);
+        self.write_head(&response, length, current);
+        let mut source = Source::new(response.body, length, current.takes_trailers);
         // If only the end of the connection ends the body, a clean end means that the body is complete.
         let unframed = (length == BodyLength::UntilClose).then(|| self.socket.reset_flag());
         if let Some(reset) = &unframed {
@@ -72,20 +72,23 @@ impl<R: Fn(Event)> Connection<R> {
         if follows && poll_fn(|cx| self.poll_discard(cx, current, until)).await { Next::Request } else { Next::Close }
     }
 
-    fn write_head(&mut self, parts: &response::Parts, body: &Body, length: BodyLength, current: &Current) {
+    fn write_head(&mut self, response: &Response, length: BodyLength, current: &Current) {
         let out = self.output.head();
-        head::write_response(out, current.http_10, parts.status, &parts.headers);
-        if !parts.headers.contains_key(DATE) {
+        head::write_response(out, current.http_10, response.status, &response.headers);
+        if !response.headers.contains_key(DATE) {
             head::write_date(out);
         }
-        let counted = !is_bodiless(parts.status) && parts.status != StatusCode::NOT_MODIFIED;
+        let counted = !is_bodiless(response.status) && response.status != StatusCode::NOT_MODIFIED;
         match length {
             BodyLength::Chunked => head::write_field(out, b"transfer-encoding", b"chunked"),
             BodyLength::UntilClose | BodyLength::Opaque => {}
             BodyLength::None | BodyLength::Exact(_) => {
-                let announced =
-                    if current.head { body.size_hint().exact().filter(|bytes| *bytes > 0) } else { length.bytes() };
-                if let Some(bytes) = announced.filter(|_| counted && !parts.headers.contains_key(CONTENT_LENGTH)) {
+                let announced = if current.head {
+                    response.body.size_hint().exact().filter(|bytes| *bytes > 0)
+                } else {
+                    length.bytes()
+                };
+                if let Some(bytes) = announced.filter(|_| counted && !response.headers.contains_key(CONTENT_LENGTH)) {
                     head::write_field(out, b"content-length", bytes.to_string().as_bytes());
                 }
             }
@@ -171,11 +174,11 @@ impl<R: Fn(Event)> Connection<R> {
 }
 
 /// RFC 9112 section 6.3.
-fn response_length(parts: &response::Parts, body: &Body, current: &Current) -> BodyLength {
-    if current.head || is_bodiless(parts.status) || parts.status == StatusCode::NOT_MODIFIED {
+fn response_length(response: &Response, current: &Current) -> BodyLength {
+    if current.head || is_bodiless(response.status) || response.status == StatusCode::NOT_MODIFIED {
         return BodyLength::None;
     }
-    match head::announced(&parts.headers).or(body.size_hint().exact()) {
+    match head::announced(&response.headers).or(response.body.size_hint().exact()) {
         Some(0) => BodyLength::None,
         Some(bytes) => BodyLength::Exact(bytes),
         None if current.http_10 => BodyLength::UntilClose,

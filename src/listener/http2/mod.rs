@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::bounds::Http2ServerConnExec;
@@ -33,6 +33,7 @@ use crate::body::Body;
 use crate::framing::{Refusal, Rejection, is_host, is_served, number};
 use crate::http1::server::IncomingRequest;
 use crate::http1::{Head, Socket, origin_form};
+use crate::response::Response;
 use crate::telemetry::metrics;
 use bodies::{RequestBody, ResponseBody};
 use frames::FrameMonitor;
@@ -81,7 +82,7 @@ where
 pub(super) async fn serve<H, F>(socket: Socket, peer: Arc<Peer>, door: &DoorState, _permit: Permit, handler: H)
 where
     H: Fn(IncomingRequest, Arc<Peer>) -> F + Send + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
     let limits = door.limits.clone();
     let state = Http2State::new(door.door, door.metrics.clone(), door.descriptors.answers());
@@ -95,7 +96,9 @@ where
             let stream = OpenStream::new(state.clone());
             let request = request_for_handler(request, &limits, &state);
             let response = handler(request, peer.clone());
-            async move { Ok::<_, Infallible>(response.await.map(|body| ResponseBody::new(body, stream))) }
+            async move {
+                Ok::<_, Infallible>(http::Response::from(response.await).map(|body| ResponseBody::new(body, stream)))
+            }
         })
     };
     let connection = builder.serve_connection(TokioIo::new(monitor), service);

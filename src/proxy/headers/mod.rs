@@ -8,10 +8,10 @@ mod reserved;
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
-    CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap,
-    HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName,
+    HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, RANGE, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    USER_AGENT, X_CONTENT_TYPE_OPTIONS,
 };
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -226,27 +226,22 @@ impl ApiHeaders {
 }
 
 /// Drops hop-by-hop fields, and cookies with our names.
-pub(super) fn clean_app_response(headers: &mut HeaderMap, owns: impl Fn(&str) -> bool) {
-    strip_hop_by_hop(headers);
+pub(super) fn clean_app_response(headers: &mut Fields, owns: impl Fn(&str) -> bool) {
+    let named = connection_names(headers.get_all(CONNECTION));
     // Browsers send a line without a name (`=a=b`) back as its value, `a=b`: RFC 6265bis section 5.6.
     let ours = |value: &HeaderValue| {
-        let names = value.as_bytes().split(|byte| *byte == b'=').map(<[u8]>::trim_ascii);
-        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+        let mut parts = value.as_bytes().split(|byte| *byte == b'=').map(<[u8]>::trim_ascii);
+        let name = parts.find(|part| !part.is_empty()).unwrap_or_default();
         std::str::from_utf8(name).is_ok_and(|name| owns(name.trim()))
     };
-    if headers.get_all(SET_COOKIE).iter().any(ours) {
-        let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
-        strip(headers, &SET_COOKIE);
-        for value in kept {
-            headers.append(SET_COOKIE, value);
-        }
-    }
-    strip(headers, &REQUEST_ID);
+    headers.retain(|name, value| {
+        !is_hop_by_hop(name, &named) && *name != REQUEST_ID && !(*name == SET_COOKIE && ours(value))
+    });
 }
 
-pub(super) fn clean_api_response(headers: &mut HeaderMap) {
-    let named = connection_names(headers.get_all(CONNECTION).iter());
-    strip_where(headers, |name| is_hop_by_hop(name, &named) || NOT_FROM_API.contains(&name.as_str()));
+pub(super) fn clean_api_response(headers: &mut Fields) {
+    let named = connection_names(headers.get_all(CONNECTION));
+    headers.retain(|name, _| !is_hop_by_hop(name, &named) && !NOT_FROM_API.contains(&name.as_str()));
     // The answer is on the app's own origin: HTML from Upwork or its CDN must not run there.
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -271,7 +266,7 @@ fn may_switch(member: &[u8]) -> bool {
 }
 
 /// Asks for an upgrade: `Connection: upgrade` beside the protocol (RFC 9110 section 7.8).
-pub(super) fn request_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+pub(super) fn request_upgrade(headers: &mut Fields, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
 }
@@ -302,28 +297,10 @@ fn is_hop_by_hop(name: &HeaderName, named: &[HeaderName]) -> bool {
     HOP_BY_HOP.contains(name) || (is_named() && *name != HOST && *name != TRAILER)
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named = connection_names(headers.get_all(CONNECTION).iter());
-    strip_where(headers, |name| is_hop_by_hop(name, &named));
-}
-
-pub(super) fn strip_where(headers: &mut HeaderMap, drop: impl Fn(&HeaderName) -> bool) {
-    let found: Vec<HeaderName> = headers.keys().filter(|name| drop(name)).cloned().collect();
-    for name in found {
-        strip(headers, &name);
-    }
-}
-
 fn is_misleading(name: &str) -> bool {
     OURS.iter().chain(&PATHS).any(|ours| reads_as(name, ours))
         || FRAMING.iter().any(|framing| name != *framing && reads_as(name, framing))
         || name == CGI_PROXY
-}
-
-/// Removes every line of a field.
-#[expect(clippy::disallowed_methods, reason = "repeated until no line of the field is left")]
-pub(crate) fn strip(headers: &mut HeaderMap, name: &HeaderName) {
-    while headers.remove(name).is_some() {}
 }
 
 /// A text as a field value, percent-encoded if it is not printable ASCII or contains a percent sign.

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::{
     CONNECTION, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, LocalSet};
@@ -23,6 +23,7 @@ use upwarden::testing::http1::{
 };
 use upwarden::testing::listener::IncomingRequest;
 use upwarden::testing::proxy::AppHeaders;
+use upwarden::testing::response::Response;
 
 /// How the two sides behave, from one byte of the input.
 #[derive(Clone, Copy, Debug)]
@@ -197,21 +198,19 @@ const ENDS_HERE: [HeaderName; 6] =
     [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE];
 
 impl Relay {
-    async fn handle(&self, incoming: IncomingRequest) -> Response<Body> {
+    async fn handle(&self, incoming: IncomingRequest) -> Response {
         let index = self.requests.replace(self.requests.get() + 1);
         let refused = incoming.refused.is_some();
         let forwarded = if refused { None } else { self.forward(incoming.head, incoming.body, index).await };
         let mut response = forwarded.unwrap_or_else(|| {
-            let mut response = Response::new(Body::full("ours"));
-            *response.status_mut() = StatusCode::BAD_GATEWAY;
-            response.headers_mut().insert("x-ours", HeaderValue::from_static("1"));
-            response
+            let headers = [(HeaderName::from_static("x-ours"), HeaderValue::from_static("1"))].into_iter().collect();
+            Response { status: StatusCode::BAD_GATEWAY, headers, body: Body::full("ours") }
         });
-        response.headers_mut().insert("x-index", HeaderValue::from(index));
+        response.headers.insert(HeaderName::from_static("x-index"), HeaderValue::from(index));
         response
     }
 
-    async fn forward(&self, head: Head, body: Body, index: usize) -> Option<Response<Body>> {
+    async fn forward(&self, head: Head, body: Body, index: usize) -> Option<Response> {
         let mut headers = AppHeaders::from_client(head.headers, &RequestCookies::default());
         headers.set(HeaderName::from_static("x-index"), HeaderValue::from(index));
         // HTTP/1.0 has no Host, but HTTP/1.1 is forwarded (RFC 9112 section 3.2).
@@ -231,9 +230,7 @@ impl Relay {
                 Err(_) => return None,
             }
         };
-        let passes = |name: &HeaderName| !ENDS_HERE.contains(name) && name != "x-ours";
-        let fields = response.headers().iter().filter(|(name, _)| passes(name));
-        *response.headers_mut() = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+        response.headers.retain(|name, _| !ENDS_HERE.contains(name) && name != "x-ours");
         upgraded.is_none().then_some(response)
     }
 

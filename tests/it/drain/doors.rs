@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::Response;
 use upwarden::testing::body::Body;
 use upwarden::testing::listener;
@@ -84,7 +85,7 @@ async fn a_worker_that_fails_ends_the_process() {
     };
     let make = || {
         assert_eq!(std::thread::current().name(), Some("no worker of ours"), "as this test wants it");
-        |incoming, peer| Box::pin(echo(in_extensions(incoming), peer))
+        |incoming, peer| Box::pin(echo(in_extensions(incoming), peer).map(Into::into))
     };
     let ended = within(listener::run(vec![spec], 2, make, Arc::default(), drain)).await;
     assert!(ended.unwrap_err().to_string().contains("worker"));

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -62,7 +63,7 @@ impl Door {
         };
         let (metrics, drain) = (Arc::new(Metrics::new()), CancellationToken::new());
         let closing = Drain { token: drain.clone(), neighbour: CancellationToken::new(), timeout: self.drain };
-        let handler = move |incoming, peer| Box::pin(handler(in_extensions(incoming), peer));
+        let handler = move |incoming, peer| Box::pin(handler(in_extensions(incoming), peer).map(Into::into));
         let running = listener::run(vec![spec], self.workers, move || handler.clone(), metrics.clone(), closing);
         OpenDoor { address, metrics, drain, running: tokio::spawn(running), _tls: sender }
     }

@@ -115,7 +115,7 @@ async fn a_unix_socket_knows_its_peer_and_its_file_is_removed_at_the_end() {
     let make = || {
         |_, peer: Arc<listener::Peer>| {
             let shown = format!("{:?} {:?}", peer.address, peer.unix.and_then(|ids| ids.pid));
-            std::future::ready(Response::new(Body::full(shown)))
+            std::future::ready(Response::new(Body::full(shown)).into())
         }
     };
     let running = tokio::spawn(listener::run(vec![spec], 1, make, Arc::new(Metrics::new()), drain));

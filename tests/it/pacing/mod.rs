@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
 use http::{Request, StatusCode};
 use tokio::runtime::Handle;
 use upwarden::sandbox::{Config, Sandbox};
@@ -59,7 +59,7 @@ impl World {
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let answer = self.sandbox.handle(request.body(Body::empty()).unwrap(), peer).await;
         assert_eq!(answer.status(), StatusCode::OK);
-        permit.answered(answer.status(), answer.headers());
+        permit.answered(answer.status(), answer.headers().get(RETRY_AFTER));
         self.log.lock().unwrap().push(caller);
     }
 
