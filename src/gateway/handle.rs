@@ -14,7 +14,7 @@ use super::fault::{ClientFault, Fault, NeighbourFault, TokenFault};
 use super::request::{self, Message, RequestInfo, is_preflight};
 use super::sessions::{SessionChange, hold_until};
 use super::state::{Gateway, refusal};
-use super::upstreams::{ApiCall, CallFailure, CallOutcome, Told, asks_upgrade, is_cdn_wall};
+use super::upstreams::{ApiCall, CallFailure, CallOutcome, SessionContext, asks_upgrade, is_cdn_wall};
 use super::{endpoints, response};
 use crate::broker::{TokenSource, TokenUpdate};
 use crate::fields::Fields;
@@ -109,9 +109,9 @@ impl Gateway {
         let decision = self.sessions.decide(facts, session.map_or(Credential::Nothing, Credential::Cookie));
         match decision {
             Decision::Allow => {
-                let held = self.shows_sign_in(request, &message.headers, session);
+                let lasting = self.shows_sign_in(request, &message.headers, session);
                 let answer = self.forward(request, message, stored, &facts).await;
-                Ok(self.confirm(held, answer))
+                Ok(self.confirm(lasting, answer))
             }
             Decision::AllowAnonymous => Ok(self.forward(request, message, None, &facts).await),
             Decision::SignIn | Decision::NeedsSession => match Callers::not_accepted(&message.headers) {
@@ -202,14 +202,14 @@ impl Gateway {
         target: Target<'_>,
         visitor: Option<Visitor<'_, W>>,
     ) -> impl Future<Output = Answer> {
-        let mut told = Told::default();
+        let mut context = SessionContext::default();
         if let Some(Visitor { session, ticket, watch, .. }) = &visitor {
             message.body = hold_until(message.body, watch);
             let session_end = asks_upgrade(&message.headers).then(watch);
-            told = Told { session: Some(session), ticket: ticket.clone(), session_end };
+            context = SessionContext { session: Some(session), ticket: ticket.clone(), session_end };
         }
         let sent = Instant::now();
-        let sending = self.upstreams.of(target).forward(request, message, told, |name| self.owns_cookie(name));
+        let sending = self.upstreams.of(target).forward(request, message, context, |name| self.owns_cookie(name));
         sending.map(move |answer| {
             let took = sent.elapsed();
             let answer = answer.map(|mut response| match &visitor {
@@ -278,7 +278,7 @@ impl Gateway {
             return Ok(answer.unwrap_or_else(|fault| self.fault(request, &fault)).change(change));
         }
         let cookie = if let Caller::Session(stored) = &caller { Some(&*stored.session) } else { None };
-        let held = self.shows_sign_in(request, &message.headers, cookie);
+        let lasting = self.shows_sign_in(request, &message.headers, cookie);
         let (source, read_only) = match &caller {
             Caller::Session(stored) => (TokenSource::Session(stored.clone()), self.config.read_only),
             Caller::Token(token) => {
@@ -310,7 +310,7 @@ impl Gateway {
             Some(session) => answer.user(session),
             None => answer,
         };
-        Ok(self.confirm(held, answer))
+        Ok(self.confirm(lasting, answer))
     }
 
     fn api_answer(&self, request: &RequestInfo, caller: &Caller, response: Response) -> Answer {

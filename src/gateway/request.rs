@@ -192,13 +192,13 @@ fn joined(headers: &Fields, name: &HeaderName) -> Option<HeaderValue> {
 }
 
 /// A field has more than one line.
-pub(super) struct Repeated;
+pub(super) struct RepeatedField;
 
 /// The one value of a field.
-pub(super) fn only<'a>(headers: &'a Fields, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Repeated> {
+pub(super) fn only<'a>(headers: &'a Fields, name: &HeaderName) -> Result<Option<&'a HeaderValue>, RepeatedField> {
     let mut values = headers.get_all(name);
     let first = values.next();
-    if values.next().is_some() { Err(Repeated) } else { Ok(first) }
+    if values.next().is_some() { Err(RepeatedField) } else { Ok(first) }
 }
 
 fn is(headers: &Fields, name: &HeaderName, value: &str) -> bool {

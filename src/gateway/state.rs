@@ -12,7 +12,7 @@ use super::config::PublicConfig;
 use super::fault::{ClientFault, Fault, FaultView, render};
 use super::request::RequestInfo;
 use super::sessions::{Context, SessionChange, Sessions};
-use super::sign_in::{Held, SignIn};
+use super::sign_in::{LastingSignIn, SignIn};
 use super::upstreams::Upstreams;
 use crate::broker::read_only::overrides_method;
 use crate::fields::Fields;
@@ -157,18 +157,23 @@ impl Gateway {
 
     /// Whether the request, before it is forwarded, shows that the last sign-in lasted. See
     /// [`LoopCounter::navigation`].
-    pub(super) fn shows_sign_in(&self, request: &RequestInfo, headers: &Fields, session: Option<&Session>) -> Held {
+    pub(super) fn shows_sign_in(
+        &self,
+        request: &RequestInfo,
+        headers: &Fields,
+        session: Option<&Session>,
+    ) -> LastingSignIn {
         let session = session.filter(|_| request.fetch.navigation);
         let navigation = |session| self.sign_in.loops.navigation(request, headers, session, self.context().now());
         session.map(navigation).unwrap_or_default()
     }
 
     /// Resets the count of sign-ins, unless Upwork has just ended the session.
-    pub(super) fn confirm(&self, held: Held, answer: Answer) -> Answer {
+    pub(super) fn confirm(&self, lasting: LastingSignIn, answer: Answer) -> Answer {
         if matches!(answer.change, SessionChange::End(_)) {
             return answer;
         }
-        answer.cookies(self.sign_in.loops.confirm(held))
+        answer.cookies(self.sign_in.loops.confirm(lasting))
     }
 }
 

@@ -29,7 +29,7 @@ struct State {
     ready: Option<Frame<Bytes>>,
     /// The number of bytes of the body that were not taken yet, if known.
     left: Option<u64>,
-    wish: Wish,
+    demand: Demand,
     /// The body's last piece was delivered.
     ended: bool,
     refused: Option<Rejection>,
@@ -45,7 +45,7 @@ struct State {
 
 /// How much of the body the handler wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum Demand {
     /// Nothing for now.
     #[default]
     Later,
@@ -110,14 +110,14 @@ impl Exchange {
     }
 
     /// What the handler wants now. A change wakes `waker`.
-    pub(super) fn wish(&self, waker: &Waker) -> Wish {
+    pub(super) fn demand(&self, waker: &Waker) -> Demand {
         let mut state = lock(&self.0);
         remember(&mut state.connection, waker);
-        state.wish
+        state.demand
     }
 
     pub(super) fn is_dropped(&self) -> bool {
-        lock(&self.0).wish == Wish::Dropped
+        lock(&self.0).demand == Demand::Dropped
     }
 
     /// Delivers a requested piece. `waker` is the connection's own and is not woken.
@@ -126,8 +126,8 @@ impl Exchange {
         state.ended = end;
         if let Some(piece) = piece {
             state.ready = Some(piece);
-            if state.wish == Wish::More {
-                state.wish = Wish::Later;
+            if state.demand == Demand::More {
+                state.demand = Demand::Later;
             }
         }
         wake_other(&mut state.reader, waker);
@@ -175,7 +175,7 @@ pub(super) struct RequestBody(Arc<Mutex<State>>);
 impl Drop for RequestBody {
     fn drop(&mut self) {
         let mut state = lock(&self.0);
-        state.wish = Wish::Dropped;
+        state.demand = Demand::Dropped;
         state.ready = None;
         wake(&mut state.connection);
     }
@@ -201,7 +201,7 @@ impl http_body::Body for RequestBody {
         if state.gone {
             return Poll::Ready(Some(Err("the client's connection is closed".into())));
         }
-        state.wish = Wish::More;
+        state.demand = Demand::More;
         remember(&mut state.reader, cx.waker());
         wake_other(&mut state.connection, cx.waker());
         Poll::Pending

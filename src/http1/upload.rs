@@ -31,7 +31,7 @@ pub(super) struct Upload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// The body waits for a 100 (Continue) until then.
-    Held(Instant),
+    Waiting(Instant),
     Sending,
     /// All of it is written.
     Done,
@@ -43,7 +43,7 @@ impl Upload {
     /// A body that expects a 100 (Continue) waits for [`Upload::proceed`], at most a second.
     pub(super) fn new(request: Outgoing) -> Self {
         let now = Instant::now();
-        let stage = if request.expects { Stage::Held(now + CONTINUE_WAIT) } else { Stage::Sending };
+        let stage = if request.expects { Stage::Waiting(now + CONTINUE_WAIT) } else { Stage::Sending };
         Self { unasked: request.expects, request, stage, moved: now, starved: false }
     }
 
@@ -75,7 +75,7 @@ impl Upload {
                     }
                     Poll::Pending => self.starved = true,
                 },
-                Stage::Held(_) => {}
+                Stage::Waiting(_) => {}
             }
             if !self.request.output.is_empty() {
                 let before = self.request.output.len();
@@ -93,7 +93,7 @@ impl Upload {
                 continue;
             }
             match self.stage {
-                Stage::Held(until) => {
+                Stage::Waiting(until) => {
                     ready!(timer.poll_until(cx, until));
                     self.stage = Stage::Sending;
                 }
@@ -107,7 +107,7 @@ impl Upload {
     /// The upstream's 100 (Continue) has arrived.
     pub(super) fn proceed(&mut self) {
         self.unasked = false;
-        if let Stage::Held(_) = self.stage {
+        if let Stage::Waiting(_) = self.stage {
             self.stage = Stage::Sending;
         }
     }
@@ -115,7 +115,7 @@ impl Upload {
     /// The head of the final response has arrived. An upstream that answers instead of sending 100 (Continue) may read
     /// the following bytes as the next request (RFC 9110 section 10.1.1).
     pub(super) fn answered(&mut self) {
-        if let Stage::Held(_) = self.stage {
+        if let Stage::Waiting(_) = self.stage {
             self.stage = Stage::Abandoned;
         }
     }

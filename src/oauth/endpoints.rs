@@ -1,4 +1,4 @@
-//! Upwork's token, revocation and GraphQL endpoints, as we call them for ourselves.
+//! Upwork's token, revocation and GraphQL endpoints, for our own requests.
 //!
 //! Sends a form or a query; reads a bounded part of the response.
 

@@ -227,7 +227,7 @@ impl Upwork {
         Ok(self.endpoints.get_or_init(|| endpoints))
     }
 
-    /// Closes connections that have been idle for too long; call it now and then.
+    /// Closes connections that have been idle for too long. Call it periodically.
     pub(crate) fn sweep(&self) {
         if let Some(endpoints) = self.endpoints.get() {
             endpoints.sweep();

@@ -1,4 +1,4 @@
-//! One URL of another server that we call for ourselves: Upwork's OAuth endpoints, a collector of spans.
+//! One URL of another server, for our own requests: Upwork's OAuth endpoints, a collector of spans.
 //!
 //! It follows no redirect.
 
@@ -55,7 +55,7 @@ impl Endpoint {
         self.client.send(Outgoing::new(&Method::POST, Some(&self.target), lines, Body::full(body))).await
     }
 
-    /// Closes connections that have been idle for too long; call it now and then.
+    /// Closes connections that have been idle for too long. Call it periodically.
     pub(crate) fn sweep(&self) {
         self.client.sweep();
     }

@@ -121,7 +121,7 @@ pub async fn run(
         if let Some(supervisor) = notify::supervisor(&sources) {
             tokio::spawn(notify::watch(supervisor, services.store.clone(), readiness.clone(), ended.clone()));
         }
-        let watched = reload::Watched {
+        let reloadable = reload::Reloadable {
             ring: services.ring.clone(),
             access: services.access.clone(),
             certificates,
@@ -129,7 +129,7 @@ pub async fn run(
             clock: services.clock.clone(),
             store: services.store.clone(),
         };
-        tokio::spawn(reload::watch(sources, config.clone(), watched, ended.clone()));
+        tokio::spawn(reload::watch(sources, config.clone(), reloadable, ended.clone()));
     }
     let drain = Drain {
         token: CancellationToken::new(),

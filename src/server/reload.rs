@@ -26,7 +26,7 @@ use crate::tls;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-pub(super) struct Watched {
+pub(super) struct Reloadable {
     pub(super) ring: SharedKeyring,
     pub(super) access: Arc<ArcSwap<Access>>,
     pub(super) certificates: Option<watch::Sender<Arc<ServerConfig>>>,
@@ -55,20 +55,20 @@ fn load_certificates(config: &Config, metrics: &Metrics) -> Result<Arc<ServerCon
 }
 
 /// Reloads until `ended`.
-pub(super) async fn watch(sources: Sources, config: Config, watched: Watched, ended: CancellationToken) {
-    watched.metrics.reloaded(watched.clock.now().seconds(), true);
+pub(super) async fn watch(sources: Sources, config: Config, reloadable: Reloadable, ended: CancellationToken) {
+    reloadable.metrics.reloaded(reloadable.clock.now().seconds(), true);
     let hangup = signal(SignalKind::hangup());
     if let Err(error) = &hangup {
         tracing::warn!(%error, "cannot listen for SIGHUP; changed files are still reloaded");
     }
-    let watch = Box::pin(reload_on_change(&sources, config, &watched, hangup.ok(), CHECK_INTERVAL));
+    let watch = Box::pin(reload_on_change(&sources, config, &reloadable, hangup.ok(), CHECK_INTERVAL));
     ended.run_until_cancelled(watch).await;
 }
 
 async fn reload_on_change(
     sources: &Sources,
     mut config: Config,
-    watched: &Watched,
+    reloadable: &Reloadable,
     mut hangup: Option<Signal>,
     interval: Duration,
 ) {
@@ -84,8 +84,8 @@ async fn reload_on_change(
         if now == seen && !forced {
             continue;
         }
-        let applied = apply(sources, watched);
-        watched.metrics.reloaded(watched.clock.now().seconds(), applied.is_ok());
+        let applied = apply(sources, reloadable);
+        reloadable.metrics.reloaded(reloadable.clock.now().seconds(), applied.is_ok());
         match applied {
             Ok(fresh) => {
                 config = fresh;
@@ -104,18 +104,18 @@ async fn reload_on_change(
     }
 }
 
-fn apply(sources: &Sources, watched: &Watched) -> Result<Config, String> {
+fn apply(sources: &Sources, reloadable: &Reloadable) -> Result<Config, String> {
     let config = config::load(sources).map_err(|problems| problems.to_string())?;
     let keys = config.keyring().map_err(|error| error.to_string())?;
-    let certificates = match &watched.certificates {
-        Some(_) => Some(load_certificates(&config, &watched.metrics).map_err(|error| causes(&error))?),
+    let certificates = match &reloadable.certificates {
+        Some(_) => Some(load_certificates(&config, &reloadable.metrics).map_err(|error| causes(&error))?),
         None => None,
     };
-    watched.store.reconfigure(&config.store).map_err(|error| error.to_string())?;
+    reloadable.store.reconfigure(&config.store).map_err(|error| error.to_string())?;
     // Nothing is replaced before everything has been read.
-    watched.ring.replace(keys);
-    watched.access.store(Arc::new(config.access.clone()));
-    if let (Some(sender), Some(fresh)) = (&watched.certificates, certificates) {
+    reloadable.ring.replace(keys);
+    reloadable.access.store(Arc::new(config.access.clone()));
+    if let (Some(sender), Some(fresh)) = (&reloadable.certificates, certificates) {
         sender.send_replace(fresh);
     }
     Ok(config)
@@ -176,8 +176,8 @@ mod tests {
         let ring = SharedKeyring::new(config.keyring().unwrap());
         let (metrics, clock) = (Arc::default(), Arc::new(SystemClock));
         let store = Store::Cookie(CookieStore::new(ring.clone()));
-        let watched = Watched { ring, access: access.clone(), certificates: None, metrics, clock, store };
-        let reloading = reload_on_change(&sources, config, &watched, None, Duration::from_millis(1));
+        let reloadable = Reloadable { ring, access: access.clone(), certificates: None, metrics, clock, store };
+        let reloading = reload_on_change(&sources, config, &reloadable, None, Duration::from_millis(1));
         let changed = async {
             // The first comparison must not already see the new length.
             tokio::task::yield_now().await;

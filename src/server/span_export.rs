@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUTS: Timeouts = Timeouts { connect: TIMEOUT, first_byte: TIMEOUT, idle: TIMEOUT };
 /// Bytes of an answer, which says no more than its status.
 const MAX_BODY: usize = 64 << 10;
-/// How often idle connections are looked at.
+/// How often idle connections are checked.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Between the tries of one batch.
 const PAUSES: [Duration; 4] =

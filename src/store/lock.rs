@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::StoreError;
 use super::backend::Backend as _;
 use super::jitter::jitter;
-use super::measured::Measured;
+use super::measured::MeasuredBackend;
 use super::sealed_store::SealedStore;
 use crate::seal::random;
 
@@ -67,7 +67,7 @@ impl SealedStore {
 }
 
 /// Renews the lease until the lock is released or lost. One task does both, so that no renewal follows the release.
-async fn hold(backend: Measured, name: String, owner: String, mut released: oneshot::Receiver<()>) {
+async fn hold(backend: MeasuredBackend, name: String, owner: String, mut released: oneshot::Receiver<()>) {
     loop {
         tokio::select! {
             _ = &mut released => break,

@@ -17,7 +17,7 @@ pub(super) enum Place {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Measured {
+pub(super) struct MeasuredBackend {
     pub(super) place: Place,
     metrics: Option<Arc<Metrics>>,
 }
@@ -35,7 +35,7 @@ macro_rules! call {
     };
 }
 
-impl Measured {
+impl MeasuredBackend {
     pub(super) fn new(place: Place) -> Self {
         Self { place, metrics: None }
     }
@@ -61,7 +61,7 @@ impl Measured {
     }
 }
 
-impl Backend for Measured {
+impl Backend for MeasuredBackend {
     async fn load(&self, id: &str) -> Result<Option<String>, StoreError> {
         call!(self.load(id) as Read)
     }

@@ -41,7 +41,7 @@ pub use error::StoreError;
 use grants::grant_of;
 pub(crate) use lock::Lock;
 pub use lock::{LEASE, LOCK_WAIT, RENEWAL};
-use measured::{Measured, Place};
+use measured::{MeasuredBackend, Place};
 pub use personal::{NewTokenRecord, TokenRecord, TokenScope};
 pub use sealed_store::NewRecord;
 use sealed_store::SealedStore;
@@ -84,7 +84,7 @@ pub fn open_store(
         Config::Embedded { path } => Place::File(embedded::File::open(path, clock.clone(), control.clone())?),
         Config::Valkey(config) => Place::Server(valkey::Server::connect(config, clock.clone(), control.clone())?),
     };
-    Ok(Store::Records(SealedStore { backend: Measured::new(place), ring, clock, control }))
+    Ok(Store::Records(SealedStore { backend: MeasuredBackend::new(place), ring, clock, control }))
 }
 
 impl Store {

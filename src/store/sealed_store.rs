@@ -12,14 +12,14 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 use super::backend::{Backend, Expect, NewSealedRecord, SealedRecord, Version};
-use super::measured::Measured;
+use super::measured::MeasuredBackend;
 use crate::clock::{SharedClock, Timestamp};
 use crate::seal::{Purpose, SharedKeyring};
 
 /// Sealed sessions and records over a backend. Clones share it.
 #[derive(Clone, Debug)]
 pub struct SealedStore {
-    pub(super) backend: Measured,
+    pub(super) backend: MeasuredBackend,
     pub(super) ring: SharedKeyring,
     pub(super) clock: SharedClock,
     pub(super) control: Handle,

@@ -47,7 +47,7 @@ pub enum Upstream {
     App,
     /// Upwork's API, called for a client.
     Api,
-    /// Upwork's token, revocation and who-am-I endpoints, called for ourselves.
+    /// Upwork's token, revocation and who-am-I endpoints, for our own requests.
     Oauth,
 }
 

@@ -17,7 +17,7 @@ use upwarden::testing::listener::plain;
 use upwarden::testing::seal::Key;
 use upwarden::testing::secret::Secret;
 
-use crate::stores::nodes::{Cluster, Watched};
+use crate::stores::nodes::{Cluster, SentinelGroup};
 use crate::stores::world::{Server, Transport};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
@@ -334,7 +334,7 @@ async fn a_store_is_opened_and_called() {
 
 #[tokio::test]
 async fn a_store_of_several_servers_is_described() {
-    let (Some(group), Some(cluster)) = (Watched::start(), Cluster::start(0)) else { return };
+    let (Some(group), Some(cluster)) = (SentinelGroup::start(), Cluster::start(0)) else { return };
     let world = World::new(None).await;
     let doctor = async |url: &str| world.doctor(&["store.kind=valkey", &format!("store.url={url}")]).await;
     let report = doctor(group.url().expose()).await;

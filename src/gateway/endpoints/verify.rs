@@ -27,7 +27,7 @@ use crate::telemetry::Door;
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 
-struct Asked {
+struct OriginalRequest {
     request: RequestInfo,
     /// No client of the front can have forged the target: it is in the URL that the front requested, or in headers that
     /// `public.trusted_headers` lists.
@@ -36,7 +36,7 @@ struct Asked {
     for_client: bool,
 }
 
-impl Asked {
+impl OriginalRequest {
     /// A front that does not set `X-Forwarded-Uri` may pass on its client's, so that value only shapes a refusal and
     /// never grants access.
     fn read(
@@ -88,9 +88,9 @@ pub(super) async fn answer(
     endpoint: AuthPath,
 ) -> Result<Answer, Fault> {
     let headers = &message.headers;
-    let asked = Asked::read(gateway, request, headers, endpoint)?;
-    let Some(route) = asked.route(gateway)? else { return Ok(handed_over()) };
-    let Asked { request, certain, for_client } = asked;
+    let original = OriginalRequest::read(gateway, request, headers, endpoint)?;
+    let Some(route) = original.route(gateway)? else { return Ok(handed_over()) };
+    let OriginalRequest { request, certain, for_client } = original;
     let preflight =
         certain && gateway.config.app.preflight_pass && is_preflight(&request.method, request.path(), headers);
     let mut facts = request.facts(Door::Public, Target::App(route), preflight);

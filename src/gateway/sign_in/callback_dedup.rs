@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// A session created by a sign-in.
 #[derive(Clone, Debug)]
-pub(in crate::gateway) struct Completed {
+pub(in crate::gateway) struct NewSession {
     pub(in crate::gateway) stored: StoredSession,
     pub(in crate::gateway) session_cookies: Vec<HeaderValue>,
     pub(in crate::gateway) loop_cookies: Vec<HeaderValue>,
@@ -64,7 +64,7 @@ impl Failure {
     }
 }
 
-type Outcome = Result<Completed, Failure>;
+type Outcome = Result<NewSession, Failure>;
 type Pending = watch::Receiver<Option<Outcome>>;
 type Known = Recent<String, Redemption, Timestamp>;
 
@@ -93,7 +93,7 @@ impl CallbackDedup {
     }
 
     /// The outcome of a sign-in: runs `work`, unless another callback has started it.
-    pub(super) async fn once<W>(&self, login: &Login, now: Timestamp, work: W) -> Result<Completed, Fault>
+    pub(super) async fn once<W>(&self, login: &Login, now: Timestamp, work: W) -> Result<NewSession, Fault>
     where
         W: Future<Output = Outcome> + Send + 'static,
     {

@@ -39,7 +39,7 @@ pub(in crate::gateway) struct ClientKey(u64);
 
 /// What a lasting sign-in ends.
 #[derive(Debug, Default)]
-pub(in crate::gateway) struct Held {
+pub(in crate::gateway) struct LastingSignIn {
     pending: Option<(ClientKey, u64)>,
     cookies: Vec<HeaderValue>,
 }
@@ -116,10 +116,10 @@ impl LoopCounter {
         headers: &Fields,
         session: &Session,
         now: Timestamp,
-    ) -> Held {
+    ) -> LastingSignIn {
         // An older sign-in does not count as part of a row, so it needs no lock.
         let young = now.since(session.began_at) <= IN_A_ROW;
-        Held {
+        LastingSignIn {
             pending: young.then(|| (self.client(request, headers), self.hasher.hash_one(&session.id))),
             cookies: self.cookie.clear_shown(&request.cookies),
         }
@@ -127,11 +127,11 @@ impl LoopCounter {
 
     /// Call once it is clear that the request did not end the session. Returns the cookies that reset the count. Only
     /// its own session completes a pending sign-in: another client's says nothing about it.
-    pub(in crate::gateway) fn confirm(&self, held: Held) -> Vec<HeaderValue> {
-        if let Some((client, session)) = held.pending {
+    pub(in crate::gateway) fn confirm(&self, lasting: LastingSignIn) -> Vec<HeaderValue> {
+        if let Some((client, session)) = lasting.pending {
             lock(&self.pending).remove_if(&client.0, |pending| *pending == session);
         }
-        held.cookies
+        lasting.cookies
     }
 }
 

@@ -37,10 +37,10 @@ use crate::session::{self, IdentityFields, Organization, Session, Tokens, User};
 use crate::store::StoredSession;
 use crate::telemetry::RequestId;
 use crate::telemetry::metrics::SignInOutcome;
-pub(super) use callback_dedup::Completed;
+pub(super) use callback_dedup::NewSession;
 use callback_dedup::{CallbackDedup, Failure};
 use http::HeaderValue;
-pub(super) use loops::{ClientKey, Held, LoopCounter};
+pub(super) use loops::{ClientKey, LastingSignIn, LoopCounter};
 
 /// A sign-out waits this long for Upwork's answer; the revocation itself continues.
 const REVOCATION_WAIT: Duration = Duration::from_secs(5);
@@ -232,7 +232,7 @@ impl SignIn {
         client: ClientKey,
         login: &Login,
         brought: CallbackResult,
-    ) -> Result<Completed, Fault> {
+    ) -> Result<NewSession, Fault> {
         let (this, cookies, id) = (self.clone(), request.cookies.clone(), request.id.clone());
         let address = request.client.limited_address;
         let work = async move {
@@ -314,7 +314,7 @@ impl SignIn {
         seen: &RequestCookies,
         client: ClientKey,
         id: RequestId,
-    ) -> Result<Completed, Fault> {
+    ) -> Result<NewSession, Fault> {
         let before = self.sessions.open(seen).await;
         let counts = !matches!(&before, Ok(Some(before)) if self.sessions.is_admitted(&before.session));
         if let Ok(Some(before)) = before {
@@ -346,7 +346,7 @@ impl SignIn {
         }
         self.count(SignInOutcome::Completed);
         tracing::info!(request_id = %id, user = stored.session.user.id, "signed in");
-        Ok(Completed { stored, session_cookies, loop_cookies })
+        Ok(NewSession { stored, session_cookies, loop_cookies })
     }
 
     /// The user's personal access tokens, if any, use the new grant from now on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 
 use super::app::body_fault;
-use super::read_only::{self, Collected};
+use super::read_only::{self, CollectLimit};
 use crate::broker::{ApiRequest, Broker, CallError, TokenSource, TokenUpdate};
 use crate::gateway::fault::Fault;
 use crate::gateway::request::{Message, RequestInfo};
@@ -17,7 +17,7 @@ use crate::router::Route;
 #[derive(Clone, Debug)]
 pub(in crate::gateway) struct ApiUpstream {
     broker: Broker,
-    collected: Collected,
+    collect_limit: CollectLimit,
 }
 
 /// A call: its target, its token, and whether it may only read.
@@ -46,11 +46,11 @@ pub(in crate::gateway) enum CallFailure {
 
 impl ApiUpstream {
     pub(super) fn new(broker: Broker) -> Self {
-        Self { broker, collected: Collected::default() }
+        Self { broker, collect_limit: CollectLimit::default() }
     }
 
     pub(super) fn sibling(&self) -> Self {
-        Self { broker: self.broker.sibling(), collected: self.collected.clone() }
+        Self { broker: self.broker.sibling(), collect_limit: self.collect_limit.clone() }
     }
 
     pub(super) fn sweep(&self) {
@@ -75,7 +75,8 @@ impl ApiUpstream {
         if call.read_only {
             let names_graphql = self.broker.names_graphql(call.route, path);
             (message.body, documents) =
-                read_only::check(request, &mut message.headers, message.body, names_graphql, &self.collected).await?;
+                read_only::check(request, &mut message.headers, message.body, names_graphql, &self.collect_limit)
+                    .await?;
         }
         let service = matches!(call.source, TokenSource::Service(_));
         let exchange = message.exchange.take();

@@ -50,7 +50,7 @@ pub(crate) struct AppUpstream {
 
 /// What the app learns of the session, besides the client's own fields.
 #[derive(Debug, Default)]
-pub(in crate::gateway) struct Told<'a> {
+pub(in crate::gateway) struct SessionContext<'a> {
     pub(in crate::gateway) session: Option<&'a Session>,
     pub(in crate::gateway) ticket: Option<HeaderValue>,
     /// Ends an upgraded connection with the session.
@@ -78,14 +78,14 @@ impl AppUpstream {
         &self,
         request: &RequestInfo,
         mut message: Message,
-        told: Told<'_>,
+        context: SessionContext<'_>,
         owns: impl Fn(&str) -> bool,
     ) -> impl Future<Output = Result<Response, Fault>> {
         let body = self.settings.identity.strip_trailers(std::mem::take(&mut message.body));
         let passed = self.settings.via.passed(&message.headers);
         let ends = ends_here(&request.method, &mut message.headers);
         let span = trace::child("app");
-        let mut onward = self.app_request(request, message, told);
+        let mut onward = self.app_request(request, message, context);
         if let Some(span) = &span {
             let (parent, state) = span.headers();
             onward.headers.set(TRACEPARENT, parent);
@@ -110,7 +110,7 @@ impl AppUpstream {
         }
     }
 
-    fn app_request(&self, request: &RequestInfo, message: Message, told: Told<'_>) -> AppRequest {
+    fn app_request(&self, request: &RequestInfo, message: Message, context: SessionContext<'_>) -> AppRequest {
         let settings = &self.settings;
         // Claims of untrusted peers are dropped.
         let claims = request.client.origin.trusted.then(|| Claims::read(&message.headers));
@@ -127,10 +127,10 @@ impl AppUpstream {
         headers.set(VIA, via);
         headers.set(REQUEST_ID, (&request.id).into());
         self.set_host(&mut headers);
-        for (name, value) in told.session.into_iter().flat_map(|session| settings.identity.of(session)) {
+        for (name, value) in context.session.into_iter().flat_map(|session| settings.identity.of(session)) {
             headers.set(name, value);
         }
-        if let Some(ticket) = told.ticket {
+        if let Some(ticket) = context.ticket {
             headers.set(TICKET, ticket);
         }
         // HTTP/1 sends no trailers to a client that does not ask for them (RFC 9110 section 6.5.1), so none are
@@ -139,7 +139,7 @@ impl AppUpstream {
         let upgrades = || Upgrades {
             tracker: message.peer.tracker.clone(),
             drain: message.peer.drain.clone(),
-            session_end: told.session_end,
+            session_end: context.session_end,
             idle: settings.upgrade_idle,
             held: message.slot.map(|slot| slot as Arc<dyn Any + Send + Sync>),
             metrics: settings.metrics.clone(),

@@ -27,12 +27,12 @@ pub(crate) struct Assertions {
     audience: String,
     ring: SharedKeyring,
     clock: SharedClock,
-    signed: Mutex<Signed>,
+    cache: Mutex<AssertionCache>,
 }
 
 /// The assertions signed with one ring. A reload replaces the ring, and no assertion outlives its key.
 #[derive(Debug)]
-struct Signed {
+struct AssertionCache {
     ring: Arc<Keyring>,
     keys: SigningKeys,
     recent: Recent<String, Assertion, Timestamp>,
@@ -60,7 +60,7 @@ struct Claims<'a> {
     exp: i64,
 }
 
-impl Signed {
+impl AssertionCache {
     fn new(ring: Arc<Keyring>) -> Self {
         Self { keys: ring.signing_keys(), ring, recent: Recent::new(MAX_REMEMBERED) }
     }
@@ -68,26 +68,26 @@ impl Signed {
 
 impl Assertions {
     pub(crate) fn new(issuer: String, audience: String, ring: SharedKeyring, clock: SharedClock) -> Self {
-        let signed = Mutex::new(Signed::new(ring.load()));
-        Self { issuer, audience, ring, clock, signed }
+        let cache = Mutex::new(AssertionCache::new(ring.load()));
+        Self { issuer, audience, ring, clock, cache }
     }
 
     /// Calls `with` with the state for the current ring.
-    fn signed<T>(&self, with: impl FnOnce(&mut Signed) -> T) -> T {
+    fn cache<T>(&self, with: impl FnOnce(&mut AssertionCache) -> T) -> T {
         let ring = self.ring.load();
-        let mut signed = lock(&self.signed);
-        if !Arc::ptr_eq(&signed.ring, &ring) {
-            *signed = Signed::new(ring);
+        let mut cache = lock(&self.cache);
+        if !Arc::ptr_eq(&cache.ring, &ring) {
+            *cache = AssertionCache::new(ring);
         }
-        with(&mut signed)
+        with(&mut cache)
     }
 
     /// The session's assertion, valid for at least another half minute; `None` if there are no random bytes to sign
     /// with.
     pub(super) fn of(&self, session: &Session) -> Option<HeaderValue> {
         let now = self.clock.now();
-        self.signed(|signed| {
-            let known = signed.recent.get(&session.id, now).filter(|known| {
+        self.cache(|cache| {
+            let known = cache.recent.get(&session.id, now).filter(|known| {
                 // A refresh may have changed the user, and the clock may have been set back.
                 known.user == session.user && known.organization == session.organization && known.issued_at <= now
             });
@@ -95,10 +95,10 @@ impl Assertions {
                 return Some(known.value.clone());
             }
             let issued_at = Timestamp::from_seconds(now.seconds());
-            let value = self.sign(&signed.keys, session, issued_at)?;
+            let value = self.sign(&cache.keys, session, issued_at)?;
             let (user, organization) = (session.user.clone(), session.organization.clone());
             let assertion = Assertion { user, organization, issued_at, value: value.clone() };
-            signed.recent.insert(session.id.clone(), assertion, now, issued_at.plus(REUSED));
+            cache.recent.insert(session.id.clone(), assertion, now, issued_at.plus(REUSED));
             Some(value)
         })
     }
@@ -121,7 +121,7 @@ impl Assertions {
     }
 
     pub(super) fn public_keys(&self) -> impl Serialize + use<> {
-        self.signed(|signed| signed.keys.public())
+        self.cache(|cache| cache.keys.public())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::policy::{Routes, Target};
 pub(super) use api::{ApiCall, ApiUpstream, CallFailure, CallOutcome, is_cdn_wall};
 pub(crate) use app::{AppSettings, AppUpstream};
-pub(super) use app::{Told, asks_upgrade};
+pub(super) use app::{SessionContext, asks_upgrade};
 pub(crate) use assertion::Assertions;
 pub(crate) use identity::{AddedHeader, IdentityHeaders, Part, UserField};
 

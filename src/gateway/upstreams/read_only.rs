@@ -21,15 +21,15 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Limits the memory for collected bodies.
 #[derive(Clone, Debug)]
-pub(super) struct Collected(Arc<Semaphore>);
+pub(super) struct CollectLimit(Arc<Semaphore>);
 
-impl Default for Collected {
+impl Default for CollectLimit {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MAX_COLLECTED)))
     }
 }
 
-impl Collected {
+impl CollectLimit {
     async fn collect(&self, body: Body) -> Result<(Bytes, OwnedSemaphorePermit), Fault> {
         let all = async {
             // The semaphore is never closed.
@@ -49,7 +49,7 @@ pub(super) async fn check(
     headers: &mut Fields,
     body: Body,
     names_graphql: bool,
-    collected: &Collected,
+    collect_limit: &CollectLimit,
 ) -> Result<(Body, Option<LongDocuments>), Fault> {
     let query = request.uri.query();
     if !names_graphql {
@@ -62,7 +62,7 @@ pub(super) async fn check(
     if http_body::Body::is_end_stream(&body) {
         return Ok((body, check_graphql(&request.method, headers, query, &[])?));
     }
-    let (bytes, place) = collected.collect(body).await?;
+    let (bytes, place) = collect_limit.collect(body).await?;
     let documents = check_graphql(&request.method, headers, query, &bytes)?;
     // The body is complete, so the client need not be asked to continue.
     headers.strip(&EXPECT);
@@ -87,17 +87,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_bounded_number_of_bodies_is_collected_for_a_bounded_time() {
-        let collected = Collected::default();
-        let mut slow: Vec<_> = (0..MAX_COLLECTED).map(|_| Box::pin(collected.collect(endless()))).collect();
+        let collect_limit = CollectLimit::default();
+        let mut slow: Vec<_> = (0..MAX_COLLECTED).map(|_| Box::pin(collect_limit.collect(endless()))).collect();
         for body in &mut slow {
             assert!(body.now_or_never().is_none());
         }
-        let mut next = Box::pin(collected.collect(Body::full("{}")));
+        let mut next = Box::pin(collect_limit.collect(Body::full("{}")));
         assert!((&mut next).now_or_never().is_none(), "it waits for a place");
         drop(slow.pop());
         let (bytes, place) = next.await.unwrap();
         assert_eq!(bytes, "{}");
-        let mut late = Box::pin(collected.collect(Body::full("{}")));
+        let mut late = Box::pin(collect_limit.collect(Body::full("{}")));
         assert!((&mut late).now_or_never().is_none(), "a body that waits for its turn keeps its place");
         drop(place);
         assert!(late.await.is_ok());

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Connection, Current, Event, Gone};
 use crate::framing::{Piece, Refusal, Rejection, Step};
-use crate::http1::exchange::Wish;
+use crate::http1::exchange::Demand;
 use crate::http1::{head, poll_read, poll_read_body};
 
 /// At most this much of a dropped body is read and discarded, so that another request can follow.
@@ -23,10 +23,10 @@ impl<R: Fn(Event)> Connection<R> {
     /// Reads the body as far as the handler wants it. Ready when the handler got something.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, current: &mut Current) -> Poll<Result<(), Gone>> {
         loop {
-            let dropped = match current.exchange.wish(cx.waker()) {
-                Wish::More if !self.over => false,
-                Wish::Dropped if !self.over && current.discarded <= DISCARDED => true,
-                Wish::More | Wish::Dropped | Wish::Later => {
+            let dropped = match current.exchange.demand(cx.waker()) {
+                Demand::More if !self.over => false,
+                Demand::Dropped if !self.over && current.discarded <= DISCARDED => true,
+                Demand::More | Demand::Dropped | Demand::Later => {
                     return self.poll_watch(cx).map(Err);
                 }
             };

@@ -17,11 +17,11 @@ use crate::recent::lock;
 pub(super) struct Overlay {
     file: File,
     base: u64,
-    written: Mutex<Written>,
+    changes: Mutex<Changes>,
 }
 
 #[derive(Debug)]
-struct Written {
+struct Changes {
     length: u64,
     /// Offsets and data, oldest first.
     writes: Vec<(u64, Vec<u8>)>,
@@ -31,23 +31,23 @@ impl Overlay {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path)?;
         let base = file.metadata()?.len();
-        Ok(Self { file, base, written: Mutex::new(Written { length: base, writes: Vec::new() }) })
+        Ok(Self { file, base, changes: Mutex::new(Changes { length: base, writes: Vec::new() }) })
     }
 
-    fn written(&self) -> MutexGuard<'_, Written> {
-        lock(&self.written)
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        lock(&self.changes)
     }
 }
 
 impl StorageBackend for Overlay {
     fn len(&self) -> Result<u64, Error> {
-        Ok(self.written().length)
+        Ok(self.changes().length)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
-        let written = self.written();
+        let changes = self.changes();
         let end = offset.saturating_add(out.len() as u64);
-        if end > written.length {
+        if end > changes.length {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         out.fill(0);
@@ -55,14 +55,14 @@ impl StorageBackend for Overlay {
         if let Some(part) = out.get_mut(..there) {
             self.file.read_exact_at(part, offset)?;
         }
-        for (start, data) in &written.writes {
+        for (start, data) in &changes.writes {
             copy_overlap(*start, data, offset, out);
         }
         Ok(())
     }
 
     fn set_len(&self, length: u64) -> Result<(), Error> {
-        self.written().length = length;
+        self.changes().length = length;
         Ok(())
     }
 
@@ -71,7 +71,7 @@ impl StorageBackend for Overlay {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        self.written().writes.push((offset, data.to_vec()));
+        self.changes().writes.push((offset, data.to_vec()));
         Ok(())
     }
 }

@@ -59,7 +59,7 @@ impl std::fmt::Debug for Link {
     }
 }
 
-struct Connected {
+struct LiveConnection {
     connection: MultiplexedConnection,
     endpoint: Endpoint,
     number: u64,
@@ -135,7 +135,7 @@ impl Link {
         Ok(answer)
     }
 
-    async fn ask<T: FromRedisValue>(&self, request: &Request, to: &mut Connected) -> RedisResult<T> {
+    async fn ask<T: FromRedisValue>(&self, request: &Request, to: &mut LiveConnection) -> RedisResult<T> {
         let answer = request.send(&mut to.connection);
         if request.kind == Kind::Read && self.source.has_replicas() {
             let late = || RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
@@ -146,7 +146,7 @@ impl Link {
     }
 
     /// A working connection other than `except`; waits briefly for it.
-    async fn connection(&self, except: Option<u64>, kind: Kind) -> Result<Connected, SendError> {
+    async fn connection(&self, except: Option<u64>, kind: Kind) -> Result<LiveConnection, SendError> {
         let mut state = self.state.clone();
         let since = match &*state.borrow() {
             State::Down { since, .. } | State::Up { refusal: Some(Refusal { replica: true, since, .. }), .. } => *since,
@@ -163,7 +163,7 @@ impl Link {
         match &*state.borrow() {
             State::Up { connection, endpoint, number, confirmations, refusal } => match refusal {
                 Some(Refusal { replica: true, why, .. }) if kind != Kind::Read => Err(SendError::Down(why.clone())),
-                Some(_) | None => Ok(Connected {
+                Some(_) | None => Ok(LiveConnection {
                     connection: connection.clone(),
                     endpoint: endpoint.clone(),
                     number: *number,
@@ -175,7 +175,7 @@ impl Link {
     }
 
     /// A different connection after an error, if that may help.
-    async fn after(&self, error: RedisError, from: Connected, kind: Kind) -> Result<Connected, SendError> {
+    async fn after(&self, error: RedisError, from: LiveConnection, kind: Kind) -> Result<LiveConnection, SendError> {
         let broken = is_broken(&error);
         // A full channel already has such a report.
         let _ = self.failures.try_send(if broken { Failure::Broken(from.number) } else { Failure::Refused });
@@ -188,7 +188,7 @@ impl Link {
     }
 
     /// If there is a replica, waits until it has everything that was written on this connection.
-    async fn confirm(&self, mut on: Connected) -> Result<(), String> {
+    async fn confirm(&self, mut on: LiveConnection) -> Result<(), String> {
         let mut pause = Duration::from_millis(1);
         let mut deadline = None;
         loop {

@@ -57,7 +57,7 @@ pub(super) enum Failure {
     Refused,
 }
 
-struct Reached {
+struct ReachedNode {
     connection: MultiplexedConnection,
     endpoint: Endpoint,
     refusal: Option<Refusal>,
@@ -95,7 +95,7 @@ impl Upkeep {
                 None => self.connect().await,
             };
             match connected {
-                Ok(Reached { connection, endpoint, refusal }) => {
+                Ok(ReachedNode { connection, endpoint, refusal }) => {
                     number += 1;
                     let began = Instant::now();
                     tracing::info!(%store, server = %endpoint, "the session store answers");
@@ -127,12 +127,12 @@ impl Upkeep {
     }
 
     /// Connects to the primary, or to a replica if the primary cannot be reached or has become a replica itself.
-    async fn connect(&self) -> Result<Reached, String> {
+    async fn connect(&self) -> Result<ReachedNode, String> {
         let group = self.source.locate().await?;
         let limit = if group.replicas.is_empty() { CONNECT_TIMEOUT } else { HANDOVER };
         let primary = self.reach(group.primary, limit).await;
         let refusal = match &primary {
-            Ok(Reached { refusal: Some(refusal), .. }) if refusal.replica => refusal.clone(),
+            Ok(ReachedNode { refusal: Some(refusal), .. }) if refusal.replica => refusal.clone(),
             Ok(_) => return primary,
             Err(why) => Refusal { why: why.clone(), replica: true, since: Instant::now() },
         };
@@ -140,20 +140,20 @@ impl Upkeep {
             if let Ok(Ok(mut connection)) = timeout(HANDOVER, self.dialer.dial(&endpoint)).await
                 && self.source.read_from(&mut connection).await
             {
-                return Ok(Reached { connection, endpoint, refusal: Some(refusal) });
+                return Ok(ReachedNode { connection, endpoint, refusal: Some(refusal) });
             }
         }
         primary
     }
 
-    async fn reach(&self, endpoint: Endpoint, limit: Duration) -> Result<Reached, String> {
+    async fn reach(&self, endpoint: Endpoint, limit: Duration) -> Result<ReachedNode, String> {
         let reached = async {
             let mut connection = self.dialer.dial(&endpoint).await?;
             let refusal = self.check(&mut connection).await.map_err(|error| reason(&error))?;
             Ok((connection, refusal))
         };
         match timeout(limit, reached).await {
-            Ok(reached) => reached.map(|(connection, refusal)| Reached { connection, endpoint, refusal }),
+            Ok(reached) => reached.map(|(connection, refusal)| ReachedNode { connection, endpoint, refusal }),
             Err(_) => Err(format!("no connection within {} seconds", limit.as_secs())),
         }
     }
@@ -214,7 +214,7 @@ impl Upkeep {
     }
 
     /// The server that replaced this one, if there is one that accepts writes.
-    async fn replacement(&self, endpoint: &Endpoint, refusal: Option<&Refusal>) -> Option<Reached> {
+    async fn replacement(&self, endpoint: &Endpoint, refusal: Option<&Refusal>) -> Option<ReachedNode> {
         let replica = refusal.is_some_and(|refusal| refusal.replica);
         if !replica && !self.source.has_replicas() {
             return None;
@@ -260,7 +260,7 @@ impl Upkeep {
 enum End {
     Lost(String),
     /// Its server became a replica, and this one accepts writes.
-    Replaced(Box<Reached>),
+    Replaced(Box<ReachedNode>),
 }
 
 impl End {

@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use super::ME;
 use super::stores::readiness;
 use crate::harness::{AGENCY, Answer, Client, FREELANCER, Plan, World, until};
-use crate::stores::nodes::{Cluster, Watched};
+use crate::stores::nodes::{Cluster, SentinelGroup};
 use crate::stores::world::{Server, Transport};
 
 fn plan(url: &str) -> Plan {
@@ -27,7 +27,7 @@ async fn try_sign_in(world: &World, client: &Client) -> Answer {
 
 #[tokio::test]
 async fn a_killed_primary_costs_no_session_no_read_and_seconds_without_sign_ins() {
-    let Some(mut group) = Watched::start() else { return };
+    let Some(mut group) = SentinelGroup::start() else { return };
     let world = plan(group.url().expose()).start();
     let clients: Vec<Client> =
         stream::iter(0..20).map(|_| world.sign_in(FREELANCER)).buffer_unordered(4).collect().await;

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use upwarden::testing::secret::Secret;
 use upwarden::testing::store::{Config, ServerConfig, Store, StoreError, StoredSession};
 
-use super::nodes::{Cluster, Watched, until};
+use super::nodes::{Cluster, SentinelGroup, until};
 use super::world::{LIFETIME, START, World, session, within};
 use crate::harness::chaos;
 
@@ -175,7 +175,7 @@ async fn survive<G: Send + 'static>(
 
 #[tokio::test]
 async fn a_primary_that_is_killed_or_suspended_loses_nothing_with_sentinel() {
-    let Some(group) = Watched::start() else { return };
+    let Some(group) = SentinelGroup::start() else { return };
     survive("Sentinel", group.url(), group, |crowd, group| {
         crowd.at(10);
         let first = group.primary();
@@ -234,7 +234,7 @@ async fn a_node_that_is_killed_or_suspended_loses_nothing_with_a_cluster() {
 
 #[tokio::test]
 async fn a_write_that_no_replica_has_is_not_acknowledged() {
-    let Some(group) = Watched::start() else { return };
+    let Some(group) = SentinelGroup::start() else { return };
     let world = World::at(Config::Valkey(ServerConfig::new(group.url())));
     let ends_at = START.plus(LIFETIME);
     let save = async |id: &str| within(world.store.save(&StoredSession::new(session(id, "1")), ends_at)).await;

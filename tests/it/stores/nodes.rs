@@ -178,12 +178,12 @@ pub(super) fn until(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 /// A primary, one replica, and three Sentinels.
-pub(crate) struct Watched {
+pub(crate) struct SentinelGroup {
     pub(crate) servers: Vec<Node>,
     pub(crate) sentinels: Vec<Node>,
 }
 
-impl Watched {
+impl SentinelGroup {
     /// None where there is no redis-server, with a line on stderr.
     pub(crate) fn start() -> Option<Self> {
         server_program()?;
@@ -300,18 +300,19 @@ impl Cluster {
 }
 
 /// One group of each kind for the tests that break none; it is theirs one after the other, and empty at first.
-static WATCHED: LazyLock<Option<Mutex<Watched>>> = LazyLock::new(|| Watched::start().map(Mutex::new));
+static SENTINEL_GROUP: LazyLock<Option<Mutex<SentinelGroup>>> =
+    LazyLock::new(|| SentinelGroup::start().map(Mutex::new));
 static CLUSTER: LazyLock<Option<Mutex<Cluster>>> = LazyLock::new(|| Cluster::start(0).map(Mutex::new));
 
 /// A shared group, while a test has it.
 pub(super) enum Borrowed {
-    Watched(MutexGuard<'static, Watched>),
+    SentinelGroup(MutexGuard<'static, SentinelGroup>),
     Cluster(MutexGuard<'static, Cluster>),
 }
 
 impl Borrowed {
-    pub(super) fn watched() -> Option<Self> {
-        let this = Self::Watched(WATCHED.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(super) fn sentinel_group() -> Option<Self> {
+        let this = Self::SentinelGroup(SENTINEL_GROUP.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner));
         this.empty();
         Some(this)
     }
@@ -330,14 +331,14 @@ impl Borrowed {
 
     pub(super) fn url(&self) -> Secret {
         match self {
-            Self::Watched(group) => group.url(),
+            Self::SentinelGroup(group) => group.url(),
             Self::Cluster(cluster) => cluster.url(),
         }
     }
 
     pub(super) fn primaries(&self) -> &[Node] {
         match self {
-            Self::Watched(group) => &group.servers[..1],
+            Self::SentinelGroup(group) => &group.servers[..1],
             Self::Cluster(cluster) => &cluster.nodes[..3],
         }
     }

@@ -143,7 +143,7 @@ impl World {
     /// One of each kind that this machine can run.
     pub(super) fn all() -> Vec<Self> {
         // Waiting for them holds up the runtime, so it is done before a store connects.
-        let groups = (Borrowed::watched(), Borrowed::cluster());
+        let groups = (Borrowed::sentinel_group(), Borrowed::cluster());
         let always = [Some(Self::cookie()), Some(Self::embedded()), Self::valkey()];
         let groups = [Self::group("sentinel", groups.0), Self::group("cluster", groups.1)];
         always.into_iter().chain(groups).flatten().collect()
