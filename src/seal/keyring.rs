@@ -108,9 +108,7 @@ impl Key {
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).ok()?);
         Some((key, Nonce::try_assume_unique_for_key(nonce).ok()?))
     }
-}
 
-impl Key {
     /// What this key signs with in a deployment. One in 2³² derived texts is no scalar of the curve: the next one is (FIPS
     /// 186-5 appendix A.2.2).
     fn signing_key(&self, deployment: &str) -> Option<SigningKey> {
@@ -201,17 +199,15 @@ impl Keyring {
         let salt = random::<SALT>()?;
         let key = self.keys.first().ok_or(NoRandomness)?;
         let (cipher, nonce) = key.derive(purpose, &salt).ok_or(NoRandomness)?;
-        let mut sealed = Vec::with_capacity(HEAD + bytes.len() + TAG);
+        let mut sealed = Zeroizing::new(Vec::with_capacity(HEAD + bytes.len() + TAG));
         sealed.push(VERSION);
         sealed.extend_from_slice(&key.id);
         sealed.extend_from_slice(&salt);
-        let mut text = Zeroizing::new(bytes.to_vec());
-        let tag = cipher
-            .seal_in_place_separate_tag(nonce, Aad::from(self.associated(purpose)), &mut text)
-            .map_err(|_| NoRandomness)?;
-        sealed.extend_from_slice(&text);
-        sealed.extend_from_slice(tag.as_ref());
-        Ok(URL_SAFE_NO_PAD.encode(sealed))
+        sealed.extend_from_slice(bytes);
+        let text = sealed.get_mut(HEAD..).ok_or(NoRandomness)?;
+        let tag = cipher.seal_in_place_separate_tag(nonce, Aad::from(self.associated(purpose)), text);
+        sealed.extend_from_slice(tag.map_err(|_| NoRandomness)?.as_ref());
+        Ok(URL_SAFE_NO_PAD.encode(&*sealed))
     }
 
     pub(crate) fn seal_json(&self, purpose: Purpose, value: &impl Serialize) -> Result<String, NoRandomness> {
@@ -261,13 +257,18 @@ impl Keyring {
     }
 
     pub(crate) fn open_json<T: DeserializeOwned>(&self, purpose: Purpose, text: &str) -> Option<T> {
-        serde_json::from_slice(&self.open(purpose, text)?.bytes).ok()
+        from_json(&self.open(purpose, text)?.bytes)
     }
 }
 
 /// The beginning of a sealed text, which ends with its salt: it tells the text from any other.
 pub(crate) fn unique_part(text: &str) -> &str {
     text.get(..HEAD / 3 * 4).unwrap_or(text)
+}
+
+/// A value from its sealed JSON. The text is checked for UTF-8 once, rather than at each of its strings.
+pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    serde_json::from_str(std::str::from_utf8(json).ok()?).ok()
 }
 
 /// JSON to be sealed.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use self::keyring::{Key, Keyring, Purpose};
-pub(crate) use self::keyring::{MAX_TRIED, to_json, unique_part};
+pub(crate) use self::keyring::{MAX_TRIED, from_json, to_json, unique_part};
 pub use self::random::random;
 pub(crate) use self::random::{NoRandomness, random_id};
 pub(crate) use self::signing::SigningKeys;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
-use crate::seal::to_json;
+use crate::seal::{from_json, to_json};
 use tokens::{AccessToken, RefreshToken, sealed_text};
 
 /// The cookie and lifetimes: docs/configuration.md "session".
@@ -164,7 +164,7 @@ impl Session {
 
     /// Reads opened bytes; `None` if they are not a session.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(bytes).ok()
+        from_json(bytes)
     }
 }
 
