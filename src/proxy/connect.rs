@@ -3,8 +3,10 @@
 //! Never falls back: an upstream that should use TLS is not tried without.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +14,8 @@ use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
@@ -20,6 +24,8 @@ use crate::tls;
 
 /// HTTP/2 in ALPN (RFC 9113 section 3.1).
 const H2: &[u8] = b"h2";
+/// How long an address is tried before the next is tried beside it (RFC 8305 section 8).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// Limit for a proxy's response to CONNECT.
 const PROXY_HEAD: usize = 8 << 10;
 
@@ -63,12 +69,20 @@ impl std::fmt::Display for Upstream {
 }
 
 /// Makes connections to one upstream.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Connector {
     target: Target,
     proxy: Option<Url>,
     /// The name that the certificate must have, instead of the target's host; also sent as SNI.
     tls_name: Option<String>,
+}
+
+impl std::fmt::Debug for Connector {
+    /// Without the proxy's password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let proxy = self.proxy.as_ref().and_then(Url::host_str);
+        f.debug_struct("Connector").field("target", &self.target).field("proxy", &proxy).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone)]
@@ -139,13 +153,35 @@ impl Connector {
     }
 
     async fn tcp(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let Some(proxy) = &self.proxy else { return TcpStream::connect((bare(host), port)).await };
-        let proxy_host = proxy.host_str().unwrap_or_default();
-        let mut stream = TcpStream::connect((bare(proxy_host), proxy.port_or_known_default().unwrap_or(80))).await?;
+        let resolve = |host: &str, port| {
+            let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            tokio::net::lookup_host((bare, port))
+        };
+        let Some(proxy) = &self.proxy else { return to_any(resolve(host, port).await?).await };
+        let (proxy_host, proxy_port) = (proxy.host_str().unwrap_or_default(), proxy.port_or_known_default());
+        let mut stream = to_any(resolve(proxy_host, proxy_port.unwrap_or(80)).await?).await?;
         tunnel(&mut stream, proxy, host, port).await?;
         Ok(stream)
     }
+}
+
+/// Connects to the first of the addresses that answers. Each is tried some time after the one before it, or as soon as
+/// that refused (RFC 8305 section 5).
+async fn to_any(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    let mut addresses = addresses.peekable();
+    while let Some(address) = addresses.next() {
+        attempts.spawn(TcpStream::connect(address));
+        let patience = if addresses.peek().is_some() { NEXT_ADDRESS } else { Duration::MAX };
+        while let Ok(Some(attempt)) = timeout(patience, attempts.join_next()).await {
+            match attempt.map_err(io::Error::other).flatten() {
+                Ok(stream) => return Ok(stream),
+                Err(error) => refused = error,
+            }
+        }
+    }
+    Err(refused)
 }
 
 /// Opens a tunnel through `proxy`; the stream then belongs to the target.
@@ -173,4 +209,36 @@ async fn tunnel(stream: &mut TcpStream, proxy: &Url, host: &str, port: u16) -> i
     let line = response.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
     Err(io::Error::new(io::ErrorKind::ConnectionRefused, format!("the proxy answered CONNECT with: {line}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_refuses_or_stays_silent_does_not_hide_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        // It has a port, and does not listen.
+        let unused = TcpSocket::new_v4().unwrap();
+        unused.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let closed = unused.local_addr().unwrap();
+        // Its queue has one place, which is taken: Linux leaves further clients without an answer.
+        let full = TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap();
+        let _first = TcpStream::connect(silent).await.unwrap();
+        let mut ways = vec![vec![open], vec![closed, open]];
+        if cfg!(target_os = "linux") {
+            ways.extend([vec![silent, open], vec![silent, closed, open]]);
+        }
+        for addresses in ways {
+            assert_eq!(to_any(addresses.into_iter()).await.unwrap().peer_addr().unwrap(), open);
+        }
+        assert_eq!(to_any([closed].into_iter()).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(to_any(std::iter::empty()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -191,7 +191,7 @@ const WRONG: &[(&str, &[&str])] = &[
     ("upwork.token_url", &["http://mirror.example/token"]),
     ("upwork.api_url", &["https://www.upwork.com/api"]),
     ("upwork.user_agent", &["é"]),
-    ("upwork.proxy", &["socks5://127.0.0.1"]),
+    ("upwork.proxy", &["socks5://127.0.0.1", "https://proxy.example"]),
     ("upwork.retry_body", &["1GiB"]),
     ("upwork.implicit_identity", &["yes"]),
     ("access.users", &["[1.5]", "foofreelancer", "1181921839933591552,~01abc"]),

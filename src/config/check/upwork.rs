@@ -139,10 +139,15 @@ fn proxy_problem(reader: &mut Reader, key: &str, error: ValueError) {
 
 fn proxy(text: &str) -> Result<Url, ValueError> {
     let text = text.trim();
-    let error = || ValueError::new("is not an http or https URL of a proxy", "write http://proxy.example:3128");
+    let error = || {
+        ValueError::new(
+            "is not an http URL of a proxy",
+            "write http://proxy.example:3128; proxies that speak TLS themselves are not supported",
+        )
+    };
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&with_scheme).map_err(|_| error())?;
-    if matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.path() == "/" && url.query().is_none() {
+    if url.scheme() == "http" && url.host().is_some() && url.path() == "/" && url.query().is_none() {
         return Ok(url);
     }
     Err(error())
