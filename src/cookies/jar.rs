@@ -9,7 +9,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cookie::{Cookie, SameSite};
 use http::header::HeaderValue;
 
 use super::RequestCookies;
@@ -159,15 +158,9 @@ impl Jar {
     }
 
     fn line(&self, name: &str, value: &str, max_age: Duration) -> Option<HeaderValue> {
-        let age = cookie::time::Duration::try_from(max_age).unwrap_or(cookie::time::Duration::days(400));
-        let cookie = Cookie::build((name, value))
-            .path("/")
-            .http_only(true)
-            .secure(self.secure)
-            .same_site(SameSite::Lax)
-            .max_age(age)
-            .build();
-        HeaderValue::from_str(&cookie.to_string()).ok()
+        let (secure, age) = (if self.secure { "; Secure" } else { "" }, max_age.as_secs());
+        let line = format!("{name}={value}; HttpOnly; SameSite=Lax{secure}; Path=/; Max-Age={age}");
+        HeaderValue::try_from(line).ok()
     }
 }
 

@@ -236,7 +236,7 @@ impl Upwork {
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+    form_urlencoded::Serializer::new(String::with_capacity(512)).extend_pairs(fields).finish()
 }
 
 fn printable(name: &str) -> String {
