@@ -1,7 +1,8 @@
-//! The fields of a message, in the order in which they came and, over HTTP/1, as their names were spelled (RFC 9110 section 5).
+//! The fields of a message, in the order in which they came and, over HTTP/1, with the spelling of their names (RFC
+//! 9110 section 5).
 //!
-//! A message has few fields, and is asked for many that it does not have. So this is a list, which says at once that a name
-//! is not in it, where `http::HeaderMap` hashes each name that is asked for.
+//! A message has few fields, and the code looks up many that it does not have. So this is a list, which knows at once
+//! that a name is missing; `http::HeaderMap` hashes every name that is looked up.
 
 use std::borrow::Borrow;
 
@@ -78,7 +79,7 @@ impl Fields {
         list.iter().filter(move |field| field.name == name.borrow()).map(|field| &field.value)
     }
 
-    /// Every line of a field, to be changed.
+    /// All lines of a field, for changing them.
     pub(crate) fn get_all_mut(&mut self, name: &HeaderName) -> impl Iterator<Item = &mut HeaderValue> {
         self.list.iter_mut().filter(move |field| field.name == name).map(|field| &mut field.value)
     }

@@ -14,7 +14,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// With one field more, in place of the one from before.
+    /// Sets one field, replacing an earlier value.
     #[must_use]
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);

@@ -130,7 +130,7 @@ async fn a_sign_out_leads_to_this_host_or_to_an_address_that_is_listed() {
         assert_eq!(
             (asked.status.as_u16(), asked.page().as_str()),
             (200, "Sign out?"),
-            "no session ends by being looked at"
+            "viewing the page ends no session"
         );
         assert!(asked.text().contains("<input type=\"hidden\" name=\"return_to\" value=\""), "{given}");
         assert!(!asked.header("content-security-policy").contains("form-action"), "Chromium would stop the redirect");

@@ -1,5 +1,5 @@
 //! `auth/login`: begins a sign-in for any GET that is not clearly a subresource, because the link must also work for
-//! navigations that were not recognized. A script is told to open the address in the address bar.
+//! navigations that were not recognized. A subresource gets the fault "sign-in required".
 
 use crate::gateway::answer::Answer;
 use crate::gateway::fault::{ClientFault, Fault};

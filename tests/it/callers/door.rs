@@ -123,7 +123,7 @@ async fn a_long_document_is_checked_when_it_is_its_turn_and_a_refused_one_has_us
     };
     let before = left().await;
     assert_eq!(refused(MUTATION).await, (403, "read-only".to_owned()));
-    assert_eq!(left().await, before - 1, "a short one is looked at at once");
+    assert_eq!(left().await, before - 1, "a short document is checked at once");
     assert_eq!(refused(&long("mutation")).await, (403, "read-only".to_owned()));
     assert_eq!(world.counters().api.values().sum::<u64>(), 2);
     assert_eq!(left().await, before - 3);

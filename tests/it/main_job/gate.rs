@@ -222,7 +222,7 @@ async fn public_paths_are_open_on_whole_segments_of_one_spelling() {
     }
     let client = world.sign_in(FREELANCER).await;
     client.get("/health").await;
-    assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER, "a session is told to the app");
+    assert_eq!(world.app.last().header("x-upwork-user-id"), FREELANCER, "the app learns who is signed in");
 }
 
 #[tokio::test]

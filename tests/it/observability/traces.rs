@@ -213,7 +213,7 @@ async fn a_request_is_a_span_with_children_for_store_token_endpoint_and_upstream
     assert!(found["token"] == 1 && found["who am I"] == 1 && found["store write"] >= 1, "{found:?}");
     let (_, children) = collector.trace("/upwork/graphql").await;
     assert_eq!(names(&children)["upwork api"], 1);
-    assert_eq!(callback.parent_span_id, None, "it is nobody's");
+    assert_eq!(callback.parent_span_id, None, "it has no parent");
 
     let exported = collector.bodies.lock().unwrap().concat();
     for secret in [TOKEN, "hidden", "code=", "state=", "foofreelancer", &client.cookie("upwarden")] {

@@ -24,7 +24,7 @@ const REPLICAS: usize = 2;
 /// Refreshes that begin for requests.
 const REFRESHES: u8 = 3;
 
-pub(super) const OVER: &str = "no request is told that its session is over";
+pub(super) const OVER: &str = "no request loses its session";
 pub(super) const CURRENT: &str = "once all is quiet, the record holds a token that was not replaced";
 pub(super) const ONCE: &str = "without a fault no refresh token is used twice";
 const BOTH: &str = "both replicas refresh";
