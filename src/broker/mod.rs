@@ -2,7 +2,7 @@
 //!
 //! Takes a caller's request for an [`ApiTarget`] and the source of its token. Returns Upwork's answer, and what the
 //! call showed about the session. Only this module adds the bearer token; the caller's own `Authorization` is never
-//! sent to Upwork.
+//! sent to Upwork. It streams the body as it comes: `gateway/upstreams` checks what a caller may send.
 
 mod keep;
 pub(crate) mod read_only;
