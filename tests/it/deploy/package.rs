@@ -1,4 +1,4 @@
-//! `deploy/package` and its output.
+//! `deploy/package` and its output, and `deploy/pgo`.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,6 +19,20 @@ fn output(program: &str, arguments: &[&str]) -> String {
 fn file(end: &str) -> String {
     let all = std::fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     all.into_iter().find(|name| name.ends_with(end)).unwrap_or_else(|| panic!("no {end}"))
+}
+
+#[test]
+fn an_optimized_build_names_the_tool_that_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let rustc = folder.path().join("rustc");
+    let says = "case \"$*\" in *sysroot*) echo /nonexistent ;; *) printf 'host: a\\nLLVM version: 999.1.0\\n' ;; esac";
+    std::fs::write(&rustc, format!("#!/bin/sh\n{says}\n")).unwrap();
+    std::fs::set_permissions(&rustc, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let tried = Command::new("deploy/pgo").env("PATH", path).output().unwrap();
+    let why = String::from_utf8(tried.stderr).unwrap();
+    assert!(!tried.status.success() && tried.stdout.is_empty(), "{why}");
+    assert!(why.contains("needs llvm-profdata 999") && why.contains("rustup component add llvm-tools"), "{why}");
 }
 
 #[test]
