@@ -129,16 +129,17 @@ impl Refresher {
             let tokens = &current.session.tokens;
             let now = self.deps.clock.now();
             let rejected = rejected.is_some_and(|token| token.same_as(&tokens.access));
-            let replaced = self.single_flight.knows_better(&current.session);
+            // Awaited below as it is now: it may end meanwhile, and this session needs no other.
+            let successor = self.single_flight.successor(&current.session);
             let check = self.needs_check(&current.session, now);
-            if !replaced && !rejected && !check && now < tokens.due_at() {
+            if successor.is_none() && !rejected && !check && now < tokens.due_at() {
                 return Ok(current);
             }
             let valid = !rejected && now < tokens.expires_at;
-            if tokens.refresh.is_none() && !(valid && (replaced || check)) {
+            if tokens.refresh.is_none() && !(valid && (successor.is_some() || check)) {
                 return if valid { Ok(current) } else { Err(RefreshError::Revoked) };
             }
-            match self.refreshed(caller, &current, valid.then_some(VALID_TOKEN_WAIT)).await {
+            match self.refreshed(caller, &current, successor, valid.then_some(VALID_TOKEN_WAIT)).await {
                 Ok(JoinedRefresh { stored, waited: true }) => return Ok(stored),
                 Ok(JoinedRefresh { stored, waited: false }) => current = stored,
                 Err(RefreshError::Misconfigured(_) | RefreshError::Store(_) | RefreshError::Unavailable(_))
@@ -156,14 +157,15 @@ impl Refresher {
         session.needs_recheck(now, self.recheck) && lock(&self.unchecked).get(&session.id, now).is_none()
     }
 
-    /// The result of the refresh that is in progress, has just ended, or now begins; waits at most `patience`.
+    /// The result of the refresh that is in progress (`known`), has just ended, or now begins; waits at most `patience`.
     async fn refreshed(
         self: &Arc<Self>,
         caller: &CallerId,
         stored: &StoredSession,
+        known: Option<Receiver>,
         patience: Option<Duration>,
     ) -> Result<JoinedRefresh, RefreshError> {
-        let (mut receiver, waited) = self.join(caller, stored);
+        let (mut receiver, waited) = known.map_or_else(|| self.join(caller, stored), awaited);
         let finished = receiver.wait_for(Option::is_some);
         let finished = match patience {
             None => finished.await,
@@ -182,7 +184,7 @@ impl Refresher {
         let key = Key::new(&stored.session);
         let (receiver, sender) = self.single_flight.join(&key, &stored.session, DEADLINE);
         // Before the task begins: it may end at once.
-        let waited = receiver.borrow().is_none();
+        let result = awaited(receiver);
         if let Some(sender) = sender {
             let (this, stored, caller) = (self.clone(), stored.clone(), caller.clone());
             self.deps.control.spawn(trace::carry(async move {
@@ -195,7 +197,7 @@ impl Refresher {
                 }
             }));
         }
-        (receiver, waited)
+        result
     }
 
     fn note_outcome(&self, session: &str, result: &RefreshResult) {
@@ -369,4 +371,10 @@ impl Refresher {
             futures_util::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).for_each(std::future::ready).await;
         }
     }
+}
+
+/// A result, and whether it has yet to come.
+fn awaited(receiver: Receiver) -> (Receiver, bool) {
+    let waits = receiver.borrow().is_none();
+    (receiver, waits)
 }

@@ -70,12 +70,12 @@ pub(super) fn is_newer(other: &Session, session: &Session) -> bool {
 pub(super) struct SingleFlight(Mutex<HashMap<String, HashMap<TokenDigest, Refresh>>>);
 
 impl SingleFlight {
-    /// Whether a refresh that can replace `session` is in progress or has succeeded.
-    pub(super) fn knows_better(&self, session: &Session) -> bool {
+    /// The result of the refresh that can replace `session`, if one is in progress or has succeeded.
+    pub(super) fn successor(&self, session: &Session) -> Option<Receiver> {
         let refreshes = lock(&self.0);
-        let refresh = refreshes.get(&session.id).and_then(|refreshes| refreshes.get(&digest(session)));
-        let useful = refresh.filter(|refresh| refresh.is_useful(session));
-        useful.is_some_and(|refresh| !matches!(*refresh.result.borrow(), Some(Err(_))))
+        let refresh = refreshes.get(&session.id)?.get(&digest(session)).filter(|refresh| refresh.is_useful(session))?;
+        let failed = matches!(*refresh.result.borrow(), Some(Err(_)));
+        (!failed).then(|| refresh.result.clone())
     }
 
     /// The result to wait for. If no useful refresh is known, one is registered for at most `deadline`, and the caller
