@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use cookie::{Cookie, SameSite};
 use http::header::HeaderValue;
 
 use super::RequestCookies;
@@ -158,9 +159,15 @@ impl Jar {
     }
 
     fn line(&self, name: &str, value: &str, max_age: Duration) -> Option<HeaderValue> {
-        let (secure, age) = (if self.secure { "; Secure" } else { "" }, max_age.as_secs());
-        let line = format!("{name}={value}; HttpOnly; SameSite=Lax{secure}; Path=/; Max-Age={age}");
-        HeaderValue::try_from(line).ok()
+        let age = cookie::time::Duration::try_from(max_age).unwrap_or(cookie::time::Duration::days(400));
+        let cookie = Cookie::build((name, value))
+            .path("/")
+            .http_only(true)
+            .secure(self.secure)
+            .same_site(SameSite::Lax)
+            .max_age(age)
+            .build();
+        HeaderValue::try_from(cookie.to_string()).ok()
     }
 }
 
