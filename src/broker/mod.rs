@@ -27,14 +27,13 @@ use crate::oauth::service::ServiceIdentity;
 pub use crate::pacing::Pace;
 use crate::pacing::{CallerId, Pacer, Quota, RateLimited};
 use crate::proxy::client::Timeouts;
-use crate::proxy::connect::Connector;
-use crate::proxy::endpoint::SetupError;
+use crate::proxy::endpoint::{Endpoint, SetupError};
 use crate::proxy::{self, ApiHeaders, Client};
 use crate::response::Response;
 use crate::router::Route;
 use crate::session::tokens::AccessToken;
 use crate::store::StoredSession;
-use crate::telemetry::metrics::{Metrics, UpstreamMetrics};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Upstream, trace};
 use read_only::LongDocuments;
 use rejections::Rejections;
@@ -138,8 +137,8 @@ pub(crate) struct Outcome {
 /// The API, for one worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Broker {
-    api: Host,
-    graphql: Host,
+    api: Endpoint,
+    graphql: Endpoint,
     user_agent: HeaderValue,
     organization: Option<HeaderValue>,
     /// The path of `upwork.graphql_url`.
@@ -154,26 +153,6 @@ pub(crate) struct Broker {
     parsing: Arc<Semaphore>,
 }
 
-#[derive(Clone, Debug)]
-struct Host {
-    client: Client,
-    name: HeaderValue,
-}
-
-impl Host {
-    fn new(
-        url: &Url,
-        outbound: &Outbound,
-        descriptors: &Arc<Descriptors>,
-        metrics: &Arc<UpstreamMetrics>,
-    ) -> Result<Self, SetupError> {
-        let upstream = proxy::Upstream::of(url).ok_or(SetupError::Unusable("a URL without a host or port"))?;
-        let name = HeaderValue::from_str(&upstream.authority()).map_err(|_| SetupError::Unusable("a host name"))?;
-        let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone())?;
-        Ok(Self { client: Client::new(connector, TIMEOUTS, descriptors.clone(), metrics.clone()).of_api(), name })
-    }
-}
-
 impl Broker {
     pub(crate) fn new(
         config: &Config,
@@ -185,8 +164,8 @@ impl Broker {
         let metrics = metrics.upstream(Upstream::Api);
         let value = |text: &str, what| HeaderValue::from_str(text).map_err(|_| SetupError::Unusable(what));
         Ok(Self {
-            api: Host::new(&config.api_url, &config.outbound, descriptors, metrics)?,
-            graphql: Host::new(&config.graphql_url, &config.outbound, descriptors, metrics)?,
+            api: config.outbound.endpoint(&config.api_url, TIMEOUTS, descriptors, metrics)?,
+            graphql: config.outbound.endpoint(&config.graphql_url, TIMEOUTS, descriptors, metrics)?,
             user_agent: value(&config.outbound.user_agent, "upwork.user_agent")?,
             organization: config.organization.as_deref().map(|id| value(id, "upwork.organization")).transpose()?,
             graphql_path: config.graphql_url.path().into(),
@@ -206,8 +185,7 @@ impl Broker {
     /// The same API with its own connections, for another worker.
     #[must_use]
     pub(crate) fn sibling(&self) -> Self {
-        let host = |host: &Host| Host { client: host.client.sibling(), name: host.name.clone() };
-        Self { api: host(&self.api), graphql: host(&self.graphql), ..self.clone() }
+        Self { api: self.api.sibling(), graphql: self.graphql.sibling(), ..self.clone() }
     }
 
     /// Closes connections that have been idle too long.
@@ -230,10 +208,10 @@ impl Broker {
     /// on unchanged and never affects the session (docs/design.md "Classifying answers").
     pub(crate) async fn call(&self, request: ApiRequest, source: TokenSource) -> Outcome {
         let ApiRequest { method, headers, body, target, documents } = request;
-        let host = if target.graphql { &self.graphql } else { &self.api };
+        let endpoint = if target.graphql { &self.graphql } else { &self.api };
         let mut headers = ApiHeaders::from_caller(headers, &self.user_agent, self.organization.as_ref());
-        headers.set(HOST, host.name.clone());
-        let (client, path, caller) = (&host.client, target.path, source.caller());
+        headers.set(HOST, endpoint.host.clone());
+        let (client, path, caller) = (&endpoint.client, target.path, source.caller());
         let mut call = Call { broker: self, client, method, path, headers, caller, took: None };
         let (response, update) = self.attempt(&mut call, body, documents, source).await;
         Outcome { response, update, upstream: call.took }

@@ -188,9 +188,9 @@ impl Call {
         if let Some(keep_idle) = keep_alive(&response.headers) {
             self.connection.keep_idle = keep_idle;
         }
-        let challenges = [WWW_AUTHENTICATE, PROXY_AUTHENTICATE];
-        let lines = || challenges.iter().flat_map(|name| response.headers.get_all(name));
-        self.connection.authenticates |= lines().any(head::authenticates);
+        for name in [WWW_AUTHENTICATE, PROXY_AUTHENTICATE] {
+            self.connection.authenticates |= response.headers.get_all(name).any(head::authenticates);
+        }
         let keeps_alive = head::keeps_alive(response.headers.get_all(CONNECTION), head.http_10) && !self.closes;
         let reusable = keeps_alive && head.body != BodyLength::UntilClose;
         let pool = if reusable { pools.home(&self.connection) } else { None };

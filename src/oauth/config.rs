@@ -1,11 +1,18 @@
 //! The settings of our clients at Upwork, and of the connection to it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use url::Url;
 
+use crate::descriptors::Descriptors;
+use crate::proxy::Client;
+use crate::proxy::client::Timeouts;
+use crate::proxy::connect::Connector;
+use crate::proxy::endpoint::{Endpoint, SetupError};
 use crate::secret::LiveSecret;
 use crate::session::Grant;
+use crate::telemetry::metrics::UpstreamMetrics;
 
 /// Our client at Upwork, and Upwork's endpoints: docs/configuration.md "upwork".
 #[derive(Clone, Debug)]
@@ -38,6 +45,22 @@ pub struct Outbound {
     pub ca_file: Option<PathBuf>,
     /// `User-Agent` if the caller sends none.
     pub user_agent: String,
+}
+
+impl Outbound {
+    /// One of Upwork's URLs, whose connections have places of their own among the descriptors.
+    pub(crate) fn endpoint(
+        &self,
+        url: &Url,
+        timeouts: Timeouts,
+        descriptors: &Arc<Descriptors>,
+        metrics: &Arc<UpstreamMetrics>,
+    ) -> Result<Endpoint, SetupError> {
+        Endpoint::new(url, |upstream| {
+            let connector = Connector::new(upstream, self.ca_file.as_deref(), self.proxy.clone())?;
+            Ok(Client::new(connector, timeouts, descriptors.clone(), metrics.clone()).of_api())
+        })
+    }
 }
 
 impl std::fmt::Debug for Outbound {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
@@ -16,8 +17,7 @@ use crate::body::CollectError;
 use crate::clock::SharedClock;
 use crate::descriptors::Descriptors;
 use crate::pacing::{Permit, retry_after};
-use crate::proxy::client::{Client, Timeouts};
-use crate::proxy::connect::Connector;
+use crate::proxy::client::Timeouts;
 use crate::proxy::endpoint::{Endpoint, SetupError};
 use crate::session::tokens::AccessToken;
 use crate::telemetry::causes;
@@ -76,12 +76,7 @@ impl Endpoints {
         metrics: &Arc<UpstreamMetrics>,
     ) -> Result<Self, SetupError> {
         let outbound = &config.outbound;
-        let endpoint = |url: &Url| {
-            Endpoint::new(url, |upstream| {
-                let connector = Connector::new(upstream, outbound.ca_file.as_deref(), outbound.proxy.clone())?;
-                Ok(Client::new(connector, TIMEOUTS, descriptors.clone(), metrics.clone()).of_api())
-            })
-        };
+        let endpoint = |url: &Url| outbound.endpoint(url, TIMEOUTS, descriptors, metrics);
         let user_agent = outbound.user_agent.parse().map_err(|_| SetupError::Unusable("upwork.user_agent"))?;
         let (token, revoke) = (endpoint(&config.token_url)?, endpoint(&config.revoke_url)?);
         Ok(Self { token, revoke, graphql: endpoint(&config.graphql_url)?, user_agent })
@@ -104,7 +99,7 @@ impl Endpoints {
         // A token is visible ASCII.
         let bearer = bearer.and_then(|token| HeaderValue::try_from(["Bearer ", token.expose()].concat()).ok());
         fields.extend(bearer.map(|bearer| (AUTHORIZATION, bearer)));
-        let response = match endpoint.post(&fields, body).await {
+        let response = match endpoint.send(&Method::POST, &fields, body).await {
             Ok(response) => response,
             Err(error) => {
                 if error.is_connect() {
@@ -136,6 +131,8 @@ impl Endpoints {
 
     /// Closes connections that have been idle for too long.
     pub(super) fn sweep(&self) {
-        [&self.token, &self.revoke, &self.graphql].into_iter().for_each(Endpoint::sweep);
+        for endpoint in [&self.token, &self.revoke, &self.graphql] {
+            endpoint.client.sweep();
+        }
     }
 }

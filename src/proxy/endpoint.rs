@@ -1,4 +1,4 @@
-//! One URL of another server, for our own requests: Upwork's OAuth endpoints, a collector of spans.
+//! One URL of another server: Upwork's API and OAuth endpoints, a collector of spans.
 //!
 //! It follows no redirect.
 
@@ -16,10 +16,11 @@ use crate::http1::Outgoing;
 use crate::response::Response;
 use crate::tls;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
-    client: Client,
-    host: HeaderValue,
+    pub(crate) client: Client,
+    /// What `Host` says.
+    pub(crate) host: HeaderValue,
     target: PathAndQuery,
 }
 
@@ -45,18 +46,20 @@ impl Endpoint {
         Ok(Self { client: client(&upstream)?, host, target })
     }
 
-    /// Sends a body with these fields, and `Host`.
-    pub(crate) async fn post(
+    /// The same URL with its own connections, for another worker.
+    #[must_use]
+    pub(crate) fn sibling(&self) -> Self {
+        Self { client: self.client.sibling(), ..self.clone() }
+    }
+
+    /// Sends a request with these fields and `Host`.
+    pub(crate) async fn send(
         &self,
+        method: &Method,
         fields: &[(HeaderName, HeaderValue)],
         body: impl Into<Bytes>,
     ) -> Result<Response, Error> {
         let lines = std::iter::once((&HOST, &self.host)).chain(fields.iter().map(|(name, value)| (name, value)));
-        self.client.send(Outgoing::new(&Method::POST, Some(&self.target), lines, Body::full(body))).await
-    }
-
-    /// Closes connections that have been idle for too long. Call it periodically.
-    pub(crate) fn sweep(&self) {
-        self.client.sweep();
+        self.client.send(Outgoing::new(method, Some(&self.target), lines, Body::full(body))).await
     }
 }

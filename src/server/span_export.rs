@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -94,7 +94,7 @@ impl Exporter {
         loop {
             match tokio::time::timeout(SWEEP, spans.recv_many(batch, BATCH)).await {
                 Ok(count) => return count,
-                Err(_) => self.collector.sweep(),
+                Err(_) => self.collector.client.sweep(),
             }
         }
     }
@@ -102,7 +102,7 @@ impl Exporter {
     async fn send(&self, body: Vec<u8>) -> Result<StatusCode, String> {
         let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = async {
-            let response = self.collector.post(&[json], body).await.map_err(|error| causes(&error))?;
+            let response = self.collector.send(&Method::POST, &[json], body).await.map_err(|error| causes(&error))?;
             let status = response.status;
             // Read to its end, so that the connection can be used again.
             let _ = response.body.collect(MAX_BODY).await;

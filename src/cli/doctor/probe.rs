@@ -13,8 +13,7 @@ use crate::descriptors::Descriptors;
 use crate::oauth::Outbound;
 use crate::policy::AppRoute;
 use crate::proxy::client::Timeouts;
-use crate::proxy::connect::Connector;
-use crate::proxy::{AppConfig, Client, HostPolicy, Upstream};
+use crate::proxy::{self, AppConfig, HostPolicy};
 use crate::telemetry::causes;
 use crate::telemetry::metrics::UpstreamMetrics;
 
@@ -27,8 +26,8 @@ const TIMEOUTS: Timeouts =
 /// The response; its body is empty if it could not be read completely.
 pub(super) type Probe = Result<Response<Vec<u8>>, String>;
 
-async fn send(client: Client, request: Request<Body>) -> Probe {
-    let response = client.send_request(request).await.map_err(|error| causes(&error))?;
+async fn read(response: Result<crate::response::Response, proxy::Error>) -> Probe {
+    let response = response.map_err(|error| causes(&error))?;
     let (head, body) = http::Response::from(response).into_parts();
     let body = body.collect(MAX_BODY).await.map(|bytes| bytes.to_vec()).unwrap_or_default();
     Ok(Response::from_parts(head, body))
@@ -36,21 +35,14 @@ async fn send(client: Client, request: Request<Body>) -> Probe {
 
 /// Calls one of Upwork's URLs the same way as the broker.
 pub(super) async fn upwork(outbound: &Outbound, url: &Url, method: Method, json: &str) -> Probe {
-    let upstream = Upstream::of(url).ok_or("the URL has no host or port")?;
-    let connector = Connector::new(&upstream, outbound.ca_file.as_deref(), outbound.proxy.clone());
-    let connector = connector.map_err(|error| causes(&error))?;
-    let client = Client::new(connector, TIMEOUTS, Descriptors::new(None), UpstreamMetrics::uncounted());
-    let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let mut request = Request::builder()
-        .method(method)
-        .uri(target)
-        .header(HOST, upstream.authority())
-        .header(USER_AGENT, &outbound.user_agent);
+    let endpoint = outbound.endpoint(url, TIMEOUTS, &Descriptors::new(None), &UpstreamMetrics::uncounted());
+    let endpoint = endpoint.map_err(|error| causes(&error))?;
+    let user_agent = outbound.user_agent.parse().map_err(|error| causes(&error))?;
+    let mut fields = vec![(USER_AGENT, user_agent)];
     if !json.is_empty() {
-        request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        fields.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
     }
-    let request = request.body(Body::full(json.to_owned())).map_err(|error| causes(&error))?;
-    send(client, request).await
+    read(endpoint.send(&method, &fields, json.to_owned()).await).await
 }
 
 /// Whether the app, or this part of it, answers, including under the host name that it will see.
@@ -94,5 +86,5 @@ async fn get(app: &AppConfig, path: &str, host: &str) -> Probe {
     let app = AppConfig { timeouts: TIMEOUTS, ..app.clone() };
     let client = app.client(Descriptors::new(None), UpstreamMetrics::uncounted()).map_err(|error| causes(&error))?;
     let request = Request::get(path).header(HOST, host).body(Body::empty()).map_err(|error| causes(&error))?;
-    send(client, request).await
+    read(client.send_request(request).await).await
 }
